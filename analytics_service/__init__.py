@@ -1,0 +1,1 @@
+"""Keeps one exact message count per user."""

@@ -1,0 +1,56 @@
+"""The composition root: settings → store → servicers → server."""
+
+import logging
+import sys
+
+import uvloop
+from dapr.proto.runtime.v1 import appcallback_pb2_grpc
+
+from analytics_service.invoke import InvokeServicer
+from analytics_service.servicer import AnalyticsServicer
+from analytics_service.settings import AnalyticsSettings
+from analytics_service.store import AnalyticsStore
+from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
+from rpc.domain import DomainError
+from rpc.server import GrpcServer, PortTaken, stop_signal
+from rpc.telemetry import configure_logging
+
+log = logging.getLogger("analytics_service")
+SERVICE_NAME = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"].full_name
+
+
+def build_server(store: AnalyticsStore) -> GrpcServer:
+    """A server, not started yet, with every servicer of this service on `store`."""
+    server = GrpcServer()
+    analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server(AnalyticsServicer(store), server.aio)
+    appcallback_pb2_grpc.add_AppCallbackServicer_to_server(InvokeServicer(store), server.aio)
+    return server
+
+
+async def run(settings: AnalyticsSettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = stop_signal()
+    store = await AnalyticsStore.open(settings.database, seed_demo_users=settings.seed_demo_users)
+    try:
+        server = build_server(store)
+        await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
+        log.info("serving gRPC on %s:%d, data in %s", settings.host, server.port, settings.database)
+        await stop.wait()
+        log.info("stopping")
+        await server.stop(settings.shutdown_grace_s)
+    finally:
+        await store.close()
+
+
+def main() -> None:
+    """Start from the environment; a set-up error ends it with one clear line."""
+    settings = AnalyticsSettings.from_environment()
+    configure_logging(settings.log_level)
+    try:
+        uvloop.run(run(settings))
+    except (DomainError, PortTaken) as error:
+        sys.exit(f"analytics_service: {error}")
+
+
+if __name__ == "__main__":
+    main()

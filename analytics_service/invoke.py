@@ -1,0 +1,38 @@
+"""The old REST face of analytics, for callers of Dapr's HTTP invoke API.
+
+`GET /v1.0/invoke/analytics-service/method/analytics/{user_id}` at any sidecar, and
+`dapr invoke --method analytics/{user_id}`, reach a gRPC app as `AppCallback.OnInvoke`.
+"""
+
+import json
+
+from dapr.proto.common.v1 import common_pb2
+from dapr.proto.runtime.v1 import appcallback_pb2_grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+
+from analytics_service.servicer import parse_user_id
+from analytics_service.store import AnalyticsStore
+from rpc.domain import NotFound
+from rpc.errors import Context
+
+_PREFIX = "analytics/"
+
+
+class InvokeServicer(appcallback_pb2_grpc.AppCallbackServicer):
+    """`AppCallback.OnInvoke` for the one method `analytics/{user_id}`."""
+
+    def __init__(self, store: AnalyticsStore) -> None:
+        self._store = store
+
+    async def OnInvoke(
+        self, request: common_pb2.InvokeRequest, context: Context
+    ) -> common_pb2.InvokeResponse:
+        """`{"message_count": n}`; daprd makes 404 of NOT_FOUND, 400 of INVALID_ARGUMENT."""
+        method = request.method.removeprefix("/")
+        if not method.startswith(_PREFIX):
+            raise NotFound(f"No such method; there is {_PREFIX}{{user_id}}")
+        analytics = await self._store.get(parse_user_id(method.removeprefix(_PREFIX)))
+        body = json.dumps({"message_count": analytics.message_count}).encode()
+        return common_pb2.InvokeResponse(
+            data=AnyMessage(value=body), content_type="application/json"
+        )

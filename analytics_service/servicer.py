@@ -1,0 +1,71 @@
+"""The analytics service's gRPC face: decode, call the store, encode."""
+
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from analytics_service.store import AnalyticsStore, MessageBatch, UserAnalytics, check_user_id
+from daca.analytics.v1 import analytics_pb2 as pb
+from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
+from rpc.domain import InvalidInput
+from rpc.errors import Context
+
+
+class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
+    """`daca.analytics.v1.AnalyticsService` on a store."""
+
+    def __init__(self, store: AnalyticsStore) -> None:
+        self._store = store
+
+    async def GetAnalytics(
+        self, request: pb.GetAnalyticsRequest, context: Context
+    ) -> pb.GetAnalyticsResponse:
+        """What is known of one user."""
+        analytics = await self._store.get(parse_user_id(request.user_id))
+        return pb.GetAnalyticsResponse(analytics=_encode(analytics))
+
+    async def RecordMessages(
+        self, request: pb.RecordMessagesRequest, context: Context
+    ) -> pb.RecordMessagesResponse:
+        """Count a batch of sent messages, each id once."""
+        counted = await self._store.record(_decode_batch(request))
+        return pb.RecordMessagesResponse(counted=counted)
+
+
+def parse_user_id(user_id: str) -> str:
+    """`user_id` if it is one. Raises `InvalidInput` naming the field if not."""
+    try:
+        return check_user_id(user_id)
+    except ValidationError as error:
+        raise InvalidInput.field("user_id", error.errors()[0]["msg"]) from None
+
+
+def _decode_batch(request: pb.RecordMessagesRequest) -> MessageBatch:
+    messages = [
+        {
+            "message_id": message.message_id,
+            "user_id": message.user_id,
+            "sent_time": _decode_time(message, f"messages[{index}].sent_time"),
+        }
+        for index, message in enumerate(request.messages)
+    ]
+    try:
+        return MessageBatch.model_validate({"messages": messages})
+    except ValidationError as error:
+        raise InvalidInput.from_validation(error) from None
+
+
+def _decode_time(message: pb.SentMessage, field: str) -> datetime:
+    if not message.HasField("sent_time"):
+        raise InvalidInput.field(field, "is required")
+    try:
+        return message.sent_time.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput.field(field, "is no valid time between years 1 and 9999") from None
+
+
+def _encode(analytics: UserAnalytics) -> pb.UserAnalytics:
+    message = pb.UserAnalytics(user_id=analytics.user_id, message_count=analytics.message_count)
+    if analytics.last_message_time is not None:
+        message.last_message_time.FromDatetime(analytics.last_message_time)
+    return message

@@ -1,0 +1,21 @@
+"""The settings of the analytics service."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from rpc.settings import ServiceSettings
+
+
+class AnalyticsSettings(ServiceSettings):
+    """See the README's table."""
+
+    grpc_port: int = Field(8001, ge=0, le=65535, validation_alias="ANALYTICS_GRPC_PORT")
+    """The gRPC port, which is the Dapr app port; 0 takes a free one."""
+    seed_demo_users: bool = Field(False, validation_alias="ANALYTICS_SEED_DEMO_USERS")
+    """Whether a fresh store starts with alice = 5 and bob = 3."""
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file with the counts."""
+        return self.data_dir / "analytics.db"

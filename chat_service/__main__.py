@@ -1,0 +1,142 @@
+"""The composition root: settings → outbox, agent → use case → gRPC server and HTTP gateway,
+all on one event loop."""
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+import uvloop
+
+from chat_service.agent import ChatAgent
+from chat_service.analytics import AnalyticsClient
+from chat_service.conversation import Conversation
+from chat_service.gateway import build_gateway
+from chat_service.models import choose_model
+from chat_service.outbox import Outbox, create_outbox
+from chat_service.servicer import ChatServicer
+from chat_service.settings import ChatSettings
+from daca.chat.v1 import chat_pb2, chat_pb2_grpc
+from rpc.domain import DomainError
+from rpc.server import GrpcServer, PortTaken, stop_signal
+from rpc.sidecar import Peer, find_peer
+from rpc.telemetry import configure_logging
+from storage.sqlite import SqliteDatabase
+
+log = logging.getLogger("chat_service")
+SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
+# What is left in the outbox after this is sent after the next start.
+_LAST_FLUSH_S = 2.0
+
+
+class Gateway(uvicorn.Server):
+    """uvicorn without its signal handling, which would end the process before the gRPC
+    server has drained."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `rpc.server.stop_signal`."""
+        yield
+
+
+@asynccontextmanager
+async def open_outbox(settings: ChatSettings, analytics: AnalyticsClient) -> AsyncIterator[Outbox]:
+    """The outbox, being sent; at the end what is left is sent if analytics takes it at once."""
+    database = await SqliteDatabase.open(settings.database, [create_outbox])
+    try:
+        outbox = await Outbox.open(database, analytics)
+        sending = asyncio.create_task(outbox.run())
+        yield outbox
+        sending.cancel()
+        await asyncio.wait([sending])
+        try:
+            async with asyncio.timeout(_LAST_FLUSH_S):
+                await outbox.flush()
+        except (DomainError, TimeoutError):
+            log.info("messages that analytics has not counted stay in the outbox")
+    finally:
+        await database.close()
+
+
+async def run(settings: ChatSettings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    stop = stop_signal()
+    model = choose_model(settings)
+    if model.name == "offline":
+        log.warning("no model key is set: replies come from the labelled offline model")
+    peer = analytics_peer(settings)
+    log.info("model %s; analytics through %s", model.name, peer.address)
+    analytics = AnalyticsClient(peer)
+    try:
+        async with open_outbox(settings, analytics) as outbox:
+            conversation = Conversation(
+                analytics,
+                outbox,
+                ChatAgent(model),
+                max_text_length=settings.max_text_length,
+                timeout_s=settings.timeout_s,
+            )
+            await _serve(settings, conversation, analytics, stop)
+    finally:
+        await analytics.close()
+
+
+async def _serve(
+    settings: ChatSettings,
+    conversation: Conversation,
+    analytics: AnalyticsClient,
+    stop: asyncio.Event,
+) -> None:
+    grace_s = settings.shutdown_grace_s
+    app = build_gateway(conversation, analytics, cors_origins=settings.cors_origins)
+    gateway = Gateway(
+        uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=int(grace_s) or 1)
+    )
+    server = GrpcServer()
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(conversation), server.aio)
+
+    with _listen(settings.host, settings.http_port, "CHAT_HTTP_PORT") as http_socket:
+        await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
+        serving = asyncio.create_task(gateway.serve(sockets=[http_socket]))
+        host, port = http_socket.getsockname()[:2]
+        log.info("serving HTTP on %s:%d, gRPC on %s:%d", host, port, host, server.port)
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
+        log.info("stopping")
+        gateway.should_exit = True
+        await asyncio.gather(serving, server.stop(grace_s))
+
+
+def analytics_peer(settings: ChatSettings) -> Peer:
+    """The way to analytics."""
+    token = settings.dapr_api_token
+    return find_peer(
+        settings.analytics_app_id,
+        sidecar_grpc_port=settings.dapr_grpc_port,
+        api_token=token.get_secret_value() if token else None,
+        direct_address=settings.analytics_address,
+    )
+
+
+def _listen(host: str, port: int, variable: str) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise PortTaken(host, port, variable) from error
+
+
+def main() -> None:
+    """Start from the environment; a set-up error ends it with one clear line."""
+    settings = ChatSettings.from_environment()
+    configure_logging(settings.log_level)
+    try:
+        uvloop.run(run(settings))
+    except (DomainError, PortTaken, ValueError) as error:
+        sys.exit(f"chat_service: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The agent: an OpenAI Agents SDK agent whose instructions are made anew for every run."""
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import agents
+import openai
+from agents.exceptions import (
+    AgentsException,
+    InputGuardrailTripwireTriggered,
+    MaxTurnsExceeded,
+    ModelTimeoutError,
+)
+
+from chat_service.conversation import ChatMessage
+from chat_service.models import ChatModel
+from rpc.domain import (
+    DomainError,
+    Failed,
+    InvalidInput,
+    LimitReached,
+    Misconfigured,
+    TimedOut,
+    Unavailable,
+)
+
+log = logging.getLogger(__name__)
+
+_MAX_TURNS = 6
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What one run knows of its user. Each run has its own, so no user sees another's."""
+
+    user_id: str
+    message_count: int | None
+
+
+def instructions(
+    context: agents.RunContextWrapper[RunContext], agent: agents.Agent[RunContext]
+) -> str:
+    """The system prompt of one run."""
+    run = context.context
+    # The id is a caller's own text: quoted, it stays a name.
+    user = json.dumps(run.user_id, ensure_ascii=False)
+    if run.message_count is None:
+        count = (
+            "How many messages the user has sent is not known at the moment: "
+            "make no claim about it, and say so if asked."
+        )
+    else:
+        count = f"The user has sent {run.message_count} messages before this one."
+    return (
+        f"You are a helpful chat assistant. The user's id is {user}. {count} "
+        "Let that make your tone more familiar, and mention it when asked. "
+        "Use the get_current_time tool when asked for the time or the date."
+    )
+
+
+@agents.function_tool
+def get_current_time() -> str:
+    """The current date and time in UTC, in ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class ChatAgent:
+    """Replies to messages with one model. Nothing in it changes after its making."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self.model = model.name
+        self._agent = agents.Agent[RunContext](
+            name="DACA Chat",
+            instructions=instructions,
+            tools=[get_current_time],
+            model=model.model,
+            model_settings=model.settings,
+        )
+        # The SDK's own tracing would send conversations to OpenAI.
+        self._config = agents.RunConfig(tracing_disabled=True)
+
+    async def reply(self, message: ChatMessage, message_count: int | None) -> str:
+        """The reply to `message`, whose user has sent `message_count` before (None: unknown).
+
+        Raises `LimitReached`, `TimedOut`, `Unavailable`, `Misconfigured` or `InvalidInput`
+        when the model or its host fails.
+        """
+        try:
+            result = await agents.Runner.run(
+                self._agent,
+                message.text,
+                context=RunContext(message.user_id, message_count),
+                max_turns=_MAX_TURNS,
+                run_config=self._config,
+            )
+        except (openai.OpenAIError, AgentsException) as error:
+            failure = _domain_error(error)
+            log.warning("no reply: %s (%s)", failure, type(error).__name__)
+            raise failure from None
+        return str(result.final_output)
+
+
+def _domain_error(error: Exception) -> DomainError:
+    """What went wrong, in our words: the host's own may quote our key."""
+    match error:
+        case openai.RateLimitError():
+            return LimitReached("The model's rate limit is reached; try again later")
+        # A subclass of APIConnectionError, hence before it.
+        case openai.APITimeoutError() | ModelTimeoutError():
+            return TimedOut("The model took too long to answer; try again")
+        case openai.AuthenticationError() | openai.PermissionDeniedError():
+            return Misconfigured("The model's host refuses this service's API key")
+        case openai.NotFoundError():
+            return Misconfigured("The model's host does not have this service's model")
+        case openai.BadRequestError() | openai.UnprocessableEntityError():
+            return Failed("The model's host refused the request")
+        case openai.OpenAIError():
+            return Unavailable("The model can't be reached; try again later")
+        case InputGuardrailTripwireTriggered():
+            return InvalidInput.field("text", "was refused by a guardrail")
+        case MaxTurnsExceeded():
+            return Failed("The agent found no reply within its turns")
+        case _:
+            return Failed("The agent could not make a reply")

@@ -1,0 +1,82 @@
+"""The client of the analytics service: one channel, through our own sidecar if there is one."""
+
+from collections.abc import Sequence
+
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from chat_service.outbox import OutboxEntry
+from daca.analytics.v1 import analytics_pb2 as pb
+from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
+from rpc.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
+from rpc.sidecar import UNREACHABLE, Peer
+
+_RECORD_TIMEOUT_S = 5.0
+_READY_TIMEOUT_S = 1.0
+
+
+class AnalyticsClient:
+    """Asks for counts and records messages. Each call has a deadline."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._metadata = peer.metadata
+        self._channel = peer.channel()
+        self._stub = pb_grpc.AnalyticsServiceStub(self._channel)
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+
+    async def message_count(self, user_id: str, *, timeout_s: float) -> int:
+        """How many messages `user_id` has sent. Raises `NotFound` for an unknown user,
+        `TimedOut` or `Unavailable` when analytics does not say."""
+        request = pb.GetAnalyticsRequest(user_id=user_id)
+        try:
+            response = await self._stub.GetAnalytics(
+                request, timeout=timeout_s, metadata=self._metadata
+            )
+        except aio.AioRpcError as error:
+            raise _domain_error(error) from error
+        return response.analytics.message_count
+
+    async def record(self, entries: Sequence[OutboxEntry]) -> None:
+        """Returns once all are counted, for good. Raises `InvalidInput` if analytics refuses
+        them; any other `DomainError` means that they may be counted or not."""
+        request = pb.RecordMessagesRequest()
+        for entry in entries:
+            message = request.messages.add(message_id=str(entry.message_id), user_id=entry.user_id)
+            message.sent_time.FromDatetime(entry.sent_time)
+        try:
+            await self._stub.RecordMessages(
+                request, timeout=_RECORD_TIMEOUT_S, metadata=self._metadata
+            )
+        except aio.AioRpcError as error:
+            raise _domain_error(error) from error
+
+    async def check(self) -> None:
+        """Raises `DomainError` unless analytics serves, by `grpc.health.v1` over the same way
+        as every other call."""
+        request = health_pb2.HealthCheckRequest()
+        try:
+            response = await self._health.Check(
+                request, timeout=_READY_TIMEOUT_S, metadata=self._metadata
+            )
+        except aio.AioRpcError as error:
+            raise _domain_error(error) from error
+        if response.status != health_pb2.HealthCheckResponse.SERVING:
+            raise Unavailable("Analytics is shutting down")
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+
+def _domain_error(error: aio.AioRpcError) -> DomainError:
+    match error.code():
+        case StatusCode.NOT_FOUND:
+            return NotFound(error.details() or "Not found")
+        case StatusCode.INVALID_ARGUMENT:
+            return InvalidInput([], error.details() or "Analytics refused the request")
+        case StatusCode.DEADLINE_EXCEEDED:
+            return TimedOut("Analytics did not answer in time")
+        case code if code in UNREACHABLE:
+            return Unavailable("Analytics can't be reached")
+        case code:
+            return Unavailable(f"Analytics failed ({code.name})")

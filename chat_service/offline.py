@@ -1,0 +1,68 @@
+"""The model for machines without a key: no intelligence, but a real turn of the agent loop.
+
+It reads the count from its instructions and calls `get_current_time` like any model would,
+so that everything around it can be seen to work.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+from agents.items import ModelResponse, TResponseStreamEvent
+from agents.models.interface import Model
+from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
+
+LABEL = "[offline model]"
+
+# What `chat_service.agent.instructions` says.
+_USER = re.compile(r'The user\'s id is ("(?:[^"\\]|\\.)*")')
+_COUNT = re.compile(r"The user has sent (\d+) messages before this one")
+_ASKS_TIME = re.compile(r"\b(time|date|day|clock)\b", re.IGNORECASE)
+
+
+class OfflineModel(Model):
+    """Deterministic replies, each labelled as what it is.
+
+    Each call runs a script of one step in the SDK's own scripted model, which knows how to
+    put a reply into the SDK's events, whole or streamed.
+    """
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """One whole reply; see `Model.get_response`."""
+        return await _one_step().get_response(*args, **kwargs)
+
+    def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
+        """One reply as events; see `Model.stream_response`."""
+        return _one_step().stream_response(*args, **kwargs)
+
+
+def _one_step() -> ScriptedModel:
+    return ScriptedModel([ModelStep.respond(_respond)])
+
+
+def _respond(call: ModelCall) -> ModelStep:
+    items = [{"content": call.input}] if isinstance(call.input, str) else call.input
+    last = items[-1]
+    if last.get("type") == "function_call_output":
+        return _say(f"It is {last['output']} (UTC).")
+    if _ASKS_TIME.search(str(last.get("content", ""))):
+        # Ids only have to differ within a conversation.
+        call_id = f"call_{len(items)}"
+        return ModelStep(output=[function_call("get_current_time", {}, call_id=call_id)])
+    return _say(_greeting(call.system_instructions or ""))
+
+
+def _greeting(instructions: str) -> str:
+    user = json.loads(found[1]) if (found := _USER.search(instructions)) else "there"
+    count = int(found[1]) if (found := _COUNT.search(instructions)) else None
+    if count is None:
+        return f"Hello {user}! I can't tell at the moment how many messages you have sent."
+    if count == 0:
+        return f"Hello {user}! This is your first message: you have sent 0 before it."
+    noun = "message" if count == 1 else "messages"
+    return f"Hello {user}! You have sent {count} {noun} before this one."
+
+
+def _say(text: str) -> ModelStep:
+    return ModelStep(output=[assistant_message(f"{LABEL} {text}")])

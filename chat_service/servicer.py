@@ -1,0 +1,55 @@
+"""The chat service's gRPC face: decode, call the use case, encode."""
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from chat_service.conversation import ChatMessage, ChatReply, Conversation
+from daca.chat.v1 import chat_pb2 as pb
+from daca.chat.v1 import chat_pb2_grpc as pb_grpc
+from rpc.domain import InvalidInput
+from rpc.errors import Context
+
+
+class ChatServicer(pb_grpc.ChatServiceServicer):
+    """`daca.chat.v1.ChatService` on the use case."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:
+        """Answer one message, within the caller's deadline."""
+        message = _decode(request)
+        reply = await self._conversation.reply(message, timeout_s=context.time_remaining())
+        return _encode(reply)
+
+
+def _decode(request: pb.ChatRequest) -> ChatMessage:
+    fields: dict[str, Any] = {
+        "user_id": request.user_id,
+        "text": request.text,
+        "tags": tuple(request.tags),
+    }
+    # In proto3 an id that was not given is an empty one.
+    if request.session_id:
+        fields["session_id"] = request.session_id
+    if request.message_id:
+        fields["message_id"] = request.message_id
+    try:
+        return ChatMessage.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidInput.from_validation(error) from None
+
+
+def _encode(reply: ChatReply) -> pb.ChatResponse:
+    response = pb.ChatResponse(
+        user_id=reply.message.user_id,
+        reply=reply.text,
+        session_id=str(reply.message.session_id),
+        message_id=str(reply.message.message_id),
+        message_count=reply.message_count,
+        tags=reply.message.tags,
+        model=reply.model,
+    )
+    response.reply_time.FromDatetime(reply.time)
+    return response

@@ -1,0 +1,1 @@
+"""What both services share about calling and being called; no business rules."""

@@ -1,0 +1,99 @@
+"""The words that both services share: what a user id is, and what can go wrong.
+
+Nothing here knows a transport: `rpc.errors` gives the errors a gRPC status."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+# Control characters and line separators would forge log lines, slashes paths.
+_USER_ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029/\\]{1,128}$"
+_is_user_id = re.compile(_USER_ID_PATTERN).fullmatch
+
+
+def _check_user_id(user_id: str) -> str:
+    if not _is_user_id(user_id) or user_id.isspace():
+        raise PydanticCustomError(
+            "user_id", "must be 1 to 128 characters, with no control characters and no slashes"
+        )
+    return user_id
+
+
+UserId = Annotated[
+    str,
+    AfterValidator(_check_user_id),
+    Field(json_schema_extra={"minLength": 1, "maxLength": 128, "pattern": _USER_ID_PATTERN}),
+]
+"""Who sent a message: 1 to 128 characters, no control characters and no slashes."""
+
+
+class DomainError(Exception):
+    """Something that a caller must be told. Its text is written for the caller:
+    never another exception's text, never a secret."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One field of a request that breaks a rule."""
+
+    field: str
+    """Its path in the request, e.g. `messages[3].user_id`."""
+    description: str
+    """The rule that it breaks, in words."""
+
+
+class InvalidInput(DomainError):
+    """The request breaks a rule; sending it again will not help."""
+
+    def __init__(self, violations: list[FieldViolation], message: str | None = None) -> None:
+        super().__init__(message or "; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = violations
+
+    @classmethod
+    def field(cls, field: str, description: str, message: str | None = None) -> "InvalidInput":
+        """The request breaks a rule in this one field."""
+        return cls([FieldViolation(field, description)], message)
+
+    @classmethod
+    def from_validation(cls, error: ValidationError) -> "InvalidInput":
+        """What pydantic found, as field violations."""
+        return cls([FieldViolation(_path(e["loc"]), e["msg"]) for e in error.errors()])
+
+
+class NotFound(DomainError):
+    """What was asked for does not exist."""
+
+
+class Unavailable(DomainError):
+    """Something that we depend on is away; trying again may help."""
+
+
+class TimedOut(DomainError):
+    """The answer did not come in time."""
+
+
+class LimitReached(DomainError):
+    """A quota or rate limit is used up; trying again later may help."""
+
+
+class Misconfigured(DomainError):
+    """The service was set up wrongly; only its operator can help."""
+
+
+class Failed(DomainError):
+    """Something of ours failed in a way that is known, but that no caller can help."""
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`("messages", 3, "user_id")` → `messages[3].user_id`."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path

@@ -1,0 +1,163 @@
+"""Domain errors as gRPC statuses, and gRPC statuses as HTTP ones."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc import StatusCode, aio
+
+from rpc import domain
+
+log = logging.getLogger(__name__)
+
+# The `domain` of every google.rpc.ErrorInfo: whose `reason` it is.
+ERROR_DOMAIN = "daca"
+
+STATUS_CODES: dict[type[domain.DomainError], StatusCode] = {
+    domain.InvalidInput: StatusCode.INVALID_ARGUMENT,
+    domain.NotFound: StatusCode.NOT_FOUND,
+    domain.Unavailable: StatusCode.UNAVAILABLE,
+    domain.TimedOut: StatusCode.DEADLINE_EXCEEDED,
+    domain.LimitReached: StatusCode.RESOURCE_EXHAUSTED,
+    domain.Misconfigured: StatusCode.FAILED_PRECONDITION,
+    domain.Failed: StatusCode.INTERNAL,
+}
+
+# As google/rpc/code.proto has them, but for FAILED_PRECONDITION (there 400): with us
+# it means that the service is set up wrongly, which is not the caller's fault.
+HTTP_STATUSES: dict[StatusCode, int] = {
+    StatusCode.OK: 200,
+    StatusCode.CANCELLED: 499,
+    StatusCode.UNKNOWN: 500,
+    StatusCode.INVALID_ARGUMENT: 400,
+    StatusCode.DEADLINE_EXCEEDED: 504,
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.ALREADY_EXISTS: 409,
+    StatusCode.PERMISSION_DENIED: 403,
+    StatusCode.RESOURCE_EXHAUSTED: 429,
+    StatusCode.FAILED_PRECONDITION: 503,
+    StatusCode.ABORTED: 409,
+    StatusCode.OUT_OF_RANGE: 400,
+    StatusCode.UNIMPLEMENTED: 501,
+    StatusCode.INTERNAL: 500,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.DATA_LOSS: 500,
+    StatusCode.UNAUTHENTICATED: 401,
+}
+
+INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
+
+# Generic to the type checker only, hence an alias, which is never evaluated at run time.
+type Context = aio.ServicerContext[Any, Any]
+type Handler = grpc.RpcMethodHandler[Any, Any] | None
+type _Behaviour = Callable[[Any, Context], Any]
+
+
+def http_status(error: domain.DomainError) -> int:
+    """The HTTP status of a domain error."""
+    return HTTP_STATUSES[STATUS_CODES[type(error)]]
+
+
+def status_of(error: domain.DomainError) -> status_pb2.Status:
+    """The rich status of a domain error, with `ErrorInfo` and, for bad fields, `BadRequest`."""
+    name = STATUS_CODES[type(error)].name
+    status = status_pb2.Status(code=code_pb2.Code.Value(name), message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=name, domain=ERROR_DOMAIN)
+    status.details.add().Pack(info)
+    if isinstance(error, domain.InvalidInput):
+        bad_request = error_details_pb2.BadRequest()
+        for violation in error.violations:
+            bad_request.field_violations.add(
+                field=violation.field, description=violation.description
+            )
+        status.details.add().Pack(bad_request)
+    return status
+
+
+class ErrorInterceptor(aio.ServerInterceptor):
+    """Answers a handler's domain error with its status, and anything unexpected with
+    INTERNAL and a fixed text; the cause goes to the log only."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler that `continuation` finds, if there is one."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None:
+            return None
+        decode, encode = _tolerant(handler.request_deserializer), handler.response_serializer
+        # The stubs know these as synchronous only.
+        unary: Any = handler.unary_unary
+        stream: Any = handler.unary_stream
+        if unary:
+            return grpc.unary_unary_rpc_method_handler(_guard_unary(unary, method), decode, encode)
+        if stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _guard_stream(stream, method), decode, encode
+            )
+        return handler
+
+
+class _Unreadable:
+    """Stands for a request that is no valid message, until a handler can refuse it:
+    grpc itself would answer INTERNAL, as if the fault were ours."""
+
+
+def _tolerant(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    if decode is None:
+        return None
+
+    def tolerant(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except DecodeError:
+            return _Unreadable()
+
+    return tolerant
+
+
+def _guard_unary(behaviour: _Behaviour, method: str) -> _Behaviour:
+    async def guarded(request: Any, context: Context) -> Any:
+        try:
+            _refuse_unreadable(request)
+            return await behaviour(request, context)
+        except Exception as error:
+            await _abort(context, error, method)
+
+    return guarded
+
+
+def _guard_stream(behaviour: _Behaviour, method: str) -> _Behaviour:
+    async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            _refuse_unreadable(request)
+            async for response in behaviour(request, context):
+                yield response
+        except Exception as error:
+            await _abort(context, error, method)
+
+    return guarded
+
+
+def _refuse_unreadable(request: Any) -> None:
+    if isinstance(request, _Unreadable):
+        raise domain.InvalidInput([], "The request is not a valid message of this method's type")
+
+
+async def _abort(context: Context, error: Exception, method: str) -> NoReturn:
+    if isinstance(error, aio.AbortError):
+        raise error
+    if not isinstance(error, domain.DomainError):
+        log.error("%s failed unexpectedly", method, exc_info=error)
+        await context.abort(StatusCode.INTERNAL, INTERNAL_MESSAGE)
+    # grpc.aio has no abort_with_status(); this trailer is all that it would add.
+    details = status_of(error).SerializeToString()
+    await context.abort(
+        STATUS_CODES[type(error)], error.message, (("grpc-status-details-bin", details),)
+    )

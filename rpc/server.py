@@ -1,0 +1,74 @@
+"""A gRPC server as both services run it: errors mapped, health and reflection on,
+one owner per port, and a stop that finishes what it began."""
+
+import asyncio
+import signal
+from collections.abc import Iterable
+from typing import Self
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from rpc.errors import ErrorInterceptor
+
+# Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
+# queued: daprd ignores --app-max-concurrency for proxied calls.
+_MAX_CONCURRENT_CALLS = 1024
+
+
+class PortTaken(Exception):
+    """Another process listens on the port."""
+
+    def __init__(self, host: str, port: int, variable: str) -> None:
+        super().__init__(
+            f"Port {port} on {host} is taken (or may not be used); "
+            f"stop what listens there, or set {variable} to another"
+        )
+
+
+class GrpcServer:
+    """A `grpc.aio` server with the standard health and reflection services."""
+
+    def __init__(self) -> None:
+        self.aio = aio.server(
+            interceptors=[ErrorInterceptor()],
+            options=[
+                # Otherwise a second server binds the same port silently and shares its calls.
+                ("grpc.so_reuseport", 0),
+            ],
+            maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS,
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.aio)
+        self.port = 0
+
+    async def start(self, services: Iterable[str], host: str, port: int, variable: str) -> Self:
+        """Listen and report healthy. `services` are the full names to list in reflection
+        and health; `variable` is the setting that a `PortTaken` error names."""
+        names = list(services)
+        reflection.enable_server_reflection(
+            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self.aio
+        )
+        try:
+            self.port = self.aio.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise PortTaken(host, port, variable) from error
+        await self.aio.start()
+        for name in ["", *names]:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return self
+
+    async def stop(self, grace_s: float) -> None:
+        """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
+        await self._health.enter_graceful_shutdown()
+        await self.aio.stop(grace_s)
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets, so that the program can end in its own order."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

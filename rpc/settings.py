@@ -1,0 +1,41 @@
+"""What the settings of both services have in common; the only readers of the environment."""
+
+import sys
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Settings from the environment, or else from `.env` in the working folder."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore"
+    )
+
+    data_dir: Path = Field(Path("data"), validation_alias="DACA_DATA_DIR")
+    """Where the service keeps its database."""
+    host: str = Field("127.0.0.1", validation_alias="DACA_HOST")
+    """The address to listen on."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", validation_alias="DACA_LOG_LEVEL"
+    )
+    """The least severe log line to print."""
+    shutdown_grace_s: float = Field(10, gt=0, le=600, validation_alias="DACA_SHUTDOWN_GRACE_S")
+    """How long requests in flight may take to finish after SIGTERM."""
+    dapr_grpc_port: int | None = Field(None, ge=1, le=65535, validation_alias="DAPR_GRPC_PORT")
+    """Our sidecar's gRPC port; without one, other services are dialled directly."""
+    dapr_api_token: SecretStr | None = Field(None, validation_alias="DAPR_API_TOKEN")
+    """The token that our sidecar wants to see."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read and check all settings; end the program, naming each bad variable, if one is bad."""
+        try:
+            return cls()
+        except ValidationError as error:
+            # Values stay out of the message: one of them may be a key.
+            problems = [f"  {e['loc'][0]}: {e['msg']}" for e in error.errors()]
+            sys.exit("Bad settings in the environment or in .env:\n" + "\n".join(problems))

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Regenerate generated/ from protos/. With --check: fail if it has drifted.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib/env.sh
+ensure_python
+
+out=generated
+case "${1:-}" in
+  "") ;;
+  --check) out=$(mktemp -d); trap 'rm -rf "$out"' EXIT ;;
+  *) echo "usage: scripts/gen_protos.sh [--check]" >&2; exit 2 ;;
+esac
+
+# The stubs must not outlive the protos that they came from.
+rm -rf "$out/daca"
+mapfile -t protos < <(find protos -name '*.proto' | sort)
+.venv/bin/python -m grpc_tools.protoc -I protos \
+  --plugin=protoc-gen-mypy=.venv/bin/protoc-gen-mypy \
+  --plugin=protoc-gen-mypy_grpc=.venv/bin/protoc-gen-mypy_grpc \
+  --python_out="$out" --grpc_python_out="$out" --mypy_out="$out" --mypy_grpc_out="$out" \
+  "${protos[@]}"
+
+if [[ $out != generated ]] && ! diff -r --exclude=__pycache__ generated/daca "$out/daca"; then
+  echo "generated/ does not match protos/: run scripts/gen_protos.sh and commit the result" >&2
+  exit 1
+fi

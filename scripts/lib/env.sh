@@ -1,0 +1,30 @@
+# Sourced by the scripts, from the project's root: where tools are cached, and
+# how Python and its packages get here.
+DACA_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/daca-chat"
+UV_VERSION=0.13.9
+
+say() { printf '%s\n' "daca: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# uv from PATH, from our cache, from PyPI, or from its own installer.
+find_uv() {
+  local home="$DACA_CACHE/uv/$UV_VERSION"
+  if command -v uv; then return; fi
+  if [[ ! -x $home/bin/uv ]]; then
+    say "installing uv $UV_VERSION into $home"
+    if ! { python3 -m venv "$home" && "$home/bin/pip" -q install "uv==$UV_VERSION"; } >&2; then
+      rm -rf "$home"
+      curl -LsSf "https://astral.sh/uv/$UV_VERSION/install.sh" |
+        UV_UNMANAGED_INSTALL="$home/bin" sh >&2 ||
+        die "could not install uv: see https://docs.astral.sh/uv/getting-started/installation/"
+    fi
+  fi
+  echo "$home/bin/uv"
+}
+
+# .venv with exactly what uv.lock says. Arguments go to `uv sync`.
+ensure_python() {
+  local uv
+  uv=$(find_uv)
+  "$uv" sync --frozen --quiet "$@" || die "uv could not install the packages of uv.lock (see above)"
+}

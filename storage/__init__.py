@@ -1,0 +1,1 @@
+"""Durable storage that both services build their own stores on."""
