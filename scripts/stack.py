@@ -1,0 +1,304 @@
+"""Run the apps of a Dapr run file, each with its sidecar: what scripts/run.sh ends in.
+
+Like `dapr run -f`, but everything is bound to loopback, a process that dies is started
+again, and a stop drains the apps before it ends their sidecars (the CLI kills them).
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+_READY_TIMEOUT_S = 60.0
+# SIGTERM leaves an app its grace and one last flush; after this it has hung.
+_STOP_TIMEOUT_S = 20.0
+_MAX_QUICK_DEATHS = 5
+
+
+class StackError(Exception):
+    """Why the stack can't run, in words for the person at the terminal."""
+
+
+@dataclass
+class Service:
+    """One process of the stack."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    ports: dict[str, int]
+    log_path: Path
+    process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+    async def start(self) -> None:
+        """Start it in a process group of its own, so that Ctrl-C reaches only us."""
+        with self.log_path.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.command,
+                env=self.environment,
+                cwd=ROOT,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
+        """End it, and return its exit code; one that does not end in time is killed."""
+        if self.process is None:
+            return None
+        self.signal(number)
+        try:
+            return await asyncio.wait_for(self.process.wait(), _STOP_TIMEOUT_S)
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            return await self.process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to its process group, if it still runs."""
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+
+    def last_words(self, lines: int = 15) -> str:
+        """The end of its log."""
+        text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+        return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+
+
+class Stack:
+    """The apps of a run file and, unless `daprd` is None, their sidecars."""
+
+    def __init__(self, run_file: Path, *, daprd: Path | None, log_dir: Path) -> None:
+        config = yaml.safe_load(run_file.read_text())
+        self.services: dict[str, Service] = {}
+        self._stopping = False
+        log_dir.mkdir(parents=True, exist_ok=True)
+        for app in config["apps"]:
+            app_id = app["appID"]
+            environment = _app_environment(app, sidecar=daprd is not None)
+            ports = {"gRPC": app["appPort"]}
+            if "CHAT_HTTP_PORT" in environment:
+                ports["HTTP"] = int(environment["CHAT_HTTP_PORT"])
+            self._add(app_id, app["command"], environment, ports, log_dir)
+            if daprd is not None:
+                ports = {
+                    "HTTP": app["daprHTTPPort"],
+                    "gRPC": app["daprGRPCPort"],
+                    "metrics": app["metricsPort"],
+                }
+                command = _daprd_command(daprd, config["common"], app)
+                # What the sidecar tells others to reach it at: it listens nowhere else.
+                environment = {**os.environ, "DAPR_HOST_IP": "127.0.0.1"}
+                self._add(f"{app_id}-sidecar", command, environment, ports, log_dir)
+
+    def _add(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        ports: dict[str, int],
+        log_dir: Path,
+    ) -> None:
+        log_path = log_dir / f"{name}.log"
+        self.services[name] = Service(name, command, environment, ports, log_path)
+
+    def check_ports(self) -> None:
+        """Raises `StackError` naming every port that another process listens on."""
+        taken = [
+            f"  port {port} ({service.name}, {use})"
+            for service in self.services.values()
+            for use, port in service.ports.items()
+            if not _is_free(port)
+        ]
+        if taken:
+            raise StackError(
+                "these ports are taken; is the stack running already?\n" + "\n".join(taken)
+            )
+
+    async def start(self) -> None:
+        """Start everything at once; each part waits for the others by itself."""
+        for service in self.services.values():
+            service.log_path.write_bytes(b"")
+            await service.start()
+
+    async def stop(self) -> None:
+        """Drain and end the apps, the first started last, then their sidecars."""
+        self._stopping = True
+        apps = [s for n, s in self.services.items() if not n.endswith("-sidecar")]
+        for service in reversed(apps):
+            await service.stop()
+        await asyncio.gather(*(service.stop() for service in self.services.values()))
+
+    async def keep_running(self, name: str) -> None:
+        """Start the service again whenever it dies, until the stack stops.
+
+        Raises `StackError` when it keeps dying at once.
+        """
+        service = self.services[name]
+        quick_deaths = 0
+        while True:
+            assert service.process is not None  # noqa: S101
+            began = time.monotonic()
+            code = await service.process.wait()
+            if self._stopping:
+                return
+            quick_deaths = quick_deaths + 1 if time.monotonic() - began < 10 else 0  # noqa: PLR2004
+            if quick_deaths >= _MAX_QUICK_DEATHS:
+                raise StackError(f"{name} keeps ending; its last words:\n{service.last_words()}")
+            print(f"{name} ended ({_describe(code)}); starting it again", flush=True)
+            await asyncio.sleep(0.1 * 2**quick_deaths)
+            if not self._stopping:
+                await service.start()
+
+    async def wait_until_ready(self, url: str) -> None:
+        """Wait until `url` (chat's /readyz) says that analytics answers, through the sidecars.
+
+        Raises `StackError` if a process ends before, or it takes over a minute.
+        """
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while time.monotonic() < deadline:
+            for service in self.services.values():
+                if service.process is not None and service.process.returncode is not None:
+                    raise StackError(
+                        f"{service.name} ended while starting "
+                        f"({_describe(service.process.returncode)}); its last words:\n"
+                        + service.last_words()
+                    )
+            if await asyncio.to_thread(_is_ready, url):
+                return
+            await asyncio.sleep(0.1)
+        logs = ", ".join(str(service.log_path) for service in self.services.values())
+        raise StackError(f"not ready after {_READY_TIMEOUT_S:.0f} s; see {logs}")
+
+
+def _app_environment(app: dict[str, Any], *, sidecar: bool) -> dict[str, str]:
+    # The run file's values are defaults: the caller's environment wins, except that the
+    # gRPC port has to be the one that the sidecar knows.
+    own: dict[str, str] = app["env"]
+    environment = {**own, **os.environ}
+    environment |= {name: value for name, value in own.items() if name.endswith("_GRPC_PORT")}
+    for name in ("DAPR_GRPC_PORT", "DAPR_HTTP_PORT"):
+        environment.pop(name, None)
+    if sidecar:
+        environment["DAPR_GRPC_PORT"] = str(app["daprGRPCPort"])
+        environment["DAPR_HTTP_PORT"] = str(app["daprHTTPPort"])
+    return environment
+
+
+def _daprd_command(daprd: Path, common: dict[str, Any], app: dict[str, Any]) -> list[str]:
+    options: dict[str, Any] = {
+        "app-id": app["appID"],
+        "app-port": app["appPort"],
+        "app-protocol": common["appProtocol"],
+        "dapr-http-port": app["daprHTTPPort"],
+        "dapr-grpc-port": app["daprGRPCPort"],
+        "metrics-port": app["metricsPort"],
+        "dapr-listen-addresses": "127.0.0.1",
+        "dapr-internal-grpc-listen-address": "127.0.0.1",
+        "metrics-listen-address": "127.0.0.1",
+        "config": ROOT / common["configFilePath"],
+        "resources-path": ROOT / common["resourcesPaths"][0],
+        "log-level": common["logLevel"],
+    }
+    return [str(daprd), *(part for k, v in options.items() for part in (f"--{k}", str(v)))]
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
+            return bool(json.load(answer)["analytics"] == "ok")
+    except (OSError, ValueError):
+        return False
+
+
+def _describe(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:
+    """Run the stack until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stack = Stack(run_file, daprd=daprd, log_dir=data_dir / "logs")
+    stack.check_ports()
+    chat = next(s for s in stack.services.values() if "HTTP" in s.ports and "gRPC" in s.ports
+                and not s.name.endswith("-sidecar"))  # fmt: skip
+    url = f"http://localhost:{chat.ports['HTTP']}"
+    print(f"starting {', '.join(stack.services)}; logs in {data_dir / 'logs'}", flush=True)
+    tasks = [asyncio.create_task(stop.wait())]
+    try:
+        await stack.start()
+        ready = asyncio.create_task(stack.wait_until_ready(f"{url}/readyz"))
+        await asyncio.wait([*tasks, ready], return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            ready.cancel()
+            return
+        await ready
+        print(_welcome(url, chat.ports["gRPC"], stack, direct=daprd is None), flush=True)
+        tasks += [asyncio.create_task(stack.keep_running(name)) for name in stack.services]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        print("stopping", flush=True)
+        await stack.stop()
+        for task in tasks:
+            task.cancel()
+
+
+def _welcome(url: str, grpc_port: int, stack: Stack, *, direct: bool) -> str:
+    way = "directly, without sidecars" if direct else "through two Dapr sidecars"
+    return f"""
+DACA Chat is up; chat asks analytics {way}.
+
+  API documentation  {url}/docs
+  chat over gRPC     127.0.0.1:{grpc_port}
+
+Try it:
+
+  curl -X POST {url}/chat/ -d '{{"user_id":"alice","text":"How many messages have I sent?"}}'
+
+Ctrl-C stops everything."""
+
+
+def main() -> None:
+    """See `scripts/run.sh --help`."""
+    parser = argparse.ArgumentParser(prog="scripts/run.sh", description="Run DACA Chat.")
+    parser.add_argument("--direct", action="store_true", help="without Dapr sidecars")
+    parser.add_argument(
+        "--run-file", type=Path, default=ROOT / "dapr.yaml", help="default: dapr.yaml"
+    )
+    parser.add_argument("--daprd", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    daprd = None if arguments.direct else arguments.daprd
+    os.environ.setdefault("DACA_DATA_DIR", str(ROOT / "data"))
+    try:
+        asyncio.run(run(arguments.run_file, daprd, Path(os.environ["DACA_DATA_DIR"])))
+    except StackError as error:
+        sys.exit(f"scripts/run.sh: {error}")
+
+
+if __name__ == "__main__":
+    main()
