@@ -49,9 +49,11 @@ async def open_outbox(settings: ChatSettings, analytics: AnalyticsClient) -> Asy
     try:
         outbox = await Outbox.open(database, analytics)
         sending = asyncio.create_task(outbox.run())
-        yield outbox
-        sending.cancel()
-        await asyncio.wait([sending])
+        try:
+            yield outbox
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
         try:
             async with asyncio.timeout(_LAST_FLUSH_S):
                 await outbox.flush()

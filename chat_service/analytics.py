@@ -1,6 +1,7 @@
 """The client of the analytics service: one channel, through our own sidecar if there is one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -22,7 +23,8 @@ class AnalyticsClient:
         self._metadata = peer.metadata
         self._channel = peer.channel()
         self._stub = pb_grpc.AnalyticsServiceStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        # Its published stubs know no methods.
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         """How many messages `user_id` has sent. Raises `NotFound` for an unknown user,

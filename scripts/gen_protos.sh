@@ -14,12 +14,12 @@ esac
 
 # The stubs must not outlive the protos that they came from.
 rm -rf "$out/daca"
-mapfile -t protos < <(find protos -name '*.proto' | sort)
+# shellcheck disable=SC2046  # no spaces in proto paths
 .venv/bin/python -m grpc_tools.protoc -I protos \
   --plugin=protoc-gen-mypy=.venv/bin/protoc-gen-mypy \
   --plugin=protoc-gen-mypy_grpc=.venv/bin/protoc-gen-mypy_grpc \
-  --python_out="$out" --grpc_python_out="$out" --mypy_out="$out" --mypy_grpc_out="$out" \
-  "${protos[@]}"
+  --python_out="$out" --grpc_python_out="$out" --mypy_out="quiet:$out" --mypy_grpc_out="quiet:$out" \
+  $(find protos -name '*.proto' | sort)
 
 if [[ $out != generated ]] && ! diff -r --exclude=__pycache__ generated/daca "$out/daca"; then
   echo "generated/ does not match protos/: run scripts/gen_protos.sh and commit the result" >&2

@@ -1,17 +1,15 @@
-"""Run the apps of a Dapr run file, each with its sidecar: what scripts/run.sh ends in.
+"""The processes of a Dapr run file: each app, and its sidecar.
 
 Like `dapr run -f`, but everything is bound to loopback, a process that dies is started
 again, and a stop drains the apps before it ends their sidecars (the CLI kills them).
 """
 
-import argparse
 import asyncio
 import contextlib
 import json
 import os
 import signal
 import socket
-import sys
 import time
 import urllib.request
 from dataclasses import dataclass, field
@@ -234,71 +232,3 @@ def _is_ready(url: str) -> bool:
 
 def _describe(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:
-    """Run the stack until SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    stack = Stack(run_file, daprd=daprd, log_dir=data_dir / "logs")
-    stack.check_ports()
-    chat = next(s for s in stack.services.values() if "HTTP" in s.ports and "gRPC" in s.ports
-                and not s.name.endswith("-sidecar"))  # fmt: skip
-    url = f"http://localhost:{chat.ports['HTTP']}"
-    print(f"starting {', '.join(stack.services)}; logs in {data_dir / 'logs'}", flush=True)
-    tasks = [asyncio.create_task(stop.wait())]
-    try:
-        await stack.start()
-        ready = asyncio.create_task(stack.wait_until_ready(f"{url}/readyz"))
-        await asyncio.wait([*tasks, ready], return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set():
-            ready.cancel()
-            return
-        await ready
-        print(_welcome(url, chat.ports["gRPC"], stack, direct=daprd is None), flush=True)
-        tasks += [asyncio.create_task(stack.keep_running(name)) for name in stack.services]
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        print("stopping", flush=True)
-        await stack.stop()
-        for task in tasks:
-            task.cancel()
-
-
-def _welcome(url: str, grpc_port: int, stack: Stack, *, direct: bool) -> str:
-    way = "directly, without sidecars" if direct else "through two Dapr sidecars"
-    return f"""
-DACA Chat is up; chat asks analytics {way}.
-
-  API documentation  {url}/docs
-  chat over gRPC     127.0.0.1:{grpc_port}
-
-Try it:
-
-  curl -X POST {url}/chat/ -d '{{"user_id":"alice","text":"How many messages have I sent?"}}'
-
-Ctrl-C stops everything."""
-
-
-def main() -> None:
-    """See `scripts/run.sh --help`."""
-    parser = argparse.ArgumentParser(prog="scripts/run.sh", description="Run DACA Chat.")
-    parser.add_argument("--direct", action="store_true", help="without Dapr sidecars")
-    parser.add_argument(
-        "--run-file", type=Path, default=ROOT / "dapr.yaml", help="default: dapr.yaml"
-    )
-    parser.add_argument("--daprd", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    daprd = None if arguments.direct else arguments.daprd
-    os.environ.setdefault("DACA_DATA_DIR", str(ROOT / "data"))
-    try:
-        asyncio.run(run(arguments.run_file, daprd, Path(os.environ["DACA_DATA_DIR"])))
-    except StackError as error:
-        sys.exit(f"scripts/run.sh: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -29,7 +29,6 @@ class ChatRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     MESSAGE_ID_FIELD_NUMBER: _builtins.int
-    SENT_TIME_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """Who is chatting: 1 to 128 characters, no control characters and no slashes."""
@@ -44,10 +43,6 @@ class ChatRequest(_message.Message):
     where none is given.
     """
     @_builtins.property
-    def sent_time(self) -> _timestamp_pb2.Timestamp:
-        """When the user sent it, by the client's clock; now where none is given."""
-
-    @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels of the client's own, returned as they came: at most 20, each of 1
         to 64 characters.
@@ -60,12 +55,11 @@ class ChatRequest(_message.Message):
         text: _builtins.str = ...,
         session_id: _builtins.str = ...,
         message_id: _builtins.str = ...,
-        sent_time: _timestamp_pb2.Timestamp | None = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sent_time", b"sent_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "sent_time", b"sent_time", "session_id", b"session_id", "tags", b"tags", "text", b"text", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "session_id", b"session_id", "tags", b"tags", "text", b"text", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

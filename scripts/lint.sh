@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Check style, types and the contract; change nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib/env.sh
+ensure_python
+
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy .
+.venv/bin/buf lint
+.venv/bin/buf format -d --exit-code
+scripts/gen_protos.sh --check

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Install what the tests need and run them all; arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib/env.sh
+ensure_python
+# Each is a line of output: a failure must end the script here, not skip a test there.
+programs=$(scripts/install_dapr.sh daprd dapr grpcurl)
+{ read -r DAPRD; read -r DAPR_CLI; read -r GRPCURL; } <<<"$programs"
+export DAPRD DAPR_CLI GRPCURL
+exec .venv/bin/python -m pytest "$@"

@@ -1,0 +1,114 @@
+"""The proxied call itself: a client of ours, two real sidecars, a callee."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from analytics_service.servicer import AnalyticsServicer
+from chat_service.analytics import AnalyticsClient
+from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
+from rpc.domain import NotFound, TimedOut, Unavailable
+from rpc.errors import Context
+from rpc.server import GrpcServer
+from rpc.sidecar import find_peer
+from scripts.stack import Stack
+from tests.dapr.conftest import RunningStack, http, render_run_file
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+def client_of(system: RunningStack, app_id: str) -> AnalyticsClient:
+    port = system.sidecar_port(system.chat, "gRPC")
+    peer = find_peer(app_id, sidecar_grpc_port=port, api_token=None, direct_address="")
+    return AnalyticsClient(peer)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(system: RunningStack) -> AsyncIterator[AnalyticsClient]:
+    client = client_of(system, system.analytics)
+    yield client
+    await client.close()
+
+
+async def test_the_count_comes_through_both_sidecars(client: AnalyticsClient) -> None:
+    assert await client.message_count("bob", timeout_s=2) == 3
+
+
+async def test_an_unknown_user_is_not_found(client: AnalyticsClient) -> None:
+    with pytest.raises(NotFound, match="User not found"):
+        await client.message_count("nobody", timeout_s=2)
+
+
+async def test_an_unknown_app_id_is_unavailable(system: RunningStack) -> None:
+    client = client_of(system, "no-such-app-here")
+    with pytest.raises(Unavailable):
+        await client.message_count("bob", timeout_s=10)
+    await client.close()
+
+
+async def test_an_unknown_app_id_costs_no_more_than_the_deadline(system: RunningStack) -> None:
+    client = client_of(system, "no-such-app-either")
+    with pytest.raises((TimedOut, Unavailable)):
+        await client.message_count("bob", timeout_s=0.3)
+    await client.close()
+
+
+async def test_health_can_be_asked_through_the_sidecars(client: AnalyticsClient) -> None:
+    await client.check()
+
+
+async def test_http_callers_of_the_old_rest_api_are_still_answered(system: RunningStack) -> None:
+    port = system.sidecar_port(system.chat, "HTTP")
+    url = f"http://127.0.0.1:{port}/v1.0/invoke/{system.analytics}/method/analytics"
+    assert http("GET", f"{url}/bob") == (200, {"message_count": 3})
+    status, body = http("GET", f"{url}/charlie")
+    assert (status, body["message"]) == (404, "User not found")
+
+
+class Recording(AnalyticsServicer):
+    """An analytics service that notes what reaches it."""
+
+    def __init__(self) -> None:
+        self.metadata: dict[str, str | bytes] = {}
+        self.time_remaining_s: float | None = None
+
+    async def GetAnalytics(
+        self, request: analytics_pb2.GetAnalyticsRequest, context: Context
+    ) -> analytics_pb2.GetAnalyticsResponse:
+        self.metadata = dict(context.invocation_metadata() or ())
+        self.time_remaining_s = context.time_remaining()
+        return analytics_pb2.GetAnalyticsResponse()
+
+
+async def test_the_callee_sees_who_called_and_the_callers_deadline(
+    tmp_path: Path, daprd: Path
+) -> None:
+    stack = Stack(render_run_file(tmp_path), daprd=daprd, log_dir=tmp_path / "logs")
+    analytics_id, chat_id = (n for n in stack.services if not n.endswith("-sidecar"))
+    app_port = stack.services[analytics_id].ports["gRPC"]
+    sidecars = [stack.services[f"{analytics_id}-sidecar"], stack.services[f"{chat_id}-sidecar"]]
+    recording = Recording()
+    server = GrpcServer()
+    analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server(recording, server.aio)
+    await server.start([], "127.0.0.1", app_port, "")
+    for sidecar in sidecars:
+        await sidecar.start()
+    port = stack.services[f"{chat_id}-sidecar"].ports["gRPC"]
+    peer = find_peer(analytics_id, sidecar_grpc_port=port, api_token=None, direct_address="")
+    async with peer.channel() as channel:
+        stub = analytics_pb2_grpc.AnalyticsServiceStub(channel)
+        request = analytics_pb2.GetAnalyticsRequest(user_id="x")
+        try:
+            await stub.GetAnalytics(
+                request, timeout=20, metadata=peer.metadata, wait_for_ready=True
+            )
+        finally:
+            for sidecar in sidecars:
+                await sidecar.stop()
+            await server.stop(0)
+    assert recording.metadata["dapr-caller-app-id"] == chat_id
+    assert recording.metadata["dapr-callee-app-id"] == analytics_id
+    assert recording.time_remaining_s is not None
+    assert 0 < recording.time_remaining_s <= 20
