@@ -45,7 +45,7 @@ async def run(settings: AnalyticsSettings) -> None:
 def main() -> None:
     """Start from the environment; a set-up error ends it with one clear line."""
     settings = AnalyticsSettings.from_environment()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, secrets=settings.secrets())
     try:
         uvloop.run(run(settings))
     except (DomainError, PortTaken) as error:

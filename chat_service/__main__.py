@@ -133,7 +133,7 @@ def _listen(host: str, port: int, variable: str) -> socket.socket:
 def main() -> None:
     """Start from the environment; a set-up error ends it with one clear line."""
     settings = ChatSettings.from_environment()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, secrets=settings.secrets())
     try:
         uvloop.run(run(settings))
     except (DomainError, PortTaken, ValueError) as error:

@@ -30,6 +30,11 @@ class ServiceSettings(BaseSettings):
     dapr_api_token: SecretStr | None = Field(None, validation_alias="DAPR_API_TOKEN")
     """The token that our sidecar wants to see."""
 
+    def secrets(self) -> list[str]:
+        """Every secret that is set, for the log to leave out."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return [v.get_secret_value() for v in values if isinstance(v, SecretStr)]
+
     @classmethod
     def from_environment(cls) -> Self:
         """Read and check all settings; end the program, naming each bad variable, if one is bad."""

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--daprd", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     daprd = None if arguments.direct else arguments.daprd
-    os.environ.setdefault("DACA_DATA_DIR", str(ROOT / "data"))
+    os.environ.setdefault("DACA_DATA_DIR", "data")
     try:
         asyncio.run(run(arguments.run_file, daprd, Path(os.environ["DACA_DATA_DIR"])))
     except StackError as error:
