@@ -95,9 +95,12 @@ class ChatAgent:
                 max_turns=_MAX_TURNS,
                 run_config=self._config,
             )
-        except (openai.OpenAIError, AgentsException) as error:
+        except Exception as error:
+            # Of any kind: a host that answers nonsense shows up as AttributeError and the like.
             failure = _domain_error(error)
-            log.warning("no reply: %s (%s)", failure, type(error).__name__)
+            # A known error's own text is the host's, and may quote our key.
+            known = isinstance(error, openai.OpenAIError | AgentsException)
+            log.warning("no reply: %s (%s)", failure, type(error).__name__, exc_info=not known)
             raise failure from None
         return str(result.final_output)
 

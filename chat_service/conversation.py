@@ -17,6 +17,11 @@ log = logging.getLogger(__name__)
 ANALYTICS_TIMEOUT_S = 0.5
 """The most that knowing the user's count may cost a chat."""
 
+# JSON can smuggle in surrogates, which nothing can encode; pydantic looks for them only
+# in a string with a constraint.
+Text = Annotated[str, StringConstraints(max_length=1_000_000)]
+"""A message's text: valid Unicode. The service's own limit is lower."""
+
 Tags = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=1, max_length=64)], ...],
     Field(max_length=20),
@@ -30,7 +35,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     user_id: UserId
-    text: str
+    text: Text
     """Not blank, and at most as long as the service allows."""
     session_id: UUID = Field(default_factory=uuid4)
     """The conversation that it belongs to; a new one unless given."""
@@ -110,8 +115,9 @@ class Conversation:
         `LimitReached` or `Misconfigured`.
         """
         self._check(message)
+        limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         try:
-            async with asyncio.timeout(min(timeout_s or self._timeout_s, self._timeout_s)):
+            async with asyncio.timeout(limit_s):
                 async with self._outbox.accept(message):
                     count = await self._message_count(message.user_id)
                 text = await self._agent.reply(message, count)

@@ -1,5 +1,6 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Protocol
 from uuid import UUID
@@ -9,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -19,11 +21,14 @@ from chat_service.conversation import (
     ChatReply,
     Conversation,
     Tags,
+    Text,
 )
 from rpc.domain import DomainError, UserId
 from rpc.errors import INTERNAL_MESSAGE, http_status
 
 _MAX_BODY_BYTES = 1_000_000
+# One megabyte of bad tags must not come back as eighteen megabytes of errors.
+_MAX_ERRORS = 10
 
 
 class CheckedAnalytics(Analytics, Protocol):
@@ -47,7 +52,7 @@ class ChatBody(BaseModel):
     """The body of `POST /chat/`."""
 
     user_id: UserId
-    text: str
+    text: Text
     metadata: RequestMetadata = RequestMetadata()
     tags: Tags = ()
     message_id: UUID | None = None
@@ -107,7 +112,7 @@ class AnalyticsBody(BaseModel):
 
 
 def build_gateway(
-    conversation: Conversation, analytics: CheckedAnalytics, *, cors_origins: list[str]
+    conversation: Conversation, analytics: CheckedAnalytics, *, cors_origins: Sequence[str]
 ) -> FastAPI:
     """The HTTP application."""
     app = FastAPI(title="DACA Chat", version="1", max_body_size=_MAX_BODY_BYTES)
@@ -137,13 +142,12 @@ def build_gateway(
             return {"status": "ready", "analytics": error.message}
         return {"status": "ready", "analytics": "ok"}
 
-    # `:path` lets an id with a slash come as far as the rule that refuses it by name.
-    @app.get("/users/{user_id:path}/analytics")
+    @app.get("/users/{user_id:anything}/analytics")
     async def user_analytics(user_id: UserId) -> AnalyticsBody:
         count = await analytics.message_count(user_id, timeout_s=ANALYTICS_TIMEOUT_S)
         return AnalyticsBody(message_count=count)
 
-    @app.get("/users/{user_id:path}")
+    @app.get("/users/{user_id:anything}")
     async def user(
         user_id: UserId, role: Annotated[str, Query(min_length=1, max_length=64)] = "guest"
     ) -> UserBody:
@@ -154,6 +158,16 @@ def build_gateway(
         return ReplyBody.of(await conversation.reply(body.message()))
 
     return app
+
+
+class Anything(PathConvertor):
+    """A path parameter of any characters, so that an id with slashes or line feeds comes
+    as far as the rule that refuses it by name."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("anything", Anything())
 
 
 class JsonByDefault:
@@ -178,7 +192,8 @@ class JsonByDefault:
 
 async def _answer_invalid(request: Request, error: Any) -> JSONResponse:
     # Without the input that FastAPI would send back: it may not even be valid Unicode.
-    detail = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
+    told = error.errors()[:_MAX_ERRORS]
+    detail = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in told]
     return JSONResponse({"detail": detail}, 422)
 
 

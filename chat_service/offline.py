@@ -16,8 +16,11 @@ from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_messag
 LABEL = "[offline model]"
 
 # What `chat_service.agent.instructions` says.
-_USER = re.compile(r'The user\'s id is ("(?:[^"\\]|\\.)*")')
-_COUNT = re.compile(r"The user has sent (\d+) messages before this one")
+# One pattern: what a quoted user id says of a count is not the count.
+_PROFILE = re.compile(
+    r'The user\'s id is (?P<user>"(?:[^"\\]|\\.)*")\.'
+    r"(?: The user has sent (?P<count>\d+) messages before this one)?"
+)
 _ASKS_TIME = re.compile(r"\b(time|date|day|clock)\b", re.IGNORECASE)
 
 
@@ -54,10 +57,11 @@ def _respond(call: ModelCall) -> ModelStep:
 
 
 def _greeting(instructions: str) -> str:
-    user = json.loads(found[1]) if (found := _USER.search(instructions)) else "there"
-    count = int(found[1]) if (found := _COUNT.search(instructions)) else None
-    if count is None:
+    profile = _PROFILE.search(instructions)
+    user = json.loads(profile["user"]) if profile else "there"
+    if profile is None or profile["count"] is None:
         return f"Hello {user}! I can't tell at the moment how many messages you have sent."
+    count = int(profile["count"])
     if count == 0:
         return f"Hello {user}! This is your first message: you have sent 0 before it."
     noun = "message" if count == 1 else "messages"

@@ -78,12 +78,14 @@ class Outbox:
             sent_time=datetime.now(UTC),
         )
         written = asyncio.create_task(self._database.write(insert))
-        written.add_done_callback(lambda _: None if _.cancelled() else _.exception())
         try:
             yield
             await asyncio.shield(written)
         finally:
-            written.add_done_callback(lambda _: self._release(message))
+            if written.done():
+                self._release(message, written)
+            else:
+                written.add_done_callback(partial(self._release, message))
 
     async def settled(self, user_id: str) -> None:
         """Wait until analytics has counted all that `user_id`'s finished chats sent."""
@@ -140,7 +142,9 @@ class Outbox:
             return
         await self._database.write(partial(_delete, seqs=[entry.seq for entry in entries]))
 
-    def _release(self, message: ChatMessage) -> None:
+    def _release(self, message: ChatMessage, written: asyncio.Task[None]) -> None:
+        if not written.cancelled() and (error := written.exception()):
+            log.warning("message %s is not in the outbox: %s", message.message_id, error)
         self._held.discard(message.message_id)
         self._released += 1
         self._last_released[message.user_id] = self._released

@@ -1,10 +1,16 @@
 """The settings of the chat service."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
 
 from rpc.settings import ServiceSettings
+
+
+def _split(value: object) -> object:
+    return value.replace(" ", "").split(",") if isinstance(value, str) else value
 
 
 class ChatSettings(ServiceSettings):
@@ -14,8 +20,10 @@ class ChatSettings(ServiceSettings):
     """The HTTP gateway's port; 0 takes a free one."""
     grpc_port: int = Field(8002, ge=0, le=65535, validation_alias="CHAT_GRPC_PORT")
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
-    cors_origins: list[str] = Field(["http://localhost:3000"], validation_alias="CHAT_CORS_ORIGINS")
-    """Which web origins may call the gateway, as a JSON list."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        ("http://localhost:3000",), validation_alias="CHAT_CORS_ORIGINS"
+    )
+    """Which web origins may call the gateway, separated by commas."""
     timeout_s: float = Field(60, gt=0, le=600, validation_alias="CHAT_TIMEOUT_S")
     """How long one chat may take; a caller's own deadline can only shorten it."""
     max_text_length: int = Field(8000, ge=1, validation_alias="CHAT_MAX_TEXT_LENGTH")

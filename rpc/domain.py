@@ -9,8 +9,9 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-# Control characters and line separators would forge log lines, slashes paths.
-_USER_ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029/\\]{1,128}$"
+# Control characters and line separators would forge log lines, slashes paths; surrogates
+# can't be encoded.
+_USER_ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff/\\]{1,128}$"
 _is_user_id = re.compile(_USER_ID_PATTERN).fullmatch
 
 
@@ -49,12 +50,19 @@ class FieldViolation:
     """The rule that it breaks, in words."""
 
 
+# Statuses travel in HTTP/2 headers, which have room for about 8 KB.
+_MAX_VIOLATIONS = 10
+
+
 class InvalidInput(DomainError):
-    """The request breaks a rule; sending it again will not help."""
+    """The request breaks a rule; sending it again will not help. Tells the first ten violations."""
 
     def __init__(self, violations: list[FieldViolation], message: str | None = None) -> None:
-        super().__init__(message or "; ".join(f"{v.field}: {v.description}" for v in violations))
-        self.violations = violations
+        self.violations = violations[:_MAX_VIOLATIONS]
+        told = [f"{v.field}: {v.description}" for v in self.violations]
+        if more := len(violations) - len(told):
+            told.append(f"and {more} more")
+        super().__init__(message or "; ".join(told))
 
     @classmethod
     def field(cls, field: str, description: str, message: str | None = None) -> "InvalidInput":

@@ -1,5 +1,6 @@
 """Domain errors as gRPC statuses, and gRPC statuses as HTTP ones."""
 
+import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
@@ -97,7 +98,8 @@ class ErrorInterceptor(aio.ServerInterceptor):
         stream: Any = handler.unary_stream
         if unary:
             return grpc.unary_unary_rpc_method_handler(_guard_unary(unary, method), decode, encode)
-        if stream:
+        # The standard health service's Watch is no generator; it minds its own errors.
+        if inspect.isasyncgenfunction(stream):
             return grpc.unary_stream_rpc_method_handler(
                 _guard_stream(stream, method), decode, encode
             )

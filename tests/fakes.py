@@ -1,0 +1,171 @@
+"""Stand-ins for what the use case and the outbox depend on, and real servers to call."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from grpc import aio
+
+from chat_service.conversation import ChatMessage, Conversation
+from chat_service.outbox import Outbox, OutboxEntry, create_outbox
+from rpc.domain import InvalidInput, NotFound
+from rpc.server import GrpcServer
+from storage.sqlite import SqliteDatabase
+
+BAD_USER_IDS = {
+    "empty": "",
+    "blank": "   ",
+    "129 characters": "a" * 129,
+    "slash": "a/b",
+    "backslash": "a\\b",
+    "NUL": "a\x00b",
+    "line feed": "a\nb",
+    "trailing line feed": "ab\n",
+    "line separator": "a\u2028b",
+}
+FOREVER_S = 60.0
+
+
+class FakeAnalytics:
+    """Counts from a dict; can be slow or fail."""
+
+    def __init__(self, counts: dict[str, int] | None = None) -> None:
+        self.counts = {"alice": 5, "bob": 3} if counts is None else counts
+        self.failure: Exception | None = None
+        self.delay_s = 0.0
+        self.timeouts_s: list[float] = []
+
+    async def message_count(self, user_id: str, *, timeout_s: float) -> int:
+        self.timeouts_s.append(timeout_s)
+        await self._answer()
+        if user_id not in self.counts:
+            raise NotFound("User not found")
+        return self.counts[user_id]
+
+    async def check(self) -> None:
+        await self._answer()
+
+    async def _answer(self) -> None:
+        await asyncio.sleep(self.delay_s)
+        if self.failure:
+            raise self.failure
+
+
+class FakeOutbox:
+    """Remembers what it accepted; can fail, or never settle."""
+
+    def __init__(self) -> None:
+        self.accepted: list[ChatMessage] = []
+        self.failure: Exception | None = None
+        self.settles = True
+
+    @asynccontextmanager
+    async def accept(self, message: ChatMessage) -> AsyncIterator[None]:
+        yield
+        if self.failure:
+            raise self.failure
+        self.accepted.append(message)
+
+    async def settled(self, user_id: str) -> None:
+        if not self.settles:
+            await asyncio.Event().wait()
+
+
+class FakeAgent:
+    """Echoes; can be slow or fail."""
+
+    model = "fake"
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.delay_s = 0.0
+        self.counts: list[int | None] = []
+
+    async def reply(self, message: ChatMessage, message_count: int | None) -> str:
+        self.counts.append(message_count)
+        await asyncio.sleep(self.delay_s)
+        if self.failure:
+            raise self.failure
+        return f"You said: {message.text}"
+
+
+class FakeRecorder:
+    """Where an outbox sends to; can fail a number of times, refuse some ids, or wait."""
+
+    def __init__(self) -> None:
+        self.recorded: list[OutboxEntry] = []
+        self.failures: list[Exception] = []
+        self.refused: set[UUID] = set()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    @property
+    def ids(self) -> list[UUID]:
+        return [entry.message_id for entry in self.recorded]
+
+    async def record(self, entries: Sequence[OutboxEntry]) -> None:
+        await self.open.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        if self.refused & {entry.message_id for entry in entries}:
+            raise InvalidInput([], "refused")
+        self.recorded.extend(entries)
+
+
+class FakeChat:
+    """The use case on fakes."""
+
+    def __init__(self, *, timeout_s: float = 5, max_text_length: int = 100) -> None:
+        self.analytics = FakeAnalytics()
+        self.outbox = FakeOutbox()
+        self.agent = FakeAgent()
+        self.conversation = Conversation(
+            self.analytics,
+            self.outbox,
+            self.agent,
+            max_text_length=max_text_length,
+            timeout_s=timeout_s,
+        )
+
+
+@asynccontextmanager
+async def running_outbox(path: Path, recorder: FakeRecorder) -> AsyncIterator[Outbox]:
+    """A real outbox that sends to `recorder`."""
+    database = await SqliteDatabase.open(path, [create_outbox])
+    outbox = await Outbox.open(database, recorder)
+    sending = asyncio.create_task(outbox.run())
+    try:
+        yield outbox
+    finally:
+        sending.cancel()
+        await asyncio.wait([sending])
+        await database.close()
+
+
+@asynccontextmanager
+async def listening(server: GrpcServer, services: Iterable[str] = ()) -> AsyncIterator[GrpcServer]:
+    """`server` on a free port of this machine."""
+    await server.start(services, "127.0.0.1", 0, "TEST_PORT")
+    try:
+        yield server
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def channel_to(server: GrpcServer) -> AsyncIterator[aio.Channel]:
+    async with aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        yield channel
+
+
+async def eventually(condition: Callable[[], Any | Awaitable[Any]], timeout_s: float = 5) -> None:
+    """Return once `condition` is true; fail if it isn't in time."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            value = condition()
+            if await value if isinstance(value, Awaitable) else value:
+                return
+            await asyncio.sleep(0.01)

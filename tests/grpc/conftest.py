@@ -1,0 +1,54 @@
+"""Both services on real servers of their own, in this process."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from grpc import aio
+
+from analytics_service.__main__ import SERVICE_NAME as ANALYTICS
+from analytics_service.__main__ import build_server
+from analytics_service.store import AnalyticsStore
+from chat_service.__main__ import SERVICE_NAME as CHAT
+from chat_service.servicer import ChatServicer
+from daca.chat.v1 import chat_pb2_grpc
+from rpc.server import GrpcServer
+from tests.fakes import FakeChat, channel_to, listening
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[AnalyticsStore]:
+    store = await AnalyticsStore.open(tmp_path / "analytics.db", seed_demo_users=True)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def analytics_server(store: AnalyticsStore) -> AsyncIterator[GrpcServer]:
+    async with listening(build_server(store), [ANALYTICS]) as server:
+        yield server
+
+
+@pytest.fixture
+async def analytics_channel(analytics_server: GrpcServer) -> AsyncIterator[aio.Channel]:
+    async with channel_to(analytics_server) as channel:
+        yield channel
+
+
+@pytest.fixture
+def chat() -> FakeChat:
+    return FakeChat()
+
+
+@pytest.fixture
+async def chat_server(chat: FakeChat) -> AsyncIterator[GrpcServer]:
+    server = GrpcServer()
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(chat.conversation), server.aio)
+    async with listening(server, [CHAT]):
+        yield server
+
+
+@pytest.fixture
+async def chat_channel(chat_server: GrpcServer) -> AsyncIterator[aio.Channel]:
+    async with channel_to(chat_server) as channel:
+        yield channel

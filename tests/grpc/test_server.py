@@ -1,0 +1,77 @@
+"""What both services' servers have in common: health, reflection, ports."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from rpc.server import GrpcServer, PortTaken
+from tests.fakes import channel_to
+from tests.grpc.refusals import refusal, send_bytes
+
+SERVICES = {
+    "analytics_server": "daca.analytics.v1.AnalyticsService",
+    "chat_server": "daca.chat.v1.ChatService",
+}
+
+
+@pytest.fixture(params=SERVICES)
+def running(request: pytest.FixtureRequest) -> tuple[GrpcServer, str]:
+    return request.getfixturevalue(request.param), SERVICES[request.param]
+
+
+@pytest.fixture
+async def channel(running: tuple[GrpcServer, str]) -> AsyncIterator[aio.Channel]:
+    async with channel_to(running[0]) as channel:
+        yield channel
+
+
+async def test_health_serves_until_the_stop(
+    running: tuple[GrpcServer, str], channel: aio.Channel
+) -> None:
+    server, name = running
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    for service in ("", name):
+        response = await stub.Check(health_pb2.HealthCheckRequest(service=service))
+        assert response.status == health_pb2.HealthCheckResponse.SERVING
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=name))
+    assert (await anext(aiter(watch))).status == health_pb2.HealthCheckResponse.SERVING
+    stopping = asyncio.create_task(server.stop(0.2))
+    assert (await anext(aiter(watch))).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watch.cancel()
+    await stopping
+
+
+async def test_health_of_an_unknown_service_is_not_found(channel: aio.Channel) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    refused = await refusal(stub.Check(health_pb2.HealthCheckRequest(service="other")))
+    assert refused.code is StatusCode.NOT_FOUND
+
+
+async def test_reflection_lists_the_services(
+    running: tuple[GrpcServer, str], channel: aio.Channel
+) -> None:
+    untyped: Any = reflection_pb2_grpc
+    stub = untyped.ServerReflectionStub(channel)
+    call = stub.ServerReflectionInfo(
+        iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+    )
+    (response,) = [response async for response in call]
+    names = {service.name for service in response.list_services_response.service}
+    assert names >= {running[1], "grpc.health.v1.Health"}
+
+
+@pytest.mark.parametrize("path", ["/none.Such/Method", "/daca.chat.v1.ChatService/None"])
+async def test_an_unknown_method_is_unimplemented(channel: aio.Channel, path: str) -> None:
+    refused = await refusal(send_bytes(channel, path, b""))
+    assert refused.code is StatusCode.UNIMPLEMENTED
+
+
+async def test_a_second_server_cannot_share_the_port(running: tuple[GrpcServer, str]) -> None:
+    port = running[0].port
+    with pytest.raises(PortTaken, match=rf"{port}.*SOME_PORT"):
+        await GrpcServer().start([], "127.0.0.1", port, "SOME_PORT")

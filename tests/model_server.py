@@ -1,0 +1,173 @@
+"""A server on this machine that speaks both of OpenAI's APIs, and fails when told to."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+TOOL = "get_current_time"
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to a request instead of an answer."""
+
+    status: int = 200
+    """An error status, if not 200."""
+    message: str = "the model host's own words"
+    delay_s: float = 0
+    drop: bool = False
+    """Close the connection without a word."""
+    nonsense: str | None = None
+    """Send this, as JSON with status 200."""
+
+
+class ModelServer:
+    """Calls the tool when the user asks for the time, else echoes the instructions."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.requests: list[ModelRequest] = []
+        self.faults: list[Fault] = []
+        """For the next requests, one each."""
+        self.always_calls_tool = False
+
+    @property
+    def tool_results(self) -> list[str]:
+        """What the last request says that the tool returned."""
+        body = self.requests[-1].body
+        return _tool_results(body.get("messages") or body["input"])
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request, then the connection is closed."""
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            lines = [line.split(": ", 1) for line in head[1:] if line]
+            headers = {name.lower(): value for name, value in lines}
+            body = json.loads(await reader.readexactly(int(headers["content-length"])))
+            request = ModelRequest(head[0].split()[1], headers, body)
+            self.requests.append(request)
+            fault = self.faults.pop(0) if self.faults else Fault()
+            await asyncio.sleep(fault.delay_s)
+            if not fault.drop:
+                self._answer(writer, request, fault)
+        finally:
+            writer.close()
+
+    def _answer(self, writer: asyncio.StreamWriter, request: ModelRequest, fault: Fault) -> None:
+        answer = {"error": {"message": fault.message, "type": "test", "code": None}}
+        if fault.status == 200:
+            whole = _completion if request.path.endswith("/chat/completions") else _response
+            answer = whole(request.body, calls_tool=self.always_calls_tool)
+        data = (json.dumps(answer) if fault.nonsense is None else fault.nonsense).encode()
+        writer.write(
+            f"HTTP/1.1 {fault.status} X\r\ncontent-type: application/json\r\nretry-after-ms: 1\r\n"
+            f"connection: close\r\ncontent-length: {len(data)}\r\n\r\n".encode()
+            + data
+        )
+
+
+@asynccontextmanager
+async def model_server() -> AsyncIterator[ModelServer]:
+    """A server on a free port."""
+    served = ModelServer()
+    listener = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    served.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1"
+    try:
+        yield served
+    finally:
+        listener.close()
+
+
+def _items(body: dict[str, Any]) -> list[dict[str, Any]]:
+    given = body.get("messages") or body["input"]
+    return [{"role": "user", "content": given}] if isinstance(given, str) else given
+
+
+def _tool_results(items: list[dict[str, Any]]) -> list[str]:
+    results = [i["content"] for i in items if i.get("role") == "tool"]
+    return results + [i["output"] for i in items if i.get("type") == "function_call_output"]
+
+
+def _reply(body: dict[str, Any], *, calls_tool: bool) -> str | None:
+    """The answer's text; None to call the tool."""
+    items = _items(body)
+    results = _tool_results(items)
+    if calls_tool:
+        return None
+    if results:
+        return f"The tool says {results[-1]}"
+    if "time" in str([i["content"] for i in items if i.get("role") == "user"][-1]):
+        return None
+    systems = [i["content"] for i in items if i.get("role") == "system"]
+    return str(systems[0] if systems else body["instructions"])
+
+
+def _completion(body: dict[str, Any], *, calls_tool: bool) -> dict[str, Any]:
+    text = _reply(body, calls_tool=calls_tool)
+    call = {"id": "call_1", "type": "function", "function": {"name": TOOL, "arguments": "{}"}}
+    message = {"role": "assistant", "content": text}
+    if text is None:
+        message["tool_calls"] = [call]  # type: ignore[assignment]
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body["model"],
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "finish_reason": "tool_calls" if text is None else "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    }
+
+
+def _response(body: dict[str, Any], *, calls_tool: bool) -> dict[str, Any]:
+    text = _reply(body, calls_tool=calls_tool)
+    item: dict[str, Any] = {
+        "type": "function_call",
+        "id": "fc_1",
+        "call_id": "call_1",
+        "name": TOOL,
+        "arguments": "{}",
+        "status": "completed",
+    }
+    if text is not None:
+        content = {"type": "output_text", "text": text, "annotations": []}
+        item = {
+            "type": "message",
+            "id": "msg_1",
+            "role": "assistant",
+            "status": "completed",
+            "content": [content],
+        }
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": body["model"],
+        "status": "completed",
+        "output": [item],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 1,
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens": 1,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 2,
+        },
+    }

@@ -1,0 +1,206 @@
+"""The agent loop through the SDK and a real HTTP connection, in both of OpenAI's APIs."""
+
+import logging
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import agents
+import pytest
+from agents import ModelSettings
+from openai import AsyncOpenAI
+
+from chat_service.agent import ChatAgent
+from chat_service.conversation import ChatMessage
+from chat_service.models import ChatModel, choose_model
+from chat_service.settings import ChatSettings
+from rpc.domain import DomainError, Failed, LimitReached, Misconfigured, TimedOut, Unavailable
+from tests.model_server import Fault, ModelServer, model_server
+
+KEY = "sk-Very-Secret-1234567890"
+APIS = ("responses", "chat/completions")
+type Choose = Callable[..., ChatModel]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ModelServer]:
+    async with model_server() as server:
+        yield server
+
+
+@pytest.fixture
+def choose(environment: pytest.MonkeyPatch) -> Choose:
+    def choose(**variables: str) -> ChatModel:
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        return choose_model(ChatSettings.from_environment())
+
+    return choose
+
+
+@pytest.fixture(params=APIS)
+async def model(
+    request: pytest.FixtureRequest, server: ModelServer, choose: Choose
+) -> AsyncIterator[ChatModel]:
+    if request.param == "responses":
+        client = AsyncOpenAI(api_key=KEY, base_url=server.url, timeout=0.5, max_retries=1)
+        model = ChatModel("m", agents.OpenAIResponsesModel("m", client), ModelSettings())
+    else:
+        model = choose(
+            OPENAI_BASE_URL=server.url,
+            OPENAI_API_KEY=KEY,
+            CHAT_MODEL="m",
+            CHAT_MODEL_TIMEOUT_S="0.5",
+        )
+    yield model
+    await client_of(model).close()
+
+
+def client_of(model: ChatModel) -> AsyncOpenAI:
+    client = getattr(model.model, "_client", None)
+    assert isinstance(client, AsyncOpenAI)
+    return client
+
+
+async def ask(model: ChatModel, text: str = "hello") -> str:
+    return await ChatAgent(model).reply(ChatMessage(user_id="alice", text=text), 5)
+
+
+async def test_the_model_is_told_the_user_and_the_count(
+    model: ChatModel, server: ModelServer
+) -> None:
+    reply = await ask(model)
+    assert 'The user\'s id is "alice"' in reply
+    assert "sent 5 messages before this one" in reply
+    (request,) = server.requests
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.body["model"] == "m"
+
+
+async def test_each_api_is_spoken_where_it_belongs(model: ChatModel, server: ModelServer) -> None:
+    await ask(model)
+    responses = isinstance(model.model, agents.OpenAIResponsesModel)
+    assert server.requests[0].path == ("/v1/responses" if responses else "/v1/chat/completions")
+
+
+async def test_a_tool_call_goes_there_and_back(model: ChatModel, server: ModelServer) -> None:
+    reply = await ask(model, "what time is it?")
+    (result,) = server.tool_results
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", result)
+    assert reply == f"The tool says {result}"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault(429), LimitReached),
+        (Fault(401), Misconfigured),
+        (Fault(403), Misconfigured),
+        (Fault(404), Misconfigured),
+        (Fault(400), Failed),
+        (Fault(422), Failed),
+        (Fault(500), Unavailable),
+        (Fault(503), Unavailable),
+        (Fault(drop=True), Unavailable),
+        (Fault(delay_s=1), TimedOut),
+    ],
+    ids=str,
+)
+async def test_a_failure_of_the_host_has_its_own_error(
+    model: ChatModel, server: ModelServer, fault: Fault, expected: type[DomainError]
+) -> None:
+    server.faults = [fault] * 9
+    with pytest.raises(expected) as failure:
+        await ask(model)
+    assert fault.message not in str(failure.value)
+    assert len(server.requests) <= 2
+
+
+@pytest.mark.parametrize("nonsense", ["", "<html>", "{}", "[]", "null", '"x"', '{"choices": []}'])
+async def test_a_host_that_answers_nonsense_is_a_known_failure(
+    model: ChatModel, server: ModelServer, nonsense: str
+) -> None:
+    server.faults = [Fault(nonsense=nonsense)] * 9
+    with pytest.raises(DomainError):
+        await ask(model)
+
+
+@pytest.mark.parametrize("fault", [Fault(500), Fault(429), Fault(drop=True)], ids=str)
+async def test_one_passing_failure_is_retried(
+    model: ChatModel, server: ModelServer, fault: Fault
+) -> None:
+    server.faults = [fault]
+    assert "alice" in await ask(model)
+
+
+async def test_endless_tool_calls_end(model: ChatModel, server: ModelServer) -> None:
+    server.always_calls_tool = True
+    with pytest.raises(Failed):
+        await ask(model)
+    assert len(server.requests) < 20
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500])
+async def test_the_key_shows_neither_in_errors_nor_in_logs(
+    model: ChatModel, server: ModelServer, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.faults = [Fault(status, message=f"Incorrect API key provided: {KEY}")] * 9
+    with pytest.raises(DomainError) as failure:
+        await ask(model)
+    assert KEY in server.requests[0].headers["authorization"]
+    assert KEY not in f"{failure.value!r} {failure.value.__cause__!r}"
+    assert KEY not in caplog.text
+    assert "no reply" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("variables", "name", "host"),
+    [
+        ({"OPENAI_API_KEY": KEY}, "gpt-4o", "api.openai.com"),
+        ({"OPENAI_API_KEY": KEY, "CHAT_MODEL": "m"}, "m", "api.openai.com"),
+        (
+            {"GEMINI_API_KEY": KEY},
+            "gemini-2.5-flash",
+            "generativelanguage.googleapis.com",
+        ),
+        (
+            {"GEMINI_API_KEY": KEY, "CHAT_MODEL": "m"},
+            "m",
+            "generativelanguage.googleapis.com",
+        ),
+        ({"OPENAI_API_KEY": KEY, "GEMINI_API_KEY": "g"}, "gpt-4o", "api.openai.com"),
+        ({"OPENAI_BASE_URL": "http://local/v1", "CHAT_MODEL": "m"}, "m", "local"),
+        (
+            {
+                "OPENAI_BASE_URL": "http://local/v1",
+                "OPENAI_API_KEY": KEY,
+                "GEMINI_API_KEY": "g",
+                "CHAT_MODEL": "m",
+            },
+            "m",
+            "local",
+        ),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else None,
+)
+async def test_the_first_setting_that_is_set_chooses_the_model(
+    choose: Choose, variables: dict[str, str], name: str, host: str
+) -> None:
+    model = choose(CHAT_MODEL_TIMEOUT_S="7", **variables)
+    client = client_of(model)
+    assert (model.name, client.base_url.host) == (name, host)
+    assert (client.timeout, client.max_retries) == (7, 1)
+    assert isinstance(model.model, agents.OpenAIResponsesModel) == (host == "api.openai.com")
+    await client.close()
+
+
+@pytest.mark.parametrize("variables", [{}, {"CHAT_MODEL": "m"}])
+def test_without_a_host_the_model_is_offline(choose: Choose, variables: dict[str, Any]) -> None:
+    assert choose(**variables).name == "offline"
+
+
+def test_a_base_url_without_a_model_names_the_missing_variable(choose: Choose) -> None:
+    with pytest.raises(ValueError, match="CHAT_MODEL"):
+        choose(OPENAI_BASE_URL="http://local/v1")

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from analytics_service.settings import AnalyticsSettings
+from chat_service.settings import ChatSettings
+from rpc.settings import ServiceSettings
+
+BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
+
+
+@pytest.mark.parametrize(
+    ("settings", "variable", "value"),
+    [
+        (AnalyticsSettings, "ANALYTICS_GRPC_PORT", "65599"),
+        (AnalyticsSettings, "ANALYTICS_SEED_DEMO_USERS", "perhaps"),
+        (AnalyticsSettings, "DACA_LOG_LEVEL", "LOUD-VALUE"),
+        (AnalyticsSettings, "DACA_SHUTDOWN_GRACE_S", "-17"),
+        (AnalyticsSettings, "DAPR_GRPC_PORT", "none-such"),
+        (ChatSettings, "CHAT_HTTP_PORT", "no-port"),
+        (ChatSettings, "CHAT_GRPC_PORT", "-88"),
+        (ChatSettings, "CHAT_TIMEOUT_S", "soonish"),
+        (ChatSettings, "CHAT_MODEL_TIMEOUT_S", "99999"),
+        (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "-77"),
+    ],
+)
+def test_a_bad_variable_is_named_without_its_value(
+    environment: pytest.MonkeyPatch, settings: type[ServiceSettings], variable: str, value: str
+) -> None:
+    environment.setenv(variable, value)
+    with pytest.raises(SystemExit) as exit_:
+        settings.from_environment()
+    assert variable in str(exit_.value)
+    assert value not in str(exit_.value)
+
+
+def test_all_bad_variables_are_named_at_once(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CHAT_HTTP_PORT", "x")
+    environment.setenv("CHAT_TIMEOUT_S", "x")
+    with pytest.raises(SystemExit, match=r"(?s)CHAT_HTTP_PORT.*CHAT_TIMEOUT_S"):
+        ChatSettings.from_environment()
+
+
+def test_defaults(environment: pytest.MonkeyPatch) -> None:
+    analytics, chat = AnalyticsSettings.from_environment(), ChatSettings.from_environment()
+    assert (analytics.grpc_port, chat.grpc_port, chat.http_port) == (8001, 8002, 8000)
+    assert (analytics.host, chat.host) == ("127.0.0.1", "127.0.0.1")
+    assert analytics.seed_demo_users is False
+    assert analytics.database == Path("data/analytics.db")
+    assert chat.database == Path("data/chat.db")
+    assert chat.cors_origins == ("http://localhost:3000",)
+    assert chat.dapr_grpc_port is None
+    assert (chat.openai_api_key, chat.openai_base_url, chat.gemini_api_key) == (None, None, None)
+
+
+@BOTH
+def test_an_empty_variable_is_as_good_as_none(
+    environment: pytest.MonkeyPatch, settings: type[ServiceSettings]
+) -> None:
+    unset = settings.from_environment()
+    for field in settings.model_fields.values():
+        environment.setenv(str(field.validation_alias), "")
+    assert settings.from_environment() == unset
+
+
+@BOTH
+def test_settings_cannot_change(
+    environment: pytest.MonkeyPatch, settings: type[ServiceSettings]
+) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(settings.from_environment(), "host", "elsewhere")  # noqa: B010 - mypy knows it
+
+
+def test_the_environment_outranks_the_env_file(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("CHAT_HTTP_PORT=1111\nCHAT_GRPC_PORT=2222\n")
+    environment.setenv("CHAT_GRPC_PORT", "3333")
+    settings = ChatSettings.from_environment()
+    assert (settings.http_port, settings.grpc_port) == (1111, 3333)
+
+
+def test_cors_origins_are_separated_by_commas(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CHAT_CORS_ORIGINS", "http://a.example, http://b.example:81")
+    origins = ChatSettings.from_environment().cors_origins
+    assert origins == ("http://a.example", "http://b.example:81")
+
+
+def test_keys_are_not_shown(environment: pytest.MonkeyPatch) -> None:
+    for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY", "DAPR_API_TOKEN"):
+        environment.setenv(variable, "s3cret")
+    assert "s3cret" not in repr(ChatSettings.from_environment())
