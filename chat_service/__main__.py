@@ -15,6 +15,7 @@ from chat_service.agent import ChatAgent
 from chat_service.analytics import AnalyticsClient
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
+from chat_service.memory import Memory, create_memory
 from chat_service.models import choose_model
 from chat_service.outbox import Outbox, create_outbox
 from chat_service.servicer import ChatServicer
@@ -28,6 +29,8 @@ from storage.sqlite import SqliteDatabase
 
 log = logging.getLogger("chat_service")
 SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
+# In this order for ever: a database knows by their number which it has had.
+MIGRATIONS = (create_outbox, create_memory)
 # What is left in the outbox after this is sent after the next start.
 _LAST_FLUSH_S = 2.0
 
@@ -43,14 +46,17 @@ class Gateway(uvicorn.Server):
 
 
 @asynccontextmanager
-async def open_outbox(settings: ChatSettings, analytics: AnalyticsClient) -> AsyncIterator[Outbox]:
-    """The outbox, being sent; at the end what is left is sent if analytics takes it at once."""
-    database = await SqliteDatabase.open(settings.database, [create_outbox])
+async def open_stores(
+    settings: ChatSettings, analytics: AnalyticsClient
+) -> AsyncIterator[tuple[Outbox, Memory]]:
+    """The conversations, and the outbox, which is being sent; at the end what is left there
+    is sent if analytics takes it at once."""
+    database = await SqliteDatabase.open(settings.database, MIGRATIONS)
     try:
         outbox = await Outbox.open(database, analytics)
         sending = asyncio.create_task(outbox.run())
         try:
-            yield outbox
+            yield outbox, Memory(database)
         finally:
             sending.cancel()
             await asyncio.wait([sending])
@@ -73,10 +79,11 @@ async def run(settings: ChatSettings) -> None:
     log.info("model %s; analytics through %s", model.name, peer.address)
     analytics = AnalyticsClient(peer)
     try:
-        async with open_outbox(settings, analytics) as outbox:
+        async with open_stores(settings, analytics) as (outbox, memory):
             conversation = Conversation(
                 analytics,
                 outbox,
+                memory,
                 ChatAgent(model),
                 max_text_length=settings.max_text_length,
                 timeout_s=settings.timeout_s,

@@ -4,6 +4,8 @@ import json
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
 
 import agents
 import openai
@@ -15,6 +17,7 @@ from agents.exceptions import (
 )
 
 from chat_service.conversation import ChatMessage
+from chat_service.memory import Items
 from chat_service.models import ChatModel
 from rpc.domain import (
     DomainError,
@@ -66,6 +69,35 @@ def get_current_time() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+class TurnSession:
+    """One turn's view of a conversation, as the SDK's `Session`: it reads the history, and
+    holds what the turn adds until it is known to have succeeded."""
+
+    session_settings: agents.SessionSettings | None = None
+
+    def __init__(self, session_id: UUID, history: Items) -> None:
+        self.session_id = str(session_id)
+        self.added: list[Any] = []
+        self._history = history
+
+    async def get_items(self, limit: int | None = None) -> list[Any]:
+        """The latest `limit` items, or all."""
+        items = [*self._history, *self.added]
+        return items if limit is None else items[max(len(items) - limit, 0) :]
+
+    async def add_items(self, items: list[Any]) -> None:
+        """Hold what the turn adds."""
+        self.added += items
+
+    async def pop_item(self) -> Any | None:
+        """Take back the latest item of this turn."""
+        return self.added.pop() if self.added else None
+
+    async def clear_session(self) -> None:
+        """Take back the whole turn."""
+        self.added.clear()
+
+
 class ChatAgent:
     """Replies to messages with one model. Nothing in it changes after its making."""
 
@@ -81,17 +113,22 @@ class ChatAgent:
         # The SDK's own tracing would send conversations to OpenAI.
         self._config = agents.RunConfig(tracing_disabled=True)
 
-    async def reply(self, message: ChatMessage, message_count: int | None) -> str:
-        """The reply to `message`, whose user has sent `message_count` before (None: unknown).
+    async def reply(
+        self, message: ChatMessage, message_count: int | None, history: Items
+    ) -> tuple[str, Items]:
+        """The reply to `message`, whose user has sent `message_count` before (None: unknown),
+        and what both add to the history.
 
         Raises `LimitReached`, `TimedOut`, `Unavailable`, `Misconfigured` or `InvalidInput`
         when the model or its host fails.
         """
+        session = TurnSession(message.session_id, history)
         try:
             result = await agents.Runner.run(
                 self._agent,
                 message.text,
                 context=RunContext(message.user_id, message_count),
+                session=session,
                 max_turns=_MAX_TURNS,
                 run_config=self._config,
             )
@@ -102,7 +139,7 @@ class ChatAgent:
             known = isinstance(error, openai.OpenAIError | AgentsException)
             log.warning("no reply: %s (%s)", failure, type(error).__name__, exc_info=not known)
             raise failure from None
-        return str(result.final_output)
+        return str(result.final_output), session.added
 
 
 def _domain_error(error: Exception) -> DomainError:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from chat_service.memory import ConversationKey, Items
 from rpc.domain import DomainError, InvalidInput, NotFound, TimedOut, UserId
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,22 @@ class Outbox(Protocol):
         ...
 
 
+class Memory(Protocol):
+    """What was said in each conversation."""
+
+    def turn(self, key: ConversationKey) -> AbstractAsyncContextManager[None]:
+        """Only one turn of a conversation at a time is in this context."""
+        ...
+
+    async def recall(self, key: ConversationKey) -> Items:
+        """What the latest turns of the conversation hold."""
+        ...
+
+    async def keep(self, key: ConversationKey, message_id: UUID, items: Items) -> None:
+        """Add a turn."""
+        ...
+
+
 class Agent(Protocol):
     """What thinks up a reply."""
 
@@ -84,8 +101,11 @@ class Agent(Protocol):
         """The model's name, for people."""
         ...
 
-    async def reply(self, message: ChatMessage, message_count: int | None) -> str:
-        """Raises a `DomainError` when the model fails."""
+    async def reply(
+        self, message: ChatMessage, message_count: int | None, history: Items
+    ) -> tuple[str, Items]:
+        """The reply, and what it and the message add to the history. Raises a `DomainError`
+        when the model fails."""
         ...
 
 
@@ -96,6 +116,7 @@ class Conversation:
         self,
         analytics: Analytics,
         outbox: Outbox,
+        memory: Memory,
         agent: Agent,
         *,
         max_text_length: int,
@@ -103,6 +124,7 @@ class Conversation:
     ) -> None:
         self._analytics = analytics
         self._outbox = outbox
+        self._memory = memory
         self._agent = agent
         self._max_text_length = max_text_length
         self._timeout_s = timeout_s
@@ -115,12 +137,16 @@ class Conversation:
         `LimitReached` or `Misconfigured`.
         """
         self._check(message)
+        key = ConversationKey(message.user_id, message.session_id)
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s), self._memory.turn(key):
                 async with self._outbox.accept(message):
                     count = await self._message_count(message.user_id)
-                text = await self._agent.reply(message, count)
+                history = await self._memory.recall(key)
+                text, items = await self._agent.reply(message, count, history)
+                # Only now, and as a whole: a failed run leaves the history as it was.
+                await self._memory.keep(key, message.message_id, items)
         except TimeoutError:
             raise TimedOut("The reply took too long; try again") from None
         return ChatReply(message, text, datetime.now(UTC), count, self._agent.model)

@@ -22,6 +22,7 @@ _PROFILE = re.compile(
     r"(?: The user has sent (?P<count>\d+) messages before this one)?"
 )
 _ASKS_TIME = re.compile(r"\b(time|date|day|clock)\b", re.IGNORECASE)
+_ASKS_FIRST = re.compile(r"\bfirst\b", re.IGNORECASE)
 
 
 class OfflineModel(Model):
@@ -53,6 +54,9 @@ def _respond(call: ModelCall) -> ModelStep:
         # Ids only have to differ within a conversation.
         call_id = f"call_{len(items)}"
         return ModelStep(output=[function_call("get_current_time", {}, call_id=call_id)])
+    if _ASKS_FIRST.search(str(last.get("content", ""))):
+        first = next(item for item in items if item.get("role", "user") == "user")
+        return _say(f"Your first message in this conversation was: {first['content']}")
     return _say(_greeting(call.system_instructions or ""))
 
 

@@ -47,5 +47,5 @@ class ChatSettings(ServiceSettings):
 
     @property
     def database(self) -> Path:
-        """The SQLite file with the outbox."""
+        """The SQLite file with the conversations and the outbox."""
         return self.data_dir / "chat.db"

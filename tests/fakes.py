@@ -10,6 +10,7 @@ from uuid import UUID
 from grpc import aio
 
 from chat_service.conversation import ChatMessage, Conversation
+from chat_service.memory import ConversationKey, Items
 from chat_service.outbox import Outbox, OutboxEntry, create_outbox
 from rpc.domain import InvalidInput, NotFound
 from rpc.server import GrpcServer
@@ -74,6 +75,26 @@ class FakeOutbox:
             await asyncio.Event().wait()
 
 
+class FakeMemory:
+    """Remembers what it kept; can fail. Its turns never wait."""
+
+    def __init__(self) -> None:
+        self.items: dict[ConversationKey, list[dict[str, Any]]] = {}
+        self.failure: Exception | None = None
+
+    @asynccontextmanager
+    async def turn(self, key: ConversationKey) -> AsyncIterator[None]:
+        yield
+
+    async def recall(self, key: ConversationKey) -> Items:
+        return self.items.get(key, [])
+
+    async def keep(self, key: ConversationKey, message_id: UUID, items: Items) -> None:
+        if self.failure:
+            raise self.failure
+        self.items.setdefault(key, []).extend(items)
+
+
 class FakeAgent:
     """Echoes; can be slow or fail."""
 
@@ -84,12 +105,14 @@ class FakeAgent:
         self.delay_s = 0.0
         self.counts: list[int | None] = []
 
-    async def reply(self, message: ChatMessage, message_count: int | None) -> str:
+    async def reply(
+        self, message: ChatMessage, message_count: int | None, history: Items
+    ) -> tuple[str, Items]:
         self.counts.append(message_count)
         await asyncio.sleep(self.delay_s)
         if self.failure:
             raise self.failure
-        return f"You said: {message.text}"
+        return f"You said: {message.text}", [{"role": "user", "content": message.text}]
 
 
 class FakeRecorder:
@@ -121,10 +144,12 @@ class FakeChat:
     def __init__(self, *, timeout_s: float = 5, max_text_length: int = 100) -> None:
         self.analytics = FakeAnalytics()
         self.outbox = FakeOutbox()
+        self.memory = FakeMemory()
         self.agent = FakeAgent()
         self.conversation = Conversation(
             self.analytics,
             self.outbox,
+            self.memory,
             self.agent,
             max_text_length=max_text_length,
             timeout_s=timeout_s,

@@ -63,7 +63,8 @@ def client_of(model: ChatModel) -> AsyncOpenAI:
 
 
 async def ask(model: ChatModel, text: str = "hello") -> str:
-    return await ChatAgent(model).reply(ChatMessage(user_id="alice", text=text), 5)
+    reply, _ = await ChatAgent(model).reply(ChatMessage(user_id="alice", text=text), 5, [])
+    return reply
 
 
 async def test_the_model_is_told_the_user_and_the_count(

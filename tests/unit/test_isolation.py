@@ -38,11 +38,11 @@ async def test_300_chats_at_once_see_their_own_user_only() -> None:
     users = [f"user-{n:03}-" for n in range(USERS)]
     replies = await asyncio.gather(
         *(
-            agent.reply(ChatMessage(user_id=user, text=f"text of {n}."), 10_000 + n)
+            agent.reply(ChatMessage(user_id=user, text=f"text of {n}."), 10_000 + n, [])
             for n, user in enumerate(users)
         )
     )
-    for n, reply in enumerate(replies):
+    for n, (reply, _) in enumerate(replies):
         assert [user for user in users if user in reply] == [users[n]]
         assert f"has sent {10_000 + n} messages" in reply
         assert f"text of {n}." in reply

@@ -14,7 +14,8 @@ def model(environment: pytest.MonkeyPatch) -> ChatModel:
 
 
 async def ask(model: ChatModel, text: str, count: int | None, user_id: str = "alice") -> str:
-    return await ChatAgent(model).reply(ChatMessage(user_id=user_id, text=text), count)
+    reply, _ = await ChatAgent(model).reply(ChatMessage(user_id=user_id, text=text), count, [])
+    return reply
 
 
 @pytest.mark.parametrize("text", ["hi", "what time is it?"])

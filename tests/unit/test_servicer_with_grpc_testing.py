@@ -18,7 +18,7 @@ from chat_service.conversation import ChatMessage, ChatReply, Conversation
 from chat_service.servicer import ChatServicer
 from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2
-from tests.fakes import FOREVER_S, FakeAgent, FakeAnalytics, FakeOutbox
+from tests.fakes import FOREVER_S, FakeAgent, FakeAnalytics, FakeMemory, FakeOutbox
 
 ANALYTICS = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"]
 CHAT = chat_pb2.DESCRIPTOR.services_by_name["ChatService"]
@@ -63,7 +63,9 @@ class WatchedConversation(Conversation):
 
     def __init__(self, agent: FakeAgent) -> None:
         self.outbox = FakeOutbox()
-        super().__init__(FakeAnalytics(), self.outbox, agent, max_text_length=100, timeout_s=60)
+        super().__init__(
+            FakeAnalytics(), self.outbox, FakeMemory(), agent, max_text_length=100, timeout_s=60
+        )
         self.timeouts_s: list[float | None] = []
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
