@@ -88,7 +88,10 @@ async def run(settings: ChatSettings) -> None:
                 max_text_length=settings.max_text_length,
                 timeout_s=settings.timeout_s,
             )
-            await _serve(settings, conversation, analytics, stop)
+            try:
+                await _serve(settings, conversation, analytics, stop)
+            finally:
+                await conversation.close()
     finally:
         await analytics.close()
 

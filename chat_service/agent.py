@@ -2,12 +2,15 @@
 
 import json
 import logging
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import agents
+import httpx2
 import openai
 from agents.exceptions import (
     AgentsException,
@@ -16,9 +19,9 @@ from agents.exceptions import (
     ModelTimeoutError,
 )
 
-from chat_service.conversation import ChatMessage
-from chat_service.memory import Items
+from chat_service.memory import Items, Turn
 from chat_service.models import ChatModel
+from chat_service.ports import ChatMessage
 from rpc.domain import (
     DomainError,
     Failed,
@@ -113,33 +116,69 @@ class ChatAgent:
         # The SDK's own tracing would send conversations to OpenAI.
         self._config = agents.RunConfig(tracing_disabled=True)
 
-    async def reply(
-        self, message: ChatMessage, message_count: int | None, history: Items
-    ) -> tuple[str, Items]:
-        """The reply to `message`, whose user has sent `message_count` before (None: unknown),
-        and what both add to the history.
+    async def reply(self, message: ChatMessage, message_count: int | None, history: Items) -> Turn:
+        """The reply to `message`, whose user has sent `message_count` before (None: unknown).
 
-        Raises `LimitReached`, `TimedOut`, `Unavailable`, `Misconfigured` or `InvalidInput`
-        when the model or its host fails.
+        Raises `LimitReached`, `TimedOut`, `Unavailable`, `Misconfigured`, `InvalidInput` or
+        `Failed` when the model or its host fails.
         """
         session = TurnSession(message.session_id, history)
-        try:
+        with _known_errors():
             result = await agents.Runner.run(
-                self._agent,
-                message.text,
-                context=RunContext(message.user_id, message_count),
-                session=session,
-                max_turns=_MAX_TURNS,
-                run_config=self._config,
+                self._agent, message.text, session=session, **self._run(message, message_count)
             )
-        except Exception as error:
-            # Of any kind: a host that answers nonsense shows up as AttributeError and the like.
-            failure = _domain_error(error)
-            # A known error's own text is the host's, and may quote our key.
-            known = isinstance(error, openai.OpenAIError | AgentsException)
-            log.warning("no reply: %s (%s)", failure, type(error).__name__, exc_info=not known)
-            raise failure from None
-        return str(result.final_output), session.added
+        return _turn(message, str(result.final_output), session)
+
+    async def stream(
+        self, message: ChatMessage, message_count: int | None, history: Items
+    ) -> AsyncGenerator[str | Turn]:
+        """The same piece by piece, and last the whole turn. Closing it stops the model."""
+        session = TurnSession(message.session_id, history)
+        with _known_errors():
+            result = agents.Runner.run_streamed(
+                self._agent, message.text, session=session, **self._run(message, message_count)
+            )
+            try:
+                async for event in result.stream_events():
+                    if event.type != "raw_response_event":
+                        continue
+                    if event.data.type == "response.output_text.delta":
+                        yield event.data.delta
+            finally:
+                result.cancel()
+        yield _turn(message, str(result.final_output), session)
+
+    def stopped(self, message: ChatMessage, reply: str) -> Turn:
+        """The turn of a reply that its user stopped after `reply`."""
+        items = [
+            {"role": "user", "content": message.text},
+            {"role": "assistant", "content": f"{reply} [stopped by the user]".lstrip()},
+        ]
+        return Turn(message.message_id, message.text, reply, items, stopped=True)
+
+    def _run(self, message: ChatMessage, message_count: int | None) -> dict[str, Any]:
+        return {
+            "context": RunContext(message.user_id, message_count),
+            "max_turns": _MAX_TURNS,
+            "run_config": self._config,
+        }
+
+
+def _turn(message: ChatMessage, reply: str, session: TurnSession) -> Turn:
+    return Turn(message.message_id, message.text, reply, session.added)
+
+
+@contextmanager
+def _known_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # Of any kind: a host that answers nonsense shows up as AttributeError and the like.
+        failure = _domain_error(error)
+        # A known error's own text is the host's, and may quote our key.
+        known = isinstance(error, openai.OpenAIError | AgentsException | httpx2.HTTPError)
+        log.warning("no reply: %s (%s)", failure, type(error).__name__, exc_info=not known)
+        raise failure from None
 
 
 def _domain_error(error: Exception) -> DomainError:
@@ -156,7 +195,8 @@ def _domain_error(error: Exception) -> DomainError:
             return Misconfigured("The model's host does not have this service's model")
         case openai.BadRequestError() | openai.UnprocessableEntityError():
             return Failed("The model's host refused the request")
-        case openai.OpenAIError():
+        # A stream that breaks off ends in an error of the HTTP client's own.
+        case openai.OpenAIError() | httpx2.HTTPError():
             return Unavailable("The model can't be reached; try again later")
         case InputGuardrailTripwireTriggered():
             return InvalidInput.field("text", "was refused by a guardrail")

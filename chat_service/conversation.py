@@ -2,111 +2,29 @@
 
 import asyncio
 import logging
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Protocol
-from uuid import UUID, uuid4
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
-from chat_service.memory import ConversationKey, Items
-from rpc.domain import DomainError, InvalidInput, NotFound, TimedOut, UserId
+from chat_service.memory import ConversationKey, Items, Turn
+from chat_service.ports import Agent, Analytics, ChatMessage, ChatReply, Memory, Outbox
+from rpc.domain import DomainError, Failed, InvalidInput, NotFound, TimedOut
 
 log = logging.getLogger(__name__)
 
 ANALYTICS_TIMEOUT_S = 0.5
 """The most that knowing the user's count may cost a chat."""
 
-# JSON can smuggle in surrogates, which nothing can encode; pydantic looks for them only
-# in a string with a constraint.
-Text = Annotated[str, StringConstraints(max_length=1_000_000)]
-"""A message's text: valid Unicode. The service's own limit is lower."""
-
-Tags = Annotated[
-    tuple[Annotated[str, StringConstraints(min_length=1, max_length=64)], ...],
-    Field(max_length=20),
-]
-"""A client's own labels: at most 20, each of 1 to 64 characters."""
-
-
-class ChatMessage(BaseModel):
-    """A message that a user sends. Both edges build it, so its rules are theirs."""
-
-    model_config = ConfigDict(frozen=True)
-
-    user_id: UserId
-    text: Text
-    """Not blank, and at most as long as the service allows."""
-    session_id: UUID = Field(default_factory=uuid4)
-    """The conversation that it belongs to; a new one unless given."""
-    message_id: UUID = Field(default_factory=uuid4)
-    """Its identity: a retry with the same id counts once."""
-    tags: Tags = ()
-
 
 @dataclass(frozen=True)
-class ChatReply:
-    """The agent's answer to one message."""
+class _Begun:
+    """A turn that was accepted, and what the agent may know."""
 
-    message: ChatMessage
-    text: str
-    time: datetime
-    message_count: int | None
-    """How many messages the user had sent before; None when analytics could not say."""
-    model: str
-
-
-class Analytics(Protocol):
-    """Where the counts are kept."""
-
-    async def message_count(self, user_id: str, *, timeout_s: float) -> int:
-        """Raises `NotFound` for an unknown user, another `DomainError` when it can't say."""
-        ...
-
-
-class Outbox(Protocol):
-    """Keeps sent messages until analytics has counted them."""
-
-    def accept(self, message: ChatMessage) -> AbstractAsyncContextManager[None]:
-        """Once the context is left, the message is on disk and on its way to analytics."""
-        ...
-
-    async def settled(self, user_id: str) -> None:
-        """Wait until analytics has counted what `user_id` sent before."""
-        ...
-
-
-class Memory(Protocol):
-    """What was said in each conversation."""
-
-    def turn(self, key: ConversationKey) -> AbstractAsyncContextManager[None]:
-        """Only one turn of a conversation at a time is in this context."""
-        ...
-
-    async def recall(self, key: ConversationKey) -> Items:
-        """What the latest turns of the conversation hold."""
-        ...
-
-    async def keep(self, key: ConversationKey, message_id: UUID, items: Items) -> None:
-        """Add a turn."""
-        ...
-
-
-class Agent(Protocol):
-    """What thinks up a reply."""
-
-    @property
-    def model(self) -> str:
-        """The model's name, for people."""
-        ...
-
-    async def reply(
-        self, message: ChatMessage, message_count: int | None, history: Items
-    ) -> tuple[str, Items]:
-        """The reply, and what it and the message add to the history. Raises a `DomainError`
-        when the model fails."""
-        ...
+    key: ConversationKey
+    count: int | None
+    history: Items
+    limit: asyncio.Timeout
 
 
 class Conversation:
@@ -128,6 +46,7 @@ class Conversation:
         self._agent = agent
         self._max_text_length = max_text_length
         self._timeout_s = timeout_s
+        self._streams: set[asyncio.Task[None]] = set()
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow.
@@ -136,22 +55,95 @@ class Conversation:
         then. Raises `InvalidInput` (nothing is counted), `TimedOut`, `Unavailable`,
         `LimitReached` or `Misconfigured`.
         """
-        self._check(message)
-        key = ConversationKey(message.user_id, message.session_id)
-        limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
+        self.check(message)
+        async with self._begin(message, timeout_s) as begun:
+            turn = await self._agent.reply(message, begun.count, begun.history)
+            # Only now, and as a whole: a failed run leaves the history as it was.
+            await self._memory.keep(begun.key, turn)
+        return self._reply(message, turn, begun.count)
+
+    async def stream(
+        self, message: ChatMessage, *, timeout_s: float | None = None
+    ) -> AsyncGenerator[str | ChatReply]:
+        """Answer `message` piece by piece; the whole reply is the last event.
+
+        Limits and errors are those of `reply`. Closing it, or cancelling its consumer, stops
+        the model at once; what came so far is kept in the history, marked as stopped.
+        """
+        self.check(message)
+        events: asyncio.Queue[str | ChatReply | Exception] = asyncio.Queue()
+        # In a task of its own, which lives a moment longer than a consumer that goes away.
+        task = asyncio.create_task(self._run_stream(message, timeout_s, events.put_nowait))
+        self._streams.add(task)
+        task.add_done_callback(self._streams.discard)
         try:
-            async with asyncio.timeout(limit_s), self._memory.turn(key):
+            while not isinstance(event := await events.get(), ChatReply):
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+            yield event
+        finally:
+            task.cancel()
+
+    async def close(self) -> None:
+        """Stop the streams that are still running, and keep what they have."""
+        for task in self._streams:
+            task.cancel()
+        if self._streams:
+            await asyncio.wait(self._streams)
+
+    async def _run_stream(
+        self,
+        message: ChatMessage,
+        timeout_s: float | None,
+        send: Callable[[str | ChatReply | Exception], None],
+    ) -> None:
+        try:
+            async with self._begin(message, timeout_s) as begun:
+                turn = await self._stream_turn(message, begun, send)
+            send(self._reply(message, turn, begun.count))
+        except Exception as error:
+            send(error)
+
+    async def _stream_turn(
+        self, message: ChatMessage, begun: _Begun, send: Callable[[str], None]
+    ) -> Turn:
+        said: list[str] = []
+        try:
+            async with aclosing(self._agent.stream(message, begun.count, begun.history)) as events:
+                async for event in events:
+                    if isinstance(event, Turn):
+                        await self._memory.keep(begun.key, event)
+                        return event
+                    said.append(event)
+                    send(event)
+            raise Failed("The agent could not make a reply")
+        except asyncio.CancelledError:
+            # Running out of time is a failure, as in `reply`; this is a user who left.
+            if not begun.limit.expired():
+                stopped = self._agent.stopped(message, "".join(said))
+                await self._memory.keep(begun.key, stopped)
+            raise
+
+    @asynccontextmanager
+    async def _begin(self, message: ChatMessage, timeout_s: float | None) -> AsyncIterator[_Begun]:
+        """One turn, in its order and its time: the message is accepted, and the user's count
+        and the conversation's history are known. Raises `TimedOut`."""
+        limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
+        key = ConversationKey(message.user_id, message.session_id)
+        try:
+            async with asyncio.timeout(limit_s) as limit, self._memory.turn(key):
                 async with self._outbox.accept(message):
                     count = await self._message_count(message.user_id)
-                history = await self._memory.recall(key)
-                text, items = await self._agent.reply(message, count, history)
-                # Only now, and as a whole: a failed run leaves the history as it was.
-                await self._memory.keep(key, message.message_id, items)
+                yield _Begun(key, count, await self._memory.recall(key), limit)
         except TimeoutError:
             raise TimedOut("The reply took too long; try again") from None
-        return ChatReply(message, text, datetime.now(UTC), count, self._agent.model)
 
-    def _check(self, message: ChatMessage) -> None:
+    def _reply(self, message: ChatMessage, turn: Turn, count: int | None) -> ChatReply:
+        return ChatReply(message, turn.reply, datetime.now(UTC), count, self._agent.model)
+
+    def check(self, message: ChatMessage) -> None:
+        """Raises `InvalidInput` unless the text is one that may be sent."""
         if not message.text.strip():
             raise InvalidInput.field("text", "must not be blank", "Message text cannot be empty")
         if len(message.text) > self._max_text_length:

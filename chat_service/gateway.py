@@ -1,30 +1,26 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
-from collections.abc import Sequence
-from datetime import datetime
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any, Protocol
-from uuid import UUID
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chat_service.conversation import (
-    ANALYTICS_TIMEOUT_S,
-    Analytics,
-    ChatMessage,
-    ChatReply,
-    Conversation,
-    Tags,
-    Text,
-)
+from chat_service.bodies import AnalyticsBody, ChatBody, ReplyBody, UserBody
+from chat_service.conversation import ANALYTICS_TIMEOUT_S, Conversation
+from chat_service.ports import Analytics, ChatMessage, ChatReply
 from rpc.domain import DomainError, UserId
 from rpc.errors import INTERNAL_MESSAGE, http_status
+
+log = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 1_000_000
 # One megabyte of bad tags must not come back as eighteen megabytes of errors.
@@ -37,78 +33,6 @@ class CheckedAnalytics(Analytics, Protocol):
     async def check(self) -> None:
         """Raises `DomainError`, saying why, unless it does."""
         ...
-
-
-class RequestMetadata(BaseModel):
-    """What a client may say about its message."""
-
-    timestamp: datetime | None = None
-    """The client's clock; the service counts by its own."""
-    session_id: UUID | None = None
-    """The conversation to go on with."""
-
-
-class ChatBody(BaseModel):
-    """The body of `POST /chat/`."""
-
-    user_id: UserId
-    text: Text
-    metadata: RequestMetadata = RequestMetadata()
-    tags: Tags = ()
-    message_id: UUID | None = None
-    """A retry with the same id counts once."""
-
-    def message(self) -> ChatMessage:
-        """The message that it holds."""
-        given = {"session_id": self.metadata.session_id, "message_id": self.message_id}
-        ids = {name: value for name, value in given.items() if value}
-        return ChatMessage(user_id=self.user_id, text=self.text, tags=self.tags, **ids)
-
-
-class ReplyMetadata(BaseModel):
-    """When the reply was complete, and the conversation it belongs to."""
-
-    timestamp: datetime
-    session_id: UUID
-
-
-class ReplyBody(BaseModel):
-    """The answer of `POST /chat/`."""
-
-    user_id: str
-    reply: str
-    metadata: ReplyMetadata
-    message_id: UUID
-    message_count: int | None
-    """How many messages the user had sent before this one; null when that is not known."""
-    tags: tuple[str, ...]
-    model: str
-
-    @classmethod
-    def of(cls, reply: ChatReply) -> "ReplyBody":
-        """The body that tells `reply`."""
-        return cls(
-            user_id=reply.message.user_id,
-            reply=reply.text,
-            metadata=ReplyMetadata(timestamp=reply.time, session_id=reply.message.session_id),
-            message_id=reply.message.message_id,
-            message_count=reply.message_count,
-            tags=reply.message.tags,
-            model=reply.model,
-        )
-
-
-class UserBody(BaseModel):
-    """The answer of `GET /users/{user_id}`."""
-
-    user_id: str
-    role: str
-
-
-class AnalyticsBody(BaseModel):
-    """The answer of `GET /users/{user_id}/analytics`."""
-
-    message_count: int
 
 
 def build_gateway(
@@ -157,7 +81,36 @@ def build_gateway(
     async def chat(body: ChatBody) -> ReplyBody:
         return ReplyBody.of(await conversation.reply(body.message()))
 
+    def checked(body: ChatBody) -> ChatMessage:
+        """What is refused must be so before the stream, and its status 200, begin."""
+        message = body.message()
+        conversation.check(message)
+        return message
+
+    @app.post("/chat/stream", response_class=EventSourceResponse)
+    async def chat_stream(
+        message: Annotated[ChatMessage, Depends(checked)],
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`)
+        or one `error`."""
+        try:
+            async with aclosing(conversation.stream(message)) as events:
+                async for event in events:
+                    if isinstance(event, ChatReply):
+                        yield ServerSentEvent(event="completed", data=ReplyBody.of(event))
+                    else:
+                        yield ServerSentEvent(event="delta", data={"text": event})
+        except DomainError as error:
+            yield _error_event(http_status(error), error.message)
+        except Exception:
+            log.exception("a stream failed unexpectedly")
+            yield _error_event(500, INTERNAL_MESSAGE)
+
     return app
+
+
+def _error_event(status: int, detail: str) -> ServerSentEvent:
+    return ServerSentEvent(event="error", data={"status": status, "detail": detail})
 
 
 class Anything(PathConvertor):

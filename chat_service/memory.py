@@ -28,6 +28,18 @@ class ConversationKey:
     session_id: UUID
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A message and its reply."""
+
+    message_id: UUID
+    prompt: str
+    reply: str
+    items: Items
+    stopped: bool = False
+    """Whether the user stopped the reply before its end."""
+
+
 class Memory:
     """The conversations of all users. Turns are whole: a message, the calls and results of
     tools, and the reply come and go together."""
@@ -56,11 +68,9 @@ class Memory:
         turns = await self._database.read(partial(_select_turns, key=key))
         return [item for turn in reversed(turns) for item in json.loads(turn)]
 
-    async def keep(self, key: ConversationKey, message_id: UUID, items: Items) -> None:
+    async def keep(self, key: ConversationKey, turn: Turn) -> None:
         """Add a turn; once this returns, it is on disk. Raises `Unavailable`."""
-        await self._database.write(
-            partial(_insert_turn, key=key, message_id=message_id, items=json.dumps(items))
-        )
+        await self._database.write(partial(_insert_turn, key=key, turn=turn))
 
 
 def create_memory(db: sqlite3.Connection) -> None:
@@ -72,6 +82,9 @@ def create_memory(db: sqlite3.Connection) -> None:
             session_id BLOB NOT NULL,
             message_id BLOB NOT NULL,
             end_time TEXT NOT NULL,
+            prompt TEXT NOT NULL,
+            reply TEXT NOT NULL,
+            stopped INTEGER NOT NULL,
             items TEXT NOT NULL
         ) STRICT"""
     )
@@ -86,17 +99,19 @@ def _select_turns(db: sqlite3.Connection, *, key: ConversationKey) -> list[str]:
     return [items for (items,) in rows]
 
 
-def _insert_turn(
-    db: sqlite3.Connection, *, key: ConversationKey, message_id: UUID, items: str
-) -> None:
+def _insert_turn(db: sqlite3.Connection, *, key: ConversationKey, turn: Turn) -> None:
     db.execute(
-        "INSERT INTO turns (user_id, session_id, message_id, end_time, items)"
-        " VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO turns"
+        " (user_id, session_id, message_id, end_time, prompt, reply, stopped, items)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             key.user_id,
             key.session_id.bytes,
-            message_id.bytes,
+            turn.message_id.bytes,
             datetime.now(UTC).isoformat(),
-            items,
+            turn.prompt,
+            turn.reply,
+            turn.stopped,
+            json.dumps(turn.items),
         ),
     )

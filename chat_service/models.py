@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import agents
 from agents import ModelSettings
 from agents.models.interface import Model
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+from chat_service.cut_streams import refuse_cut_streams
 from chat_service.offline import OfflineModel
 from chat_service.settings import ChatSettings
 
@@ -58,6 +59,7 @@ def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> 
         base_url=base_url,
         timeout=settings.model_timeout_s,
         max_retries=_MAX_RETRIES,
+        http_client=DefaultAsyncHttpxClient(event_hooks={"response": [refuse_cut_streams]}),
     )
     model = agents.OpenAIChatCompletionsModel(name, client)
     return ChatModel(name, model, ModelSettings(include_usage=True))

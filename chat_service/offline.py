@@ -4,9 +4,10 @@ It reads the count from its instructions and calls `get_current_time` like any m
 so that everything around it can be seen to work.
 """
 
+import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from agents.items import ModelResponse, TResponseStreamEvent
@@ -23,6 +24,9 @@ _PROFILE = re.compile(
 )
 _ASKS_TIME = re.compile(r"\b(time|date|day|clock)\b", re.IGNORECASE)
 _ASKS_FIRST = re.compile(r"\bfirst\b", re.IGNORECASE)
+_WORD = re.compile(r"\s*\S+|\s+$")
+# A pace that can be watched, and stopped.
+_PAUSE_S = 0.02
 
 
 class OfflineModel(Model):
@@ -36,9 +40,17 @@ class OfflineModel(Model):
         """One whole reply; see `Model.get_response`."""
         return await _one_step().get_response(*args, **kwargs)
 
-    def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[TResponseStreamEvent]:
-        """One reply as events; see `Model.stream_response`."""
-        return _one_step().stream_response(*args, **kwargs)
+    async def stream_response(
+        self, *args: Any, **kwargs: Any
+    ) -> AsyncGenerator[TResponseStreamEvent]:
+        """One reply as events, word by word; see `Model.stream_response`."""
+        async for event in _one_step().stream_response(*args, **kwargs):
+            if event.type != "response.output_text.delta":
+                yield event
+                continue
+            for word in _WORD.findall(event.delta):
+                yield event.model_copy(update={"delta": word})
+                await asyncio.sleep(_PAUSE_S)
 
 
 def _one_step() -> ScriptedModel:

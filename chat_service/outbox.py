@@ -12,7 +12,7 @@ from functools import partial
 from typing import Protocol
 from uuid import UUID
 
-from chat_service.conversation import ChatMessage
+from chat_service.ports import ChatMessage
 from rpc.domain import DomainError, InvalidInput
 from storage.sqlite import SqliteDatabase
 

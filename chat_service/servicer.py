@@ -1,10 +1,13 @@
 """The chat service's gRPC face: decode, call the use case, encode."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from pydantic import ValidationError
 
-from chat_service.conversation import ChatMessage, ChatReply, Conversation
+from chat_service.conversation import Conversation
+from chat_service.ports import ChatMessage, ChatReply
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from rpc.domain import InvalidInput
@@ -23,8 +26,21 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         reply = await self._conversation.reply(message, timeout_s=context.time_remaining())
         return _encode(reply)
 
+    async def ChatStream(
+        self, request: pb.ChatStreamRequest, context: Context
+    ) -> AsyncIterator[pb.ChatStreamResponse]:
+        """Answer one message piece by piece, within the caller's deadline."""
+        message = _decode(request)
+        events = self._conversation.stream(message, timeout_s=context.time_remaining())
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, ChatReply):
+                    yield pb.ChatStreamResponse(completed=_encode(event))
+                else:
+                    yield pb.ChatStreamResponse(reply_delta=event)
 
-def _decode(request: pb.ChatRequest) -> ChatMessage:
+
+def _decode(request: pb.ChatRequest | pb.ChatStreamRequest) -> ChatMessage:
     fields: dict[str, Any] = {
         "user_id": request.user_id,
         "text": request.text,

@@ -1,7 +1,7 @@
 """Stand-ins for what the use case and the outbox depend on, and real servers to call."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,10 @@ from uuid import UUID
 
 from grpc import aio
 
-from chat_service.conversation import ChatMessage, Conversation
-from chat_service.memory import ConversationKey, Items
+from chat_service.conversation import Conversation
+from chat_service.memory import ConversationKey, Items, Turn
 from chat_service.outbox import Outbox, OutboxEntry, create_outbox
+from chat_service.ports import ChatMessage
 from rpc.domain import InvalidInput, NotFound
 from rpc.server import GrpcServer
 from storage.sqlite import SqliteDatabase
@@ -80,6 +81,7 @@ class FakeMemory:
 
     def __init__(self) -> None:
         self.items: dict[ConversationKey, list[dict[str, Any]]] = {}
+        self.turns: list[Turn] = []
         self.failure: Exception | None = None
 
     @asynccontextmanager
@@ -89,10 +91,16 @@ class FakeMemory:
     async def recall(self, key: ConversationKey) -> Items:
         return self.items.get(key, [])
 
-    async def keep(self, key: ConversationKey, message_id: UUID, items: Items) -> None:
+    async def keep(self, key: ConversationKey, turn: Turn) -> None:
         if self.failure:
             raise self.failure
-        self.items.setdefault(key, []).extend(items)
+        self.turns.append(turn)
+        self.items.setdefault(key, []).extend(turn.items)
+
+
+def turn_of(message: ChatMessage, reply: str, *, stopped: bool = False) -> Turn:
+    items = [{"role": "user", "content": message.text}]
+    return Turn(message.message_id, message.text, reply, items, stopped)
 
 
 class FakeAgent:
@@ -105,14 +113,24 @@ class FakeAgent:
         self.delay_s = 0.0
         self.counts: list[int | None] = []
 
-    async def reply(
-        self, message: ChatMessage, message_count: int | None, history: Items
-    ) -> tuple[str, Items]:
+    async def reply(self, message: ChatMessage, message_count: int | None, history: Items) -> Turn:
         self.counts.append(message_count)
         await asyncio.sleep(self.delay_s)
         if self.failure:
             raise self.failure
-        return f"You said: {message.text}", [{"role": "user", "content": message.text}]
+        return turn_of(message, f"You said: {message.text}")
+
+    async def stream(
+        self, message: ChatMessage, message_count: int | None, history: Items
+    ) -> AsyncGenerator[str | Turn]:
+        for delta in ("You ", "said: "):
+            yield delta
+        turn = await self.reply(message, message_count, history)
+        yield message.text
+        yield turn
+
+    def stopped(self, message: ChatMessage, reply: str) -> Turn:
+        return turn_of(message, reply, stopped=True)
 
 
 class FakeRecorder:

@@ -1,6 +1,7 @@
 """A server on this machine that speaks both of OpenAI's APIs, and fails when told to."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +30,8 @@ class Fault:
     """Close the connection without a word."""
     nonsense: str | None = None
     """Send this, as JSON with status 200."""
+    cut_after: int | None = None
+    """End a stream, as if all were well, after so many words."""
 
 
 class ModelServer:
@@ -40,6 +43,11 @@ class ModelServer:
         self.faults: list[Fault] = []
         """For the next requests, one each."""
         self.always_calls_tool = False
+        self.go = asyncio.Event()
+        """Streams wait for it after their first word."""
+        self.go.set()
+        self.streams_left = 0
+        """How many streams lost their reader before their end."""
 
     @property
     def tool_results(self) -> list[str]:
@@ -58,8 +66,12 @@ class ModelServer:
             self.requests.append(request)
             fault = self.faults.pop(0) if self.faults else Fault()
             await asyncio.sleep(fault.delay_s)
-            if not fault.drop:
+            if request.body.get("stream") and fault.status == 200:
+                await self._stream(reader, writer, request, fault)
+            elif not fault.drop:
                 self._answer(writer, request, fault)
+        except ConnectionError:
+            self.streams_left += 1
         finally:
             writer.close()
 
@@ -74,6 +86,55 @@ class ModelServer:
             f"connection: close\r\ncontent-length: {len(data)}\r\n\r\n".encode()
             + data
         )
+
+    async def _stream(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        request: ModelRequest,
+        fault: Fault,
+    ) -> None:
+        """Chat Completions only, a word a chunk."""
+        writer.write(
+            b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        )
+        text = _reply(request.body, calls_tool=False)
+        if text is None:
+            function = {"name": TOOL, "arguments": "{}"}
+            call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+            writer.write(_chunk({"tool_calls": [call]}, None) + _chunk({}, "tool_calls"))
+            return
+        gone = asyncio.create_task(_until_closed(reader))
+        go = asyncio.create_task(self.go.wait())
+        for n, word in enumerate(text.split(" ")):
+            if n == fault.cut_after:
+                return
+            writer.write(_chunk({"content": word if n == 0 else f" {word}"}, None))
+            await writer.drain()
+            await asyncio.wait({gone, go}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                go.cancel()
+                self.streams_left += 1
+                return
+        writer.write(_chunk({}, "stop") + b"data: [DONE]\n\n")
+        gone.cancel()
+
+
+async def _until_closed(reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+
+
+def _chunk(delta: dict[str, Any], finish_reason: str | None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    chunk = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+    }
+    return f"data: {json.dumps(chunk)}\n\n".encode()
 
 
 @asynccontextmanager

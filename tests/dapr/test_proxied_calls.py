@@ -1,6 +1,7 @@
 """The proxied call itself: a client of ours, two real sidecars, a callee."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ import pytest_asyncio
 from analytics_service.servicer import AnalyticsServicer
 from chat_service.analytics import AnalyticsClient
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
+from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from rpc.domain import NotFound, TimedOut, Unavailable
 from rpc.errors import Context
 from rpc.server import GrpcServer
 from rpc.sidecar import find_peer
 from scripts.stack import Stack
-from tests.dapr.conftest import RunningStack, http, render_run_file
+from tests.dapr.conftest import RunningStack, eventually, http, render_run_file
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -112,3 +114,17 @@ async def test_the_callee_sees_who_called_and_the_callers_deadline(
     assert recording.metadata["dapr-callee-app-id"] == analytics_id
     assert recording.time_remaining_s is not None
     assert 0 < recording.time_remaining_s <= 20
+
+
+async def test_another_app_streams_a_chat_through_the_sidecars(system: RunningStack) -> None:
+    port = system.sidecar_port(system.analytics, "gRPC")
+    peer = find_peer(system.chat, sidecar_grpc_port=port, api_token=None, direct_address="")
+    request = chat_pb2.ChatStreamRequest(user_id="streamer", text="Hello")
+    async with peer.channel() as channel:
+        stub = chat_pb2_grpc.ChatServiceStub(channel)
+        metadata = (*peer.metadata, ("dapr-stream", "true"))
+        events = [e async for e in stub.ChatStream(request, metadata=metadata, timeout=10)]
+    *deltas, last = events
+    assert deltas
+    assert "".join(event.reply_delta for event in deltas) == last.completed.reply
+    await eventually(partial(system.count, "streamer"), 1)

@@ -257,6 +257,16 @@ class TestClient:
                 await client.message_count("a", timeout_s=0.2)
             await client.close()
 
+    @pytest.mark.parametrize("code", [StatusCode.UNAVAILABLE, StatusCode.UNKNOWN])
+    async def test_an_absent_app_is_out_of_reach_in_either_of_daprds_codes(
+        self, code: StatusCode
+    ) -> None:
+        async with listening(scripted_server(Scripted(code))) as server:
+            client = client_of(server)
+            with pytest.raises(Unavailable, match="can't be reached"):
+                await client.message_count("a", timeout_s=1)
+            await client.close()
+
     async def test_every_call_has_a_deadline(self) -> None:
         scripted = Scripted()
         async with listening(scripted_server(scripted)) as server:

@@ -11,8 +11,8 @@ from agents import ModelSettings
 from openai import AsyncOpenAI
 
 from chat_service.agent import ChatAgent
-from chat_service.conversation import ChatMessage
 from chat_service.models import ChatModel, choose_model
+from chat_service.ports import ChatMessage
 from chat_service.settings import ChatSettings
 from rpc.domain import DomainError, Failed, LimitReached, Misconfigured, TimedOut, Unavailable
 from tests.model_server import Fault, ModelServer, model_server
@@ -63,8 +63,7 @@ def client_of(model: ChatModel) -> AsyncOpenAI:
 
 
 async def ask(model: ChatModel, text: str = "hello") -> str:
-    reply, _ = await ChatAgent(model).reply(ChatMessage(user_id="alice", text=text), 5, [])
-    return reply
+    return (await ChatAgent(model).reply(ChatMessage(user_id="alice", text=text), 5, [])).reply
 
 
 async def test_the_model_is_told_the_user_and_the_count(

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from chat_service.conversation import ChatMessage
+from chat_service.ports import ChatMessage
 from rpc.domain import (
     DomainError,
     Failed,

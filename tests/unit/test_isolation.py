@@ -9,8 +9,8 @@ from agents.models.interface import Model
 from agents.testing import assistant_message
 
 from chat_service.agent import ChatAgent
-from chat_service.conversation import ChatMessage
 from chat_service.models import ChatModel
+from chat_service.ports import ChatMessage
 
 USERS = 300
 
@@ -36,13 +36,14 @@ class EchoModel(Model):
 async def test_300_chats_at_once_see_their_own_user_only() -> None:
     agent = ChatAgent(ChatModel("echo", EchoModel(), ModelSettings()))
     users = [f"user-{n:03}-" for n in range(USERS)]
-    replies = await asyncio.gather(
+    turns = await asyncio.gather(
         *(
             agent.reply(ChatMessage(user_id=user, text=f"text of {n}."), 10_000 + n, [])
             for n, user in enumerate(users)
         )
     )
-    for n, (reply, _) in enumerate(replies):
+    for n, turn in enumerate(turns):
+        reply = turn.reply
         assert [user for user in users if user in reply] == [users[n]]
         assert f"has sent {10_000 + n} messages" in reply
         assert f"text of {n}." in reply

@@ -13,13 +13,14 @@ from agents.testing import ScriptedModel, assistant_message, function_call
 
 from chat_service.__main__ import MIGRATIONS
 from chat_service.agent import ChatAgent
-from chat_service.conversation import Agent, ChatMessage, Conversation
-from chat_service.memory import MAX_TURNS, ConversationKey, Items, Memory
+from chat_service.conversation import Conversation
+from chat_service.memory import MAX_TURNS, ConversationKey, Items, Memory, Turn
 from chat_service.models import ChatModel
 from chat_service.offline import OfflineModel
+from chat_service.ports import Agent, ChatMessage
 from rpc.domain import Failed, TimedOut
 from storage.sqlite import SqliteDatabase
-from tests.fakes import FakeAnalytics, FakeOutbox, eventually
+from tests.fakes import FakeAgent, FakeAnalytics, FakeOutbox, eventually, turn_of
 
 SESSION = UUID("7f6f8f5e-0000-4000-8000-000000000001")
 OFFLINE = ChatModel("offline", OfflineModel(), ModelSettings())
@@ -52,27 +53,24 @@ async def chatting(folder: Path, agent: Agent) -> AsyncIterator[Chat]:
     await database.close()
 
 
-class SlowAgent:
+class SlowAgent(FakeAgent):
     """Replies once it is told to; notes what it was shown and how many runs overlap."""
 
-    model = "slow"
-
     def __init__(self) -> None:
+        super().__init__()
         self.go = asyncio.Event()
         self.running: list[ConversationKey] = []
         self.most_at_once: dict[ConversationKey, int] = {}
         self.seen: list[list[str]] = []
 
-    async def reply(
-        self, message: ChatMessage, message_count: int | None, history: Items
-    ) -> tuple[str, Items]:
+    async def reply(self, message: ChatMessage, message_count: int | None, history: Items) -> Turn:
         key = ConversationKey(message.user_id, message.session_id)
         self.running.append(key)
         self.most_at_once[key] = max(self.most_at_once.get(key, 0), self.running.count(key))
         self.seen.append([item["content"] for item in history])
         await self.go.wait()
         self.running.remove(key)
-        return "ok", [{"role": "user", "content": message.text}]
+        return turn_of(message, "ok")
 
 
 async def test_a_third_turn_refers_back_to_the_first_over_a_restart(tmp_path: Path) -> None:

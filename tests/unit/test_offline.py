@@ -3,8 +3,9 @@ import re
 import pytest
 
 from chat_service.agent import ChatAgent
-from chat_service.conversation import ChatMessage
+from chat_service.memory import Turn
 from chat_service.models import ChatModel, choose_model
+from chat_service.ports import ChatMessage
 from chat_service.settings import ChatSettings
 
 
@@ -14,8 +15,7 @@ def model(environment: pytest.MonkeyPatch) -> ChatModel:
 
 
 async def ask(model: ChatModel, text: str, count: int | None, user_id: str = "alice") -> str:
-    reply, _ = await ChatAgent(model).reply(ChatMessage(user_id=user_id, text=text), count, [])
-    return reply
+    return (await ChatAgent(model).reply(ChatMessage(user_id=user_id, text=text), count, [])).reply
 
 
 @pytest.mark.parametrize("text", ["hi", "what time is it?"])
@@ -47,3 +47,11 @@ async def test_a_user_id_cannot_claim_another_count(model: ChatModel) -> None:
 async def test_asked_for_the_time_it_calls_the_tool(model: ChatModel) -> None:
     reply = await ask(model, "What time is it?", 5)
     assert re.search(r"It is \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", reply)
+
+
+async def test_streams_word_by_word(model: ChatModel) -> None:
+    sent = ChatMessage(user_id="alice", text="hi")
+    *words, turn = [event async for event in ChatAgent(model).stream(sent, 5, [])]
+    assert isinstance(turn, Turn)
+    assert len(words) > 5
+    assert "".join(map(str, words)) == turn.reply

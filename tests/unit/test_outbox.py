@@ -1,4 +1,5 @@
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -6,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from chat_service.conversation import ChatMessage
 from chat_service.outbox import Outbox, create_outbox
+from chat_service.ports import ChatMessage
 from rpc.domain import TimedOut, Unavailable
 from storage.sqlite import SqliteDatabase
 from tests.fakes import FakeRecorder, eventually, running_outbox
@@ -181,6 +182,24 @@ async def test_a_cancelled_callers_message_is_delivered(
     chatting.cancel()
     await asyncio.wait([chatting])
     await eventually(lambda: recorder.ids == [one.message_id])
+
+
+async def test_a_caller_cancelled_before_its_write_began_is_delivered(
+    outbox: Outbox, recorder: FakeRecorder, path: Path
+) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    first, second = message(), message()
+    blocked = asyncio.create_task(send(outbox, first))
+    await asyncio.sleep(0.05)
+    waiting = asyncio.create_task(send(outbox, second))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    other.execute("ROLLBACK")
+    other.close()
+    await blocked
+    await eventually(lambda: {*recorder.ids} == {first.message_id, second.message_id})
 
 
 async def test_a_failed_body_does_not_lose_the_message(

@@ -14,7 +14,8 @@ from grpc import StatusCode
 
 from analytics_service.servicer import AnalyticsServicer
 from analytics_service.store import AnalyticsStore
-from chat_service.conversation import ChatMessage, ChatReply, Conversation
+from chat_service.conversation import Conversation
+from chat_service.ports import ChatMessage, ChatReply
 from chat_service.servicer import ChatServicer
 from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2

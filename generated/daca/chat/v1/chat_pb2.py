@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64\x61\x63\x61/chat/v1/chat.proto\x12\x0c\x64\x61\x63\x61.chat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\x0b\x43hatRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\"\xd1\x01\n\x0c\x43hatResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05reply\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12.\n\nreply_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rmessage_count\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04tags\x18\x07 \x03(\t\x12\r\n\x05model\x18\x08 \x01(\tB\x10\n\x0e_message_count2L\n\x0b\x43hatService\x12=\n\x04\x43hat\x12\x19.daca.chat.v1.ChatRequest\x1a\x1a.daca.chat.v1.ChatResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64\x61\x63\x61/chat/v1/chat.proto\x12\x0c\x64\x61\x63\x61.chat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\x0b\x43hatRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\"h\n\x11\x43hatStreamRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\"e\n\x12\x43hatStreamResponse\x12\x15\n\x0breply_delta\x18\x01 \x01(\tH\x00\x12/\n\tcompleted\x18\x02 \x01(\x0b\x32\x1a.daca.chat.v1.ChatResponseH\x00\x42\x07\n\x05\x65vent\"\xd1\x01\n\x0c\x43hatResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05reply\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12.\n\nreply_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rmessage_count\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04tags\x18\x07 \x03(\t\x12\r\n\x05model\x18\x08 \x01(\tB\x10\n\x0e_message_count2\x9f\x01\n\x0b\x43hatService\x12=\n\x04\x43hat\x12\x19.daca.chat.v1.ChatRequest\x1a\x1a.daca.chat.v1.ChatResponse\x12Q\n\nChatStream\x12\x1f.daca.chat.v1.ChatStreamRequest\x1a .daca.chat.v1.ChatStreamResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,8 +34,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHATREQUEST']._serialized_start=74
   _globals['_CHATREQUEST']._serialized_end=172
-  _globals['_CHATRESPONSE']._serialized_start=175
-  _globals['_CHATRESPONSE']._serialized_end=384
-  _globals['_CHATSERVICE']._serialized_start=386
-  _globals['_CHATSERVICE']._serialized_end=462
+  _globals['_CHATSTREAMREQUEST']._serialized_start=174
+  _globals['_CHATSTREAMREQUEST']._serialized_end=278
+  _globals['_CHATSTREAMRESPONSE']._serialized_start=280
+  _globals['_CHATSTREAMRESPONSE']._serialized_end=381
+  _globals['_CHATRESPONSE']._serialized_start=384
+  _globals['_CHATRESPONSE']._serialized_end=593
+  _globals['_CHATSERVICE']._serialized_start=596
+  _globals['_CHATSERVICE']._serialized_end=755
 # @@protoc_insertion_point(module_scope)

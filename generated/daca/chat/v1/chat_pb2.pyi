@@ -66,6 +66,82 @@ class ChatRequest(_message.Message):
 Global___ChatRequest: _TypeAlias = ChatRequest  # noqa: Y015
 
 @_typing.final
+class ChatStreamRequest(_message.Message):
+    """ChatStreamRequest is one message of a user. Its fields are those of ChatRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Who is chatting: 1 to 128 characters, no control characters and no slashes."""
+    text: _builtins.str
+    """The message: not blank, at most 8,000 characters unless the service was
+    set up otherwise.
+    """
+    session_id: _builtins.str
+    """The conversation to go on with, a UUID; a new one where none is given."""
+    message_id: _builtins.str
+    """A UUID for this message, so that a retry counts once; made by the service
+    where none is given.
+    """
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Labels of the client's own, returned as they came: at most 20, each of 1
+        to 64 characters.
+        """
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_id", b"message_id", "session_id", b"session_id", "tags", b"tags", "text", b"text", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChatStreamRequest: _TypeAlias = ChatStreamRequest  # noqa: Y015
+
+@_typing.final
+class ChatStreamResponse(_message.Message):
+    """ChatStreamResponse is one event of a reply on its way."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLY_DELTA_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    reply_delta: _builtins.str
+    """The next piece of the reply's text."""
+    @_builtins.property
+    def completed(self) -> Global___ChatResponse:
+        """The whole answer; always the last event."""
+
+    def __init__(
+        self,
+        *,
+        reply_delta: _builtins.str = ...,
+        completed: Global___ChatResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "reply_delta", b"reply_delta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "event", b"event", "reply_delta", b"reply_delta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["reply_delta", "completed"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___ChatStreamResponse: _TypeAlias = ChatStreamResponse  # noqa: Y015
+
+@_typing.final
 class ChatResponse(_message.Message):
     """ChatResponse is the agent's answer."""
 

@@ -44,6 +44,11 @@ class ChatServiceStub:
                 request_serializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatRequest.SerializeToString,
                 response_deserializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatResponse.FromString,
                 _registered_method=True)
+        self.ChatStream = channel.unary_stream(
+                '/daca.chat.v1.ChatService/ChatStream',
+                request_serializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamRequest.SerializeToString,
+                response_deserializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer:
@@ -68,6 +73,18 @@ class ChatServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChatStream(self, request, context):
+        """ChatStream answers one message, and sends the reply as it comes.
+
+        Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
+        or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
+        a reply is complete only if `completed` came. When the caller cancels, the
+        model is stopped, and what came so far stays in the conversation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +92,11 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.Chat,
                     request_deserializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatRequest.FromString,
                     response_serializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatResponse.SerializeToString,
+            ),
+            'ChatStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.ChatStream,
+                    request_deserializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamRequest.FromString,
+                    response_serializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -109,6 +131,33 @@ class ChatService:
             '/daca.chat.v1.ChatService/Chat',
             daca_dot_chat_dot_v1_dot_chat__pb2.ChatRequest.SerializeToString,
             daca_dot_chat_dot_v1_dot_chat__pb2.ChatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChatStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/daca.chat.v1.ChatService/ChatStream',
+            daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamRequest.SerializeToString,
+            daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,14 @@ class ChatServiceStub:
     took too long. UNAVAILABLE: the model or our storage can't be reached.
     FAILED_PRECONDITION: the model's host refuses our key.
     """
+    ChatStream: _grpc.UnaryStreamMultiCallable[_chat_pb2.ChatStreamRequest, _chat_pb2.ChatStreamResponse]
+    """ChatStream answers one message, and sends the reply as it comes.
+
+    Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
+    or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
+    a reply is complete only if `completed` came. When the caller cancels, the
+    model is stopped, and what came so far stays in the conversation.
+    """
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
@@ -68,6 +76,14 @@ class ChatServiceAsyncStub(ChatServiceStub):
     RESOURCE_EXHAUSTED: the model's rate limit. DEADLINE_EXCEEDED: the model
     took too long. UNAVAILABLE: the model or our storage can't be reached.
     FAILED_PRECONDITION: the model's host refuses our key.
+    """
+    ChatStream: _aio.UnaryStreamMultiCallable[_chat_pb2.ChatStreamRequest, _chat_pb2.ChatStreamResponse]  # type: ignore[assignment]
+    """ChatStream answers one message, and sends the reply as it comes.
+
+    Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
+    or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
+    a reply is complete only if `completed` came. When the caller cancels, the
+    model is stopped, and what came so far stays in the conversation.
     """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -92,6 +108,20 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         RESOURCE_EXHAUSTED: the model's rate limit. DEADLINE_EXCEEDED: the model
         took too long. UNAVAILABLE: the model or our storage can't be reached.
         FAILED_PRECONDITION: the model's host refuses our key.
+        """
+
+    @_abc_1.abstractmethod
+    def ChatStream(
+        self,
+        request: _chat_pb2.ChatStreamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_chat_pb2.ChatStreamResponse], _abc.AsyncIterator[_chat_pb2.ChatStreamResponse]]:
+        """ChatStream answers one message, and sends the reply as it comes.
+
+        Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
+        or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
+        a reply is complete only if `completed` came. When the caller cancels, the
+        model is stopped, and what came so far stays in the conversation.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,81 @@
+"""The JSON bodies of the HTTP gateway."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from chat_service.ports import ChatMessage, ChatReply, Tags, Text
+from rpc.domain import UserId
+
+
+class RequestMetadata(BaseModel):
+    """What a client may say about its message."""
+
+    timestamp: datetime | None = None
+    """The client's clock; the service counts by its own."""
+    session_id: UUID | None = None
+    """The conversation to go on with."""
+
+
+class ChatBody(BaseModel):
+    """The body of `POST /chat/`."""
+
+    user_id: UserId
+    text: Text
+    metadata: RequestMetadata = RequestMetadata()
+    tags: Tags = ()
+    message_id: UUID | None = None
+    """A retry with the same id counts once."""
+
+    def message(self) -> ChatMessage:
+        """The message that it holds."""
+        given = {"session_id": self.metadata.session_id, "message_id": self.message_id}
+        ids = {name: value for name, value in given.items() if value}
+        return ChatMessage(user_id=self.user_id, text=self.text, tags=self.tags, **ids)
+
+
+class ReplyMetadata(BaseModel):
+    """When the reply was complete, and the conversation it belongs to."""
+
+    timestamp: datetime
+    session_id: UUID
+
+
+class ReplyBody(BaseModel):
+    """The answer of `POST /chat/`."""
+
+    user_id: str
+    reply: str
+    metadata: ReplyMetadata
+    message_id: UUID
+    message_count: int | None
+    """How many messages the user had sent before this one; null when that is not known."""
+    tags: tuple[str, ...]
+    model: str
+
+    @classmethod
+    def of(cls, reply: ChatReply) -> "ReplyBody":
+        """The body that tells `reply`."""
+        return cls(
+            user_id=reply.message.user_id,
+            reply=reply.text,
+            metadata=ReplyMetadata(timestamp=reply.time, session_id=reply.message.session_id),
+            message_id=reply.message.message_id,
+            message_count=reply.message_count,
+            tags=reply.message.tags,
+            model=reply.model,
+        )
+
+
+class UserBody(BaseModel):
+    """The answer of `GET /users/{user_id}`."""
+
+    user_id: str
+    role: str
+
+
+class AnalyticsBody(BaseModel):
+    """The answer of `GET /users/{user_id}/analytics`."""
+
+    message_count: int

@@ -1,0 +1,75 @@
+import pytest
+from grpc import StatusCode, aio
+
+from daca.chat.v1 import chat_pb2 as pb
+from daca.chat.v1 import chat_pb2_grpc as pb_grpc
+from rpc.domain import Unavailable
+from rpc.errors import INTERNAL_MESSAGE
+from tests.fakes import FOREVER_S, FakeChat, eventually
+
+type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only
+
+
+@pytest.fixture
+def stub(chat_channel: aio.Channel) -> Stub:
+    return pb_grpc.ChatServiceStub(chat_channel)
+
+
+def request(text: str = "hi") -> pb.ChatStreamRequest:
+    return pb.ChatStreamRequest(user_id="alice", text=text, tags=["a"])
+
+
+async def test_the_reply_comes_in_deltas_and_then_as_a_whole(stub: Stub, chat: FakeChat) -> None:
+    *deltas, last = [event async for event in stub.ChatStream(request())]
+    assert [event.reply_delta for event in deltas] == ["You ", "said: ", "hi"]
+    assert last.WhichOneof("event") == "completed"
+    assert last.completed.reply == "You said: hi"
+    assert (last.completed.message_count, list(last.completed.tags)) == (5, ["a"])
+    assert len(chat.outbox.accepted) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "details"),
+    [
+        (Unavailable("away"), StatusCode.UNAVAILABLE, "away"),
+        (RuntimeError("a secret"), StatusCode.INTERNAL, INTERNAL_MESSAGE),
+    ],
+)
+async def test_a_failure_is_a_status_after_the_deltas_and_never_an_event(
+    stub: Stub, chat: FakeChat, failure: Exception, code: StatusCode, details: str
+) -> None:
+    chat.agent.failure = failure
+    call = stub.ChatStream(request())
+    events = aiter(call)
+    assert [(await anext(events)).reply_delta for _ in range(2)] == ["You ", "said: "]
+    with pytest.raises(aio.AioRpcError) as raised:
+        await anext(events)
+    assert (raised.value.code(), raised.value.details()) == (code, details)
+
+
+async def test_blank_text_is_refused(stub: Stub, chat: FakeChat) -> None:
+    with pytest.raises(aio.AioRpcError, match="Message text cannot be empty"):
+        await anext(aiter(stub.ChatStream(request(" "))))
+    assert chat.outbox.accepted == []
+
+
+async def test_a_caller_who_cancels_finds_what_came_in_the_history(
+    stub: Stub, chat: FakeChat
+) -> None:
+    chat.agent.delay_s = FOREVER_S
+    call = stub.ChatStream(request())
+    assert (await anext(aiter(call))).reply_delta == "You "
+    call.cancel()
+    await eventually(lambda: bool(chat.memory.turns))
+    (turn,) = chat.memory.turns
+    assert turn.stopped
+    assert "You said: ".startswith(turn.reply)
+    assert len(chat.outbox.accepted) == 1
+
+
+async def test_the_callers_deadline_ends_the_stream(stub: Stub, chat: FakeChat) -> None:
+    chat.agent.delay_s = FOREVER_S
+    with pytest.raises(aio.AioRpcError) as raised:
+        async for _ in stub.ChatStream(request(), timeout=0.3):
+            pass
+    assert raised.value.code() is StatusCode.DEADLINE_EXCEEDED

@@ -1,0 +1,103 @@
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+
+from chat_service.__main__ import Gateway
+from chat_service.gateway import build_gateway
+from rpc.domain import Unavailable
+from rpc.errors import INTERNAL_MESSAGE
+from tests.fakes import FOREVER_S, FakeChat, eventually
+
+
+@pytest.fixture
+def chat() -> FakeChat:
+    return FakeChat()
+
+
+@pytest.fixture
+async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of a real server: only that notices a reader who leaves."""
+    app = build_gateway(chat.conversation, chat.analytics, cors_origins=[])
+    server = Gateway(uvicorn.Config(app, log_config=None))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx2.AsyncClient(base_url=url) as client:
+            yield client
+        server.should_exit = True
+        await serving
+
+
+def body(text: str = "hi") -> dict[str, Any]:
+    return {"user_id": "alice", "text": text}
+
+
+async def events_of(response: httpx2.Response) -> AsyncIterator[tuple[str, Any]]:
+    event = ""
+    async for line in response.aiter_lines():
+        field, _, value = line.partition(": ")
+        if field == "event":
+            event = value
+        elif field == "data":
+            yield event, json.loads(value)
+
+
+async def test_deltas_and_then_the_answer_of_chat(http: httpx2.AsyncClient) -> None:
+    async with http.stream("POST", "/chat/stream", json=body()) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        *deltas, (kind, whole) = [event async for event in events_of(response)]
+    assert deltas == [("delta", {"text": text}) for text in ("You ", "said: ", "hi")]
+    assert kind == "completed"
+    answer = (await http.post("/chat/", json=body())).json()
+    assert whole.keys() == answer.keys()
+    assert whole["reply"] == answer["reply"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (Unavailable("away"), {"status": 503, "detail": "away"}),
+        (RuntimeError("a secret"), {"status": 500, "detail": INTERNAL_MESSAGE}),
+    ],
+)
+async def test_a_model_that_breaks_off_gives_one_error_event(
+    http: httpx2.AsyncClient, chat: FakeChat, failure: Exception, error: dict[str, Any]
+) -> None:
+    chat.agent.failure = failure
+    async with http.stream("POST", "/chat/stream", json=body()) as response:
+        events = [event async for event in events_of(response)]
+    assert [kind for kind, _ in events] == ["delta", "delta", "error"]
+    assert events[-1][1] == error
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [(body(" "), 400), (body("x" * 101), 400), ({"text": "hi"}, 422)],
+    ids=["blank", "too long", "no user"],
+)
+async def test_bad_input_is_refused_before_the_stream_begins(
+    http: httpx2.AsyncClient, chat: FakeChat, sent: dict[str, Any], status: int
+) -> None:
+    response = await http.post("/chat/stream", json=sent)
+    assert response.status_code == status
+    assert chat.outbox.accepted == []
+
+
+async def test_a_reader_who_leaves_finds_what_came_in_the_history(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.agent.delay_s = FOREVER_S
+    async with http.stream("POST", "/chat/stream", json=body()) as response:
+        assert await anext(events_of(response)) == ("delta", {"text": "You "})
+    await eventually(lambda: bool(chat.memory.turns))
+    (turn,) = chat.memory.turns
+    assert turn.stopped
+    assert turn.reply == "You said: "
+    assert len(chat.outbox.accepted) == 1
