@@ -13,8 +13,10 @@ import uvloop
 
 from chat_service.agent import ChatAgent
 from chat_service.analytics import AnalyticsClient
+from chat_service.archive import Archive
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
+from chat_service.history import History
 from chat_service.memory import Memory, create_memory
 from chat_service.models import choose_model
 from chat_service.outbox import Outbox, create_outbox
@@ -48,7 +50,7 @@ class Gateway(uvicorn.Server):
 @asynccontextmanager
 async def open_stores(
     settings: ChatSettings, analytics: AnalyticsClient
-) -> AsyncIterator[tuple[Outbox, Memory]]:
+) -> AsyncIterator[tuple[Outbox, Memory, Archive]]:
     """The conversations, and the outbox, which is being sent; at the end what is left there
     is sent if analytics takes it at once."""
     database = await SqliteDatabase.open(settings.database, MIGRATIONS)
@@ -56,7 +58,7 @@ async def open_stores(
         outbox = await Outbox.open(database, analytics)
         sending = asyncio.create_task(outbox.run())
         try:
-            yield outbox, Memory(database)
+            yield outbox, Memory(database), Archive(database)
         finally:
             sending.cancel()
             await asyncio.wait([sending])
@@ -79,7 +81,7 @@ async def run(settings: ChatSettings) -> None:
     log.info("model %s; analytics through %s", model.name, peer.address)
     analytics = AnalyticsClient(peer)
     try:
-        async with open_stores(settings, analytics) as (outbox, memory):
+        async with open_stores(settings, analytics) as (outbox, memory, archive):
             conversation = Conversation(
                 analytics,
                 outbox,
@@ -89,7 +91,7 @@ async def run(settings: ChatSettings) -> None:
                 timeout_s=settings.timeout_s,
             )
             try:
-                await _serve(settings, conversation, analytics, stop)
+                await _serve(settings, conversation, History(archive), analytics, stop)
             finally:
                 await conversation.close()
     finally:
@@ -99,16 +101,17 @@ async def run(settings: ChatSettings) -> None:
 async def _serve(
     settings: ChatSettings,
     conversation: Conversation,
+    history: History,
     analytics: AnalyticsClient,
     stop: asyncio.Event,
 ) -> None:
     grace_s = settings.shutdown_grace_s
-    app = build_gateway(conversation, analytics, cors_origins=settings.cors_origins)
+    app = build_gateway(conversation, history, analytics, cors_origins=settings.cors_origins)
     gateway = Gateway(
         uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=int(grace_s) or 1)
     )
     server = GrpcServer()
-    chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(conversation), server.aio)
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(conversation, history), server.aio)
 
     with _listen(settings.host, settings.http_port, "CHAT_HTTP_PORT") as http_socket:
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")

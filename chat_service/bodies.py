@@ -3,8 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, computed_field
 
+from chat_service.history import Page, PastConversation, PastMessage
+from chat_service.markdown import render
 from chat_service.ports import ChatMessage, ChatReply, Tags, Text
 from rpc.domain import UserId
 
@@ -47,6 +49,9 @@ class ReplyBody(BaseModel):
 
     user_id: str
     reply: str
+    """In Markdown."""
+    reply_html: str
+    """The same as HTML with nothing active in it."""
     metadata: ReplyMetadata
     message_id: UUID
     message_count: int | None
@@ -60,6 +65,7 @@ class ReplyBody(BaseModel):
         return cls(
             user_id=reply.message.user_id,
             reply=reply.text,
+            reply_html=render(reply.text),
             metadata=ReplyMetadata(timestamp=reply.time, session_id=reply.message.session_id),
             message_id=reply.message.message_id,
             message_count=reply.message_count,
@@ -79,3 +85,57 @@ class AnalyticsBody(BaseModel):
     """The answer of `GET /users/{user_id}/analytics`."""
 
     message_count: int
+
+
+class ConversationBody(BaseModel):
+    """One conversation of `GET /conversations`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    session_id: UUID
+    title: str
+    update_time: datetime
+    turn_count: int
+
+
+class ConversationsBody(BaseModel):
+    """The answer of `GET /conversations`: the latest first."""
+
+    conversations: list[ConversationBody]
+    next_page_token: str
+
+    @classmethod
+    def of(cls, page: Page[PastConversation]) -> "ConversationsBody":
+        """The body that holds `page`."""
+        items = [ConversationBody.model_validate(item) for item in page.items]
+        return cls(conversations=items, next_page_token=page.next_page_token)
+
+
+class MessageBody(BaseModel):
+    """One message of `GET /conversations/{session_id}`, and the reply to it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    message_id: UUID
+    text: str
+    reply: str
+    time: datetime
+    stopped: bool
+
+    @computed_field
+    def reply_html(self) -> str:
+        """The reply as HTML with nothing active in it."""
+        return render(self.reply)
+
+
+class MessagesBody(BaseModel):
+    """The answer of `GET /conversations/{session_id}`: the oldest first."""
+
+    messages: list[MessageBody]
+    next_page_token: str
+
+    @classmethod
+    def of(cls, page: Page[PastMessage]) -> "MessagesBody":
+        """The body that holds `page`."""
+        items = [MessageBody.model_validate(item) for item in page.items]
+        return cls(messages=items, next_page_token=page.next_page_token)

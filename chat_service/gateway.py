@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Protocol
+from uuid import UUID
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,8 +15,16 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chat_service.bodies import AnalyticsBody, ChatBody, ReplyBody, UserBody
+from chat_service.bodies import (
+    AnalyticsBody,
+    ChatBody,
+    ConversationsBody,
+    MessagesBody,
+    ReplyBody,
+    UserBody,
+)
 from chat_service.conversation import ANALYTICS_TIMEOUT_S, Conversation
+from chat_service.history import History, MessagesQuery, PageQuery
 from chat_service.ports import Analytics, ChatMessage, ChatReply
 from rpc.domain import DomainError, UserId
 from rpc.errors import INTERNAL_MESSAGE, http_status
@@ -36,7 +45,11 @@ class CheckedAnalytics(Analytics, Protocol):
 
 
 def build_gateway(
-    conversation: Conversation, analytics: CheckedAnalytics, *, cors_origins: Sequence[str]
+    conversation: Conversation,
+    history: History,
+    analytics: CheckedAnalytics,
+    *,
+    cors_origins: Sequence[str],
 ) -> FastAPI:
     """The HTTP application."""
     app = FastAPI(title="DACA Chat", version="1", max_body_size=_MAX_BODY_BYTES)
@@ -105,6 +118,15 @@ def build_gateway(
         except Exception:
             log.exception("a stream failed unexpectedly")
             yield _error_event(500, INTERNAL_MESSAGE)
+
+    @app.get("/conversations")
+    async def conversations(query: Annotated[PageQuery, Query()]) -> ConversationsBody:
+        return ConversationsBody.of(await history.conversations(query))
+
+    @app.get("/conversations/{session_id}")
+    async def messages(session_id: UUID, query: Annotated[PageQuery, Query()]) -> MessagesBody:
+        asked = MessagesQuery(**query.model_dump(), session_id=session_id)
+        return MessagesBody.of(await history.messages(asked))
 
     return app
 

@@ -16,6 +16,8 @@ from storage.sqlite import SqliteDatabase
 MAX_TURNS = 20
 """How many turns of a conversation the model is shown: the latest."""
 
+_TITLE_LENGTH = 60
+
 type Items = Sequence[dict[str, Any]]
 """What a turn added to the history, as the Agents SDK's sessions keep it."""
 
@@ -89,6 +91,19 @@ def create_memory(db: sqlite3.Connection) -> None:
         ) STRICT"""
     )
     db.execute("CREATE INDEX turns_of_conversation ON turns (user_id, session_id, seq)")
+    # Derived from `turns`, so that a user's list reads no turns.
+    db.execute(
+        """CREATE TABLE conversations (
+            user_id TEXT NOT NULL,
+            session_id BLOB NOT NULL,
+            title TEXT NOT NULL,
+            update_time TEXT NOT NULL,
+            turn_count INTEGER NOT NULL,
+            last_seq INTEGER NOT NULL,
+            PRIMARY KEY (user_id, session_id)
+        ) STRICT, WITHOUT ROWID"""
+    )
+    db.execute("CREATE UNIQUE INDEX latest_conversations ON conversations (user_id, last_seq)")
 
 
 def _select_turns(db: sqlite3.Connection, *, key: ConversationKey) -> list[str]:
@@ -100,7 +115,8 @@ def _select_turns(db: sqlite3.Connection, *, key: ConversationKey) -> list[str]:
 
 
 def _insert_turn(db: sqlite3.Connection, *, key: ConversationKey, turn: Turn) -> None:
-    db.execute(
+    now = datetime.now(UTC).isoformat()
+    seq = db.execute(
         "INSERT INTO turns"
         " (user_id, session_id, message_id, end_time, prompt, reply, stopped, items)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -108,10 +124,25 @@ def _insert_turn(db: sqlite3.Connection, *, key: ConversationKey, turn: Turn) ->
             key.user_id,
             key.session_id.bytes,
             turn.message_id.bytes,
-            datetime.now(UTC).isoformat(),
+            now,
             turn.prompt,
             turn.reply,
             turn.stopped,
             json.dumps(turn.items),
         ),
+    ).lastrowid
+    db.execute(
+        "INSERT INTO conversations VALUES (?, ?, ?, ?, 1, ?)"
+        " ON CONFLICT (user_id, session_id) DO UPDATE SET turn_count = turn_count + 1,"
+        " update_time = excluded.update_time, last_seq = excluded.last_seq",
+        (key.user_id, key.session_id.bytes, _title(turn.prompt), now, seq),
     )
+
+
+def _title(prompt: str) -> str:
+    text = " ".join(prompt.split())
+    if len(text) <= _TITLE_LENGTH:
+        return text
+    text = text[: _TITLE_LENGTH - 1]
+    # Whole words, unless there is only one.
+    return (text.rpartition(" ")[0] or text) + "…"

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from chat_service.conversation import Conversation
+from chat_service.history import History, MessagesQuery, PageQuery
 from chat_service.ports import ChatMessage, ChatReply
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
@@ -17,8 +18,9 @@ from rpc.errors import Context
 class ChatServicer(pb_grpc.ChatServiceServicer):
     """`daca.chat.v1.ChatService` on the use case."""
 
-    def __init__(self, conversation: Conversation) -> None:
+    def __init__(self, conversation: Conversation, history: History) -> None:
         self._conversation = conversation
+        self._history = history
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:
         """Answer one message, within the caller's deadline."""
@@ -38,6 +40,45 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
                     yield pb.ChatStreamResponse(completed=_encode(event))
                 else:
                     yield pb.ChatStreamResponse(reply_delta=event)
+
+    async def ListConversations(
+        self, request: pb.ListConversationsRequest, context: Context
+    ) -> pb.ListConversationsResponse:
+        """A page of the user's conversations."""
+        page = await self._history.conversations(_query(PageQuery, request))
+        response = pb.ListConversationsResponse(next_page_token=page.next_page_token)
+        for item in page.items:
+            conversation = response.conversations.add(
+                session_id=str(item.session_id), title=item.title, turn_count=item.turn_count
+            )
+            conversation.update_time.FromDatetime(item.update_time)
+        return response
+
+    async def ListMessages(
+        self, request: pb.ListMessagesRequest, context: Context
+    ) -> pb.ListMessagesResponse:
+        """A page of one conversation."""
+        page = await self._history.messages(_query(MessagesQuery, request))
+        response = pb.ListMessagesResponse(next_page_token=page.next_page_token)
+        for item in page.items:
+            message = response.messages.add(
+                message_id=str(item.message_id),
+                text=item.text,
+                reply=item.reply,
+                stopped=item.stopped,
+            )
+            message.reply_time.FromDatetime(item.time)
+        return response
+
+
+def _query[T: PageQuery](
+    query: type[T], request: pb.ListConversationsRequest | pb.ListMessagesRequest
+) -> T:
+    fields = {name: getattr(request, name) for name in request.DESCRIPTOR.fields_by_name}
+    try:
+        return query.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidInput.from_validation(error) from None
 
 
 def _decode(request: pb.ChatRequest | pb.ChatStreamRequest) -> ChatMessage:

@@ -10,6 +10,7 @@ from uuid import UUID
 from grpc import aio
 
 from chat_service.conversation import Conversation
+from chat_service.history import History, PastConversation, PastMessage
 from chat_service.memory import ConversationKey, Items, Turn
 from chat_service.outbox import Outbox, OutboxEntry, create_outbox
 from chat_service.ports import ChatMessage
@@ -156,6 +157,23 @@ class FakeRecorder:
         self.recorded.extend(entries)
 
 
+class FakeArchive:
+    """Lists what a test puts there."""
+
+    def __init__(self) -> None:
+        self.past_conversations: list[PastConversation] = []
+        self.past_messages: list[PastMessage] = []
+
+    async def conversations(
+        self, user_id: str, *, before: int | None, limit: int
+    ) -> list[PastConversation]:
+        found = [c for c in self.past_conversations if before is None or c.seq < before]
+        return found[:limit]
+
+    async def messages(self, key: ConversationKey, *, after: int, limit: int) -> list[PastMessage]:
+        return [m for m in self.past_messages if m.seq > after][:limit]
+
+
 class FakeChat:
     """The use case on fakes."""
 
@@ -164,6 +182,8 @@ class FakeChat:
         self.outbox = FakeOutbox()
         self.memory = FakeMemory()
         self.agent = FakeAgent()
+        self.archive = FakeArchive()
+        self.history = History(self.archive)
         self.conversation = Conversation(
             self.analytics,
             self.outbox,

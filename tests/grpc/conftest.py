@@ -43,7 +43,9 @@ def chat() -> FakeChat:
 @pytest.fixture
 async def chat_server(chat: FakeChat) -> AsyncIterator[GrpcServer]:
     server = GrpcServer()
-    chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(chat.conversation), server.aio)
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(
+        ChatServicer(chat.conversation, chat.history), server.aio
+    )
     async with listening(server, [CHAT]):
         yield server
 

@@ -31,7 +31,7 @@ def chat() -> FakeChat:
 
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
-    app = build_gateway(chat.conversation, chat.analytics, cors_origins=[PAGE])
+    app = build_gateway(chat.conversation, chat.history, chat.analytics, cors_origins=[PAGE])
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -94,6 +94,7 @@ async def test_chat_answers(http: httpx2.AsyncClient, chat: FakeChat) -> None:
     metadata = answer.pop("metadata")
     assert answer == {
         "user_id": "alice",
+        "reply_html": "<p>You said: hi</p>\n",
         "reply": "You said: hi",
         "message_id": message_id,
         "message_count": 5,

@@ -15,11 +15,12 @@ from grpc import StatusCode
 from analytics_service.servicer import AnalyticsServicer
 from analytics_service.store import AnalyticsStore
 from chat_service.conversation import Conversation
+from chat_service.history import History
 from chat_service.ports import ChatMessage, ChatReply
 from chat_service.servicer import ChatServicer
 from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2
-from tests.fakes import FOREVER_S, FakeAgent, FakeAnalytics, FakeMemory, FakeOutbox
+from tests.fakes import FOREVER_S, FakeAgent, FakeAnalytics, FakeArchive, FakeMemory, FakeOutbox
 
 ANALYTICS = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"]
 CHAT = chat_pb2.DESCRIPTOR.services_by_name["ChatService"]
@@ -105,7 +106,7 @@ async def test_record_messages_really_records(store: AnalyticsStore) -> None:
 @pytest.mark.parametrize("timeout_s", [None, 12.5])
 async def test_chat_passes_the_callers_deadline_on(timeout_s: float | None) -> None:
     conversation = WatchedConversation(FakeAgent())
-    call = Called(CHAT, ChatServicer(conversation))
+    call = Called(CHAT, ChatServicer(conversation, History(FakeArchive())))
     request = chat_pb2.ChatRequest(user_id="alice", text="hi", tags=["a"])
     response, code = await call("Chat", request, timeout_s)
     assert code is StatusCode.OK
@@ -118,7 +119,7 @@ async def test_a_call_ends_at_its_deadline_though_the_agent_goes_on() -> None:
     agent = FakeAgent()
     agent.delay_s = 0.1
     conversation = WatchedConversation(agent)
-    call = Called(CHAT, ChatServicer(conversation))
+    call = Called(CHAT, ChatServicer(conversation, History(FakeArchive())))
     rpc = call.begin("Chat", chat_pb2.ChatRequest(user_id="alice", text="hi"), FOREVER_S)
     await asyncio.sleep(0.05)
     await asyncio.to_thread(call.clock.sleep_for, FOREVER_S + 1)

@@ -49,6 +49,16 @@ class ChatServiceStub:
                 request_serializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamRequest.SerializeToString,
                 response_deserializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamResponse.FromString,
                 _registered_method=True)
+        self.ListConversations = channel.unary_unary(
+                '/daca.chat.v1.ChatService/ListConversations',
+                request_serializer=daca_dot_chat_dot_v1_dot_chat__pb2.ListConversationsRequest.SerializeToString,
+                response_deserializer=daca_dot_chat_dot_v1_dot_chat__pb2.ListConversationsResponse.FromString,
+                _registered_method=True)
+        self.ListMessages = channel.unary_unary(
+                '/daca.chat.v1.ChatService/ListMessages',
+                request_serializer=daca_dot_chat_dot_v1_dot_chat__pb2.ListMessagesRequest.SerializeToString,
+                response_deserializer=daca_dot_chat_dot_v1_dot_chat__pb2.ListMessagesResponse.FromString,
+                _registered_method=True)
 
 
 class ChatServiceServicer:
@@ -85,6 +95,21 @@ class ChatServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListConversations(self, request, context):
+        """ListConversations returns a user's conversations, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMessages(self, request, context):
+        """ListMessages returns the messages of one conversation, the oldest first; none
+        if the user has no such conversation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChatServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -97,6 +122,16 @@ def add_ChatServiceServicer_to_server(servicer, server):
                     servicer.ChatStream,
                     request_deserializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamRequest.FromString,
                     response_serializer=daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamResponse.SerializeToString,
+            ),
+            'ListConversations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConversations,
+                    request_deserializer=daca_dot_chat_dot_v1_dot_chat__pb2.ListConversationsRequest.FromString,
+                    response_serializer=daca_dot_chat_dot_v1_dot_chat__pb2.ListConversationsResponse.SerializeToString,
+            ),
+            'ListMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMessages,
+                    request_deserializer=daca_dot_chat_dot_v1_dot_chat__pb2.ListMessagesRequest.FromString,
+                    response_serializer=daca_dot_chat_dot_v1_dot_chat__pb2.ListMessagesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -158,6 +193,60 @@ class ChatService:
             '/daca.chat.v1.ChatService/ChatStream',
             daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamRequest.SerializeToString,
             daca_dot_chat_dot_v1_dot_chat__pb2.ChatStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConversations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daca.chat.v1.ChatService/ListConversations',
+            daca_dot_chat_dot_v1_dot_chat__pb2.ListConversationsRequest.SerializeToString,
+            daca_dot_chat_dot_v1_dot_chat__pb2.ListConversationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daca.chat.v1.ChatService/ListMessages',
+            daca_dot_chat_dot_v1_dot_chat__pb2.ListMessagesRequest.SerializeToString,
+            daca_dot_chat_dot_v1_dot_chat__pb2.ListMessagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,12 @@ class ChatServiceStub:
     a reply is complete only if `completed` came. When the caller cancels, the
     model is stopped, and what came so far stays in the conversation.
     """
+    ListConversations: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]
+    """ListConversations returns a user's conversations, the latest first."""
+    ListMessages: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListMessagesRequest, _chat_pb2.ListMessagesResponse]
+    """ListMessages returns the messages of one conversation, the oldest first; none
+    if the user has no such conversation.
+    """
 
 @_typing.type_check_only
 class ChatServiceAsyncStub(ChatServiceStub):
@@ -84,6 +90,12 @@ class ChatServiceAsyncStub(ChatServiceStub):
     or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
     a reply is complete only if `completed` came. When the caller cancels, the
     model is stopped, and what came so far stays in the conversation.
+    """
+    ListConversations: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]  # type: ignore[assignment]
+    """ListConversations returns a user's conversations, the latest first."""
+    ListMessages: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListMessagesRequest, _chat_pb2.ListMessagesResponse]  # type: ignore[assignment]
+    """ListMessages returns the messages of one conversation, the oldest first; none
+    if the user has no such conversation.
     """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -122,6 +134,24 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
         a reply is complete only if `completed` came. When the caller cancels, the
         model is stopped, and what came so far stays in the conversation.
+        """
+
+    @_abc_1.abstractmethod
+    def ListConversations(
+        self,
+        request: _chat_pb2.ListConversationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.ListConversationsResponse, _abc.Awaitable[_chat_pb2.ListConversationsResponse]]:
+        """ListConversations returns a user's conversations, the latest first."""
+
+    @_abc_1.abstractmethod
+    def ListMessages(
+        self,
+        request: _chat_pb2.ListMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.ListMessagesResponse, _abc.Awaitable[_chat_pb2.ListMessagesResponse]]:
+        """ListMessages returns the messages of one conversation, the oldest first; none
+        if the user has no such conversation.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,126 @@
+"""What a user may look back at, on a real database."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from chat_service.__main__ import MIGRATIONS
+from chat_service.archive import Archive
+from chat_service.history import MAX_PAGE_SIZE, History, MessagesQuery, PageQuery
+from chat_service.memory import ConversationKey, Memory, Turn
+from rpc.domain import InvalidInput
+from storage.sqlite import SqliteDatabase
+
+
+class Past:
+    """A history, and a way to fill it."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self.memory = Memory(database)
+        self.history = History(Archive(database))
+
+    async def add(
+        self, text: str, session_id: UUID, user_id: str = "alice", *, stopped: bool = False
+    ) -> None:
+        turn = Turn(uuid4(), text, f"re: {text}", [], stopped)
+        await self.memory.keep(ConversationKey(user_id, session_id), turn)
+
+    async def titles(self, **query: int | str) -> tuple[list[str], str]:
+        page = await self.history.conversations(PageQuery(user_id="alice", **query))
+        return [c.title for c in page.items], page.next_page_token
+
+    async def texts(self, session_id: UUID, **query: int | str) -> tuple[list[str], str]:
+        asked = MessagesQuery(**{"user_id": "alice", "session_id": session_id, **query})
+        page = await self.history.messages(asked)
+        return [m.text for m in page.items], page.next_page_token
+
+
+@pytest.fixture
+async def past(tmp_path: Path) -> AsyncIterator[Past]:
+    database = await SqliteDatabase.open(tmp_path / "chat.db", MIGRATIONS)
+    yield Past(database)
+    await database.close()
+
+
+async def test_a_new_user_has_no_conversations(past: Past) -> None:
+    assert await past.titles() == ([], "")
+
+
+async def test_the_conversation_spoken_in_last_comes_first(past: Past) -> None:
+    one, two = uuid4(), uuid4()
+    for text, session_id in (("one", one), ("two", two), ("one again", one)):
+        await past.add(text, session_id)
+    page = await past.history.conversations(PageQuery(user_id="alice"))
+    assert [(c.session_id, c.title, c.turn_count) for c in page.items] == [
+        (one, "one", 2),
+        (two, "two", 1),
+    ]
+
+
+async def test_a_title_is_the_first_words_of_the_first_message(past: Past) -> None:
+    await past.add("Please   tell me\nabout " + "long words " * 20, uuid4())
+    ((title,), _) = await past.titles()
+    assert title.startswith("Please tell me about long words")
+    assert title.endswith("…")
+    assert len(title) <= 60
+
+
+async def test_one_endless_word_makes_a_title_too(past: Past) -> None:
+    await past.add("x" * 500, uuid4())
+    ((title,), _) = await past.titles()
+    assert title == "x" * 59 + "…"
+
+
+async def test_messages_come_in_order_and_tell_if_they_were_stopped(past: Past) -> None:
+    session_id = uuid4()
+    await past.add("a", session_id)
+    await past.add("b", session_id, stopped=True)
+    page = await past.history.messages(MessagesQuery(user_id="alice", session_id=session_id))
+    assert [(m.text, m.reply, m.stopped) for m in page.items] == [
+        ("a", "re: a", False),
+        ("b", "re: b", True),
+    ]
+
+
+async def test_another_user_sees_nothing_of_it(past: Past) -> None:
+    session_id = uuid4()
+    await past.add("secret", session_id, user_id="bob")
+    assert await past.titles() == ([], "")
+    assert await past.texts(session_id) == ([], "")
+
+
+async def test_pages_hold_everything_once(past: Past) -> None:
+    session_id = uuid4()
+    for n in range(5):
+        await past.add(str(n), session_id)
+        await past.add(f"title {n}", uuid4())
+    for read, expected in (
+        (past.titles, ["title 4", "0", "title 3", "title 2", "title 1", "title 0"]),
+        (lambda **q: past.texts(session_id, **q), [str(n) for n in range(5)]),
+    ):
+        seen: list[str] = []
+        token = ""
+        while True:
+            items, token = await read(page_size=2, page_token=token)
+            assert 1 <= len(items) <= 2
+            seen += items
+            if not token:
+                break
+        assert seen == expected
+
+
+async def test_a_page_size_over_the_limit_is_cut(past: Past) -> None:
+    session_id = uuid4()
+    for n in range(MAX_PAGE_SIZE + 1):
+        await past.add(str(n), session_id)
+    items, token = await past.texts(session_id, page_size=10_000)
+    assert len(items) == MAX_PAGE_SIZE
+    assert token
+
+
+@pytest.mark.parametrize("token", ["x", "!!!!", "LTE=", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OQ==", "é"])
+async def test_a_made_up_page_token_is_refused_by_name(past: Past, token: str) -> None:
+    with pytest.raises(InvalidInput, match="page_token"):
+        await past.titles(page_token=token)
