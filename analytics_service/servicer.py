@@ -10,6 +10,8 @@ from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from rpc.domain import InvalidInput
 from rpc.errors import Context
 
+_DEFAULT_DAYS, _MAX_DAYS = 14, 90
+
 
 class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
     """`daca.analytics.v1.AnalyticsService` on a store."""
@@ -23,6 +25,19 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
         """What is known of one user."""
         analytics = await self._store.get(parse_user_id(request.user_id))
         return pb.GetAnalyticsResponse(analytics=_encode(analytics))
+
+    async def ListActivity(
+        self, request: pb.ListActivityRequest, context: Context
+    ) -> pb.ListActivityResponse:
+        """What one user did on each of the last days."""
+        if not 0 <= request.day_count <= _MAX_DAYS:
+            raise InvalidInput.field("day_count", f"must be 0 to {_MAX_DAYS}")
+        user_id = parse_user_id(request.user_id)
+        days = await self._store.activity(user_id, request.day_count or _DEFAULT_DAYS)
+        response = pb.ListActivityResponse()
+        for day in days:
+            response.days.add(date=day.date.isoformat(), message_count=day.message_count)
+        return response
 
     async def RecordMessages(
         self, request: pb.RecordMessagesRequest, context: Context

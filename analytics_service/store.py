@@ -4,7 +4,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Self
@@ -24,6 +24,7 @@ DEMO_COUNTS = {"alice": 5, "bob": 3}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_DAY_US = 86_400_000_000
 
 
 class SentMessage(BaseModel):
@@ -60,6 +61,14 @@ class UserAnalytics:
     """None for a demo user that has not sent a message yet."""
 
 
+@dataclass(frozen=True)
+class DailyActivity:
+    """How many messages a user sent on one day (UTC)."""
+
+    date: date
+    message_count: int
+
+
 check_user_id = TypeAdapter(UserId).validate_python
 
 
@@ -73,7 +82,7 @@ class AnalyticsStore:
     async def open(cls, path: Path, *, seed_demo_users: bool) -> Self:
         """Open or create the store. Raises `Unavailable` when the file can't be used."""
         create = partial(_create, demo_counts=DEMO_COUNTS if seed_demo_users else {})
-        return cls(await SqliteDatabase.open(path, [create]))
+        return cls(await SqliteDatabase.open(path, [create, _create_activity]))
 
     async def get(self, user_id: str) -> UserAnalytics:
         """What is known of `user_id`. Raises `NotFound` for an unknown user."""
@@ -83,6 +92,17 @@ class AnalyticsStore:
         count, last_us = row
         last = None if last_us is None else _EPOCH + last_us * _MICROSECOND
         return UserAnalytics(user_id, count, last)
+
+    async def activity(self, user_id: str, day_count: int) -> list[DailyActivity]:
+        """The last `day_count` days without gaps, today last. Raises `NotFound` for an
+        unknown user."""
+        await self.get(user_id)
+        today = datetime.now(UTC).date()
+        days = [today - timedelta(days=n) for n in reversed(range(day_count))]
+        counts = await self._database.read(
+            partial(_select_activity, user_id=user_id, since=_day_number(days[0]))
+        )
+        return [DailyActivity(day, counts.get(_day_number(day), 0)) for day in days]
 
     async def record(self, batch: MessageBatch) -> int:
         """Count each message that was not counted before; returns how many those were.
@@ -115,6 +135,34 @@ def _create(db: sqlite3.Connection, *, demo_counts: dict[str, int]) -> None:
     db.executemany("INSERT INTO users (user_id, message_count) VALUES (?, ?)", demo_counts.items())
 
 
+def _create_activity(db: sqlite3.Connection) -> None:
+    # Derived from `messages` too: days since 1970, in UTC.
+    db.execute(
+        """CREATE TABLE activity (
+            user_id TEXT NOT NULL,
+            day INTEGER NOT NULL,
+            message_count INTEGER NOT NULL,
+            PRIMARY KEY (user_id, day)
+        ) STRICT, WITHOUT ROWID"""
+    )
+    db.execute(
+        "INSERT INTO activity SELECT user_id, sent_time_us / ?, count(*) FROM messages"
+        " GROUP BY 1, 2",
+        (_DAY_US,),
+    )
+
+
+def _day_number(day: date) -> int:
+    return (day - _EPOCH.date()).days
+
+
+def _select_activity(db: sqlite3.Connection, *, user_id: str, since: int) -> dict[int, int]:
+    rows = db.execute(
+        "SELECT day, message_count FROM activity WHERE user_id = ? AND day >= ?", (user_id, since)
+    )
+    return dict(rows)
+
+
 def _select_user(db: sqlite3.Connection, *, user_id: str) -> tuple[int, int | None] | None:
     row: tuple[int, int | None] | None = db.execute(
         "SELECT message_count, last_message_time_us FROM users WHERE user_id = ?", (user_id,)
@@ -124,6 +172,7 @@ def _select_user(db: sqlite3.Connection, *, user_id: str) -> tuple[int, int | No
 
 def _record(db: sqlite3.Connection, *, messages: Sequence[SentMessage]) -> int:
     counts: Counter[str] = Counter()
+    daily: Counter[tuple[str, int]] = Counter()
     latest_us: dict[str, int] = {}
     for message in messages:
         sent_us = (message.sent_time - _EPOCH) // _MICROSECOND
@@ -133,6 +182,7 @@ def _record(db: sqlite3.Connection, *, messages: Sequence[SentMessage]) -> int:
         ).rowcount
         if inserted:
             counts[message.user_id] += 1
+            daily[message.user_id, sent_us // _DAY_US] += 1
             latest_us[message.user_id] = max(sent_us, latest_us.get(message.user_id, sent_us))
     db.executemany(
         """INSERT INTO users VALUES (?, ?, ?)
@@ -142,5 +192,11 @@ def _record(db: sqlite3.Connection, *, messages: Sequence[SentMessage]) -> int:
                 max(coalesce(last_message_time_us, excluded.last_message_time_us),
                     excluded.last_message_time_us)""",
         [(user_id, count, latest_us[user_id]) for user_id, count in counts.items()],
+    )
+    db.executemany(
+        """INSERT INTO activity VALUES (?, ?, ?)
+        ON CONFLICT (user_id, day) DO UPDATE SET
+            message_count = message_count + excluded.message_count""",
+        [(*user_day, count) for user_day, count in daily.items()],
     )
     return counts.total()

@@ -38,6 +38,18 @@ class AnalyticsClient:
             raise _domain_error(error) from error
         return response.analytics.message_count
 
+    async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
+        """How many messages `user_id` has sent on each of the last 14 days, by date (UTC), the
+        oldest first. Raises as `message_count` does."""
+        request = pb.ListActivityRequest(user_id=user_id)
+        try:
+            response = await self._stub.ListActivity(
+                request, timeout=timeout_s, metadata=self._metadata
+            )
+        except aio.AioRpcError as error:
+            raise _domain_error(error) from error
+        return {day.date: day.message_count for day in response.days}
+
     async def record(self, entries: Sequence[OutboxEntry]) -> None:
         """Returns once all are counted, for good. Raises `InvalidInput` if analytics refuses
         them; any other `DomainError` means that they may be counted or not."""

@@ -1,6 +1,6 @@
 """The JSON bodies of the HTTP gateway."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, computed_field
@@ -85,6 +85,19 @@ class AnalyticsBody(BaseModel):
     """The answer of `GET /users/{user_id}/analytics`."""
 
     message_count: int
+
+
+class DayBody(BaseModel):
+    """One day of `GET /users/{user_id}/activity`."""
+
+    date: date
+    message_count: int
+
+
+class ActivityBody(BaseModel):
+    """The answer of `GET /users/{user_id}/activity`: the last days in UTC, today last."""
+
+    days: list[DayBody]
 
 
 class ConversationBody(BaseModel):

@@ -16,6 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_service.bodies import (
+    ActivityBody,
     AnalyticsBody,
     ChatBody,
     ConversationsBody,
@@ -36,8 +37,12 @@ _MAX_BODY_BYTES = 1_000_000
 _MAX_ERRORS = 10
 
 
-class CheckedAnalytics(Analytics, Protocol):
-    """Analytics that can also be asked whether it serves."""
+class FullAnalytics(Analytics, Protocol):
+    """Analytics with what only the gateway asks of it."""
+
+    async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
+        """The user's messages of each of the last days, by date."""
+        ...
 
     async def check(self) -> None:
         """Raises `DomainError`, saying why, unless it does."""
@@ -47,7 +52,7 @@ class CheckedAnalytics(Analytics, Protocol):
 def build_gateway(
     conversation: Conversation,
     history: History,
-    analytics: CheckedAnalytics,
+    analytics: FullAnalytics,
     *,
     cors_origins: Sequence[str],
 ) -> FastAPI:
@@ -83,6 +88,13 @@ def build_gateway(
     async def user_analytics(user_id: UserId) -> AnalyticsBody:
         count = await analytics.message_count(user_id, timeout_s=ANALYTICS_TIMEOUT_S)
         return AnalyticsBody(message_count=count)
+
+    @app.get("/users/{user_id:anything}/activity")
+    async def activity(user_id: UserId) -> ActivityBody:
+        days = await analytics.activity(user_id, timeout_s=ANALYTICS_TIMEOUT_S)
+        return ActivityBody.model_validate(
+            {"days": [{"date": day, "message_count": count} for day, count in days.items()]}
+        )
 
     @app.get("/users/{user_id:anything}")
     async def user(

@@ -48,6 +48,12 @@ class FakeAnalytics:
             raise NotFound("User not found")
         return self.counts[user_id]
 
+    async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
+        return {
+            "2026-01-01": 0,
+            "2026-01-02": await self.message_count(user_id, timeout_s=timeout_s),
+        }
+
     async def check(self) -> None:
         await self._answer()
 

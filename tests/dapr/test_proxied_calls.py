@@ -38,6 +38,10 @@ async def test_the_count_comes_through_both_sidecars(client: AnalyticsClient) ->
     assert await client.message_count("bob", timeout_s=2) == 3
 
 
+async def test_the_activity_comes_through_both_sidecars(client: AnalyticsClient) -> None:
+    assert len(await client.activity("bob", timeout_s=2)) == 14
+
+
 async def test_an_unknown_user_is_not_found(client: AnalyticsClient) -> None:
     with pytest.raises(NotFound, match="User not found"):
         await client.message_count("nobody", timeout_s=2)

@@ -173,6 +173,12 @@ class Scripted(pb_grpc.AnalyticsServiceServicer):
                 await context.abort(code, "the server's own words")
         return pb.GetAnalyticsResponse()
 
+    async def ListActivity(
+        self, request: pb.ListActivityRequest, context: Context
+    ) -> pb.ListActivityResponse:
+        await self.GetAnalytics(pb.GetAnalyticsRequest(), context)
+        return pb.ListActivityResponse()
+
     async def RecordMessages(
         self, request: pb.RecordMessagesRequest, context: Context
     ) -> pb.RecordMessagesResponse:
@@ -302,3 +308,20 @@ class TestClient:
     def test_without_a_sidecar_analytics_is_dialled_directly(self) -> None:
         peer = find_peer("x", sidecar_grpc_port=None, api_token="t", direct_address="there:1")
         assert (peer.address, peer.metadata) == ("there:1", ())
+
+
+async def test_activity_comes_day_by_day(analytics_channel: aio.Channel) -> None:
+    stub = pb_grpc.AnalyticsServiceStub(analytics_channel)
+    response = await stub.ListActivity(pb.ListActivityRequest(user_id="alice"))
+    assert len(response.days) == 14
+    response = await stub.ListActivity(pb.ListActivityRequest(user_id="alice", day_count=90))
+    assert len(response.days) == 90
+
+
+@pytest.mark.parametrize("day_count", [-1, 91])
+async def test_a_day_count_out_of_range_is_refused_by_name(
+    analytics_channel: aio.Channel, day_count: int
+) -> None:
+    stub = pb_grpc.AnalyticsServiceStub(analytics_channel)
+    request = pb.ListActivityRequest(user_id="alice", day_count=day_count)
+    assert_bad_fields(await refusal(stub.ListActivity(request)), ["day_count"])

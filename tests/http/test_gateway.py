@@ -366,3 +366,15 @@ async def test_a_refusal_does_not_repeat_what_was_sent(http: httpx2.AsyncClient)
     response = await http.post("/chat/", json=body(user_id="pa55/word", message_id="pa55word"))
     assert response.status_code == 422
     assert "pa55" not in response.text
+
+
+async def test_a_users_activity(http: httpx2.AsyncClient) -> None:
+    response = await http.get("/users/alice/activity")
+    assert response.json() == {
+        "days": [
+            {"date": "2026-01-01", "message_count": 0},
+            {"date": "2026-01-02", "message_count": 5},
+        ]
+    }
+    unknown = await http.get("/users/nobody/activity")
+    assert (unknown.status_code, unknown.json()) == (404, {"detail": "User not found"})

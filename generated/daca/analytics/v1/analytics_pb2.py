@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!daca/analytics/v1/analytics.proto\x12\x11\x64\x61\x63\x61.analytics.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"&\n\x13GetAnalyticsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"K\n\x14GetAnalyticsResponse\x12\x33\n\tanalytics\x18\x01 \x01(\x0b\x32 .daca.analytics.v1.UserAnalytics\"n\n\rUserAnalytics\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x35\n\x11last_message_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x15RecordMessagesRequest\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.daca.analytics.v1.SentMessage\"a\n\x0bSentMessage\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12-\n\tsent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\")\n\x16RecordMessagesResponse\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x05\x32\xe4\x01\n\x10\x41nalyticsService\x12\x64\n\x0cGetAnalytics\x12&.daca.analytics.v1.GetAnalyticsRequest\x1a\'.daca.analytics.v1.GetAnalyticsResponse\"\x03\x90\x02\x01\x12j\n\x0eRecordMessages\x12(.daca.analytics.v1.RecordMessagesRequest\x1a).daca.analytics.v1.RecordMessagesResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!daca/analytics/v1/analytics.proto\x12\x11\x64\x61\x63\x61.analytics.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"&\n\x13GetAnalyticsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"K\n\x14GetAnalyticsResponse\x12\x33\n\tanalytics\x18\x01 \x01(\x0b\x32 .daca.analytics.v1.UserAnalytics\"n\n\rUserAnalytics\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x12\x35\n\x11last_message_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x15RecordMessagesRequest\x12\x30\n\x08messages\x18\x01 \x03(\x0b\x32\x1e.daca.analytics.v1.SentMessage\"a\n\x0bSentMessage\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12-\n\tsent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\")\n\x16RecordMessagesResponse\x12\x0f\n\x07\x63ounted\x18\x01 \x01(\x05\"9\n\x13ListActivityRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tday_count\x18\x02 \x01(\x05\"F\n\x14ListActivityResponse\x12.\n\x04\x64\x61ys\x18\x01 \x03(\x0b\x32 .daca.analytics.v1.DailyActivity\"4\n\rDailyActivity\x12\x0c\n\x04\x64\x61te\x18\x01 \x01(\t\x12\x15\n\rmessage_count\x18\x02 \x01(\x03\x32\xca\x02\n\x10\x41nalyticsService\x12\x64\n\x0cGetAnalytics\x12&.daca.analytics.v1.GetAnalyticsRequest\x1a\'.daca.analytics.v1.GetAnalyticsResponse\"\x03\x90\x02\x01\x12\x64\n\x0cListActivity\x12&.daca.analytics.v1.ListActivityRequest\x1a\'.daca.analytics.v1.ListActivityResponse\"\x03\x90\x02\x01\x12j\n\x0eRecordMessages\x12(.daca.analytics.v1.RecordMessagesRequest\x1a).daca.analytics.v1.RecordMessagesResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ANALYTICSSERVICE'].methods_by_name['GetAnalytics']._loaded_options = None
   _globals['_ANALYTICSSERVICE'].methods_by_name['GetAnalytics']._serialized_options = b'\220\002\001'
+  _globals['_ANALYTICSSERVICE'].methods_by_name['ListActivity']._loaded_options = None
+  _globals['_ANALYTICSSERVICE'].methods_by_name['ListActivity']._serialized_options = b'\220\002\001'
   _globals['_ANALYTICSSERVICE'].methods_by_name['RecordMessages']._loaded_options = None
   _globals['_ANALYTICSSERVICE'].methods_by_name['RecordMessages']._serialized_options = b'\220\002\002'
   _globals['_GETANALYTICSREQUEST']._serialized_start=89
@@ -48,6 +50,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SENTMESSAGE']._serialized_end=490
   _globals['_RECORDMESSAGESRESPONSE']._serialized_start=492
   _globals['_RECORDMESSAGESRESPONSE']._serialized_end=533
-  _globals['_ANALYTICSSERVICE']._serialized_start=536
-  _globals['_ANALYTICSSERVICE']._serialized_end=764
+  _globals['_LISTACTIVITYREQUEST']._serialized_start=535
+  _globals['_LISTACTIVITYREQUEST']._serialized_end=592
+  _globals['_LISTACTIVITYRESPONSE']._serialized_start=594
+  _globals['_LISTACTIVITYRESPONSE']._serialized_end=664
+  _globals['_DAILYACTIVITY']._serialized_start=666
+  _globals['_DAILYACTIVITY']._serialized_end=718
+  _globals['_ANALYTICSSERVICE']._serialized_start=721
+  _globals['_ANALYTICSSERVICE']._serialized_end=1051
 # @@protoc_insertion_point(module_scope)

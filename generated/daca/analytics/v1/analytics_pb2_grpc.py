@@ -43,6 +43,11 @@ class AnalyticsServiceStub:
                 request_serializer=daca_dot_analytics_dot_v1_dot_analytics__pb2.GetAnalyticsRequest.SerializeToString,
                 response_deserializer=daca_dot_analytics_dot_v1_dot_analytics__pb2.GetAnalyticsResponse.FromString,
                 _registered_method=True)
+        self.ListActivity = channel.unary_unary(
+                '/daca.analytics.v1.AnalyticsService/ListActivity',
+                request_serializer=daca_dot_analytics_dot_v1_dot_analytics__pb2.ListActivityRequest.SerializeToString,
+                response_deserializer=daca_dot_analytics_dot_v1_dot_analytics__pb2.ListActivityResponse.FromString,
+                _registered_method=True)
         self.RecordMessages = channel.unary_unary(
                 '/daca.analytics.v1.AnalyticsService/RecordMessages',
                 request_serializer=daca_dot_analytics_dot_v1_dot_analytics__pb2.RecordMessagesRequest.SerializeToString,
@@ -59,6 +64,15 @@ class AnalyticsServiceServicer:
 
     def GetAnalytics(self, request, context):
         """GetAnalytics returns what is known of one user.
+
+        NOT_FOUND: no message of this user was ever recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListActivity(self, request, context):
+        """ListActivity returns how many messages a user sent on each of the last days.
 
         NOT_FOUND: no message of this user was ever recorded.
         """
@@ -83,6 +97,11 @@ def add_AnalyticsServiceServicer_to_server(servicer, server):
                     servicer.GetAnalytics,
                     request_deserializer=daca_dot_analytics_dot_v1_dot_analytics__pb2.GetAnalyticsRequest.FromString,
                     response_serializer=daca_dot_analytics_dot_v1_dot_analytics__pb2.GetAnalyticsResponse.SerializeToString,
+            ),
+            'ListActivity': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListActivity,
+                    request_deserializer=daca_dot_analytics_dot_v1_dot_analytics__pb2.ListActivityRequest.FromString,
+                    response_serializer=daca_dot_analytics_dot_v1_dot_analytics__pb2.ListActivityResponse.SerializeToString,
             ),
             'RecordMessages': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordMessages,
@@ -121,6 +140,33 @@ class AnalyticsService:
             '/daca.analytics.v1.AnalyticsService/GetAnalytics',
             daca_dot_analytics_dot_v1_dot_analytics__pb2.GetAnalyticsRequest.SerializeToString,
             daca_dot_analytics_dot_v1_dot_analytics__pb2.GetAnalyticsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListActivity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/daca.analytics.v1.AnalyticsService/ListActivity',
+            daca_dot_analytics_dot_v1_dot_analytics__pb2.ListActivityRequest.SerializeToString,
+            daca_dot_analytics_dot_v1_dot_analytics__pb2.ListActivityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,11 @@ class AnalyticsServiceStub:
 
     NOT_FOUND: no message of this user was ever recorded.
     """
+    ListActivity: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.ListActivityRequest, _analytics_pb2.ListActivityResponse]
+    """ListActivity returns how many messages a user sent on each of the last days.
+
+    NOT_FOUND: no message of this user was ever recorded.
+    """
     RecordMessages: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.RecordMessagesRequest, _analytics_pb2.RecordMessagesResponse]
     """RecordMessages counts a batch of sent messages, all or none of it.
 
@@ -60,6 +65,11 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAnalytics: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetAnalyticsRequest, _analytics_pb2.GetAnalyticsResponse]  # type: ignore[assignment]
     """GetAnalytics returns what is known of one user.
+
+    NOT_FOUND: no message of this user was ever recorded.
+    """
+    ListActivity: _aio.UnaryUnaryMultiCallable[_analytics_pb2.ListActivityRequest, _analytics_pb2.ListActivityResponse]  # type: ignore[assignment]
+    """ListActivity returns how many messages a user sent on each of the last days.
 
     NOT_FOUND: no message of this user was ever recorded.
     """
@@ -84,6 +94,17 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_analytics_pb2.GetAnalyticsResponse, _abc.Awaitable[_analytics_pb2.GetAnalyticsResponse]]:
         """GetAnalytics returns what is known of one user.
+
+        NOT_FOUND: no message of this user was ever recorded.
+        """
+
+    @_abc_1.abstractmethod
+    def ListActivity(
+        self,
+        request: _analytics_pb2.ListActivityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_analytics_pb2.ListActivityResponse, _abc.Awaitable[_analytics_pb2.ListActivityResponse]]:
+        """ListActivity returns how many messages a user sent on each of the last days.
 
         NOT_FOUND: no message of this user was ever recorded.
         """

@@ -1,0 +1,46 @@
+"""How many messages a user sent on each of the last days, on a real database."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from analytics_service.store import AnalyticsStore, MessageBatch, SentMessage
+from rpc.domain import NotFound
+
+NOON = datetime.now(UTC).replace(hour=12)
+
+
+def batch(*days_ago: int) -> MessageBatch:
+    return MessageBatch(
+        messages=tuple(
+            SentMessage(message_id=uuid4(), user_id="zoe", sent_time=NOON - timedelta(days=days))
+            for days in days_ago
+        )
+    )
+
+
+async def counts(store: AnalyticsStore, day_count: int) -> list[int]:
+    return [day.message_count for day in await store.activity("zoe", day_count)]
+
+
+async def test_each_message_counts_once_on_its_own_day(tmp_path: Path) -> None:
+    store = await AnalyticsStore.open(tmp_path / "a.db", seed_demo_users=False)
+    await store.record(first := batch(0, 0, 2, 40))
+    await store.record(first)
+    await store.record(batch(0))
+    assert await counts(store, 4) == [0, 1, 0, 3]
+    assert [d.date for d in await store.activity("zoe", 2)] == [
+        NOON.date() - timedelta(days=1),
+        NOON.date(),
+    ]
+    with pytest.raises(NotFound):
+        await store.activity("nobody", 4)
+    await store.close()
+
+
+async def test_a_demo_user_has_done_nothing_yet(tmp_path: Path) -> None:
+    store = await AnalyticsStore.open(tmp_path / "a.db", seed_demo_users=True)
+    assert [day.message_count for day in await store.activity("alice", 14)] == [0] * 14
+    await store.close()
