@@ -1,11 +1,16 @@
 #!/usr/bin/env bash
 # Install what is missing, run both services with their Dapr sidecars, and say where.
 #   scripts/run.sh [--direct]     --direct: without sidecars, for machines without Dapr
+# CHAT_MODEL_PROVIDER=local also runs a small language model on this machine.
 # Ctrl-C stops everything. Data is kept in ./data, or in DACA_DATA_DIR.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/env.sh
-ensure_python
+case "${CHAT_MODEL_PROVIDER:-}" in
+  "") ensure_python ;;
+  local) ensure_python --extra local ;;
+  *) die "CHAT_MODEL_PROVIDER: may only be 'local', or unset" ;;
+esac
 
 arguments=("$@")
 if [[ " $* " != *" --direct "* && " $* " != *" -h"* && " $* " != *" --help "* ]]; then

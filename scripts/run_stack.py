@@ -17,9 +17,14 @@ async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stack = Stack(run_file, daprd=daprd, log_dir=data_dir / "logs")
+    chat = next(
+        s
+        for s in stack.services.values()
+        if {"HTTP", "gRPC"} <= s.ports.keys() and not s.is_sidecar
+    )
+    if os.environ.get("CHAT_MODEL_PROVIDER") == "local":
+        stack.add_local_model(int(os.environ.get("LOCAL_MODEL_PORT", "8003")), data_dir / "logs")
     stack.check_ports()
-    chat = next(s for s in stack.services.values() if "HTTP" in s.ports and "gRPC" in s.ports
-                and not s.name.endswith("-sidecar"))  # fmt: skip
     url = f"http://localhost:{chat.ports['HTTP']}"
     print(f"starting {', '.join(stack.services)}; logs in {data_dir / 'logs'}", flush=True)
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]

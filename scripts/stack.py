@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 import urllib.request
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from scripts.local_model import MODEL_NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 _READY_TIMEOUT_S = 60.0
@@ -39,6 +42,11 @@ class Service:
     ports: dict[str, int]
     log_path: Path
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+    @property
+    def is_sidecar(self) -> bool:
+        """Whether it is an app's daprd."""
+        return self.name.endswith("-sidecar")
 
     async def start(self) -> None:
         """Start it in a process group of its own, so that Ctrl-C reaches only us."""
@@ -113,6 +121,14 @@ class Stack:
         log_path = log_dir / f"{name}.log"
         self.services[name] = Service(name, command, environment, ports, log_path)
 
+    def add_local_model(self, port: int, log_dir: Path) -> None:
+        """Run a small language model too, and have the apps use it."""
+        command = [sys.executable, "-m", "scripts.local_model", "--port", str(port)]
+        for service in self.services.values():
+            service.environment["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+            service.environment["CHAT_MODEL"] = MODEL_NAME
+        self._add("local-model", command, dict(os.environ), {"HTTP": port}, log_dir)
+
     def check_ports(self) -> None:
         """Raises `StackError` naming every port that another process listens on."""
         taken = [
@@ -135,7 +151,7 @@ class Stack:
     async def stop(self) -> None:
         """Drain and end the apps, the first started last, then their sidecars."""
         self._stopping = True
-        apps = [s for n, s in self.services.items() if not n.endswith("-sidecar")]
+        apps = [s for s in self.services.values() if "gRPC" in s.ports and not s.is_sidecar]
         for service in reversed(apps):
             await service.stop()
         await asyncio.gather(*(service.stop() for service in self.services.values()))

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/env.sh
-ensure_python
+ensure_python --extra local
 # Each is a line of output: a failure must end the script here, not skip a test there.
 programs=$(scripts/install_dapr.sh daprd dapr grpcurl)
 { read -r DAPRD; read -r DAPR_CLI; read -r GRPCURL; } <<<"$programs"

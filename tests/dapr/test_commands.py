@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from scripts.stack import ROOT
-from tests.dapr.conftest import eventually, http, render_run_file, tool
+from tests.dapr.conftest import eventually, free_port, http, render_run_file, tool
 
 
 async def output_of(*command: str | Path) -> str:
@@ -142,6 +142,30 @@ async def test_run_sh_starts_a_killed_service_again(tmp_path: Path) -> None:
             return await ask(ports["http"]) is not None
 
         await eventually(next_count, expected=True)
+
+
+async def test_run_sh_brings_a_real_language_model(tmp_path: Path) -> None:
+    run_file = render_run_file(tmp_path)
+    ports = {**ports_of(run_file), "model": free_port()}
+    async with command(
+        "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path,
+        CHAT_MODEL_PROVIDER="local", LOCAL_MODEL_PORT=str(ports["model"]),
+    ) as process:  # fmt: skip
+        await read_until(process, "Ctrl-C stops everything")
+        url = f"http://localhost:{ports['http']}"
+        body = {"user_id": "alice", "text": "Tell me about dogs."}
+        status, answer = await asyncio.to_thread(http, "POST", f"{url}/chat/", body)
+        assert (status, answer["model"], answer["message_count"]) == (200, "smollm2-135m", 5)
+        assert answer["reply"].strip()
+        assert "offline" not in answer["reply"]
+        stream = await output_of(
+            "curl", "-sN", f"{url}/chat/stream", "-d", json.dumps(body | {"text": "And cats?"})
+        )
+        assert stream.count("event: delta") > 1
+        assert stream.count("event: completed") == 1
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert [use for use, port in ports.items() if not is_free(port)] == []
 
 
 async def test_dapr_run_serves_the_readmes_commands(tmp_path: Path, daprd: Path) -> None:
