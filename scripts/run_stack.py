@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripts.stack import ROOT, Stack, StackError
+from scripts.service import ROOT
+from scripts.stack import Stack, StackError
 
 
 async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:

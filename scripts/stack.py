@@ -5,83 +5,26 @@ again, and a stop drains the apps before it ends their sidecars (the CLI kills t
 """
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import socket
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from scripts.local_model import MODEL_NAME
+from scripts.service import ROOT, Service
 
-ROOT = Path(__file__).resolve().parent.parent
 _READY_TIMEOUT_S = 60.0
-# SIGTERM leaves an app its grace and one last flush; after this it has hung.
-_STOP_TIMEOUT_S = 20.0
 _MAX_QUICK_DEATHS = 5
 
 
 class StackError(Exception):
     """Why the stack can't run, in words for the person at the terminal."""
-
-
-@dataclass
-class Service:
-    """One process of the stack."""
-
-    name: str
-    command: list[str]
-    environment: dict[str, str]
-    ports: dict[str, int]
-    log_path: Path
-    process: asyncio.subprocess.Process | None = field(default=None, repr=False)
-
-    @property
-    def is_sidecar(self) -> bool:
-        """Whether it is an app's daprd."""
-        return self.name.endswith("-sidecar")
-
-    async def start(self) -> None:
-        """Start it in a process group of its own, so that Ctrl-C reaches only us."""
-        with self.log_path.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.command,
-                env=self.environment,
-                cwd=ROOT,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
-        """End it, and return its exit code; one that does not end in time is killed."""
-        if self.process is None:
-            return None
-        self.signal(number)
-        try:
-            return await asyncio.wait_for(self.process.wait(), _STOP_TIMEOUT_S)
-        except TimeoutError:
-            self.signal(signal.SIGKILL)
-            return await self.process.wait()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to its process group, if it still runs."""
-        if self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
-
-    def last_words(self, lines: int = 15) -> str:
-        """The end of its log."""
-        text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
-        return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
 
 
 class Stack:
@@ -166,13 +109,13 @@ class Stack:
         while True:
             assert service.process is not None  # noqa: S101
             began = time.monotonic()
-            code = await service.process.wait()
+            await service.process.wait()
             if self._stopping:
                 return
             quick_deaths = quick_deaths + 1 if time.monotonic() - began < 10 else 0  # noqa: PLR2004
             if quick_deaths >= _MAX_QUICK_DEATHS:
                 raise StackError(f"{name} keeps ending; its last words:\n{service.last_words()}")
-            print(f"{name} ended ({_describe(code)}); starting it again", flush=True)
+            print(f"{name} ended ({service.ending()}); starting it again", flush=True)
             await asyncio.sleep(0.1 * 2**quick_deaths)
             if not self._stopping:
                 await service.start()
@@ -185,11 +128,10 @@ class Stack:
         deadline = time.monotonic() + _READY_TIMEOUT_S
         while time.monotonic() < deadline:
             for service in self.services.values():
-                if service.process is not None and service.process.returncode is not None:
+                if service.ending():
                     raise StackError(
                         f"{service.name} ended while starting "
-                        f"({_describe(service.process.returncode)}); its last words:\n"
-                        + service.last_words()
+                        f"({service.ending()}); its last words:\n" + service.last_words()
                     )
             if await asyncio.to_thread(_is_ready, url):
                 return
@@ -244,7 +186,3 @@ def _is_ready(url: str) -> bool:
             return bool(json.load(answer)["analytics"] == "ok")
     except (OSError, ValueError):
         return False
-
-
-def _describe(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

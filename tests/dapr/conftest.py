@@ -17,7 +17,8 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from scripts.stack import ROOT, Stack
+from scripts.service import ROOT
+from scripts.stack import Stack
 
 
 def free_port() -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts.stack import ROOT
+from scripts.service import ROOT
 from tests.dapr.conftest import eventually, free_port, http, render_run_file, tool
 
 
