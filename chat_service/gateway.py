@@ -3,14 +3,16 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.staticfiles import StaticFiles
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -33,6 +35,10 @@ from rpc.errors import INTERNAL_MESSAGE, http_status
 log = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 1_000_000
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+    " img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 # One megabyte of bad tags must not come back as eighteen megabytes of errors.
 _MAX_ERRORS = 10
 
@@ -140,7 +146,22 @@ def build_gateway(
         asked = MessagesQuery(**query.model_dump(), session_id=session_id)
         return MessagesBody.of(await history.messages(asked))
 
+    app.mount("/ui", Page(directory=Path(__file__).with_name("ui"), html=True))
     return app
+
+
+class Page(StaticFiles):
+    """The chat page, in which only its own scripts and styles run."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """A file, with the headers that keep everything else out."""
+        response = await super().get_response(path, scope)
+        response.headers["content-security-policy"] = _PAGE_POLICY
+        response.headers["x-content-type-options"] = "nosniff"
+        response.headers["referrer-policy"] = "no-referrer"
+        # Asked anew each time, which costs a 304: a page and a script of two versions clash.
+        response.headers["cache-control"] = "no-cache"
+        return response
 
 
 def _error_event(status: int, detail: str) -> ServerSentEvent:

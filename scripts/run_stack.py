@@ -54,6 +54,7 @@ def _welcome(url: str, grpc_port: int, stack: Stack, *, direct: bool) -> str:
     return f"""
 DACA Chat is up; chat asks analytics {way}.
 
+  chat page          {url}/ui/
   API documentation  {url}/docs
   chat over gRPC     127.0.0.1:{grpc_port}
 

@@ -7,5 +7,6 @@ ensure_python --extra local
 # Each is a line of output: a failure must end the script here, not skip a test there.
 programs=$(scripts/install_dapr.sh daprd dapr grpcurl)
 { read -r DAPRD; read -r DAPR_CLI; read -r GRPCURL; } <<<"$programs"
-export DAPRD DAPR_CLI GRPCURL
+CHROMIUM=$(scripts/install_chromium.sh)
+export DAPRD DAPR_CLI GRPCURL CHROMIUM
 exec .venv/bin/python -m pytest "$@"

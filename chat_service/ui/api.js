@@ -45,6 +45,17 @@ export async function messageCount(user) {
   }
 }
 
+/** The user's messages by day, the oldest first; none where that can't be known. */
+export async function activity(user) {
+  try {
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const response = await fetch(`/users/${encodeURIComponent(user)}/activity`, { signal });
+    return response.ok ? (await response.json()).days : [];
+  } catch {
+    return [];
+  }
+}
+
 export function conversations(user, pageToken = "") {
   return get("/conversations", { user_id: user, page_token: pageToken });
 }

@@ -1,7 +1,10 @@
 /** The chat page: who chats, which conversation is shown, and the turn that is under way. */
 
 import * as api from "./api.js";
+import { drawActivity } from "./chart.js";
+import { recall, remember, uuid } from "./platform.js";
 import { Sidebar } from "./sidebar.js";
+import { followTheme } from "./theme.js";
 import { TurnView } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
@@ -15,33 +18,13 @@ let coming = null;
 /** Answers to an older view of the page are dropped. */
 let view = 0;
 
-const sidebar = new Sidebar({ onOpen: (id) => go(id), onProblem: showProblem });
-
-function recall(key) {
-  try {
-    return localStorage.getItem(key);
-  } catch {
-    return null;
-  }
-}
-
-function remember(key, value) {
-  try {
-    localStorage.setItem(key, value);
-  } catch {
-    // Not kept, then: storage is switched off.
-  }
-}
-
-/** `crypto.randomUUID` exists only on https and localhost. */
-function uuid() {
-  if (crypto.randomUUID) return crypto.randomUUID();
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 0x0f) | 0x40;
-  bytes[8] = (bytes[8] & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
-}
+const sidebar = new Sidebar({
+  onOpen: (id) => go(id),
+  onProblem(error, retry) {
+    // A message that was not answered matters more; the list is loaded again after each.
+    if ($("problem").hidden) showProblem(error, retry);
+  },
+});
 
 // Problems
 
@@ -49,7 +32,9 @@ function showProblem(error, retry) {
   if (!(error instanceof api.Problem)) console.error(error);
   $("problem-text").textContent =
     error instanceof api.Problem ? error.message : "Something went wrong in this page.";
+  const follow = atBottom();
   $("problem").hidden = false;
+  if (follow) scrollToEnd();
   $("retry").onclick = () => {
     hideProblem();
     $("text").focus();
@@ -139,6 +124,9 @@ async function refreshCount(before = null) {
     const count = await api.messageCount(asked);
     if (asked !== user) return;
     $("count").textContent = `Messages sent: ${count ?? "unknown"}`;
+    const days = await api.activity(asked);
+    if (asked !== user) return;
+    drawActivity($("activity"), days);
     if (before === null || count === null || count > before) return;
   }
 }
@@ -158,7 +146,8 @@ function become(name) {
 
 async function run(turn) {
   hideProblem();
-  const mine = view;
+  // So that a reload comes back to this conversation.
+  history.replaceState(null, "", `#${session}`);
   const control = (coming = new AbortController());
   setBusy(true);
   scrollToEnd();
@@ -195,7 +184,6 @@ async function run(turn) {
     coming = null;
     setBusy(false);
   }
-  if (mine === view) history.replaceState(null, "", `#${session}`);
   refreshCount(before);
   // A stopped reply is stored a moment after we have left it.
   setTimeout(() => sidebar.refresh(user), control.signal.aborted ? 300 : 0);
@@ -280,19 +268,6 @@ $("skip").onclick = (event) => {
   event.preventDefault();
   $("text").focus();
 };
-$("theme").onclick = () => {
-  const dark = $("theme").ariaPressed !== "true";
-  remember("theme", dark ? "dark" : "light");
-  showTheme();
-};
-const systemDark = matchMedia("(prefers-color-scheme: dark)");
-systemDark.onchange = showTheme;
-
-function showTheme() {
-  const theme = recall("theme") ?? (systemDark.matches ? "dark" : "light");
-  document.documentElement.dataset.theme = theme;
-  $("theme").ariaPressed = String(theme === "dark");
-}
 
 function showAddress() {
   const id = location.hash.slice(1);
@@ -300,7 +275,7 @@ function showAddress() {
 }
 
 window.addEventListener("popstate", showAddress);
-showTheme();
+followTheme($("theme"));
 $("user").value = user;
 showAddress();
 sidebar.refresh(user);

@@ -69,6 +69,7 @@ export class TurnView {
   failed() {
     this.article.hidden = !this.reply;
     this.#finish({ note: "Not complete.", copy: Boolean(this.reply) });
+    this.hasFailed = true;
   }
 
   /** Only the last message can be edited, and only the last reply be had again. */
@@ -80,6 +81,7 @@ export class TurnView {
 
   #finish({ busy = false, note = "", copy = false, again = false }) {
     this.busy = busy;
+    this.hasFailed = false;
     this.mayRetry = again;
     this.note.textContent = note;
     this.copy.hidden = !copy;

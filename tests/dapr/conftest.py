@@ -1,8 +1,10 @@
 """Real daprd processes, with app ids and ports of their own: mdns would find another's."""
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import shutil
 import socket
 import urllib.error
@@ -22,8 +24,12 @@ from scripts.stack import Stack
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A free port below those that the system hands out by itself: daprd takes one of these
+    for its internal port, and it might be the one that was free a moment ago."""
+    while True:
+        port = random.randint(20_000, 30_000)  # noqa: S311
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def tool(variable: str) -> Path:

@@ -1,0 +1,69 @@
+"""A real browser on the real services, without sidecars: the page does not know of them."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright
+
+from tests.dapr.conftest import RunningStack, no_keys, running_stack, tool
+
+__all__ = ["no_keys"]
+
+_ARGUMENTS = ["--no-sandbox", "--headless=new", "--disable-gpu", "--disable-background-networking"]
+
+type OpenPage = Callable[..., Awaitable[Page]]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def system(
+    tmp_path_factory: pytest.TempPathFactory, no_keys: None
+) -> AsyncIterator[RunningStack]:
+    async with running_stack(tmp_path_factory.mktemp("stack"), None) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    path = tool("CHROMIUM")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_page(system: RunningStack, browser: Browser) -> AsyncIterator[OpenPage]:
+    """Opens the page as a person of its own, in a browser profile of its own. The test fails
+    if the page throws, or does what its content security policy forbids."""
+    faults: list[str] = []
+
+    def on_console(message: Any) -> None:
+        if "Content Security Policy" in message.text:
+            faults.append(message.text)
+
+    async with AsyncExitStack() as contexts:
+
+        async def open_page(user: str | None = None, **options: Any) -> Page:
+            context = await browser.new_context(base_url=system.url, **options)
+            contexts.push_async_callback(context.close)
+            context.set_default_timeout(10_000)
+            page = await context.new_page()
+            page.on("pageerror", lambda error: faults.append(str(error)))
+            page.on("console", on_console)
+            await page.goto("/ui/")
+            name = page.get_by_label("Chatting as")
+            await name.fill(user or f"user-{uuid4().hex[:8]}")
+            await name.press("Enter")
+            return page
+
+        yield open_page
+    assert faults == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(open_page: OpenPage) -> Page:
+    return await open_page()
