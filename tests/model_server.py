@@ -46,6 +46,8 @@ class ModelServer:
         self.go = asyncio.Event()
         """Streams wait for it after their first word."""
         self.go.set()
+        self.connections = 0
+        """How many are open."""
         self.streams_left = 0
         """How many streams lost their reader before their end."""
 
@@ -57,6 +59,7 @@ class ModelServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request, then the connection is closed."""
+        self.connections += 1
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             lines = [line.split(": ", 1) for line in head[1:] if line]
@@ -73,6 +76,7 @@ class ModelServer:
         except ConnectionError:
             self.streams_left += 1
         finally:
+            self.connections -= 1
             writer.close()
 
     def _answer(self, writer: asyncio.StreamWriter, request: ModelRequest, fault: Fault) -> None:

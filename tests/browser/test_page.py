@@ -258,3 +258,17 @@ async def test_the_chart_shows_todays_messages(page: Page) -> None:
         page.get_by_role("img", name="1 messages in the last 14 days, 1 today")
     ).to_be_visible()
     await expect(chart.locator("rect")).to_have_count(14)
+
+
+async def test_a_conversation_goes_on_after_a_restart_of_the_service(
+    page: Page, system: RunningStack
+) -> None:
+    await send_and_wait(page, "My dog is called Rex")
+    service = system.stack.services[system.chat]
+    await service.stop()
+    await service.start()
+    await system.wait_until_ready()
+    await page.reload()
+    await send_and_wait(page, "Nice weather")
+    await send(page, "What did I say first?")
+    await expect(replies(page).last).to_contain_text("My dog is called Rex")

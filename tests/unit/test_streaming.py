@@ -164,7 +164,9 @@ async def test_the_next_message_sees_the_stopped_one(chat: Chat, server: ModelSe
     assert contents == ["first", "You [stopped by the user]", "second"]
 
 
-async def test_a_hundred_streams_stopped_at_random_leave_nothing_behind(chat: Chat) -> None:
+async def test_a_hundred_streams_stopped_at_random_leave_nothing_behind(
+    chat: Chat, server: ModelServer
+) -> None:
     before = len(asyncio.all_tasks())
     sent = [message() for _ in range(100)]
 
@@ -176,6 +178,7 @@ async def test_a_hundred_streams_stopped_at_random_leave_nothing_behind(chat: Ch
     await asyncio.gather(*map(read_some, sent))
     await eventually(chat.is_at_rest)
     await eventually(lambda: len(asyncio.all_tasks()) <= before + 1)
+    await eventually(lambda: server.connections == 0)
     ids = [one.message_id for one in chat.outbox.accepted]
     assert len(ids) == len(set(ids))
     for one in chat.outbox.accepted:
