@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from analytics_service.store import AnalyticsStore, MessageBatch, UserAnalytics, check_user_id
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
-from rpc.domain import InvalidInput
+from rpc.domain import InvalidInput, validated
 from rpc.errors import Context
 
 _DEFAULT_DAYS, _MAX_DAYS = 14, 90
@@ -64,10 +64,7 @@ def _decode_batch(request: pb.RecordMessagesRequest) -> MessageBatch:
         }
         for index, message in enumerate(request.messages)
     ]
-    try:
-        return MessageBatch.model_validate({"messages": messages})
-    except ValidationError as error:
-        raise InvalidInput.from_validation(error) from None
+    return validated(MessageBatch, {"messages": messages})
 
 
 def _decode_time(message: pb.SentMessage, field: str) -> datetime:

@@ -1,6 +1,7 @@
 """The client of the analytics service: one channel, through our own sidecar if there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from grpc import StatusCode, aio
@@ -30,24 +31,20 @@ class AnalyticsClient:
         """How many messages `user_id` has sent. Raises `NotFound` for an unknown user,
         `TimedOut` or `Unavailable` when analytics does not say."""
         request = pb.GetAnalyticsRequest(user_id=user_id)
-        try:
+        with _domain_errors():
             response = await self._stub.GetAnalytics(
                 request, timeout=timeout_s, metadata=self._metadata
             )
-        except aio.AioRpcError as error:
-            raise _domain_error(error) from error
         return response.analytics.message_count
 
     async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
         """How many messages `user_id` has sent on each of the last 14 days, by date (UTC), the
         oldest first. Raises as `message_count` does."""
         request = pb.ListActivityRequest(user_id=user_id)
-        try:
+        with _domain_errors():
             response = await self._stub.ListActivity(
                 request, timeout=timeout_s, metadata=self._metadata
             )
-        except aio.AioRpcError as error:
-            raise _domain_error(error) from error
         return {day.date: day.message_count for day in response.days}
 
     async def record(self, entries: Sequence[OutboxEntry]) -> None:
@@ -57,29 +54,33 @@ class AnalyticsClient:
         for entry in entries:
             message = request.messages.add(message_id=str(entry.message_id), user_id=entry.user_id)
             message.sent_time.FromDatetime(entry.sent_time)
-        try:
+        with _domain_errors():
             await self._stub.RecordMessages(
                 request, timeout=_RECORD_TIMEOUT_S, metadata=self._metadata
             )
-        except aio.AioRpcError as error:
-            raise _domain_error(error) from error
 
     async def check(self) -> None:
         """Raises `DomainError` unless analytics serves, by `grpc.health.v1` over the same way
         as every other call."""
         request = health_pb2.HealthCheckRequest()
-        try:
+        with _domain_errors():
             response = await self._health.Check(
                 request, timeout=_READY_TIMEOUT_S, metadata=self._metadata
             )
-        except aio.AioRpcError as error:
-            raise _domain_error(error) from error
         if response.status != health_pb2.HealthCheckResponse.SERVING:
             raise Unavailable("Analytics is shutting down")
 
     async def close(self) -> None:
         """Close the channel."""
         await self._channel.close()
+
+
+@contextmanager
+def _domain_errors() -> Iterator[None]:
+    try:
+        yield
+    except aio.AioRpcError as error:
+        raise _domain_error(error) from error
 
 
 def _domain_error(error: aio.AioRpcError) -> DomainError:

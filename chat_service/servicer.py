@@ -4,14 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from pydantic import ValidationError
-
 from chat_service.conversation import Conversation
 from chat_service.history import History, MessagesQuery, PageQuery
 from chat_service.ports import ChatMessage, ChatReply
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
-from rpc.domain import InvalidInput
+from rpc.domain import validated
 from rpc.errors import Context
 
 
@@ -75,10 +73,7 @@ def _query[T: PageQuery](
     query: type[T], request: pb.ListConversationsRequest | pb.ListMessagesRequest
 ) -> T:
     fields = {name: getattr(request, name) for name in request.DESCRIPTOR.fields_by_name}
-    try:
-        return query.model_validate(fields)
-    except ValidationError as error:
-        raise InvalidInput.from_validation(error) from None
+    return validated(query, fields)
 
 
 def _decode(request: pb.ChatRequest | pb.ChatStreamRequest) -> ChatMessage:
@@ -92,10 +87,7 @@ def _decode(request: pb.ChatRequest | pb.ChatStreamRequest) -> ChatMessage:
         fields["session_id"] = request.session_id
     if request.message_id:
         fields["message_id"] = request.message_id
-    try:
-        return ChatMessage.model_validate(fields)
-    except ValidationError as error:
-        raise InvalidInput.from_validation(error) from None
+    return validated(ChatMessage, fields)
 
 
 def _encode(reply: ChatReply) -> pb.ChatResponse:

@@ -4,9 +4,9 @@ Nothing here knows a transport: `rpc.errors` gives the errors a gRPC status."""
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 # Control characters and line separators would forge log lines, slashes paths; surrogates
@@ -73,6 +73,14 @@ class InvalidInput(DomainError):
     def from_validation(cls, error: ValidationError) -> "InvalidInput":
         """What pydantic found, as field violations."""
         return cls([FieldViolation(_path(e["loc"]), e["msg"]) for e in error.errors()])
+
+
+def validated[M: BaseModel](model: type[M], fields: dict[str, Any]) -> M:
+    """`fields` as a `model`. Raises `InvalidInput` naming every field that breaks a rule."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidInput.from_validation(error) from None
 
 
 class NotFound(DomainError):
