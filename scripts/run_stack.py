@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -43,7 +44,9 @@ async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:
         for task in done:
             task.result()
     finally:
-        print("stopping", flush=True)
+        # Nobody may be reading any more (`scripts/run.sh | head`): the stop matters more.
+        with contextlib.suppress(OSError):
+            print("stopping", flush=True)
         await stack.stop()
         for task in tasks:
             task.cancel()

@@ -104,6 +104,34 @@ async def test_run_sh_serves_remembers_and_leaves_nothing_behind(
         assert [use for use, port in ports.items() if not is_free(port)] == []
 
 
+async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output(
+    tmp_path: Path,
+) -> None:
+    run_file = render_run_file(tmp_path)
+    arguments = ("scripts/run.sh", "--direct", "--run-file", str(run_file))
+    read_end, write_end = os.pipe()
+    process = await asyncio.create_subprocess_exec(
+        *arguments,
+        cwd=ROOT,
+        env={**os.environ, "DACA_DATA_DIR": str(tmp_path / "data")},
+        stdout=write_end,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    os.close(write_end)
+    ports = ports_of(run_file)
+
+    async def chat_listens() -> bool:
+        return not is_free(ports["http"])
+
+    await eventually(chat_listens, expected=True)
+    os.close(read_end)
+    process.send_signal(signal.SIGINT)
+    await asyncio.wait_for(process.wait(), 20)
+    assert [use for use, port in ports.items() if not is_free(port)] == []
+    for log in (tmp_path / "data/logs").iterdir():
+        assert "stopping" in log.read_text(), f"{log.name}: it was killed"
+
+
 async def test_run_sh_says_which_port_is_taken(tmp_path: Path) -> None:
     run_file = render_run_file(tmp_path)
     port = ports_of(run_file)["http"]
