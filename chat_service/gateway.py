@@ -30,7 +30,7 @@ from chat_service.conversation import ANALYTICS_TIMEOUT_S, Conversation
 from chat_service.history import History, MessagesQuery, PageQuery
 from chat_service.ports import Analytics, ChatMessage, ChatReply
 from rpc.domain import DomainError, UserId
-from rpc.errors import INTERNAL_MESSAGE, http_status
+from rpc.errors import INTERNAL_MESSAGE, http_headers, http_status
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ async def _answer_invalid(request: Request, error: Any) -> JSONResponse:
 
 
 async def _answer_domain_error(request: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"detail": error.message}, http_status(error))
+    return JSONResponse({"detail": error.message}, http_status(error), http_headers(error))
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:

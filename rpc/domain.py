@@ -35,9 +35,11 @@ class DomainError(Exception):
     """Something that a caller must be told. Its text is written for the caller:
     never another exception's text, never a secret."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.retry_after_s = retry_after_s
+        """How long to wait before another try; None if that is not known."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,14 @@ def validated[M: BaseModel](model: type[M], fields: dict[str, Any]) -> M:
 
 class NotFound(DomainError):
     """What was asked for does not exist."""
+
+
+class Unauthenticated(DomainError):
+    """Who calls is not known: a token is missing or is not good."""
+
+
+class Forbidden(DomainError):
+    """Who calls is known, and may not do this."""
 
 
 class Unavailable(DomainError):

@@ -2,7 +2,9 @@
 
 import inspect
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import grpc
@@ -20,6 +22,8 @@ ERROR_DOMAIN = "daca"
 STATUS_CODES: dict[type[domain.DomainError], StatusCode] = {
     domain.InvalidInput: StatusCode.INVALID_ARGUMENT,
     domain.NotFound: StatusCode.NOT_FOUND,
+    domain.Unauthenticated: StatusCode.UNAUTHENTICATED,
+    domain.Forbidden: StatusCode.PERMISSION_DENIED,
     domain.Unavailable: StatusCode.UNAVAILABLE,
     domain.TimedOut: StatusCode.DEADLINE_EXCEEDED,
     domain.LimitReached: StatusCode.RESOURCE_EXHAUSTED,
@@ -62,8 +66,19 @@ def http_status(error: domain.DomainError) -> int:
     return HTTP_STATUSES[STATUS_CODES[type(error)]]
 
 
+def http_headers(error: domain.DomainError) -> dict[str, str]:
+    """The HTTP headers that go with a domain error."""
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, domain.Unauthenticated):
+        headers["www-authenticate"] = "Bearer"
+    return headers
+
+
 def status_of(error: domain.DomainError) -> status_pb2.Status:
-    """The rich status of a domain error, with `ErrorInfo` and, for bad fields, `BadRequest`."""
+    """The rich status of a domain error, with `ErrorInfo` and, where they apply, `BadRequest`
+    and `RetryInfo`."""
     name = STATUS_CODES[type(error)].name
     status = status_pb2.Status(code=code_pb2.Code.Value(name), message=error.message)
     info = error_details_pb2.ErrorInfo(reason=name, domain=ERROR_DOMAIN)
@@ -75,6 +90,10 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
                 field=violation.field, description=violation.description
             )
         status.details.add().Pack(bad_request)
+    if error.retry_after_s is not None:
+        retry_info = error_details_pb2.RetryInfo()
+        retry_info.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after_s))
+        status.details.add().Pack(retry_info)
     return status
 
 

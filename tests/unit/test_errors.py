@@ -2,8 +2,15 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2
 from grpc import StatusCode
 
-from rpc.domain import DomainError, FieldViolation, InvalidInput
-from rpc.errors import ERROR_DOMAIN, HTTP_STATUSES, STATUS_CODES, http_status, status_of
+from rpc.domain import DomainError, FieldViolation, InvalidInput, LimitReached, Unauthenticated
+from rpc.errors import (
+    ERROR_DOMAIN,
+    HTTP_STATUSES,
+    STATUS_CODES,
+    http_headers,
+    http_status,
+    status_of,
+)
 
 FAILURES = [code for code in StatusCode if code is not StatusCode.OK]
 CALLERS_FAULT = {
@@ -55,3 +62,15 @@ def test_invalid_input_names_its_fields() -> None:
     named = [(v.field, v.description) for v in bad_request.field_violations]
     assert named == [("a", "is short"), ("b[1].c", "is long")]
     assert str(error) == "a: is short; b[1].c: is long"
+
+
+def test_when_to_try_again_is_told_over_both_transports() -> None:
+    error = LimitReached("too many", retry_after_s=1.2)
+    retry_info = error_details_pb2.RetryInfo()
+    assert status_of(error).details[1].Unpack(retry_info)
+    assert retry_info.retry_delay.ToMilliseconds() == 1200
+    assert http_headers(error) == {"retry-after": "2"}
+
+
+def test_a_missing_token_is_asked_for() -> None:
+    assert http_headers(Unauthenticated("no token")) == {"www-authenticate": "Bearer"}
