@@ -9,13 +9,14 @@ from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from chat_service.cut_streams import refuse_cut_streams
 from chat_service.offline import OfflineModel
+from chat_service.retry_budget import one_retry
 from chat_service.settings import ChatSettings
 
 _GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta/openai/"
 _OPENAI_MODEL = "gpt-4o"
 _GEMINI_MODEL = "gemini-2.5-flash"
-# One more try helps against a dropped connection; more would pile up on an ailing host.
-_MAX_RETRIES = 1
+# The client's own retries know no budget.
+_MAX_RETRIES = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def choose_model(settings: ChatSettings) -> ChatModel:
         client = AsyncOpenAI(
             api_key=key, timeout=settings.model_timeout_s, max_retries=_MAX_RETRIES
         )
-        return ChatModel(name, agents.OpenAIResponsesModel(name, client), ModelSettings())
+        return ChatModel(
+            name, agents.OpenAIResponsesModel(name, client), ModelSettings(retry=one_retry())
+        )
     if settings.gemini_api_key:
         key = settings.gemini_api_key.get_secret_value()
         return _completions(settings, _GEMINI_URL, key, settings.model or _GEMINI_MODEL)
@@ -62,4 +65,4 @@ def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> 
         http_client=DefaultAsyncHttpxClient(event_hooks={"response": [refuse_cut_streams]}),
     )
     model = agents.OpenAIChatCompletionsModel(name, client)
-    return ChatModel(name, model, ModelSettings(include_usage=True))
+    return ChatModel(name, model, ModelSettings(include_usage=True, retry=one_retry()))

@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 from chat_service.agent import ChatAgent
 from chat_service.models import ChatModel, choose_model
 from chat_service.ports import ChatMessage
+from chat_service.retry_budget import one_retry
 from chat_service.settings import ChatSettings
 from rpc.domain import DomainError, Failed, LimitReached, Misconfigured, TimedOut, Unavailable
 from tests.model_server import Fault, ModelServer, model_server
@@ -43,8 +44,9 @@ async def model(
     request: pytest.FixtureRequest, server: ModelServer, choose: Choose
 ) -> AsyncIterator[ChatModel]:
     if request.param == "responses":
-        client = AsyncOpenAI(api_key=KEY, base_url=server.url, timeout=0.5, max_retries=1)
-        model = ChatModel("m", agents.OpenAIResponsesModel("m", client), ModelSettings())
+        client = AsyncOpenAI(api_key=KEY, base_url=server.url, timeout=0.5, max_retries=0)
+        settings = ModelSettings(retry=one_retry())
+        model = ChatModel("m", agents.OpenAIResponsesModel("m", client), settings)
     else:
         model = choose(
             OPENAI_BASE_URL=server.url,
@@ -134,6 +136,16 @@ async def test_one_passing_failure_is_retried(
     assert "alice" in await ask(model)
 
 
+async def test_a_failing_host_is_not_stormed_with_retries(
+    model: ChatModel, server: ModelServer
+) -> None:
+    server.faults = [Fault(503)] * 1000
+    for _ in range(100):
+        with pytest.raises(Unavailable):
+            await ask(model)
+    assert 100 < len(server.requests) <= 110
+
+
 async def test_endless_tool_calls_end(model: ChatModel, server: ModelServer) -> None:
     server.always_calls_tool = True
     with pytest.raises(Failed):
@@ -191,7 +203,7 @@ async def test_the_first_setting_that_is_set_chooses_the_model(
     model = choose(CHAT_MODEL_TIMEOUT_S="7", **variables)
     client = client_of(model)
     assert (model.name, client.base_url.host) == (name, host)
-    assert (client.timeout, client.max_retries) == (7, 1)
+    assert (client.timeout, client.max_retries) == (7, 0)
     assert isinstance(model.model, agents.OpenAIResponsesModel) == (host == "api.openai.com")
     await client.close()
 
