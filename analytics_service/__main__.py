@@ -1,5 +1,6 @@
 """The composition root: settings → store → servicers → server."""
 
+import asyncio
 import logging
 import sys
 
@@ -12,16 +13,16 @@ from analytics_service.settings import AnalyticsSettings
 from analytics_service.store import AnalyticsStore
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from rpc.domain import DomainError
-from rpc.server import GrpcServer, PortTaken, stop_signal
+from rpc.server import GrpcServer, PortTaken, stop_signal, tell_supervisor
 from rpc.telemetry import configure_logging
 
 log = logging.getLogger("analytics_service")
 SERVICE_NAME = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"].full_name
 
 
-def build_server(store: AnalyticsStore) -> GrpcServer:
+def build_server(store: AnalyticsStore, *, reuse_port: bool = False) -> GrpcServer:
     """A server, not started yet, with every servicer of this service on `store`."""
-    server = GrpcServer()
+    server = GrpcServer(reuse_port=reuse_port)
     analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server(AnalyticsServicer(store), server.aio)
     appcallback_pb2_grpc.add_AppCallbackServicer_to_server(InvokeServicer(store), server.aio)
     return server
@@ -32,11 +33,14 @@ async def run(settings: AnalyticsSettings) -> None:
     stop = stop_signal()
     store = await AnalyticsStore.open(settings.database, seed_demo_users=settings.seed_demo_users)
     try:
-        server = build_server(store)
+        server = build_server(store, reuse_port=settings.reuse_port)
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         log.info("serving gRPC on %s:%d, data in %s", settings.host, server.port, settings.database)
+        tell_supervisor("READY=1", settings.notify_socket)
         await stop.wait()
         log.info("stopping")
+        await server.drain()
+        await asyncio.sleep(settings.drain_s)
         await server.stop(settings.shutdown_grace_s)
     finally:
         await store.close()

@@ -19,12 +19,13 @@ from chat_service.gateway import build_gateway
 from chat_service.history import History
 from chat_service.memory import Memory, create_memory
 from chat_service.models import choose_model
-from chat_service.outbox import Outbox, create_outbox
+from chat_service.outbox import Outbox
+from chat_service.outbox_rows import add_owner, create_outbox
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from rpc.domain import DomainError
-from rpc.server import GrpcServer, PortTaken, stop_signal
+from rpc.server import GrpcServer, PortTaken, stop_signal, tell_supervisor
 from rpc.sidecar import Peer, find_peer
 from rpc.telemetry import configure_logging
 from storage.sqlite import SqliteDatabase
@@ -32,19 +33,32 @@ from storage.sqlite import SqliteDatabase
 log = logging.getLogger("chat_service")
 SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 # In this order for ever: a database knows by their number which it has had.
-MIGRATIONS = (create_outbox, create_memory)
+MIGRATIONS = (create_outbox, create_memory, add_owner)
 # What is left in the outbox after this is sent after the next start.
 _LAST_FLUSH_S = 2.0
+# By then a request that was under way when the listener closed has been read.
+_LAST_REQUESTS_S = 0.2
 
 
 class Gateway(uvicorn.Server):
     """uvicorn without its signal handling, which would end the process before the gRPC
-    server has drained."""
+    server has drained, and with a stop that drops no request."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to `rpc.server.stop_signal`."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listener, answer what is on its way already, then let uvicorn end.
+
+        uvicorn alone would close a connection whose request it has not read yet.
+        """
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers = [(b"connection", b"close")]
+        await asyncio.sleep(_LAST_REQUESTS_S)
+        await super().shutdown(sockets)
 
 
 @asynccontextmanager
@@ -106,21 +120,26 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     grace_s = settings.shutdown_grace_s
-    app = build_gateway(conversation, history, analytics, cors_origins=settings.cors_origins)
+    app = build_gateway(
+        conversation, history, analytics, cors_origins=settings.cors_origins, stopping=stop.is_set
+    )
     gateway = Gateway(
         uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=int(grace_s) or 1)
     )
-    server = GrpcServer()
+    server = GrpcServer(reuse_port=settings.reuse_port)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(conversation, history), server.aio)
 
-    with _listen(settings.host, settings.http_port, "CHAT_HTTP_PORT") as http_socket:
+    with _listen(settings) as http_socket:
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
         serving = asyncio.create_task(gateway.serve(sockets=[http_socket]))
         host, port = http_socket.getsockname()[:2]
         log.info("serving HTTP on %s:%d, gRPC on %s:%d", host, port, host, server.port)
+        tell_supervisor("READY=1", settings.notify_socket)
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
+        await server.drain()
+        await asyncio.sleep(settings.drain_s)
         gateway.should_exit = True
         await asyncio.gather(serving, server.stop(grace_s))
 
@@ -136,11 +155,13 @@ def analytics_peer(settings: ChatSettings) -> Peer:
     )
 
 
-def _listen(host: str, port: int, variable: str) -> socket.socket:
+def _listen(settings: ChatSettings) -> socket.socket:
+    if settings.http_fd is not None:
+        return socket.socket(fileno=settings.http_fd)
     try:
-        return socket.create_server((host, port))
+        return socket.create_server((settings.host, settings.http_port))
     except OSError as error:
-        raise PortTaken(host, port, variable) from error
+        raise PortTaken(settings.host, settings.http_port, "CHAT_HTTP_PORT") from error
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chat_service.outbox import OutboxEntry
+from chat_service.outbox_rows import OutboxEntry
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from rpc.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable

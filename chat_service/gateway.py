@@ -1,7 +1,7 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -29,7 +29,7 @@ from chat_service.bodies import (
 from chat_service.conversation import ANALYTICS_TIMEOUT_S, Conversation
 from chat_service.history import History, MessagesQuery, PageQuery
 from chat_service.ports import Analytics, ChatMessage, ChatReply
-from rpc.domain import DomainError, UserId
+from rpc.domain import DomainError, Unavailable, UserId
 from rpc.errors import INTERNAL_MESSAGE, http_headers, http_status
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,9 @@ def build_gateway(
     analytics: FullAnalytics,
     *,
     cors_origins: Sequence[str],
+    stopping: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
-    """The HTTP application."""
+    """The HTTP application; unready once `stopping` says so."""
     app = FastAPI(title="DACA Chat", version="1", max_body_size=_MAX_BODY_BYTES)
     app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                        allow_headers=["*"])  # fmt: skip
@@ -84,6 +85,8 @@ def build_gateway(
     @app.get("/readyz")
     async def ready() -> dict[str, str]:
         """Chats are answered without analytics too, so its absence is only reported."""
+        if stopping():
+            raise Unavailable("The service is stopping")
         try:
             await analytics.check()
         except DomainError as error:

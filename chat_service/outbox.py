@@ -3,34 +3,27 @@ only once analytics has counted it. Sending twice is harmless, as a message id c
 
 import asyncio
 import logging
-import sqlite3
+import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 from uuid import UUID
 
+from chat_service import outbox_rows as rows
+from chat_service.outbox_rows import OutboxEntry
 from chat_service.ports import ChatMessage
 from rpc.domain import DomainError, InvalidInput
 from storage.sqlite import SqliteDatabase
 
 log = logging.getLogger(__name__)
 
-_BATCH = 500
 # A first failure is often a restart; after that, twice a second is soon enough.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 0.5
-
-
-@dataclass(frozen=True)
-class OutboxEntry:
-    """A sent message that analytics may not have counted yet."""
-
-    seq: int
-    message_id: UUID
-    user_id: str
-    sent_time: datetime
+# Another process's message may be held by its chat. It is for that process to send, unless
+# it is so old that the process must be gone.
+_FOREIGN_HOLD_S, _FOREIGN_POLL_S = 2.0, 0.05
 
 
 class Recorder(Protocol):
@@ -44,16 +37,20 @@ class Recorder(Protocol):
 class Outbox:
     """Sent messages on their way to analytics, in batches; `run` is what sends them."""
 
-    def __init__(self, database: SqliteDatabase, recorder: Recorder, users: Sequence[str]) -> None:
+    def __init__(self, database: SqliteDatabase, recorder: Recorder, last_inherited: int) -> None:
         self._database = database
         self._recorder = recorder
         # Messages whose own chat has not read the count yet: it must not include them.
         self._held: set[UUID] = set()
+        self._me = secrets.randbits(62)
         # How many messages were released for sending, and how many of those one complete
         # pass has covered. A user is in the map while the last one's number is above that.
         self._released = 1
         self._delivered = 0
-        self._last_released = dict.fromkeys(users, self._released)
+        self._last_released: dict[str, int] = {}
+        # The users of what earlier processes left here, until that is sent.
+        self._last_inherited = last_inherited
+        self._unsettled: set[str] | None = None
         self._work = asyncio.Event()
         self._work.set()
         self._pass_done = asyncio.Event()
@@ -61,7 +58,7 @@ class Outbox:
     @classmethod
     async def open(cls, database: SqliteDatabase, recorder: Recorder) -> "Outbox":
         """The outbox in `database`, with what an earlier run left there."""
-        return cls(database, recorder, await database.read(_select_users))
+        return cls(database, recorder, await database.read(rows.select_last))
 
     @asynccontextmanager
     async def accept(self, message: ChatMessage) -> AsyncIterator[None]:
@@ -72,10 +69,11 @@ class Outbox:
         """
         self._held.add(message.message_id)
         insert = partial(
-            _insert,
+            rows.insert,
             message_id=message.message_id,
             user_id=message.user_id,
             sent_time=datetime.now(UTC),
+            owner=self._me,
         )
         written = asyncio.create_task(self._database.write(insert))
         try:
@@ -90,14 +88,16 @@ class Outbox:
     async def settled(self, user_id: str) -> None:
         """Wait until analytics has counted all that `user_id`'s finished chats sent."""
         target = self._last_released.get(user_id, 0)
-        while self._delivered < target:
+        while self._delivered < target or self._unsettled is None or user_id in self._unsettled:
             await self._pass_done.wait()
 
     async def run(self) -> None:
         """Send for ever, a pass whenever there is something, again until it succeeds."""
         retry_s = _MIN_RETRY_S
         while True:
-            await self._work.wait()
+            # Without work of our own too: another process may have died and left its own.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._work.wait(), _FOREIGN_HOLD_S)
             self._work.clear()
             try:
                 await self.flush()
@@ -114,20 +114,30 @@ class Outbox:
     async def flush(self) -> None:
         """Send all that is waiting now. Raises `DomainError` if analytics does not take it."""
         covered = self._released
+        foreign: list[OutboxEntry] = []
         after = 0
-        last = await self._database.read(_select_last)
+        last = await self._database.read(rows.select_last)
         while after < last:
-            entries = await self._database.read(partial(_select_batch, after=after, last=last))
+            entries = await self._database.read(partial(rows.select_batch, after=after, last=last))
             if not entries:
                 break
             after = entries[-1].seq
-            ready = [entry for entry in entries if entry.message_id not in self._held]
-            if ready:
+            ours = [entry for entry in entries if not self._is_foreign(entry)]
+            foreign += [entry for entry in entries if self._is_foreign(entry)]
+            if ready := [entry for entry in ours if entry.message_id not in self._held]:
                 await self._send(ready)
         self._delivered = covered
         self._last_released = {u: n for u, n in self._last_released.items() if n > covered}
+        self._unsettled = {e.user_id for e in foreign if e.seq <= self._last_inherited}
+        if self._unsettled:
+            asyncio.get_running_loop().call_later(_FOREIGN_POLL_S, self._work.set)
         self._pass_done.set()
         self._pass_done = asyncio.Event()
+
+    def _is_foreign(self, entry: OutboxEntry) -> bool:
+        # A clock that was set back makes an age negative: no reason to wait.
+        age_s = (datetime.now(UTC) - entry.sent_time).total_seconds()
+        return entry.owner != self._me and 0 <= age_s < _FOREIGN_HOLD_S
 
     async def _send(self, entries: Sequence[OutboxEntry]) -> None:
         try:
@@ -140,7 +150,7 @@ class Outbox:
             # Kept on disk for its operator, but not in the way of the others.
             log.warning("analytics refuses message %s: %s", entries[0].message_id, error)
             return
-        await self._database.write(partial(_delete, seqs=[entry.seq for entry in entries]))
+        await self._database.write(partial(rows.delete, seqs=[entry.seq for entry in entries]))
 
     def _release(self, message: ChatMessage, written: asyncio.Task[None]) -> None:
         if not written.cancelled() and (error := written.exception()):
@@ -149,48 +159,3 @@ class Outbox:
         self._released += 1
         self._last_released[message.user_id] = self._released
         self._work.set()
-
-
-def create_outbox(db: sqlite3.Connection) -> None:
-    """The migration that makes the outbox's table."""
-    db.execute(
-        """CREATE TABLE outbox (
-            seq INTEGER PRIMARY KEY AUTOINCREMENT,
-            message_id BLOB NOT NULL UNIQUE,
-            user_id TEXT NOT NULL,
-            sent_time TEXT NOT NULL
-        ) STRICT"""
-    )
-
-
-def _insert(db: sqlite3.Connection, *, message_id: UUID, user_id: str, sent_time: datetime) -> None:
-    db.execute(
-        "INSERT INTO outbox (message_id, user_id, sent_time) VALUES (?, ?, ?) "
-        "ON CONFLICT DO NOTHING",
-        (message_id.bytes, user_id, sent_time.isoformat()),
-    )
-
-
-def _select_users(db: sqlite3.Connection) -> list[str]:
-    return [user_id for (user_id,) in db.execute("SELECT DISTINCT user_id FROM outbox")]
-
-
-def _select_last(db: sqlite3.Connection) -> int:
-    (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM outbox").fetchone()
-    return int(last)
-
-
-def _select_batch(db: sqlite3.Connection, *, after: int, last: int) -> list[OutboxEntry]:
-    rows = db.execute(
-        "SELECT seq, message_id, user_id, sent_time FROM outbox "
-        "WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-        (after, last, _BATCH),
-    )
-    return [
-        OutboxEntry(seq, UUID(bytes=id_), user_id, datetime.fromisoformat(sent))
-        for seq, id_, user_id, sent in rows
-    ]
-
-
-def _delete(db: sqlite3.Connection, *, seqs: list[int]) -> None:
-    db.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq in seqs])

@@ -18,6 +18,9 @@ class ChatSettings(ServiceSettings):
 
     http_port: int = Field(8000, ge=0, le=65535, validation_alias="CHAT_HTTP_PORT")
     """The HTTP gateway's port; 0 takes a free one."""
+    http_fd: int | None = Field(None, ge=3, validation_alias="CHAT_HTTP_FD")
+    """A listening socket to inherit instead of opening `http_port`: it outlives this process,
+    so that nobody is refused while the next one starts."""
     grpc_port: int = Field(8002, ge=0, le=65535, validation_alias="CHAT_GRPC_PORT")
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(

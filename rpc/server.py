@@ -3,6 +3,7 @@ one owner per port, and a stop that finishes what it began."""
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterable
 from typing import Self
 
@@ -30,13 +31,11 @@ class PortTaken(Exception):
 class GrpcServer:
     """A `grpc.aio` server with the standard health and reflection services."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reuse_port: bool = False) -> None:
         self.aio = aio.server(
             interceptors=[ErrorInterceptor()],
-            options=[
-                # Otherwise a second server binds the same port silently and shares its calls.
-                ("grpc.so_reuseport", 0),
-            ],
+            # If on, a second server binds the same port silently and shares its calls.
+            options=[("grpc.so_reuseport", int(reuse_port))],
             maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS,
         )
         self._health = health.aio.HealthServicer()
@@ -59,10 +58,22 @@ class GrpcServer:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return self
 
+    async def drain(self) -> None:
+        """Report unhealthy, and go on serving."""
+        await self._health.enter_graceful_shutdown()
+
     async def stop(self, grace_s: float) -> None:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
-        await self._health.enter_graceful_shutdown()
+        await self.drain()
         await self.aio.stop(grace_s)
+
+
+def tell_supervisor(state: str, address: str | None) -> None:
+    """Tell whoever started us, if they listen at `address`, e.g. `READY=1` (`sd_notify(3)`)."""
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messenger:
+            # An @ stands for the zero byte of Linux's abstract names.
+            messenger.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
 def stop_signal() -> asyncio.Event:

@@ -25,6 +25,14 @@ class ServiceSettings(BaseSettings):
     """The least severe log line to print."""
     shutdown_grace_s: float = Field(10, gt=0, le=600, validation_alias="DACA_SHUTDOWN_GRACE_S")
     """How long requests in flight may take to finish after SIGTERM."""
+    drain_s: float = Field(0.3, ge=0, le=600, validation_alias="DACA_DRAIN_S")
+    """How long to go on taking requests after SIGTERM while health already says no, so that
+    whoever balances load can turn away."""
+    reuse_port: bool = Field(False, validation_alias="DACA_REUSE_PORT")
+    """Whether another process may listen on the same gRPC port: for a rolling restart, in
+    which the next process serves before this one ends."""
+    notify_socket: str | None = Field(None, validation_alias="NOTIFY_SOCKET")
+    """Where to tell a supervisor that we serve, as `sd_notify(3)` has it."""
     dapr_grpc_port: int | None = Field(None, ge=1, le=65535, validation_alias="DAPR_GRPC_PORT")
     """Our sidecar's gRPC port; without one, other services are dialled directly."""
     dapr_api_token: SecretStr | None = Field(None, validation_alias="DAPR_API_TOKEN")

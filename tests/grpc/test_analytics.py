@@ -13,7 +13,7 @@ from grpc import StatusCode, aio
 from analytics_service.__main__ import build_server
 from analytics_service.store import AnalyticsStore
 from chat_service.analytics import AnalyticsClient
-from chat_service.outbox import OutboxEntry
+from chat_service.outbox_rows import OutboxEntry
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from rpc.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
@@ -211,7 +211,7 @@ def client_of(server: GrpcServer) -> AnalyticsClient:
 
 
 def entry(user_id: str = "carol", message_id: UUID | None = None) -> OutboxEntry:
-    return OutboxEntry(1, message_id or uuid4(), user_id, datetime.now(UTC))
+    return OutboxEntry(1, message_id or uuid4(), user_id, datetime.now(UTC), 1)
 
 
 class TestClient:

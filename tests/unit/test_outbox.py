@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from chat_service.outbox import Outbox, create_outbox
+from chat_service.outbox import Outbox
+from chat_service.outbox_rows import add_owner, create_outbox
 from chat_service.ports import ChatMessage
 from rpc.domain import TimedOut, Unavailable
 from storage.sqlite import SqliteDatabase
@@ -42,7 +43,7 @@ async def send(outbox: Outbox, *messages: ChatMessage) -> list[UUID]:
 
 
 async def left_on_disk(path: Path) -> list[UUID]:
-    database = await SqliteDatabase.open(path, [create_outbox])
+    database = await SqliteDatabase.open(path, [create_outbox, add_owner])
     rows = await database.read(
         lambda db: db.execute("SELECT message_id FROM outbox ORDER BY seq").fetchall()
     )
@@ -215,10 +216,26 @@ async def test_a_failed_body_does_not_lose_the_message(
 async def test_a_message_that_cannot_be_written_is_unavailable(
     path: Path, recorder: FakeRecorder
 ) -> None:
-    database = await SqliteDatabase.open(path, [create_outbox])
+    database = await SqliteDatabase.open(path, [create_outbox, add_owner])
     outbox = await Outbox.open(database, recorder)
     await database.write(lambda db: db.execute("DROP TABLE outbox"))
     with pytest.raises(Unavailable):
         await send(outbox, message())
     await database.close()
     assert recorder.ids == []
+
+
+async def test_another_processs_message_is_left_to_it_until_it_must_be_gone(
+    path: Path, recorder: FakeRecorder
+) -> None:
+    theirs = message("bob")
+    async with (
+        running_outbox(path, FakeRecorder()) as other,
+        other.accept(theirs),
+        running_outbox(path, recorder) as ours,
+    ):
+        mine = await send(ours, message("alice"))
+        await ours.settled("alice")
+        await asyncio.sleep(0.5)
+        assert recorder.ids == mine
+        await eventually(lambda: recorder.ids == [*mine, theirs.message_id])
