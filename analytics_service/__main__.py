@@ -36,7 +36,7 @@ async def run(settings: AnalyticsSettings) -> None:
         server = build_server(store, reuse_port=settings.reuse_port)
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         log.info("serving gRPC on %s:%d, data in %s", settings.host, server.port, settings.database)
-        tell_supervisor("READY=1", settings.notify_socket)
+        tell_supervisor(settings.ready_fd)
         await stop.wait()
         log.info("stopping")
         await server.drain()

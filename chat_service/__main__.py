@@ -21,6 +21,7 @@ from chat_service.memory import Memory, create_memory
 from chat_service.models import choose_model
 from chat_service.outbox import Outbox
 from chat_service.outbox_rows import add_owner, create_outbox
+from chat_service.overload import Load
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
@@ -120,21 +121,30 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     grace_s = settings.shutdown_grace_s
+    load = Load(settings.max_concurrent)
+    watching = asyncio.create_task(load.watch())
     app = build_gateway(
-        conversation, history, analytics, cors_origins=settings.cors_origins, stopping=stop.is_set
+        conversation,
+        history,
+        analytics,
+        load,
+        cors_origins=settings.cors_origins,
+        stopping=stop.is_set,
     )
     gateway = Gateway(
         uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=int(grace_s) or 1)
     )
     server = GrpcServer(reuse_port=settings.reuse_port)
-    chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(conversation, history), server.aio)
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(
+        ChatServicer(conversation, history, load), server.aio
+    )
 
     with _listen(settings) as http_socket:
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
         serving = asyncio.create_task(gateway.serve(sockets=[http_socket]))
         host, port = http_socket.getsockname()[:2]
         log.info("serving HTTP on %s:%d, gRPC on %s:%d", host, port, host, server.port)
-        tell_supervisor("READY=1", settings.notify_socket)
+        tell_supervisor(settings.ready_fd)
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")
@@ -142,6 +152,7 @@ async def _serve(
         await asyncio.sleep(settings.drain_s)
         gateway.should_exit = True
         await asyncio.gather(serving, server.stop(grace_s))
+    watching.cancel()
 
 
 def analytics_peer(settings: ChatSettings) -> Peer:

@@ -6,6 +6,7 @@ from typing import Any
 
 from chat_service.conversation import Conversation
 from chat_service.history import History, MessagesQuery, PageQuery
+from chat_service.overload import Load
 from chat_service.ports import ChatMessage, ChatReply
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
@@ -16,15 +17,17 @@ from rpc.errors import Context
 class ChatServicer(pb_grpc.ChatServiceServicer):
     """`daca.chat.v1.ChatService` on the use case."""
 
-    def __init__(self, conversation: Conversation, history: History) -> None:
+    def __init__(self, conversation: Conversation, history: History, load: Load) -> None:
         self._conversation = conversation
         self._history = history
+        self._load = load
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:
         """Answer one message, within the caller's deadline."""
-        message = _decode(request)
-        reply = await self._conversation.reply(message, timeout_s=context.time_remaining())
-        return _encode(reply)
+        with self._load.one_more():
+            message = _decode(request)
+            reply = await self._conversation.reply(message, timeout_s=context.time_remaining())
+            return _encode(reply)
 
     async def ChatStream(
         self, request: pb.ChatStreamRequest, context: Context
@@ -32,12 +35,13 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         """Answer one message piece by piece, within the caller's deadline."""
         message = _decode(request)
         events = self._conversation.stream(message, timeout_s=context.time_remaining())
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, ChatReply):
-                    yield pb.ChatStreamResponse(completed=_encode(event))
-                else:
-                    yield pb.ChatStreamResponse(reply_delta=event)
+        with self._load.one_more():
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, ChatReply):
+                        yield pb.ChatStreamResponse(completed=_encode(event))
+                    else:
+                        yield pb.ChatStreamResponse(reply_delta=event)
 
     async def ListConversations(
         self, request: pb.ListConversationsRequest, context: Context

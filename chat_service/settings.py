@@ -29,6 +29,8 @@ class ChatSettings(ServiceSettings):
     """Which web origins may call the gateway, separated by commas."""
     timeout_s: float = Field(60, gt=0, le=600, validation_alias="CHAT_TIMEOUT_S")
     """How long one chat may take; a caller's own deadline can only shorten it."""
+    max_concurrent: int = Field(2000, ge=1, validation_alias="CHAT_MAX_CONCURRENT")
+    """How many chats may be under way at once; each takes some 100 KB."""
     max_text_length: int = Field(8000, ge=1, validation_alias="CHAT_MAX_TEXT_LENGTH")
     """The longest message text, in characters."""
 

@@ -2,8 +2,8 @@
 one owner per port, and a stop that finishes what it began."""
 
 import asyncio
+import os
 import signal
-import socket
 from collections.abc import Iterable
 from typing import Self
 
@@ -68,12 +68,11 @@ class GrpcServer:
         await self.aio.stop(grace_s)
 
 
-def tell_supervisor(state: str, address: str | None) -> None:
-    """Tell whoever started us, if they listen at `address`, e.g. `READY=1` (`sd_notify(3)`)."""
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as messenger:
-            # An @ stands for the zero byte of Linux's abstract names.
-            messenger.sendto(state.encode(), address.replace("@", "\0", 1))
+def tell_supervisor(ready_fd: int | None) -> None:
+    """Tell whoever started us that we serve: a line feed on the pipe that they gave us."""
+    if ready_fd is not None:
+        os.write(ready_fd, b"\n")
+        os.close(ready_fd)
 
 
 def stop_signal() -> asyncio.Event:

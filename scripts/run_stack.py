@@ -15,15 +15,13 @@ from scripts.stack import Stack, StackError
 
 async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:
     """Run the stack until SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop, restart = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGUSR2, restart.set)
     stack = Stack(run_file, daprd=daprd, log_dir=data_dir / "logs")
-    chat = next(
-        s
-        for s in stack.services.values()
-        if {"HTTP", "gRPC"} <= s.ports.keys() and not s.is_sidecar
-    )
+    chat = next(app for app in stack.apps if "HTTP" in app.ports)
     if os.environ.get("CHAT_MODEL_PROVIDER") == "local":
         stack.add_local_model(int(os.environ.get("LOCAL_MODEL_PORT", "8003")), data_dir / "logs")
     stack.check_ports()
@@ -40,6 +38,7 @@ async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:
         await ready
         print(_welcome(url, chat.ports["gRPC"], stack, direct=daprd is None), flush=True)
         tasks += [asyncio.create_task(stack.keep_running(name)) for name in stack.services]
+        tasks.append(asyncio.create_task(_restart_when(restart, stack)))
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -50,6 +49,18 @@ async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:
         await stack.stop()
         for task in tasks:
             task.cancel()
+
+
+async def _restart_when(asked: asyncio.Event, stack: Stack) -> None:
+    while True:
+        await asked.wait()
+        asked.clear()
+        for app in stack.apps:
+            print(f"restarting {app.name}", flush=True)
+            try:
+                await stack.replace(app.name)
+            except StackError as error:
+                print(error, flush=True)
 
 
 def _welcome(url: str, grpc_port: int, stack: Stack, *, direct: bool) -> str:
@@ -65,7 +76,7 @@ Try it:
 
   curl -X POST {url}/chat/ -d '{{"user_id":"alice","text":"How many messages have I sent?"}}'
 
-Ctrl-C stops everything."""
+Ctrl-C stops everything; kill -USR2 {os.getpid()} restarts both services, dropping no request."""
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ class Stack:
         config = yaml.safe_load(run_file.read_text())
         self.services: dict[str, Service] = {}
         self._stopping = False
+        self._changing = asyncio.Lock()
         log_dir.mkdir(parents=True, exist_ok=True)
         for app in config["apps"]:
             app_id = app["appID"]
@@ -52,6 +53,11 @@ class Stack:
                 # What the sidecar tells others to reach it at: it listens nowhere else.
                 environment = {**os.environ, "DAPR_HOST_IP": "127.0.0.1"}
                 self._add(f"{app_id}-sidecar", command, environment, ports, log_dir)
+
+    @property
+    def apps(self) -> list[Service]:
+        """The services that are no sidecars, and not the model."""
+        return [service for service in self.services.values() if service.is_app]
 
     def _add(
         self,
@@ -89,15 +95,28 @@ class Stack:
         """Start everything at once; each part waits for the others by itself."""
         for service in self.services.values():
             service.log_path.write_bytes(b"")
+            if service.is_app and "HTTP" in service.ports:
+                address = service.environment.get("DACA_HOST", "127.0.0.1"), service.ports["HTTP"]
+                service.listener = socket.create_server(address, backlog=2048)
             await service.start()
 
     async def stop(self) -> None:
         """Drain and end the apps, the first started last, then their sidecars."""
         self._stopping = True
-        apps = [s for s in self.services.values() if "gRPC" in s.ports and not s.is_sidecar]
-        for service in reversed(apps):
-            await service.stop()
-        await asyncio.gather(*(service.stop() for service in self.services.values()))
+        async with self._changing:
+            for service in reversed(self.apps):
+                if service.listener is not None:
+                    service.listener.close()
+                await service.stop()
+            await asyncio.gather(*(service.stop() for service in self.services.values()))
+
+    async def replace(self, name: str) -> None:
+        """Restart an app without dropping a request: its next process serves before the old
+        one drains. Raises `StackError` if the next one doesn't come to serve."""
+        async with self._changing:
+            service = self.services[name]
+            if not self._stopping and not await service.replace():
+                raise StackError(f"{name} did not start anew:\n{service.last_words()}")
 
     async def keep_running(self, name: str) -> None:
         """Start the service again whenever it dies, until the stack stops.
@@ -107,11 +126,14 @@ class Stack:
         service = self.services[name]
         quick_deaths = 0
         while True:
-            assert service.process is not None  # noqa: S101
+            process = service.process
+            assert process is not None  # noqa: S101
             began = time.monotonic()
-            await service.process.wait()
+            await process.wait()
             if self._stopping:
                 return
+            if service.process is not process:
+                continue  # replaced
             quick_deaths = quick_deaths + 1 if time.monotonic() - began < 10 else 0  # noqa: PLR2004
             if quick_deaths >= _MAX_QUICK_DEATHS:
                 raise StackError(f"{name} keeps ending; its last words:\n{service.last_words()}")
@@ -144,7 +166,8 @@ def _app_environment(app: dict[str, Any], *, sidecar: bool) -> dict[str, str]:
     # The run file's values are defaults: the caller's environment wins, except that the
     # gRPC port has to be the one that the sidecar knows.
     own: dict[str, str] = app["env"]
-    environment = {**own, **os.environ}
+    # Two processes of an app listen on its port while one replaces the other.
+    environment = {**own, "DACA_REUSE_PORT": "true", **os.environ}
     environment |= {name: value for name, value in own.items() if name.endswith("_GRPC_PORT")}
     for name in ("DAPR_GRPC_PORT", "DAPR_HTTP_PORT"):
         environment.pop(name, None)

@@ -14,6 +14,7 @@ from chat_service.history import History, PastConversation, PastMessage
 from chat_service.memory import ConversationKey, Items, Turn
 from chat_service.outbox import Outbox
 from chat_service.outbox_rows import OutboxEntry, add_owner, create_outbox
+from chat_service.overload import Load
 from chat_service.ports import ChatMessage
 from rpc.domain import InvalidInput, NotFound
 from rpc.server import GrpcServer
@@ -191,6 +192,7 @@ class FakeChat:
         self.agent = FakeAgent()
         self.archive = FakeArchive()
         self.history = History(self.archive)
+        self.load = Load()
         self.conversation = Conversation(
             self.analytics,
             self.outbox,

@@ -120,10 +120,12 @@ async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output
     os.close(write_end)
     ports = ports_of(run_file)
 
-    async def chat_listens() -> bool:
-        return not is_free(ports["http"])
+    async def chat_serves() -> int:
+        url = f"http://127.0.0.1:{ports['http']}/readyz"
+        return (await asyncio.to_thread(http, "GET", url))[0]
 
-    await eventually(chat_listens, expected=True)
+    await asyncio.sleep(1)  # until the listener is there, in which the request waits for chat
+    await eventually(chat_serves, expected=200)
     os.close(read_end)
     process.send_signal(signal.SIGINT)
     await asyncio.wait_for(process.wait(), 20)

@@ -44,7 +44,7 @@ def chat() -> FakeChat:
 async def chat_server(chat: FakeChat) -> AsyncIterator[GrpcServer]:
     server = GrpcServer()
     chat_pb2_grpc.add_ChatServiceServicer_to_server(
-        ChatServicer(chat.conversation, chat.history), server.aio
+        ChatServicer(chat.conversation, chat.history, chat.load), server.aio
     )
     async with listening(server, [CHAT]):
         yield server

@@ -147,3 +147,12 @@ async def test_the_unexpected_is_internal_and_leaks_nothing(
     refused = await refusal(stub.Chat(request()))
     assert (refused.code, refused.details) == (StatusCode.INTERNAL, INTERNAL_MESSAGE)
     assert "pa55word" in caplog.text
+
+
+async def test_a_chat_beyond_what_the_service_can_do_is_turned_away_and_not_counted(
+    stub: Stub, chat: FakeChat
+) -> None:
+    chat.load.chats, chat.load.lag_s = 1000, 1
+    refused = await refusal(stub.Chat(request()))
+    assert (refused.code, refused.reasons) == (StatusCode.UNAVAILABLE, ["daca/UNAVAILABLE"])
+    assert chat.outbox.accepted == []

@@ -16,6 +16,7 @@ from analytics_service.servicer import AnalyticsServicer
 from analytics_service.store import AnalyticsStore
 from chat_service.conversation import Conversation
 from chat_service.history import History
+from chat_service.overload import Load
 from chat_service.ports import ChatMessage, ChatReply
 from chat_service.servicer import ChatServicer
 from daca.analytics.v1 import analytics_pb2
@@ -106,7 +107,7 @@ async def test_record_messages_really_records(store: AnalyticsStore) -> None:
 @pytest.mark.parametrize("timeout_s", [None, 12.5])
 async def test_chat_passes_the_callers_deadline_on(timeout_s: float | None) -> None:
     conversation = WatchedConversation(FakeAgent())
-    call = Called(CHAT, ChatServicer(conversation, History(FakeArchive())))
+    call = Called(CHAT, ChatServicer(conversation, History(FakeArchive()), Load()))
     request = chat_pb2.ChatRequest(user_id="alice", text="hi", tags=["a"])
     response, code = await call("Chat", request, timeout_s)
     assert code is StatusCode.OK
@@ -119,7 +120,7 @@ async def test_a_call_ends_at_its_deadline_though_the_agent_goes_on() -> None:
     agent = FakeAgent()
     agent.delay_s = 0.1
     conversation = WatchedConversation(agent)
-    call = Called(CHAT, ChatServicer(conversation, History(FakeArchive())))
+    call = Called(CHAT, ChatServicer(conversation, History(FakeArchive()), Load()))
     rpc = call.begin("Chat", chat_pb2.ChatRequest(user_id="alice", text="hi"), FOREVER_S)
     await asyncio.sleep(0.05)
     await asyncio.to_thread(call.clock.sleep_for, FOREVER_S + 1)

@@ -1,0 +1,49 @@
+import asyncio
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from chat_service.overload import Load
+from rpc.domain import Unavailable
+
+
+def fill(load: Load, stack: ExitStack, chats: int) -> None:
+    for _ in range(chats):
+        stack.enter_context(load.one_more())
+
+
+def test_a_late_event_loop_turns_away_only_what_is_beyond_a_few_chats() -> None:
+    load = Load()
+    load.lag_s = 1
+    with ExitStack() as stack:
+        fill(load, stack, 32)
+        with pytest.raises(Unavailable) as refused, load.one_more():
+            pass
+        assert refused.value.retry_after_s == 1
+        load.lag_s = 0
+        fill(load, stack, 1)
+    assert load.chats == 0
+
+
+def test_there_is_a_most_even_for_chats_that_only_wait() -> None:
+    load = Load(40)
+    with ExitStack() as stack:
+        fill(load, stack, 40)
+        with pytest.raises(Unavailable), load.one_more():
+            pass
+
+
+async def test_the_lag_shows_lasting_work_and_not_one_pause() -> None:
+    load = Load()
+    watching = asyncio.create_task(load.watch())
+    await asyncio.sleep(0.05)
+    idle_s = load.lag_s
+    time.sleep(0.06)  # noqa: ASYNC251  # that is what must not happen, happening
+    await asyncio.sleep(0)
+    one_pause_s = load.lag_s
+    for _ in range(20):
+        time.sleep(0.06)  # noqa: ASYNC251
+        await asyncio.sleep(0.001)
+    assert max(idle_s, one_pause_s) < 0.025 < load.lag_s
+    watching.cancel()
