@@ -21,7 +21,7 @@ from chat_service.memory import Memory, create_memory
 from chat_service.models import choose_model
 from chat_service.outbox import Outbox
 from chat_service.outbox_rows import add_owner, create_outbox
-from chat_service.overload import Load
+from chat_service.overload import Load, ShedLoad
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
@@ -127,12 +127,13 @@ async def _serve(
         conversation,
         history,
         analytics,
-        load,
         cors_origins=settings.cors_origins,
         stopping=stop.is_set,
     )
     gateway = Gateway(
-        uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=int(grace_s) or 1)
+        uvicorn.Config(
+            ShedLoad(app, load), log_config=None, timeout_graceful_shutdown=int(grace_s) or 1
+        )
     )
     server = GrpcServer(reuse_port=settings.reuse_port)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(

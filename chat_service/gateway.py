@@ -28,7 +28,6 @@ from chat_service.bodies import (
 )
 from chat_service.conversation import ANALYTICS_TIMEOUT_S, Conversation
 from chat_service.history import History, MessagesQuery, PageQuery
-from chat_service.overload import Load, ShedLoad
 from chat_service.ports import Analytics, ChatMessage, ChatReply
 from rpc.domain import DomainError, Unavailable, UserId
 from rpc.errors import INTERNAL_MESSAGE, http_headers, http_status
@@ -60,14 +59,12 @@ def build_gateway(
     conversation: Conversation,
     history: History,
     analytics: FullAnalytics,
-    load: Load,
     *,
     cors_origins: Sequence[str],
     stopping: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The HTTP application; unready once `stopping` says so."""
     app = FastAPI(title="DACA Chat", version="1", max_body_size=_MAX_BODY_BYTES)
-    app.add_middleware(ShedLoad, load=load)
     app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                        allow_headers=["*"])  # fmt: skip
     app.add_middleware(JsonByDefault)

@@ -2,6 +2,7 @@
 they cost anything, so that those under way still end in time."""
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,12 @@ _RETRY_AFTER_S = 1.0
 # Fewer chats than this are never turned away: a pause has other causes then.
 _ALWAYS_ADMITTED = 32
 # With that much delay in each of its steps, a chat takes some ten times as long as alone.
-_MAX_LAG_S = 0.025
+_MAX_LAG_S = 0.015
 _TICK_S = 0.005
-# The weight of one tick in the average: a single pause is no overload.
-_WEIGHT = 0.2
+# A burst shows in the lag only once it is in.
+_GROWTH_PER_TICK = 4
+# Over what time lags are averaged: a short pause is no overload.
+_MEMORY_S = 0.1
 
 
 class Load:
@@ -29,20 +32,24 @@ class Load:
         self._max_chats = max_chats
         self.chats = 0
         self.lag_s = 0.0
+        self._room = _GROWTH_PER_TICK
 
     async def watch(self) -> None:
         """Measure the event loop's lag, for ever."""
         while True:
             due = time.monotonic() + _TICK_S
             await asyncio.sleep(_TICK_S)
-            self.lag_s += _WEIGHT * (time.monotonic() - due - self.lag_s)
+            lag_s = time.monotonic() - due
+            weight = -math.expm1(-(lag_s + _TICK_S) / _MEMORY_S)
+            self.lag_s += weight * (lag_s - self.lag_s)
+            self._room = _GROWTH_PER_TICK
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
         """One chat is under way in this context. Raises `Unavailable` if that is too much."""
-        if self.chats >= self._max_chats or (
-            self.chats >= _ALWAYS_ADMITTED and self.lag_s > _MAX_LAG_S
-        ):
+        if self.chats >= _ALWAYS_ADMITTED:
+            self._room -= 1
+        if self.chats >= self._max_chats or self._room < 0 or self._is_late():
             raise Unavailable(
                 "The service has more to do than it can; try again", retry_after_s=_RETRY_AFTER_S
             )
@@ -51,6 +58,9 @@ class Load:
             yield
         finally:
             self.chats -= 1
+
+    def _is_late(self) -> bool:
+        return self.chats >= _ALWAYS_ADMITTED and self.lag_s > _MAX_LAG_S
 
 
 class ShedLoad:

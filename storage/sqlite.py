@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 # More writes per commit gain little: 64 already give 11 times the throughput of one.
 _MAX_GROUP = 256
 # How long a write waits for another process's lock before it fails.
-_BUSY_TIMEOUT_S = 1.0
+_BUSY_TIMEOUT_S, _BUSY_POLL_S = 1.0, 0.005
 
 type Work[T] = Callable[[sqlite3.Connection], T]
 
@@ -28,20 +29,20 @@ class _Write(NamedTuple):
 
 
 class SqliteDatabase:
-    """Runs functions on a connection, off the event loop.
+    """Runs short functions on a connection.
 
-    Writes that arrive while a commit is under way share the next one, so that
-    durability (`synchronous=FULL`: a commit survives power loss) costs one disk
-    flush per group instead of one per write. Each function is all-or-nothing.
+    They run on the event loop: their work is in memory, and a trip to a thread, on which every
+    statement waits for the interpreter's lock anew, would cost ten times as much. Only what
+    waits for the disk, the commit, has a thread. Writes that arrive while a commit is under
+    way share the next one, so that durability (`synchronous=FULL`: a commit survives power
+    loss) costs one disk flush per group. Each function is all-or-nothing.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._pending: deque[_Write] = deque()
         self._committing: asyncio.Task[None] | None = None
-        # One thread for each connection, so neither needs a lock of its own.
-        self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-write")
-        self._reader_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-read")
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
         self._writer: sqlite3.Connection
         self._reader: sqlite3.Connection
 
@@ -54,9 +55,7 @@ class SqliteDatabase:
         """
         database = cls(path)
         try:
-            await asyncio.get_running_loop().run_in_executor(
-                database._writer_thread, database._open, migrations
-            )
+            await database._open(migrations)
         except (OSError, sqlite3.Error) as error:
             raise Unavailable(f"The database {path} can't be opened: {error}") from error
         return database
@@ -64,9 +63,7 @@ class SqliteDatabase:
     async def read[T](self, work: Work[T]) -> T:
         """Run `work` on the read connection. Raises `Unavailable` if SQLite fails."""
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._reader_thread, work, self._reader
-            )
+            return work(self._reader)
         except sqlite3.Error as error:
             raise _unavailable(error) from error
 
@@ -89,22 +86,18 @@ class SqliteDatabase:
         """Finish what was asked for, then let go of the file."""
         while self._committing:
             await asyncio.wait([self._committing])
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._reader_thread, self._reader.close)
-        await loop.run_in_executor(self._writer_thread, self._writer.close)
-        self._reader_thread.shutdown()
-        self._writer_thread.shutdown()
+        self._reader.close()
+        # The last connection's end writes everything into the main file.
+        await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.close)
+        self._disk.shutdown()
 
     async def _commit_pending(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._pending:
                 count = min(len(self._pending), _MAX_GROUP)
                 group = [self._pending.popleft() for _ in range(count)]
                 group = [write for write in group if not write.done.done()]
-                outcomes = await loop.run_in_executor(
-                    self._writer_thread, self._commit_group, [write.work for write in group]
-                )
+                outcomes = await self._commit_group([write.work for write in group])
                 for write, outcome in zip(group, outcomes, strict=True):
                     if write.done.done():
                         continue
@@ -115,24 +108,26 @@ class SqliteDatabase:
         finally:
             self._committing = None
 
-    def _commit_group(self, group: list[Work[Any]]) -> list[Any]:
+    async def _commit_group(self, group: list[Work[Any]]) -> list[Any]:
         """Commit all of `group` at once; where one of it is at fault, each alone, so
         that it can't take others with it. Returns a result or an exception for each."""
         try:
-            return self._in_transaction(lambda db: [work(db) for work in group])
+            return await self._in_transaction(lambda db: [work(db) for work in group])
         except sqlite3.OperationalError as error:
             # Full, locked or broken: that is nobody's own fault, and lasts.
             return [error] * len(group)
         except Exception as error:
             if len(group) == 1:
                 return [error]
-            return [self._commit_group([work])[0] for work in group]
+            return [(await self._commit_group([work]))[0] for work in group]
 
-    def _in_transaction[T](self, work: Work[T]) -> T:
-        self._writer.execute("BEGIN IMMEDIATE")
+    async def _in_transaction[T](self, work: Work[T]) -> T:
+        await self._begin()
         try:
             result = work(self._writer)
-            self._writer.execute("COMMIT")
+            await asyncio.get_running_loop().run_in_executor(
+                self._disk, self._writer.execute, "COMMIT"
+            )
         except BaseException:
             # SQLite has already rolled back by itself after some failures (disk full).
             if self._writer.in_transaction:
@@ -140,14 +135,31 @@ class SqliteDatabase:
             raise
         return result
 
-    def _open(self, migrations: Sequence[Work[None]]) -> None:
+    async def _begin(self) -> None:
+        """Take the write lock; another process may have it for a while."""
+        deadline = time.monotonic() + _BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_BUSY_POLL_S)
+            else:
+                return
+
+    async def _open(self, migrations: Sequence[Work[None]]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = self._connect()
         self._writer.execute("PRAGMA journal_mode = WAL")
         self._writer.execute("PRAGMA synchronous = FULL")
-        self._in_transaction(partial(_migrate, migrations))
+        await self._in_transaction(partial(_migrate, migrations))
         self._reader = self._connect()
         self._reader.execute("PRAGMA query_only = ON")
+        # From now on nothing may hold up the event loop.
+        for connection in (self._writer, self._reader):
+            connection.execute("PRAGMA busy_timeout = 0")
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(

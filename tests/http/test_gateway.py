@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from chat_service.gateway import build_gateway
+from chat_service.overload import ShedLoad
 from rpc.domain import (
     DomainError,
     Failed,
@@ -31,9 +32,7 @@ def chat() -> FakeChat:
 
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
-    app = build_gateway(
-        chat.conversation, chat.history, chat.analytics, chat.load, cors_origins=[PAGE]
-    )
+    app = build_gateway(chat.conversation, chat.history, chat.analytics, cors_origins=[PAGE])
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -384,19 +383,23 @@ async def test_a_users_activity(http: httpx2.AsyncClient) -> None:
 
 @pytest.mark.parametrize("path", ["/chat/", "/chat/stream"])
 async def test_a_chat_beyond_what_the_service_can_do_is_turned_away_and_not_counted(
-    chat: FakeChat, http: httpx2.AsyncClient, path: str
+    chat: FakeChat, path: str
 ) -> None:
+    app = build_gateway(chat.conversation, chat.history, chat.analytics, cors_origins=[])
     chat.load.chats, chat.load.lag_s = 1000, 1
-    response = await http.post(path, json=body())
+    transport = httpx2.ASGITransport(app=ShedLoad(app, chat.load))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
+        response = await http.post(path, json=body())
+        live = await http.get("/healthz")
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert "more to do than it can" in response.json()["detail"]
     assert chat.outbox.accepted == []
-    assert (await http.get("/healthz")).status_code == 200
+    assert live.status_code == 200
 
 
 async def test_a_stopping_service_says_that_it_is_not_ready(chat: FakeChat) -> None:
     app = build_gateway(
-        chat.conversation, chat.history, chat.analytics, chat.load, cors_origins=[],
+        chat.conversation, chat.history, chat.analytics, cors_origins=[],
         stopping=lambda: True,
     )  # fmt: skip
     transport = httpx2.ASGITransport(app=app)
