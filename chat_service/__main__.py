@@ -110,7 +110,7 @@ async def _serve(
     gateway = Gateway(
         uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=int(grace_s) or 1)
     )
-    server = GrpcServer()
+    server = GrpcServer(app_api_token=settings.app_api_token)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(conversation, history), server.aio)
 
     with _listen(settings.host, settings.http_port, "CHAT_HTTP_PORT") as http_socket:
