@@ -19,7 +19,7 @@ if [[ " $* " != *" --direct "* && " $* " != *" -h"* && " $* " != *" --help "* ]]
   daprd=$(scripts/install_dapr.sh daprd) ||
     die "no Dapr, no sidecars; 'scripts/run.sh --direct' runs the same services without them"
   arguments+=(--daprd "$daprd")
-  if [[ " $* " == *" --secure "* ]]; then
+  if [[ " $* " == *" --secure"* ]]; then
     sentry=$(scripts/install_dapr.sh sentry) || die "no sentry, no certificates, no --secure"
     arguments+=(--sentry "$sentry")
   fi

@@ -1,6 +1,8 @@
 """`scripts/run.sh --secure`: who may call what, and what the wire shows."""
 
 import asyncio
+import os
+import signal
 import ssl
 import stat
 from collections.abc import AsyncIterator
@@ -11,6 +13,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 import pytest_asyncio
+import yaml
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2
 from pydantic import SecretStr
@@ -20,14 +23,16 @@ from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from rpc.server import GrpcServer
 from scripts.service import ROOT, Service
 from scripts.stack import Stack
-from tests.dapr.conftest import eventually, http, render_run_file, tool
+from tests.dapr.conftest import eventually, free_port, http, render_run_file, tool
 from tests.dapr.secure_stack import (
     SecureStack,
     certificate_authority,
+    render_configurations,
     secure_stack,
     set_option,
     started,
 )
+from tests.dapr.test_commands import ask, command, is_free, output_of, ports_of, read_until
 from tests.dapr.test_proxied_calls import Recording
 
 OK = StatusCode.OK
@@ -239,7 +244,6 @@ async def test_a_sidecar_wants_its_token(secured: SecureStack, token: str | None
     ("method", "path"),
     [
         ("GET", "/v1.0/state/store/key"),
-        ("POST", "/v1.0/publish/pubsub/topic"),
         ("GET", "/v1.0/secrets/store/key"),
         ("POST", "/v1.0/bindings/some"),
         ("POST", "/v1.0/shutdown"),
@@ -314,6 +318,59 @@ async def test_no_secret_is_on_a_command_line_or_in_a_log(secured: SecureStack) 
     for service in secured.stack.services.values():
         shown = " ".join(service.command) + service.log_path.read_text()
         assert not [secret for secret in secrets if secret in shown], service.name
+
+
+async def test_everything_listens_on_loopback_only_but_for_sentrys_health(
+    secured: SecureStack,
+) -> None:
+    pids = {str(s.process.pid): s for s in secured.stack.services.values() if s.process}
+    beyond = set()
+    for line in (await output_of("ss", "-Hltnp")).splitlines():
+        address, pid = line.split()[3], line.partition("pid=")[2].partition(",")[0]
+        host, _, port = address.rpartition(":")
+        if pid in pids and not host.removeprefix("[::ffff:").startswith("127."):
+            beyond.add((pids[pid].name, int(port)))
+    # sentry 1.18 can't bind it to an address.
+    assert beyond == {("sentry", secured.security.sentry.ports["health"])}
+
+
+async def test_run_sh_secure_serves_those_with_a_token_and_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    run_file = render_run_file(tmp_path)
+    analytics, chat = (app["appID"] for app in yaml.safe_load(run_file.read_text())["apps"])
+    config_dir = render_configurations(tmp_path / "secure", analytics, chat)
+    ports = ports_of(run_file) | {"sentry": free_port(), "sentry's health": free_port()}
+    start = ("scripts/run.sh", "--run-file", run_file, "--secure", config_dir)
+    environment = {
+        "SENTRY_PORT": str(ports["sentry"]),
+        "SENTRY_HEALTH_PORT": str(ports["sentry's health"]),
+        "APP_API_TOKEN": 'it\'s "given"',
+        "PATH": f"{tool('GRPCURL').parent}:{os.environ['PATH']}",
+    }
+    async with command(*start, folder=tmp_path, **environment) as process:
+        shown = await read_until(process, "Ctrl-C stops everything")
+        assert "mTLS" in shown
+        assert await ask(ports["http"]) == 5
+        # Exactly as it is shown.
+        typed = "(. " + shown.partition("  (. ")[2].partition("list)")[0] + "list)"
+        path = {"PATH": environment["PATH"]}
+        assert "daca.chat.v1.ChatService" in await output_of("bash", "-c", typed, **path)
+
+        before = contents_of(tmp_path / "data/secure")
+        async with command(*start, folder=tmp_path, **environment) as second:
+            said, _ = await second.communicate()
+        assert second.returncode == 1
+        assert f"port {ports['sentry']} (sentry, certificates)" in said.decode()
+        assert contents_of(tmp_path / "data/secure") == before
+
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    assert [use for use, port in ports.items() if not is_free(port)] == []
+
+
+def contents_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 async def ask_sidecar(secured: SecureStack, method: str, path: str, token: str | None) -> int:
