@@ -101,8 +101,8 @@ def main() -> None:
             arguments.sentry,
             config_dir=arguments.secure,
             data_dir=data_dir,
-            port=int(os.environ.get("SENTRY_PORT", "50003")),
-            health_port=int(os.environ.get("SENTRY_HEALTH_PORT", "50004")),
+            port=int(os.environ.get("SENTRY_PORT", "3600")),
+            health_port=int(os.environ.get("SENTRY_HEALTH_PORT", "3601")),
         )
     try:
         asyncio.run(run(arguments.run_file, daprd, data_dir, security))

@@ -40,10 +40,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ANALYTICS = "/daca.analytics.v1.AnalyticsService"
 ALICE = pb.GetAnalyticsRequest(user_id="alice").SerializeToString()
+MESSAGE = pb.SentMessage(message_id=str(uuid4()), user_id="carol")
+MESSAGE.sent_time.GetCurrentTime()
 # Each with a request that its own service would accept.
 ALLOWED = {
     f"{ANALYTICS}/GetAnalytics": ALICE,
     f"{ANALYTICS}/ListActivity": pb.ListActivityRequest(user_id="alice").SerializeToString(),
+    f"{ANALYTICS}/RecordMessages": pb.RecordMessagesRequest(messages=[MESSAGE]).SerializeToString(),
     "/grpc.health.v1.Health/Check": health_pb2.HealthCheckRequest().SerializeToString(),
 }
 DENIED = {
@@ -101,9 +104,10 @@ async def from_elsewhere(
         return await outcome(channel, path, request, *metadata)
 
 
-async def test_a_chat_knows_the_count(secured: SecureStack) -> None:
+async def test_a_chat_knows_the_count_and_is_counted(secured: SecureStack) -> None:
     status, body = await secured.chat_with("alice")
     assert (status, body["message_count"]) == (200, 5)
+    await eventually(lambda: secured.count("alice"), 6)
 
 
 async def test_what_passes_between_the_sidecars_is_tls(secured: SecureStack) -> None:
