@@ -305,6 +305,21 @@ async def test_an_app_sees_its_own_token_and_not_its_callers(secured: SecureStac
     assert secured.token(secured.chat, "DAPR_API_TOKEN") not in recording.metadata.values()
 
 
+async def test_chats_go_on_without_sentry_and_a_sidecar_can_restart_after_it(
+    secured: SecureStack,
+) -> None:
+    sidecar = secured.stack.services[f"{secured.chat}-sidecar"]
+    await secured.security.sentry.stop(signal.SIGKILL)
+    try:
+        status, body = await secured.chat_with("bob")
+        assert (status, body["message_count"]) == (200, 3)
+    finally:
+        await secured.security.sentry.start()
+    await sidecar.stop()
+    await sidecar.start()
+    await secured.wait_until_ready()
+
+
 async def test_only_their_owner_can_read_the_secrets(secured: SecureStack) -> None:
     folder = secured.folder / "data/secure"
     modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
