@@ -6,6 +6,7 @@ import sys
 
 import uvloop
 from dapr.proto.runtime.v1 import appcallback_pb2_grpc
+from pydantic import SecretStr
 
 from analytics_service.invoke import InvokeServicer
 from analytics_service.servicer import AnalyticsServicer
@@ -20,9 +21,11 @@ log = logging.getLogger("analytics_service")
 SERVICE_NAME = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"].full_name
 
 
-def build_server(store: AnalyticsStore, *, reuse_port: bool = False) -> GrpcServer:
+def build_server(
+    store: AnalyticsStore, *, reuse_port: bool = False, app_api_token: SecretStr | None = None
+) -> GrpcServer:
     """A server, not started yet, with every servicer of this service on `store`."""
-    server = GrpcServer(reuse_port=reuse_port)
+    server = GrpcServer(reuse_port=reuse_port, app_api_token=app_api_token)
     analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server(AnalyticsServicer(store), server.aio)
     appcallback_pb2_grpc.add_AppCallbackServicer_to_server(InvokeServicer(store), server.aio)
     return server
@@ -33,7 +36,9 @@ async def run(settings: AnalyticsSettings) -> None:
     stop = stop_signal()
     store = await AnalyticsStore.open(settings.database, seed_demo_users=settings.seed_demo_users)
     try:
-        server = build_server(store, reuse_port=settings.reuse_port)
+        server = build_server(
+            store, reuse_port=settings.reuse_port, app_api_token=settings.app_api_token
+        )
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         log.info("serving gRPC on %s:%d, data in %s", settings.host, server.port, settings.database)
         tell_supervisor(settings.ready_fd)

@@ -135,7 +135,7 @@ async def _serve(
             ShedLoad(app, load), log_config=None, timeout_graceful_shutdown=int(grace_s) or 1
         )
     )
-    server = GrpcServer(reuse_port=settings.reuse_port)
+    server = GrpcServer(reuse_port=settings.reuse_port, app_api_token=settings.app_api_token)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(
         ChatServicer(conversation, history, load), server.aio
     )

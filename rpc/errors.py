@@ -149,7 +149,7 @@ def _guard_unary(behaviour: _Behaviour, method: str) -> _Behaviour:
             _refuse_unreadable(request)
             return await behaviour(request, context)
         except Exception as error:
-            await _abort(context, error, method)
+            await abort(context, error, method)
 
     return guarded
 
@@ -161,7 +161,7 @@ def _guard_stream(behaviour: _Behaviour, method: str) -> _Behaviour:
             async for response in behaviour(request, context):
                 yield response
         except Exception as error:
-            await _abort(context, error, method)
+            await abort(context, error, method)
 
     return guarded
 
@@ -171,7 +171,8 @@ def _refuse_unreadable(request: Any) -> None:
         raise domain.InvalidInput([], "The request is not a valid message of this method's type")
 
 
-async def _abort(context: Context, error: Exception, method: str) -> NoReturn:
+async def abort(context: Context, error: Exception, method: str) -> NoReturn:
+    """End the call with the status of `error`, or with INTERNAL if it is no domain error."""
     if isinstance(error, aio.AbortError):
         raise error
     if not isinstance(error, domain.DomainError):

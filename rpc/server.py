@@ -10,8 +10,10 @@ from typing import Self
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from pydantic import SecretStr
 
 from rpc.errors import ErrorInterceptor
+from rpc.sidecar import TokenInterceptor
 
 # Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
 # queued: daprd ignores --app-max-concurrency for proxied calls.
@@ -29,11 +31,15 @@ class PortTaken(Exception):
 
 
 class GrpcServer:
-    """A `grpc.aio` server with the standard health and reflection services."""
+    """A `grpc.aio` server with the standard health and reflection services. With an
+    `app_api_token` it serves only those who show it, but for health."""
 
-    def __init__(self, *, reuse_port: bool = False) -> None:
+    def __init__(self, *, reuse_port: bool = False, app_api_token: SecretStr | None = None) -> None:
+        interceptors: list[aio.ServerInterceptor] = [ErrorInterceptor()]
+        if app_api_token is not None:
+            interceptors.append(TokenInterceptor(app_api_token.get_secret_value()))
         self.aio = aio.server(
-            interceptors=[ErrorInterceptor()],
+            interceptors=interceptors,
             # If on, a second server binds the same port silently and shares its calls.
             options=[("grpc.so_reuseport", int(reuse_port))],
             maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS,

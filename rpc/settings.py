@@ -37,6 +37,8 @@ class ServiceSettings(BaseSettings):
     """Our sidecar's gRPC port; without one, other services are dialled directly."""
     dapr_api_token: SecretStr | None = Field(None, validation_alias="DAPR_API_TOKEN")
     """The token that our sidecar wants to see."""
+    app_api_token: SecretStr | None = Field(None, validation_alias="APP_API_TOKEN")
+    """The token that callers of our gRPC port must show, as our sidecar does."""
 
     def secrets(self) -> list[str]:
         """Every secret that is set, for the log to leave out."""

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Install what is missing, run both services with their Dapr sidecars, and say where.
-#   scripts/run.sh [--direct]     --direct: without sidecars, for machines without Dapr
+#   scripts/run.sh [--direct | --secure]
+#     --direct: without sidecars, for machines without Dapr
+#     --secure: with mTLS and access control between the sidecars, and tokens
 # CHAT_MODEL_PROVIDER=local also runs a small language model on this machine.
 # Ctrl-C stops everything. Data is kept in ./data, or in DACA_DATA_DIR.
 set -euo pipefail
@@ -17,5 +19,9 @@ if [[ " $* " != *" --direct "* && " $* " != *" -h"* && " $* " != *" --help "* ]]
   daprd=$(scripts/install_dapr.sh daprd) ||
     die "no Dapr, no sidecars; 'scripts/run.sh --direct' runs the same services without them"
   arguments+=(--daprd "$daprd")
+  if [[ " $* " == *" --secure"* ]]; then
+    sentry=$(scripts/install_dapr.sh sentry) || die "no sentry, no certificates, no --secure"
+    arguments+=(--sentry "$sentry")
+  fi
 fi
 exec .venv/bin/python -m scripts.run_stack ${arguments[@]+"${arguments[@]}"}

@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripts.service import ROOT
+from scripts.secure import Security
+from scripts.service import ROOT, Service
 from scripts.stack import Stack, StackError
 
 
-async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:
+async def run(
+    run_file: Path, daprd: Path | None, data_dir: Path, security: Security | None
+) -> None:
     """Run the stack until SIGINT or SIGTERM."""
     stop, restart = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -24,6 +27,8 @@ async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:
     chat = next(app for app in stack.apps if "HTTP" in app.ports)
     if os.environ.get("CHAT_MODEL_PROVIDER") == "local":
         stack.add_local_model(int(os.environ.get("LOCAL_MODEL_PORT", "8003")), data_dir / "logs")
+    if security is not None:
+        await security.protect(stack)
     stack.check_ports()
     url = f"http://localhost:{chat.ports['HTTP']}"
     print(f"starting {', '.join(stack.services)}; logs in {data_dir / 'logs'}", flush=True)
@@ -36,7 +41,7 @@ async def run(run_file: Path, daprd: Path | None, data_dir: Path) -> None:
             ready.cancel()
             return
         await ready
-        print(_welcome(url, chat.ports["gRPC"], stack, direct=daprd is None), flush=True)
+        print(_welcome(url, chat, daprd, security), flush=True)
         tasks += [asyncio.create_task(stack.keep_running(name)) for name in stack.services]
         tasks.append(asyncio.create_task(_restart_when(restart, stack)))
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -63,19 +68,23 @@ async def _restart_when(asked: asyncio.Event, stack: Stack) -> None:
                 print(error, flush=True)
 
 
-def _welcome(url: str, grpc_port: int, stack: Stack, *, direct: bool) -> str:
-    way = "directly, without sidecars" if direct else "through two Dapr sidecars"
+def _welcome(url: str, chat: Service, daprd: Path | None, security: Security | None) -> str:
+    way = "directly, without sidecars" if daprd is None else "through two Dapr sidecars"
+    if security is not None:
+        way += ", which speak mTLS"
+    grpc = f"127.0.0.1:{chat.ports['gRPC']}"
+    tokens = "" if security is None else security.token_help(chat.name, grpc)
     return f"""
 DACA Chat is up; chat asks analytics {way}.
 
   chat page          {url}/ui/
   API documentation  {url}/docs
-  chat over gRPC     127.0.0.1:{grpc_port}
+  chat over gRPC     {grpc}
 
 Try it:
 
   curl -X POST {url}/chat/ -d '{{"user_id":"alice","text":"How many messages have I sent?"}}'
-
+{tokens}
 Ctrl-C stops everything; kill -USR2 {os.getpid()} restarts both services, dropping no request."""
 
 
@@ -86,12 +95,28 @@ def main() -> None:
     parser.add_argument(
         "--run-file", type=Path, default=ROOT / "dapr.yaml", help="default: dapr.yaml"
     )
+    parser.add_argument(
+        "--secure", type=Path, nargs="?", const=ROOT / "deploy/secure", metavar="FOLDER",
+        help="with mTLS, access control and tokens; their Configurations: default deploy/secure",
+    )  # fmt: skip
     parser.add_argument("--daprd", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--sentry", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.direct and arguments.secure:
+        parser.error("--secure needs the sidecars that --direct leaves out")
     daprd = None if arguments.direct else arguments.daprd
-    os.environ.setdefault("DACA_DATA_DIR", "data")
+    data_dir = Path(os.environ.setdefault("DACA_DATA_DIR", "data"))
+    security = None
+    if arguments.secure:
+        security = Security(
+            arguments.sentry,
+            config_dir=arguments.secure,
+            data_dir=data_dir,
+            port=int(os.environ.get("SENTRY_PORT", "3600")),
+            health_port=int(os.environ.get("SENTRY_HEALTH_PORT", "3601")),
+        )
     try:
-        asyncio.run(run(arguments.run_file, daprd, Path(os.environ["DACA_DATA_DIR"])))
+        asyncio.run(run(arguments.run_file, daprd, data_dir, security))
     except StackError as error:
         sys.exit(f"scripts/run.sh: {error}")
 

@@ -171,7 +171,9 @@ def _app_environment(app: dict[str, Any], *, sidecar: bool) -> dict[str, str]:
     environment |= {name: value for name, value in own.items() if name.endswith("_GRPC_PORT")}
     for name in ("DAPR_GRPC_PORT", "DAPR_HTTP_PORT"):
         environment.pop(name, None)
-    if sidecar:
+    if not sidecar:
+        environment.pop("APP_API_TOKEN", None)  # a sidecar would bring it
+    else:
         environment["DAPR_GRPC_PORT"] = str(app["daprGRPCPort"])
         environment["DAPR_HTTP_PORT"] = str(app["daprHTTPPort"])
     return environment

@@ -5,8 +5,8 @@ cd "$(dirname "$0")/.."
 . scripts/lib/env.sh
 ensure_python --extra local
 # Each is a line of output: a failure must end the script here, not skip a test there.
-programs=$(scripts/install_dapr.sh daprd dapr grpcurl)
-{ read -r DAPRD; read -r DAPR_CLI; read -r GRPCURL; } <<<"$programs"
+programs=$(scripts/install_dapr.sh daprd dapr sentry grpcurl)
+{ read -r DAPRD; read -r DAPR_CLI; read -r SENTRY; read -r GRPCURL; } <<<"$programs"
 CHROMIUM=$(scripts/install_chromium.sh)
-export DAPRD DAPR_CLI GRPCURL CHROMIUM
+export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM
 exec .venv/bin/python -m pytest "$@"

@@ -98,8 +98,8 @@ class RunningStack:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        names = [n for n in stack.services if not n.endswith("-sidecar")]
-        self.analytics, self.chat = names
+        apps = [s for s in stack.services.values() if "gRPC" in s.ports and not s.is_sidecar]
+        self.analytics, self.chat = (app.name for app in apps)
         self.url = f"http://127.0.0.1:{stack.services[self.chat].ports['HTTP']}"
 
     def sidecar_port(self, app: str, protocol: str) -> int:

@@ -17,9 +17,13 @@ from scripts.service import ROOT
 from tests.dapr.conftest import eventually, free_port, http, render_run_file, tool
 
 
-async def output_of(*command: str | Path) -> str:
+async def output_of(*command: str | Path, **environment: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        *map(str, command), cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *map(str, command),
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     out, err = await process.communicate()
     assert process.returncode == 0, f"{command}: {out.decode()}{err.decode()}"

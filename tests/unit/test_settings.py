@@ -88,6 +88,6 @@ def test_cors_origins_are_separated_by_commas(environment: pytest.MonkeyPatch) -
 
 
 def test_keys_are_not_shown(environment: pytest.MonkeyPatch) -> None:
-    for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY", "DAPR_API_TOKEN"):
+    for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY", "DAPR_API_TOKEN", "APP_API_TOKEN"):
         environment.setenv(variable, "s3cret")
     assert "s3cret" not in repr(ChatSettings.from_environment())

@@ -1,0 +1,161 @@
+"""What `scripts/run.sh --secure` adds to a stack: certificates, mTLS, access control, tokens."""
+
+import asyncio
+import base64
+import hmac
+import json
+import os
+import secrets
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+from scripts.service import Service
+from scripts.stack import Stack, StackError
+
+_TRUST_DOMAIN = "daca"
+# What sentry and daprd take for granted outside Kubernetes.
+_NAMESPACE, _APP_TRUST_DOMAIN = "default", "public"
+_AUDIENCE = f"spiffe://{_TRUST_DOMAIN}/ns/{_NAMESPACE}/dapr-sentry"
+_CERTIFICATES = ("ca.crt", "issuer.crt", "issuer.key")
+_JWKS, _KEY_ID = "jwks.json", "daca"
+_TOKENS = ("DAPR_API_TOKEN", "APP_API_TOKEN")
+_SENTRY_START_TIMEOUT_S = 10.0
+
+
+class Security:
+    """A certificate authority of one's own, and what each sidecar and app needs from it.
+
+    `config_dir` has `sentry.yaml`, and each app's Configuration under the app's id. The
+    certificates are kept over restarts; keys and tokens are new with every start.
+    """
+
+    def __init__(
+        self, sentry: Path, *, config_dir: Path, data_dir: Path, port: int, health_port: int
+    ) -> None:
+        self._port = port
+        self._config_dir = config_dir
+        self._folder = data_dir / "secure"
+        self._key = secrets.token_bytes(32)
+        options = {
+            "config": self._config_dir / "sentry.yaml",
+            "issuer-credentials": self._folder / "certificates",
+            "trust-domain": _TRUST_DOMAIN,
+            "listen-address": "127.0.0.1",
+            "port": port,
+            # Of no use here, but sentry 1.18 can't leave it out or bind it to an address. It
+            # tells everyone who asks whether sentry is well, and nothing else.
+            "healthz-port": health_port,
+            "enable-metrics": "false",
+            "log-level": "warn",
+        }
+        self.sentry = Service(
+            "sentry",
+            [str(sentry), *(f"--{name}={value}" for name, value in options.items())],
+            {**os.environ, "NAMESPACE": _NAMESPACE, "DACA_SENTRY_JWKS": str(self._folder / _JWKS)},
+            {"certificates": port, "health": health_port},
+            data_dir / "logs" / "sentry.log",
+        )
+
+    async def protect(self, stack: Stack) -> None:
+        """Give every sidecar and app of the stack what it needs, and add sentry to the stack.
+        Raises `StackError` when sentry can't make its certificates."""
+        stack.services = {self.sentry.name: self.sentry, **stack.services}
+        # Before anything is written: the files may be those of a stack that is running.
+        stack.check_ports()
+        for path in (self._folder, self._folder / "certificates"):
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o700)
+        key = {"kty": "oct", "alg": "HS256", "kid": _KEY_ID, "k": _base64url(self._key)}
+        _write_secret(self._folder / _JWKS, json.dumps({"keys": [key]}))
+        await self._ensure_certificates()
+        for sidecar in stack.services.values():
+            if sidecar.is_sidecar:
+                app_id = sidecar.name.removesuffix("-sidecar")
+                tokens = self._tokens(app_id)
+                stack.services[app_id].environment |= tokens
+                sidecar.environment |= tokens | self.identity(app_id)
+                self._require_mtls(sidecar, self._config_dir / f"{app_id}.yaml")
+
+    def token_help(self, app_id: str, address: str) -> str:
+        """How a person calls an app that wants a token, which stays off the command line."""
+        return f"""
+gRPC callers have to show a token. {self._token_file(app_id)} has it, and the sidecar's:
+
+  (. {self._token_file(app_id)}; grpcurl -plaintext -expand-headers \\
+    -H 'dapr-api-token: ${{APP_API_TOKEN}}' {address} list)
+"""
+
+    def _token_file(self, app_id: str) -> Path:
+        return self._folder / f"{app_id}.env"
+
+    def identity(self, app_id: str) -> dict[str, str]:
+        """The environment in which a daprd gets a certificate of this app's."""
+        claims = {
+            "aud": _AUDIENCE,
+            "sub": f"spiffe://{_APP_TRUST_DOMAIN}/ns/{_NAMESPACE}/{app_id}",
+        }
+        path = self._folder / f"{app_id}.jwt"
+        _write_secret(path, _signed(claims, self._key))
+        return {
+            "NAMESPACE": _NAMESPACE,
+            "DAPR_TRUST_ANCHORS": (self._folder / "certificates/ca.crt").read_text(),
+            "DAPR_SENTRY_TOKEN_FILE": str(path),
+        }
+
+    def _require_mtls(self, sidecar: Service, configuration: Path) -> None:
+        command = sidecar.command
+        command[command.index("--config") + 1] = str(configuration)
+        command += ["--enable-mtls", "--sentry-address", f"127.0.0.1:{self._port}"]
+        command += ["--control-plane-trust-domain", _TRUST_DOMAIN]
+
+    def _tokens(self, app_id: str) -> dict[str, str]:
+        tokens = {name: os.environ.get(name) or secrets.token_urlsafe(32) for name in _TOKENS}
+        lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in tokens.items())
+        _write_secret(self._token_file(app_id), lines)
+        return tokens
+
+    async def _ensure_certificates(self) -> None:
+        # A sentry that has just made its certificates restarts itself twice, as it sees new
+        # files. So the one that makes them is not the one that goes on to serve.
+        files = [self._folder / "certificates" / name for name in _CERTIFICATES]
+        if all(file.exists() for file in files):
+            return
+        self.sentry.log_path.write_bytes(b"")
+        await self.sentry.start()
+        deadline = time.monotonic() + _SENTRY_START_TIMEOUT_S
+        try:
+            while not await _is_listening(self._port):
+                if self.sentry.ending() or time.monotonic() > deadline:
+                    words = self.sentry.last_words()
+                    raise StackError(f"sentry made no certificates; its last words:\n{words}")
+                await asyncio.sleep(0.02)
+        finally:
+            await self.sentry.stop()
+
+
+async def _is_listening(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _signed(claims: dict[str, Any], key: bytes) -> str:
+    # A JSON Web Token, without a dependency for it.
+    header = {"alg": "HS256", "kid": _KEY_ID, "typ": "JWT"}
+    signed = ".".join(_base64url(json.dumps(part).encode()) for part in (header, claims))
+    return f"{signed}.{_base64url(hmac.digest(key, signed.encode(), 'sha256'))}"
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
