@@ -1,9 +1,11 @@
 """The JSON bodies of the HTTP gateway."""
 
 from datetime import date, datetime
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, computed_field
+from pydantic_core import PydanticCustomError
 
 from chat_service.history import Page, PastConversation, PastMessage
 from chat_service.markdown import render
@@ -11,10 +13,17 @@ from chat_service.ports import ChatMessage, ChatReply, Tags, Text
 from rpc.domain import UserId
 
 
+def _refuse_number(value: object) -> object:
+    # Pydantic would take one for seconds since 1970, of which our document says nothing.
+    if isinstance(value, int | float):
+        raise PydanticCustomError("timestamp", "must be a date and time as in RFC 3339")
+    return value
+
+
 class RequestMetadata(BaseModel):
     """What a client may say about its message."""
 
-    timestamp: datetime | None = None
+    timestamp: Annotated[datetime | None, BeforeValidator(_refuse_number)] = None
     """The client's clock; the service counts by its own."""
     session_id: UUID | None = None
     """The conversation to go on with."""
@@ -152,3 +161,18 @@ class MessagesBody(BaseModel):
         """The body that holds `page`."""
         items = [MessageBody.model_validate(item) for item in page.items]
         return cls(messages=items, next_page_token=page.next_page_token)
+
+
+class ErrorBody(BaseModel):
+    """The answer to what is refused, or fails."""
+
+    detail: str | list[dict[str, Any]]
+    """What is wrong, in words or by field."""
+
+
+_ERROR = {"content": {"application/json": {"schema": ErrorBody.model_json_schema()}}}
+# Any route may answer so.
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request is refused; `detail` says why", **_ERROR},
+    "5XX": {"description": "The request may be fine, but can't be answered now", **_ERROR},
+}

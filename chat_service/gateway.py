@@ -18,6 +18,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_service.bodies import (
+    ERROR_RESPONSES,
     ActivityBody,
     AnalyticsBody,
     ChatBody,
@@ -64,7 +65,7 @@ def build_gateway(
     stopping: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The HTTP application; unready once `stopping` says so."""
-    app = FastAPI(title="DACA Chat", version="1", max_body_size=_MAX_BODY_BYTES)
+    app = FastAPI(title="DACA Chat", version="1", responses=ERROR_RESPONSES)
     app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                        allow_headers=["*"])  # fmt: skip
     app.add_middleware(JsonByDefault)
@@ -111,7 +112,7 @@ def build_gateway(
     ) -> UserBody:
         return UserBody(user_id=user_id, role=role)
 
-    @app.post("/chat/")
+    @app.post("/chat/", max_body_size=_MAX_BODY_BYTES)
     async def chat(body: ChatBody) -> ReplyBody:
         return ReplyBody.of(await conversation.reply(body.message()))
 
@@ -121,7 +122,7 @@ def build_gateway(
         conversation.check(message)
         return message
 
-    @app.post("/chat/stream", response_class=EventSourceResponse)
+    @app.post("/chat/stream", response_class=EventSourceResponse, max_body_size=_MAX_BODY_BYTES)
     async def chat_stream(
         message: Annotated[ChatMessage, Depends(checked)],
     ) -> AsyncIterator[ServerSentEvent]:
@@ -182,7 +183,8 @@ register_url_convertor("anything", Anything())
 
 
 class JsonByDefault:
-    """Reads a body of no declared type, or of the one that `curl -d` declares, as JSON.
+    """Reads a body of no declared type, or of the one that `curl -d` declares, as JSON, and
+    lets one that is too large be refused in JSON.
 
     Not for requests with an Origin: a foreign page may send such a body without the
     browser's asking first, and must not chat in its visitor's name.
@@ -198,6 +200,8 @@ class JsonByDefault:
             declared = headers.get("content-type", "").partition(";")[0].strip().lower()
             if declared in ("", "application/x-www-form-urlencoded") and "origin" not in headers:
                 headers["content-type"] = "application/json"
+            # What FastAPI counts it refuses in JSON, what is declared in plain text.
+            del headers["content-length"]
         await self._app(scope, receive, send)
 
 

@@ -5,6 +5,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Annotated, Protocol
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from chat_service.memory import ConversationKey
 from rpc.domain import InvalidInput, UserId
 
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
+# gRPC clients take 4 MiB at once.
+_MAX_PAGE_BYTES = 3 * 2**20
 
 
 class PageQuery(BaseModel):
@@ -107,7 +110,13 @@ class History:
         key = ConversationKey(query.user_id, query.session_id)
         after = _decode(query.page_token) if query.page_token else 0
         found = await self._archive.messages(key, after=after, limit=query.limit + 1)
-        return _page(found, query.limit)
+        return _page(found, min(query.limit, _fitting(found)))
+
+
+def _fitting(found: list[PastMessage]) -> int:
+    """How many of them go into one page; at least one."""
+    sizes = accumulate(len((message.text + message.reply).encode()) for message in found)
+    return max(1, sum(size <= _MAX_PAGE_BYTES for size in sizes))
 
 
 def _page[T: (PastConversation, PastMessage)](found: list[T], limit: int) -> Page[T]:

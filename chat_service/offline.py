@@ -25,8 +25,6 @@ _PROFILE = re.compile(
 _ASKS_TIME = re.compile(r"\b(time|date|day|clock)\b", re.IGNORECASE)
 _ASKS_FIRST = re.compile(r"\bfirst\b", re.IGNORECASE)
 _WORD = re.compile(r"\s*\S+|\s+$")
-# A pace that can be watched, and stopped.
-_PAUSE_S = 0.02
 
 
 class OfflineModel(Model):
@@ -35,6 +33,10 @@ class OfflineModel(Model):
     Each call runs a script of one step in the SDK's own scripted model, which knows how to
     put a reply into the SDK's events, whole or streamed.
     """
+
+    def __init__(self, *, pause_s: float = 0.02) -> None:
+        # After each word: a pace that can be watched, and stopped.
+        self._pause_s = pause_s
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """One whole reply; see `Model.get_response`."""
@@ -50,7 +52,7 @@ class OfflineModel(Model):
                 continue
             for word in _WORD.findall(event.delta):
                 yield event.model_copy(update={"delta": word})
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(self._pause_s)
 
 
 def _one_step() -> ScriptedModel:

@@ -9,14 +9,15 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-# Control characters and line separators would forge log lines, slashes paths; surrogates
-# can't be encoded.
-_USER_ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff/\\]{1,128}$"
+# Control characters and line separators would forge log lines, slashes paths.
+_USER_ID_PATTERN = r"^(?!\s*$)[^\x00-\x1f\x7f-\x9f\u2028\u2029/\\]{1,128}$"
 _is_user_id = re.compile(_USER_ID_PATTERN).fullmatch
+# They can't be encoded. Not in the pattern: other dialects know no such characters.
+_has_surrogate = re.compile(r"[\ud800-\udfff]").search
 
 
 def _check_user_id(user_id: str) -> str:
-    if not _is_user_id(user_id) or user_id.isspace():
+    if not _is_user_id(user_id) or _has_surrogate(user_id):
         raise PydanticCustomError(
             "user_id", "must be 1 to 128 characters, with no control characters and no slashes"
         )

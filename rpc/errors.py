@@ -115,12 +115,17 @@ class ErrorInterceptor(aio.ServerInterceptor):
         # The stubs know these as synchronous only.
         unary: Any = handler.unary_unary
         stream: Any = handler.unary_stream
+        duplex: Any = handler.stream_stream
         if unary:
             return grpc.unary_unary_rpc_method_handler(_guard_unary(unary, method), decode, encode)
         # The standard health service's Watch is no generator; it minds its own errors.
         if inspect.isasyncgenfunction(stream):
             return grpc.unary_stream_rpc_method_handler(
-                _guard_stream(stream, method), decode, encode
+                _guard_stream(stream, method, _readable), decode, encode
+            )
+        if inspect.isasyncgenfunction(duplex):
+            return grpc.stream_stream_rpc_method_handler(
+                _guard_stream(duplex, method, _each_readable), decode, encode
             )
         return handler
 
@@ -146,19 +151,17 @@ def _tolerant(decode: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] |
 def _guard_unary(behaviour: _Behaviour, method: str) -> _Behaviour:
     async def guarded(request: Any, context: Context) -> Any:
         try:
-            _refuse_unreadable(request)
-            return await behaviour(request, context)
+            return await behaviour(_readable(request), context)
         except Exception as error:
             await abort(context, error, method)
 
     return guarded
 
 
-def _guard_stream(behaviour: _Behaviour, method: str) -> _Behaviour:
+def _guard_stream(behaviour: _Behaviour, method: str, readable: Callable[[Any], Any]) -> _Behaviour:
     async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
         try:
-            _refuse_unreadable(request)
-            async for response in behaviour(request, context):
+            async for response in behaviour(readable(request), context):
                 yield response
         except Exception as error:
             await abort(context, error, method)
@@ -166,15 +169,24 @@ def _guard_stream(behaviour: _Behaviour, method: str) -> _Behaviour:
     return guarded
 
 
-def _refuse_unreadable(request: Any) -> None:
+def _readable(request: Any) -> Any:
     if isinstance(request, _Unreadable):
         raise domain.InvalidInput([], "The request is not a valid message of this method's type")
+    return request
+
+
+async def _each_readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _readable(request)
 
 
 async def abort(context: Context, error: Exception, method: str) -> NoReturn:
     """End the call with the status of `error`, or with INTERNAL if it is no domain error."""
     if isinstance(error, aio.AbortError):
         raise error
+    if isinstance(error, NotImplementedError) and context.code() is StatusCode.UNIMPLEMENTED:
+        # A method that the generated code has and we have not: so says the generated code.
+        await context.abort(StatusCode.UNIMPLEMENTED, context.details())
     if not isinstance(error, domain.DomainError):
         log.error("%s failed unexpectedly", method, exc_info=error)
         await context.abort(StatusCode.INTERNAL, INTERNAL_MESSAGE)

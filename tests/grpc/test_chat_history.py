@@ -51,6 +51,20 @@ async def test_messages_come_as_they_were_kept(stub: Stub, chat: FakeChat) -> No
     )
 
 
+async def test_a_page_fits_into_what_a_client_takes(stub: Stub, chat: FakeChat) -> None:
+    chat.archive.past_messages = [
+        PastMessage(n, uuid4(), "\U0001f600" * 8_000, "x" * 32_000, WHEN, stopped=False)
+        for n in range(1, 81)
+    ]
+    request = pb.ListMessagesRequest(user_id="alice", session_id=str(SESSION), page_size=200)
+    first = await stub.ListMessages(request)
+    request.page_token = first.next_page_token
+    second = await stub.ListMessages(request)
+    ids = [message.message_id for message in (*first.messages, *second.messages)]
+    assert ids == [str(message.message_id) for message in chat.archive.past_messages]
+    assert second.next_page_token == ""
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [({"user_id": user_id}, "user_id") for user_id in BAD_USER_IDS.values()]

@@ -65,10 +65,26 @@ async def test_reflection_lists_the_services(
     assert names >= {running[1], "grpc.health.v1.Health"}
 
 
-@pytest.mark.parametrize("path", ["/none.Such/Method", "/daca.chat.v1.ChatService/None"])
-async def test_an_unknown_method_is_unimplemented(channel: aio.Channel, path: str) -> None:
+async def test_reflection_refuses_what_is_no_message(
+    channel: aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    untyped: Any = channel
+    call = untyped.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    refused = await refusal(anext(aiter(call(iter([b"\xff"])))))
+    assert refused.code is StatusCode.INVALID_ARGUMENT
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/none.Such/Method", "/daca.chat.v1.ChatService/None", "/grpc.health.v1.Health/List"],
+)
+async def test_a_method_that_we_lack_is_unimplemented(
+    channel: aio.Channel, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
     refused = await refusal(send_bytes(channel, path, b""))
     assert refused.code is StatusCode.UNIMPLEMENTED
+    assert caplog.records == []
 
 
 async def test_a_second_server_cannot_share_the_port(running: tuple[GrpcServer, str]) -> None:

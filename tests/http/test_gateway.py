@@ -1,4 +1,5 @@
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
@@ -135,6 +136,18 @@ async def test_docs_and_schema_are_served(http: httpx2.AsyncClient) -> None:
     assert "swagger" in (await http.get("/docs")).text.lower()
     paths = (await http.get("/openapi.json")).json()["paths"]
     assert "/chat/" in paths
+    for operations in paths.values():
+        (operation,) = operations.values()
+        assert {*operation["responses"]} == {"200", "4XX", "5XX"}
+
+
+async def test_the_schema_knows_the_rule_for_user_ids(http: httpx2.AsyncClient) -> None:
+    schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
+    pattern = schemas["ChatBody"]["properties"]["user_id"]["pattern"]
+    assert not [user_id for user_id in BAD_USER_IDS.values() if re.fullmatch(pattern, user_id)]
+    assert re.fullmatch(pattern, "Ünïcödé 😀")
+    # Where a dialect has no surrogates, a pattern that names them is no pattern.
+    assert r"\ud" not in pattern
 
 
 async def test_liveness_does_not_depend_on_analytics(
@@ -230,6 +243,8 @@ async def test_blank_text_is_refused_in_these_words(
         ({"metadata": {"session_id": "../../etc"}}, "session_id"),
         ({"metadata": {"session_id": 5}}, "session_id"),
         ({"metadata": {"timestamp": "yesterday"}}, "timestamp"),
+        ({"metadata": {"timestamp": 1767225600}}, "timestamp"),
+        ({"metadata": {"timestamp": True}}, "timestamp"),
         ({"message_id": "x"}, "message_id"),
         ({"tags": "x"}, "tags"),
         ({"tags": ["x"] * 21}, "tags"),
@@ -307,7 +322,7 @@ async def test_a_body_over_a_megabyte_is_refused(
             yield content[at : at + 10_000]
 
     response = await http.post("/chat/", content=chunks() if chunked else content)
-    assert response.status_code == 413
+    assert (response.status_code, response.json()) == (413, {"detail": "Content Too Large"})
     assert (chat.outbox.accepted, chat.agent.counts) == ([], [])
 
 

@@ -1,0 +1,34 @@
+"""What holds of every try."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fuzz.real_services import SECRET
+
+
+class _BadLines(logging.Handler):
+    """Keeps the lines that hostile input must never cause."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if record.levelno >= logging.ERROR or SECRET in line:
+            self.lines.append(line)
+
+
+@pytest.fixture(autouse=True)
+def quiet_log() -> Iterator[None]:
+    """No error is logged at any input, nor a secret at any level."""
+    handler, root = _BadLines(), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield
+    root.removeHandler(handler)
+    root.setLevel(level)
+    assert handler.lines == []

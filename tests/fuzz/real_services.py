@@ -1,0 +1,103 @@
+"""Both services as they run, in this process: their stores, outbox, agent and servers are
+the real ones. Only the model is the offline one, without its pauses."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents import ModelSettings
+from fastapi import FastAPI
+from grpc import aio
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from analytics_service.__main__ import SERVICE_NAME as ANALYTICS
+from analytics_service.__main__ import build_server
+from analytics_service.store import AnalyticsStore
+from chat_service.__main__ import SERVICE_NAME as CHAT
+from chat_service.__main__ import analytics_peer, open_stores
+from chat_service.agent import ChatAgent
+from chat_service.analytics import AnalyticsClient
+from chat_service.conversation import Conversation
+from chat_service.gateway import build_gateway
+from chat_service.history import History
+from chat_service.models import ChatModel
+from chat_service.offline import OfflineModel
+from chat_service.servicer import ChatServicer
+from chat_service.settings import ChatSettings
+from daca.chat.v1 import chat_pb2_grpc
+from rpc.server import GrpcServer
+from tests.fakes import channel_to, listening
+
+SECRET = "sk-planted-5ecret"
+"""The key and the token of these services; no log may hold it."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What can be called."""
+
+    gateway: FastAPI
+    chat: aio.Channel
+    analytics: aio.Channel
+
+
+@asynccontextmanager
+async def running_services(folder: Path) -> AsyncIterator[Services]:
+    """Both services with their data in `folder`. Analytics stands in for the chat service's
+    sidecar too, so that the planted token really travels."""
+    async with AsyncExitStack() as stack:
+        store = await AnalyticsStore.open(folder / "analytics.db", seed_demo_users=True)
+        stack.push_async_callback(store.close)
+        analytics_server = await stack.enter_async_context(
+            listening(build_server(store), [ANALYTICS])
+        )
+        settings = ChatSettings.model_validate(
+            {
+                "DACA_DATA_DIR": folder,
+                "DAPR_GRPC_PORT": analytics_server.port,
+                "DAPR_API_TOKEN": SECRET,
+                "OPENAI_API_KEY": SECRET,
+            }
+        )
+        analytics = AnalyticsClient(analytics_peer(settings))
+        stack.push_async_callback(analytics.close)
+        outbox, memory, archive = await stack.enter_async_context(open_stores(settings, analytics))
+        conversation = Conversation(
+            analytics,
+            outbox,
+            memory,
+            ChatAgent(ChatModel("offline", OfflineModel(pause_s=0), ModelSettings())),
+            max_text_length=settings.max_text_length,
+            timeout_s=settings.timeout_s,
+        )
+        stack.push_async_callback(conversation.close)
+        history = History(archive)
+        chat_server = GrpcServer()
+        chat_pb2_grpc.add_ChatServiceServicer_to_server(
+            ChatServicer(conversation, history), chat_server.aio
+        )
+        await stack.enter_async_context(listening(chat_server, [CHAT]))
+        yield Services(
+            build_gateway(conversation, history, analytics, cors_origins=settings.cors_origins),
+            await stack.enter_async_context(channel_to(chat_server)),
+            await stack.enter_async_context(channel_to(analytics_server)),
+        )
+
+
+def real_gateway(folder: Path) -> ASGIApp:
+    """The gateway of `running_services`, which live as long as the server that serves it."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, FastAPI]]:
+        async with running_services(folder) as services:
+            yield {"gateway": services.gateway}
+
+    services = Starlette(lifespan=lifespan)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        serve = services if scope["type"] == "lifespan" else scope["state"]["gateway"]
+        await serve(scope, receive, send)
+
+    return app

@@ -1,0 +1,118 @@
+"""The gateway against its own OpenAPI document: what is answered to valid and to invalid
+requests of every kind that the document allows, or forbids."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import given
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import (
+    content_type_conformance,
+    load_all_checks,
+    not_a_server_error,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from schemathesis.python.asgi import shutdown_lifespans
+
+from tests.fuzz.amounts import amount
+from tests.fuzz.real_services import real_gateway
+
+_ALWAYS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+# Of the others the client thinks that no header could hold them.
+_VALUES = st.text(st.characters(codec="latin-1", exclude_categories=["Cc", "Zs"]), max_size=40)
+_HEADERS = st.dictionaries(
+    st.sampled_from(
+        ["Accept", "Accept-Encoding", "Authorization", "Content-Encoding", "Content-Type", "Cookie",
+         "Expect", "Forwarded", "If-None-Match", "Origin", "Range", "Transfer-Encoding", "Upgrade",
+         "X-Forwarded-For", "X-Forwarded-Proto", "X-HTTP-Method-Override", "dapr-app-id"]
+    ),
+    _VALUES | st.sampled_from(["application/json; charset=utf-16", "multipart/form-data", "gzip"]),
+    max_size=5,
+)  # fmt: skip
+_QUERY = st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=4)
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Iterator[schemathesis.BaseSchema]:
+    load_all_checks()
+    document = schemathesis.openapi.from_asgi("/openapi.json", real_gateway(tmp_path))
+    # The document can't tell what a page token looks like, nor how long a text this service
+    # takes, nor how large a body.
+    checks = document.config.checks
+    for check, status in (
+        (checks.positive_data_acceptance, "400"),
+        (checks.negative_data_rejection, "413"),
+    ):
+        check.expected_statuses = [*check.expected_statuses, status]
+    yield document
+    shutdown_lifespans()
+
+
+@pytest.fixture
+def statuses(record_property: Callable[[str, object], None]) -> Iterator[Counter[int]]:
+    """How often each status came."""
+    statuses: Counter[int] = Counter()
+    yield statuses
+    record_property("cases", statuses.total())
+    record_property("statuses", dict(statuses))
+
+
+def operations(document: schemathesis.BaseSchema) -> Iterator[Any]:
+    for result in document.get_all_operations():
+        operation: Any = result
+        yield operation.ok()
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("mode", GenerationMode)
+def test_answers_are_as_documented(
+    document: schemathesis.BaseSchema,
+    mode: GenerationMode,
+    statuses: Counter[int],
+    subtests: pytest.Subtests,
+) -> None:
+    for operation in operations(document):
+        # Where nothing is asked for, nothing can be wrong.
+        if mode.is_negative and not (
+            operation.body or operation.path_parameters or operation.query
+        ):
+            continue
+
+        @amount(short=40, full=800)
+        @given(operation.as_strategy(generation_mode=mode))
+        def check(case: schemathesis.Case[Any]) -> None:
+            statuses[case.call_and_validate().status_code] += 1
+
+        with subtests.test(operation.label):
+            check()
+    assert statuses[200] if mode.is_positive else statuses[422]
+
+
+@pytest.mark.timeout(1200)
+def test_nothing_beside_the_document_matters(
+    document: schemathesis.BaseSchema, statuses: Counter[int], subtests: pytest.Subtests
+) -> None:
+    for operation in operations(document):
+
+        @amount(short=20, full=300)
+        @given(operation.as_strategy(), _HEADERS, _QUERY)
+        def check(
+            case: schemathesis.Case[Any], headers: dict[str, str], query: dict[str, str]
+        ) -> None:
+            case.query = {**query, **(case.query or {})}
+            answer = case.call_and_validate(headers=headers, checks=_ALWAYS)
+            statuses[answer.status_code] += 1
+
+        with subtests.test(operation.label):
+            check()
