@@ -17,9 +17,11 @@ from chat_service.archive import Archive
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
+from chat_service.identity import choose_identity
 from chat_service.memory import Memory, create_memory
 from chat_service.models import choose_model
 from chat_service.outbox import Outbox, create_outbox
+from chat_service.rates import Rates
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
@@ -106,12 +108,31 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     grace_s = settings.shutdown_grace_s
-    app = build_gateway(conversation, history, analytics, cors_origins=settings.cors_origins)
+    identity = choose_identity(settings)
+    if not identity.required:
+        log.warning("no AUTH_JWKS_URL or AUTH_JWT_SECRET is set: anyone may claim any user id")
+    rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
+    app = build_gateway(
+        conversation,
+        history,
+        analytics,
+        cors_origins=settings.cors_origins,
+        identity=identity,
+        rates=rates,
+    )
+    proxies = [str(network) for network in settings.trusted_proxies]
     gateway = Gateway(
-        uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=int(grace_s) or 1)
+        uvicorn.Config(
+            app,
+            log_config=None,
+            timeout_graceful_shutdown=int(grace_s) or 1,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
+        )
     )
     server = GrpcServer()
-    chat_pb2_grpc.add_ChatServiceServicer_to_server(ChatServicer(conversation, history), server.aio)
+    servicer = ChatServicer(conversation, history, identity, rates)
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.aio)
 
     with _listen(settings.host, settings.http_port, "CHAT_HTTP_PORT") as http_socket:
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")

@@ -6,23 +6,36 @@ from typing import Any
 
 from chat_service.conversation import Conversation
 from chat_service.history import History, MessagesQuery, PageQuery
+from chat_service.identity import ANYONE, Identity
 from chat_service.ports import ChatMessage, ChatReply
+from chat_service.rates import NO_LIMITS, Rates
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from rpc.domain import validated
 from rpc.errors import Context
 
+type _ChatRequest = pb.ChatRequest | pb.ChatStreamRequest
+type _ListRequest = pb.ListConversationsRequest | pb.ListMessagesRequest
+
 
 class ChatServicer(pb_grpc.ChatServiceServicer):
     """`daca.chat.v1.ChatService` on the use case."""
 
-    def __init__(self, conversation: Conversation, history: History) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        history: History,
+        identity: Identity = ANYONE,
+        rates: Rates = NO_LIMITS,
+    ) -> None:
         self._conversation = conversation
         self._history = history
+        self._identity = identity
+        self._rates = rates
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:
         """Answer one message, within the caller's deadline."""
-        message = _decode(request)
+        message = await self._admit(request, context)
         reply = await self._conversation.reply(message, timeout_s=context.time_remaining())
         return _encode(reply)
 
@@ -30,7 +43,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         self, request: pb.ChatStreamRequest, context: Context
     ) -> AsyncIterator[pb.ChatStreamResponse]:
         """Answer one message piece by piece, within the caller's deadline."""
-        message = _decode(request)
+        message = await self._admit(request, context)
         events = self._conversation.stream(message, timeout_s=context.time_remaining())
         async with aclosing(events):
             async for event in events:
@@ -43,6 +56,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         self, request: pb.ListConversationsRequest, context: Context
     ) -> pb.ListConversationsResponse:
         """A page of the user's conversations."""
+        await self._authorize(request, context)
         page = await self._history.conversations(_query(PageQuery, request))
         response = pb.ListConversationsResponse(next_page_token=page.next_page_token)
         for item in page.items:
@@ -56,6 +70,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         self, request: pb.ListMessagesRequest, context: Context
     ) -> pb.ListMessagesResponse:
         """A page of one conversation."""
+        await self._authorize(request, context)
         page = await self._history.messages(_query(MessagesQuery, request))
         response = pb.ListMessagesResponse(next_page_token=page.next_page_token)
         for item in page.items:
@@ -68,15 +83,25 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
             message.reply_time.FromDatetime(item.time)
         return response
 
+    async def _admit(self, request: _ChatRequest, context: Context) -> ChatMessage:
+        await self._authorize(request, context)
+        message = _decode(request)
+        self._conversation.check(message)
+        await self._rates.spend(message.user_id)
+        return message
 
-def _query[T: PageQuery](
-    query: type[T], request: pb.ListConversationsRequest | pb.ListMessagesRequest
-) -> T:
+    async def _authorize(self, request: _ChatRequest | _ListRequest, context: Context) -> None:
+        authorization = dict(context.invocation_metadata() or ()).get("authorization")
+        caller = await self._identity.caller(str(authorization or ""))
+        caller.must_be(request.user_id)
+
+
+def _query[T: PageQuery](query: type[T], request: _ListRequest) -> T:
     fields = {name: getattr(request, name) for name in request.DESCRIPTOR.fields_by_name}
     return validated(query, fields)
 
 
-def _decode(request: pb.ChatRequest | pb.ChatStreamRequest) -> ChatMessage:
+def _decode(request: _ChatRequest) -> ChatMessage:
     fields: dict[str, Any] = {
         "user_id": request.user_id,
         "text": request.text,
