@@ -17,11 +17,14 @@ from chat_service.archive import Archive
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
+from chat_service.http_protocol import LimitedHttp
+from chat_service.identity import choose_identity
 from chat_service.memory import Memory, create_memory
 from chat_service.models import choose_model
 from chat_service.outbox import Outbox
 from chat_service.outbox_rows import add_owner, create_outbox
 from chat_service.overload import Load, ShedLoad
+from chat_service.rates import Rates
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
@@ -123,22 +126,33 @@ async def _serve(
     grace_s = settings.shutdown_grace_s
     load = Load(settings.max_concurrent)
     watching = asyncio.create_task(load.watch())
+    identity = choose_identity(settings)
+    if not identity.required:
+        log.warning("no AUTH_JWKS_URL or AUTH_JWT_SECRET is set: anyone may claim any user id")
+    rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
     app = build_gateway(
         conversation,
         history,
         analytics,
         cors_origins=settings.cors_origins,
+        identity=identity,
+        rates=rates,
         stopping=stop.is_set,
     )
+    proxies = [str(network) for network in settings.trusted_proxies]
     gateway = Gateway(
         uvicorn.Config(
-            ShedLoad(app, load), log_config=None, timeout_graceful_shutdown=int(grace_s) or 1
+            ShedLoad(app, load),
+            http=LimitedHttp,
+            log_config=None,
+            timeout_graceful_shutdown=int(grace_s) or 1,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
         )
     )
     server = GrpcServer(reuse_port=settings.reuse_port, app_api_token=settings.app_api_token)
-    chat_pb2_grpc.add_ChatServiceServicer_to_server(
-        ChatServicer(conversation, history, load), server.aio
-    )
+    servicer = ChatServicer(conversation, history, load, identity, rates)
+    chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.aio)
 
     with _listen(settings) as http_socket:
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")

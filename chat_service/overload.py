@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from chat_service.headers import SECURITY_HEADERS
 from rpc.domain import Unavailable
 from rpc.errors import http_headers, http_status
 
@@ -81,6 +82,8 @@ class ShedLoad:
         except Unavailable as error:
             # Of ours only: the application answers its own errors.
             answer = JSONResponse(
-                {"detail": error.message}, http_status(error), http_headers(error)
+                {"detail": error.message},
+                http_status(error),
+                http_headers(error) | SECURITY_HEADERS,
             )
             await answer(scope, receive, send)

@@ -1,31 +1,44 @@
 """The chat service's gRPC face: decode, call the use case, encode."""
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from chat_service.conversation import Conversation
 from chat_service.history import History, MessagesQuery, PageQuery
+from chat_service.identity import ANYONE, Identity
 from chat_service.overload import Load
 from chat_service.ports import ChatMessage, ChatReply
+from chat_service.rates import NO_LIMITS, Rates
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from rpc.domain import validated
 from rpc.errors import Context
 
+type _ChatRequest = pb.ChatRequest | pb.ChatStreamRequest
+type _ListRequest = pb.ListConversationsRequest | pb.ListMessagesRequest
+
 
 class ChatServicer(pb_grpc.ChatServiceServicer):
     """`daca.chat.v1.ChatService` on the use case."""
 
-    def __init__(self, conversation: Conversation, history: History, load: Load) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        history: History,
+        load: Load,
+        identity: Identity = ANYONE,
+        rates: Rates = NO_LIMITS,
+    ) -> None:
         self._conversation = conversation
         self._history = history
         self._load = load
+        self._identity = identity
+        self._rates = rates
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:
         """Answer one message, within the caller's deadline."""
-        with self._load.one_more():
-            message = _decode(request)
+        async with self._admitted(request, context) as message:
             reply = await self._conversation.reply(message, timeout_s=context.time_remaining())
             return _encode(reply)
 
@@ -33,9 +46,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         self, request: pb.ChatStreamRequest, context: Context
     ) -> AsyncIterator[pb.ChatStreamResponse]:
         """Answer one message piece by piece, within the caller's deadline."""
-        message = _decode(request)
-        events = self._conversation.stream(message, timeout_s=context.time_remaining())
-        with self._load.one_more():
+        async with self._admitted(request, context) as message:
+            events = self._conversation.stream(message, timeout_s=context.time_remaining())
             async with aclosing(events):
                 async for event in events:
                     if isinstance(event, ChatReply):
@@ -47,6 +59,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         self, request: pb.ListConversationsRequest, context: Context
     ) -> pb.ListConversationsResponse:
         """A page of the user's conversations."""
+        await self._authorize(request, context)
         page = await self._history.conversations(_query(PageQuery, request))
         response = pb.ListConversationsResponse(next_page_token=page.next_page_token)
         for item in page.items:
@@ -60,6 +73,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         self, request: pb.ListMessagesRequest, context: Context
     ) -> pb.ListMessagesResponse:
         """A page of one conversation."""
+        await self._authorize(request, context)
         page = await self._history.messages(_query(MessagesQuery, request))
         response = pb.ListMessagesResponse(next_page_token=page.next_page_token)
         for item in page.items:
@@ -72,15 +86,29 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
             message.reply_time.FromDatetime(item.time)
         return response
 
+    @asynccontextmanager
+    async def _admitted(
+        self, request: _ChatRequest, context: Context
+    ) -> AsyncIterator[ChatMessage]:
+        with self._load.one_more():
+            await self._authorize(request, context)
+            message = _decode(request)
+            self._conversation.check(message)
+            await self._rates.spend(message.user_id)
+            yield message
 
-def _query[T: PageQuery](
-    query: type[T], request: pb.ListConversationsRequest | pb.ListMessagesRequest
-) -> T:
+    async def _authorize(self, request: _ChatRequest | _ListRequest, context: Context) -> None:
+        authorization = dict(context.invocation_metadata() or ()).get("authorization")
+        caller = await self._identity.caller(str(authorization or ""))
+        caller.must_be(request.user_id)
+
+
+def _query[T: PageQuery](query: type[T], request: _ListRequest) -> T:
     fields = {name: getattr(request, name) for name in request.DESCRIPTOR.fields_by_name}
     return validated(query, fields)
 
 
-def _decode(request: pb.ChatRequest | pb.ChatStreamRequest) -> ChatMessage:
+def _decode(request: _ChatRequest) -> ChatMessage:
     fields: dict[str, Any] = {
         "user_id": request.user_id,
         "text": request.text,

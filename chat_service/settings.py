@@ -3,7 +3,17 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr
+from limits import RateLimitItem, parse_many
+from pydantic import (
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    InstanceOf,
+    IPvAnyNetwork,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import NoDecode
 
 from rpc.settings import ServiceSettings
@@ -11,6 +21,25 @@ from rpc.settings import ServiceSettings
 
 def _split(value: object) -> object:
     return value.replace(" ", "").split(",") if isinstance(value, str) else value
+
+
+def _parse_rates(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        rates = tuple(parse_many(value))
+    except ValueError:
+        rates = ()
+    if not rates or not all(rate.amount for rate in rates):
+        raise ValueError("must be like 60/minute or 60/minute;1000/day")
+    return rates
+
+
+type _Rates = Annotated[
+    tuple[InstanceOf[RateLimitItem], ...], NoDecode, BeforeValidator(_parse_rates)
+]
+
+_MIN_SECRET_BYTES = 32  # RFC 7518 for HS256
 
 
 class ChatSettings(ServiceSettings):
@@ -34,6 +63,23 @@ class ChatSettings(ServiceSettings):
     max_text_length: int = Field(8000, ge=1, validation_alias="CHAT_MAX_TEXT_LENGTH")
     """The longest message text, in characters."""
 
+    jwks_url: HttpUrl | None = Field(None, validation_alias="AUTH_JWKS_URL")
+    """Where the public keys are that callers' tokens are signed with."""
+    jwt_secret: SecretStr | None = Field(None, validation_alias="AUTH_JWT_SECRET")
+    """Or the secret that they are signed with. With neither, nobody needs a token."""
+    jwt_audience: str = Field("daca-chat", validation_alias="AUTH_JWT_AUDIENCE")
+    """For whom a token must be made."""
+    jwt_issuer: str | None = Field(None, validation_alias="AUTH_JWT_ISSUER")
+    """By whom a token must be made, if that matters."""
+    rate_limit_user: _Rates = Field((), validation_alias="CHAT_RATE_LIMIT_USER")
+    """How many messages a user may send, e.g. 60/minute; several are separated by semicolons."""
+    rate_limit_address: _Rates = Field((), validation_alias="CHAT_RATE_LIMIT_ADDRESS")
+    """How many messages may come from one address over HTTP."""
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)] = (
+        Field((), validation_alias="CHAT_TRUSTED_PROXIES")
+    )
+    """Whose word on a caller's address counts: addresses or networks, separated by commas."""
+
     analytics_app_id: str = Field("analytics-service", validation_alias="ANALYTICS_APP_ID")
     """The Dapr app id of the analytics service."""
     analytics_address: str = Field("127.0.0.1:8001", validation_alias="ANALYTICS_ADDRESS")
@@ -49,6 +95,15 @@ class ChatSettings(ServiceSettings):
     """A server that speaks OpenAI's Chat Completions API, e.g. http://localhost:11434/v1."""
     gemini_api_key: SecretStr | None = Field(None, validation_alias="GEMINI_API_KEY")
     """The key for Google's Gemini."""
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _check_secret(cls, secret: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if secret and others.data.get("jwks_url"):
+            raise ValueError("can't be set together with AUTH_JWKS_URL")
+        if secret and len(secret.get_secret_value().encode()) < _MIN_SECRET_BYTES:
+            raise ValueError(f"must have at least {_MIN_SECRET_BYTES} bytes")
+        return secret
 
     @property
     def database(self) -> Path:

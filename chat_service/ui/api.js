@@ -1,5 +1,7 @@
 /** The calls to the gateway. A failure is a `Problem`, whose message is for the reader. */
 
+import { fetchAs } from "./token.js";
+
 export class Problem extends Error {}
 
 const AWAY = "The service can't be reached. Check that it is running, then try again.";
@@ -23,7 +25,7 @@ async function get(path, query = {}) {
   let response;
   try {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
-    response = await fetch(`${path}?${new URLSearchParams(query)}`, { signal });
+    response = await fetchAs(`${path}?${new URLSearchParams(query)}`, { signal });
     if (response.ok) return await response.json();
   } catch {
     throw new Problem(AWAY);
@@ -35,7 +37,7 @@ async function get(path, query = {}) {
 export async function messageCount(user) {
   try {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
-    const response = await fetch(`/users/${encodeURIComponent(user)}/analytics`, { signal });
+    const response = await fetchAs(`/users/${encodeURIComponent(user)}/analytics`, { signal });
     const body = await response.json();
     if (response.ok) return body.message_count;
     // Another 404 (a proxy's, say) tells nothing about the user.
@@ -49,7 +51,7 @@ export async function messageCount(user) {
 export async function activity(user) {
   try {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
-    const response = await fetch(`/users/${encodeURIComponent(user)}/activity`, { signal });
+    const response = await fetchAs(`/users/${encodeURIComponent(user)}/activity`, { signal });
     return response.ok ? (await response.json()).days : [];
   } catch {
     return [];
@@ -81,7 +83,7 @@ export async function chat({ user, session, id, text, signal, onDelta }) {
   const body = { user_id: user, text, message_id: id, metadata: { session_id: session } };
   let response;
   try {
-    response = await fetch("/chat/stream", {
+    response = await fetchAs("/chat/stream", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(body),

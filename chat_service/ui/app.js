@@ -5,12 +5,13 @@ import { drawActivity } from "./chart.js";
 import { recall, remember, uuid } from "./platform.js";
 import { Sidebar } from "./sidebar.js";
 import { followTheme } from "./theme.js";
+import { followToken, subject } from "./token.js";
 import { TurnView } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-let user = recall("user") || "alice";
+let user = subject() || recall("user") || "alice";
 let session = "";
 let turns = [];
 /** The AbortController of the reply that is coming. */
@@ -138,6 +139,15 @@ function become(name) {
   remember("user", user);
   $("count").textContent = "";
   go();
+  sidebar.refresh(user);
+  refreshCount();
+}
+
+/** With a token nobody else can be chosen. What failed without it can be tried again. */
+function signIn(name) {
+  $("user").readOnly = true;
+  if (name !== user) return become(name);
+  if (!turns.length) showAddress();
   sidebar.refresh(user);
   refreshCount();
 }
@@ -276,7 +286,9 @@ function showAddress() {
 
 window.addEventListener("popstate", showAddress);
 followTheme($("theme"));
+followToken(signIn);
 $("user").value = user;
+$("user").readOnly = Boolean(subject());
 showAddress();
 sidebar.refresh(user);
 refreshCount();

@@ -4,9 +4,10 @@ import re
 from collections.abc import Awaitable, Callable
 
 import pytest
-from playwright.async_api import Locator, Page, Route, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
-from tests.dapr.conftest import RunningStack
+from tests.dapr.conftest import RunningStack, running_stack
+from tests.tokens import SECRET, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -272,3 +273,33 @@ async def test_a_conversation_goes_on_after_a_restart_of_the_service(
     await send_and_wait(page, "Nice weather")
     await send(page, "What did I say first?")
     await expect(replies(page).last).to_contain_text("My dog is called Rex")
+
+
+async def test_a_token_is_asked_for_and_says_who_chats(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTH_JWT_SECRET", SECRET)
+        running = running_stack(tmp_path_factory.mktemp("guarded"), None)
+        async with running as system, await browser.new_context(base_url=system.url) as context:
+            page = await context.new_page()
+            await page.goto("/ui/")
+            dialog = page.get_by_role("dialog", name="Sign in")
+            field = dialog.get_by_label("Token")
+            await expect(field).to_be_focused()
+            for not_good in ("let me in", token("bob", aud="another")):
+                await field.fill(not_good)
+                await field.press("Enter")
+                await expect(dialog).to_be_visible()
+            await field.fill(token("bob"))
+            await field.press("Enter")
+            await expect(dialog).to_be_hidden()
+            for _ in range(2):
+                await expect(page.get_by_label("Chatting as")).to_have_value("bob")
+                await expect(page.get_by_label("Chatting as")).not_to_be_editable()
+                await expect(count(page)).to_have_text("Messages sent: 3")
+                await page.reload()
+            await send_and_wait(page, "How many?")
+            await expect(replies(page)).to_contain_text("You have sent 3 messages")
+            await expect(past(page)).to_have_count(1)
+            await expect(page.get_by_role("alert")).to_be_hidden()

@@ -76,7 +76,10 @@ def render_run_file(folder: Path) -> Path:
 def no_keys() -> Iterator[None]:
     """The developer's own keys and settings are not the tests'."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "GEMINI_API_KEY", "CHAT_MODEL"):
+        for name in (
+            "OPENAI_API_KEY", "OPENAI_BASE_URL", "GEMINI_API_KEY", "CHAT_MODEL", "AUTH_JWKS_URL",
+            "AUTH_JWT_SECRET", "CHAT_RATE_LIMIT_USER", "CHAT_RATE_LIMIT_ADDRESS",
+        ):  # fmt: skip
             patch.setenv(name, "")
         yield
 

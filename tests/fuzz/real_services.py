@@ -24,6 +24,7 @@ from chat_service.gateway import build_gateway
 from chat_service.history import History
 from chat_service.models import ChatModel
 from chat_service.offline import OfflineModel
+from chat_service.overload import Load
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from daca.chat.v1 import chat_pb2_grpc
@@ -76,7 +77,7 @@ async def running_services(folder: Path) -> AsyncIterator[Services]:
         history = History(archive)
         chat_server = GrpcServer()
         chat_pb2_grpc.add_ChatServiceServicer_to_server(
-            ChatServicer(conversation, history), chat_server.aio
+            ChatServicer(conversation, history, Load()), chat_server.aio
         )
         await stack.enter_async_context(listening(chat_server, [CHAT]))
         yield Services(

@@ -14,6 +14,7 @@ import uvicorn
 from grpc import StatusCode, aio
 
 from chat_service.__main__ import Gateway
+from chat_service.http_protocol import LimitedHttp
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from tests.fuzz.hostile import STRANGE_USER_IDS, USER_IDS
@@ -30,7 +31,7 @@ _PACKET = 2**15
 async def port(tmp_path: Path) -> AsyncIterator[int]:
     """Of a real HTTP server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Gateway(uvicorn.Config(real_gateway(tmp_path), log_config=None))
+        server = Gateway(uvicorn.Config(real_gateway(tmp_path), http=LimitedHttp, log_config=None))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         yield listener.getsockname()[1]
         server.should_exit = True

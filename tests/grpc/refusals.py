@@ -18,10 +18,14 @@ class Refused:
         self.fields: list[str] = []
         status = rpc_status.from_call(error)
         self.reasons: list[str] = []
+        self.retry_after_s = 0.0
         for detail in status.details if status else ():
             info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            retry = error_details_pb2.RetryInfo()
             if detail.Unpack(info):
                 self.reasons.append(f"{info.domain}/{info.reason}")
+            elif detail.Unpack(retry):
+                self.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
             elif detail.Unpack(bad):
                 self.fields += [violation.field for violation in bad.field_violations]
 

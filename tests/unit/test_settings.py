@@ -23,6 +23,14 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "CHAT_TIMEOUT_S", "soonish"),
         (ChatSettings, "CHAT_MODEL_TIMEOUT_S", "99999"),
         (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "-77"),
+        (ChatSettings, "CHAT_RATE_LIMIT_USER", "lots"),
+        (ChatSettings, "CHAT_RATE_LIMIT_USER", "60/fortnight"),
+        (ChatSettings, "CHAT_RATE_LIMIT_ADDRESS", "0/hour"),
+        (ChatSettings, "CHAT_RATE_LIMIT_ADDRESS", "5/hour;sometimes"),
+        (ChatSettings, "CHAT_TRUSTED_PROXIES", "*"),
+        (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1,a-host"),
+        (ChatSettings, "AUTH_JWKS_URL", "file:///etc/keys"),
+        (ChatSettings, "AUTH_JWT_SECRET", "s" * 31),
     ],
 )
 def test_a_bad_variable_is_named_without_its_value(
@@ -51,6 +59,8 @@ def test_defaults(environment: pytest.MonkeyPatch) -> None:
     assert chat.database == Path("data/chat.db")
     assert chat.cors_origins == ("http://localhost:3000",)
     assert chat.dapr_grpc_port is None
+    assert (chat.jwks_url, chat.jwt_secret, chat.jwt_audience) == (None, None, "daca-chat")
+    assert (chat.rate_limit_user, chat.rate_limit_address, chat.trusted_proxies) == ((), (), ())
     assert (chat.openai_api_key, chat.openai_base_url, chat.gemini_api_key) == (None, None, None)
 
 
@@ -87,7 +97,28 @@ def test_cors_origins_are_separated_by_commas(environment: pytest.MonkeyPatch) -
     assert origins == ("http://a.example", "http://b.example:81")
 
 
+def test_tokens_are_checked_in_one_way_only(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AUTH_JWKS_URL", "https://issuer.example/jwks")
+    environment.setenv("AUTH_JWT_SECRET", "s" * 32)
+    with pytest.raises(SystemExit, match=r"AUTH_JWT_SECRET: .*together with AUTH_JWKS_URL"):
+        ChatSettings.from_environment()
+
+
+def test_a_secrets_length_is_in_bytes(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("AUTH_JWT_SECRET", "é" * 16)
+    assert ChatSettings.from_environment().secrets() == ["é" * 16]
+
+
+def test_limits_and_proxies_are_lists(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CHAT_RATE_LIMIT_USER", "60/minute;1000 per day")
+    environment.setenv("CHAT_TRUSTED_PROXIES", "10.0.0.1, fd00::/8")
+    settings = ChatSettings.from_environment()
+    assert [str(rate) for rate in settings.rate_limit_user] == ["60 per 1 minute", "1000 per 1 day"]
+    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.1/32", "fd00::/8"]
+
+
 def test_keys_are_not_shown(environment: pytest.MonkeyPatch) -> None:
-    for variable in ("OPENAI_API_KEY", "GEMINI_API_KEY", "DAPR_API_TOKEN", "APP_API_TOKEN"):
-        environment.setenv(variable, "s3cret")
+    secrets = ("OPENAI_API_KEY", "GEMINI_API_KEY", "DAPR_API_TOKEN", "APP_API_TOKEN")
+    for variable in (*secrets, "AUTH_JWT_SECRET"):
+        environment.setenv(variable, "s3cret" * 6)
     assert "s3cret" not in repr(ChatSettings.from_environment())

@@ -1,0 +1,58 @@
+"""uvicorn's fast HTTP/1.1 protocol with the limits that its parser lacks."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_MAX_HEAD_BYTES = 64 * 1024
+# Whoever has not sent a request's head by then is broken, or wants to hold us up.
+_HEAD_TIMEOUT_S = 20.0
+
+
+class LimitedHttp(HttpToolsProtocol):
+    """Refuses heads that are too long, come too slowly, or name two hosts (RFC 9112, 3.2)."""
+
+    _in_head = True
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Give the first head its time."""
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(_HEAD_TIMEOUT_S, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._end_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what is within the limits."""
+        self._head_bytes += len(data)
+        if self._in_head and self._head_bytes - len(data) > _MAX_HEAD_BYTES:
+            self.send_400_response("The request's head is too long")
+        elif not self.transport.is_closing():
+            super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEAD_TIMEOUT_S, self.transport.close)
+
+    def on_headers_complete(self) -> None:
+        """A head ends."""
+        self._end_head()
+        size = sum(len(name) + len(value) for name, value in self.headers) + len(self.url)
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if size > _MAX_HEAD_BYTES or hosts > 1:
+            raise ValueError  # the parser makes "400 Bad Request" of it
+        super().on_headers_complete()
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

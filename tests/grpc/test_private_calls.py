@@ -1,0 +1,111 @@
+"""Every method that takes a user's id refuses everybody but that user."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from limits import parse_many
+
+from chat_service.__main__ import SERVICE_NAME
+from chat_service.rates import Rates
+from chat_service.servicer import ChatServicer
+from daca.chat.v1 import chat_pb2 as pb
+from daca.chat.v1 import chat_pb2_grpc as pb_grpc
+from rpc.server import GrpcServer
+from tests.fakes import FakeChat, channel_to, listening
+from tests.grpc.refusals import Refused, refusal
+from tests.tokens import bearer, secret_identity, token
+
+METHODS = list(pb.DESCRIPTOR.services_by_name["ChatService"].methods)
+EACH_METHOD = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+
+
+@pytest.fixture
+def chat() -> FakeChat:
+    return FakeChat()
+
+
+@pytest.fixture
+async def channel(chat: FakeChat) -> AsyncIterator[aio.Channel]:
+    rates = Rates(parse_many("1/minute"))
+    servicer = ChatServicer(chat.conversation, chat.history, chat.load, secret_identity(), rates)
+    server = GrpcServer()
+    pb_grpc.add_ChatServiceServicer_to_server(servicer, server.aio)
+    async with listening(server, [SERVICE_NAME]), channel_to(server) as channel:
+        yield channel
+
+
+def good_request(method: Any) -> Any:
+    fields = {"user_id": "alice", "text": "hi", "session_id": str(uuid4())}
+    known = {name: fields[name] for name in method.input_type.fields_by_name if name in fields}
+    return GetMessageClass(method.input_type)(**known)
+
+
+async def call(
+    channel: aio.Channel, method: Any, request: Any, headers: dict[str, str]
+) -> list[Any]:
+    """All that the method answers."""
+    path = f"/{SERVICE_NAME}/{method.name}"
+    answer = GetMessageClass(method.output_type).FromString
+    metadata = tuple(headers.items())
+    if method.server_streaming:
+        streamed: Any = channel.unary_stream(path, type(request).SerializeToString, answer)
+        return [event async for event in streamed(request, metadata=metadata)]
+    unary: Any = channel.unary_unary(path, type(request).SerializeToString, answer)
+    return [await unary(request, metadata=metadata)]
+
+
+async def refused(channel: aio.Channel, method: Any, request: Any, headers: Any) -> Refused:
+    return await refusal(call(channel, method, request, headers))
+
+
+@EACH_METHOD
+async def test_only_the_user_may_call(channel: aio.Channel, chat: FakeChat, method: Any) -> None:
+    request = good_request(method)
+    assert request.user_id == "alice"
+    for nobody in ({}, {"authorization": f"Bearer {token()}x"}):
+        answer = await refused(channel, method, request, nobody)
+        assert answer.code is StatusCode.UNAUTHENTICATED
+        assert answer.reasons == ["daca/UNAUTHENTICATED"]
+    answer = await refused(channel, method, request, bearer("bob"))
+    assert (answer.code, answer.details) == (
+        StatusCode.PERMISSION_DENIED,
+        "The token is not this user's",
+    )
+    assert chat.outbox.accepted == []
+    assert await call(channel, method, request, bearer("alice"))
+
+
+@EACH_METHOD
+async def test_nothing_is_said_of_a_request_before_its_caller_is_known(
+    channel: aio.Channel, method: Any
+) -> None:
+    empty = GetMessageClass(method.input_type)()
+    answer = await refused(channel, method, empty, {})
+    assert (answer.code, answer.fields) == (StatusCode.UNAUTHENTICATED, [])
+
+
+@pytest.mark.parametrize("name", ["Chat", "ChatStream"])
+async def test_a_message_over_the_limit_is_refused_and_not_counted(
+    channel: aio.Channel, chat: FakeChat, name: str
+) -> None:
+    method = next(method for method in METHODS if method.name == name)
+    request = good_request(method)
+    await call(channel, method, request, bearer())
+    answer = await refused(channel, method, request, bearer())
+    assert (answer.code, answer.details) == (
+        StatusCode.RESOURCE_EXHAUSTED,
+        "Too many messages from this user: at most 1 per 1 minute",
+    )
+    assert 50 < answer.retry_after_s <= 60
+    assert len(chat.outbox.accepted) == 1
+
+
+async def test_health_stays_open(channel: aio.Channel) -> None:
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    answer = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE_NAME))
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING

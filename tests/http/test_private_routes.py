@@ -1,0 +1,136 @@
+"""Every route that a user's data goes through refuses everybody but that user."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from rpc.domain import Unavailable
+from tests.fakes import FakeChat
+from tests.http.gateways import gateway
+from tests.tokens import bearer, secret_identity, token
+
+OPEN = {"/", "/healthz", "/readyz"}
+
+
+@pytest.fixture
+def chat() -> FakeChat:
+    return FakeChat()
+
+
+@pytest.fixture
+async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
+    async with gateway(
+        chat, identity=secret_identity(), cors_origins=["http://page.example"]
+    ) as client:
+        yield client
+
+
+async def routes(http: httpx2.AsyncClient) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every documented operation."""
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    return {(method, path): one for path, item in paths.items() for method, one in item.items()}
+
+
+def call(method: str, path: str, user_id: str) -> dict[str, Any]:
+    """A good request of `user_id`, wherever the route wants that."""
+    request: dict[str, Any] = {
+        "method": method.upper(),
+        "url": path.replace("{user_id}", user_id).replace("{session_id}", str(uuid4())),
+    }
+    if method == "post":
+        request["json"] = {"user_id": user_id, "text": "hi"}
+    elif "{user_id}" not in path:
+        request["params"] = {"user_id": user_id}
+    return request
+
+
+async def test_every_other_route_is_private(http: httpx2.AsyncClient, chat: FakeChat) -> None:
+    found = await routes(http)
+    private = {key: one for key, one in found.items() if key[1] not in OPEN}
+    assert len(private) == len(found) - len(OPEN) >= 7
+    for (method, path), operation in private.items():
+        assert operation["security"] == [{"HTTPBearer": []}]
+        request = call(method, path, "alice")
+        nobody = await http.request(**request)
+        assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, "Bearer"), path
+        assert nobody.json() == {"detail": "A bearer token is required"}
+        forged = await http.request(**request, headers={"authorization": f"Bearer {token()}x"})
+        assert (forged.status_code, forged.headers["www-authenticate"]) == (401, "Bearer"), path
+        another = await http.request(**request, headers=bearer("bob"))
+        assert another.status_code == 403, path
+        assert another.json() == {"detail": "The token is not this user's"}
+        assert (chat.outbox.accepted, chat.analytics.timeouts_s) == ([], [])
+    for method, path in private:
+        request = call(method, path, "alice")
+        assert (await http.request(**request, headers=bearer("alice"))).status_code == 200, path
+
+
+@pytest.mark.parametrize("path", [*OPEN, "/docs", "/openapi.json", "/ui/", "/ui/app.js"])
+async def test_what_is_nobodys_stays_open(http: httpx2.AsyncClient, path: str) -> None:
+    assert (await http.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent"),
+    [
+        ("POST", "/chat/", b"{"),
+        ("POST", "/chat/stream", b'{"user_id": "alice", "text": ""}'),
+        ("POST", "/chat/stream", b'{"user_id": 5, "tags": 5}'),
+        ("GET", "/users/a%2Fb/analytics", b""),
+        ("GET", "/conversations?page_size=x", b""),
+        ("GET", "/conversations/x", b""),
+    ],
+)
+async def test_nothing_is_said_of_a_request_before_its_caller_is_known(
+    http: httpx2.AsyncClient, method: str, path: str, sent: bytes
+) -> None:
+    assert (await http.request(method, path, content=sent)).status_code == 401
+    known = await http.request(method, path, content=sent, headers=bearer())
+    assert known.status_code in (400, 422)
+
+
+async def test_a_refusal_does_not_quote_the_token(http: httpx2.AsyncClient) -> None:
+    for given in (token("bob"), "pa55word"):
+        headers = {"authorization": f"Bearer {given}"}
+        answer = await http.get("/users/alice", headers=headers)
+        assert answer.status_code in (401, 403)
+        assert given not in answer.text
+        assert "bob" not in answer.text
+
+
+async def test_keys_that_cannot_be_had_are_nobodys_fault_and_tell_when_to_come_back(
+    chat: FakeChat,
+) -> None:
+    class Away:
+        required = True
+
+        async def caller(self, authorization: str | None) -> Any:
+            raise Unavailable("away", retry_after_s=10)
+
+    async with gateway(chat, identity=Away()) as http:
+        answer = await http.get("/users/alice", headers=bearer())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+
+
+async def test_a_listed_origin_may_send_a_token(http: httpx2.AsyncClient) -> None:
+    origin = {"origin": "http://page.example"}
+    asked = {
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type",
+    }
+    preflight = await http.options("/chat/", headers={**origin, **asked})
+    assert preflight.status_code == 200
+    assert "authorization" in preflight.headers["access-control-allow-headers"]
+    refused = await http.post("/chat/", headers=origin)
+    assert refused.status_code == 401
+    assert refused.headers["access-control-allow-origin"] == origin["origin"]
+
+
+async def test_without_identity_no_token_is_wanted(chat: FakeChat) -> None:
+    async with gateway(chat) as http:
+        assert (await http.get("/users/alice")).status_code == 200
+        assert "components" in (schema := (await http.get("/openapi.json")).json())
+        assert "securitySchemes" not in schema["components"]

@@ -1,0 +1,71 @@
+import asyncio
+import socket
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from limits import parse_many
+
+from chat_service.__main__ import Gateway
+from chat_service.gateway import build_gateway
+from chat_service.rates import Rates
+from tests.fakes import FakeChat
+from tests.http.gateways import gateway
+
+
+def body(user_id: str = "alice", text: str = "hi") -> dict[str, Any]:
+    return {"user_id": user_id, "text": text}
+
+
+@pytest.mark.parametrize("path", ["/chat/", "/chat/stream"])
+async def test_a_message_over_the_limit_is_refused_and_not_counted(path: str) -> None:
+    chat = FakeChat()
+    async with gateway(chat, rates=Rates(parse_many("1/minute"))) as http:
+        # What is refused for another reason costs nothing.
+        assert (await http.post(path, json=body(text=" "))).status_code == 400
+        assert (await http.post(path, json=body())).status_code == 200
+        refused = await http.post(path, json=body())
+        assert refused.status_code == 429
+        assert 50 < int(refused.headers["retry-after"]) <= 60
+        detail = "Too many messages from this user: at most 1 per 1 minute"
+        assert refused.json() == {"detail": detail}
+        assert len(chat.outbox.accepted) == 1
+        assert (await http.post(path, json=body("bob"))).status_code == 200
+        # Looking is no sending.
+        assert (await http.get("/users/alice/analytics")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("trusted", "statuses"), [([], [200, 429, 429]), (["127.0.0.1/32"], [200, 200, 429])]
+)
+async def test_only_a_trusted_proxy_says_whose_a_message_is(
+    trusted: list[str], statuses: list[int]
+) -> None:
+    chat = FakeChat()
+    app = build_gateway(
+        chat.conversation,
+        chat.history,
+        chat.analytics,
+        cors_origins=[],
+        rates=Rates(address=parse_many("1/minute")),
+    )
+    server = Gateway(app_config(app, trusted))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx2.AsyncClient(base_url=url) as client:
+            answers = [
+                await client.post("/chat/", json=body(), headers={"x-forwarded-for": address})
+                # A caller may have put the first one there.
+                for address in ("192.0.2.1", "192.0.2.2", "192.0.2.9, 192.0.2.1")
+            ]
+        server.should_exit = True
+        await serving
+    assert [answer.status_code for answer in answers] == statuses
+
+
+def app_config(app: Any, trusted: list[str]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app, log_config=None, proxy_headers=bool(trusted), forwarded_allow_ips=trusted
+    )

@@ -1,0 +1,99 @@
+import base64
+import json
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+
+from chat_service.identity import ANYONE, Anyone, Bearer, Caller, choose_identity
+from chat_service.settings import ChatSettings
+from rpc.domain import Forbidden, Unauthenticated
+from tests.tokens import AUDIENCE, SECRET, claims, secret_identity, token
+
+OTHER_SECRET = "another secret of the tests, as long"
+
+
+def encoded(part: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+def unsigned(algorithm: str) -> str:
+    return f"{encoded({'alg': algorithm, 'typ': 'JWT'})}.{encoded(claims())}."
+
+
+BAD_TOKENS = {
+    "expired": token(exp=time.time() - 60),
+    "not yet valid": token(nbf=time.time() + 60),
+    "no expiry": token(exp=None),
+    "no number as expiry": token(exp="soon"),
+    "endless": token(exp=1e400),
+    "no subject": jwt.encode(claims() | {"sub": None}, SECRET, "HS256"),
+    "no audience": token(aud=None),
+    "another audience": token(aud="another"),
+    "another secret": jwt.encode(claims(), OTHER_SECRET, "HS256"),
+    "another algorithm": jwt.encode(claims(), SECRET * 2, "HS512"),
+    "none": unsigned("none"),
+    "None": unsigned("None"),
+    "no algorithm": f"{encoded({})}.{encoded(claims())}.",
+    "no signature": unsigned("HS256"),
+    "claims that are no object": f"{encoded({'alg': 'HS256'})}.{encoded([])}.",
+    "a list as kid": f"{encoded({'alg': 'HS256', 'kid': []})}.{encoded(claims())}.",
+    "changed": token().replace(".", ".e", 1),
+    "deep": "[" * 100_000 + "." * 2,
+    "not ASCII": "é.é.é",
+    "dots": "..",
+    "blank": " ",
+    "words": "let me in",
+}
+
+
+async def test_the_subject_of_a_token_is_its_caller() -> None:
+    for scheme in ("Bearer", "bearer"):
+        assert await secret_identity().caller(f"{scheme} {token('bob')}") == Caller("bob")
+
+
+async def test_an_audience_may_be_one_of_many() -> None:
+    caller = await secret_identity().caller(f"Bearer {token(aud=['x', AUDIENCE])}")
+    assert caller.subject == "alice"
+
+
+@pytest.mark.parametrize("bad", BAD_TOKENS.values(), ids=BAD_TOKENS)
+async def test_a_bad_token_is_refused_without_saying_why(bad: str) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        await secret_identity().caller(f"Bearer {bad}")
+    assert refused.value.message == "The bearer token is not valid"
+
+
+@pytest.mark.parametrize("header", [None, "", "Basic YWxpY2U6eA==", token(), f"Token {token()}"])
+async def test_without_a_token_one_is_asked_for(header: str | None) -> None:
+    with pytest.raises(Unauthenticated, match="A bearer token is required"):
+        await secret_identity().caller(header)
+
+
+async def test_an_issuer_is_checked_where_one_is_set() -> None:
+    identity = secret_identity(issuer="https://issuer.example")
+    assert await identity.caller(f"Bearer {token(iss='https://issuer.example')}")
+    for wrong in ("https://issuer.example/", None):
+        with pytest.raises(Unauthenticated):
+            await identity.caller(f"Bearer {token(iss=wrong)}")
+
+
+def test_a_caller_is_nobody_else() -> None:
+    Caller("alice").must_be("alice")
+    for other in ("bob", "Alice", "alice ", ""):
+        with pytest.raises(Forbidden):
+            Caller("alice").must_be(other)
+
+
+async def test_where_nobody_is_asked_all_may_be_anyone() -> None:
+    (await ANYONE.caller(None)).must_be("bob")
+
+
+def test_the_settings_choose(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert isinstance(choose_identity(ChatSettings.from_environment()), Anyone)
+    environment.setenv("AUTH_JWT_SECRET", SECRET)
+    assert isinstance(choose_identity(ChatSettings.from_environment()), Bearer)
+    environment.setenv("AUTH_JWT_SECRET", "")
+    environment.setenv("AUTH_JWKS_URL", "https://issuer.example/jwks")
+    assert isinstance(choose_identity(ChatSettings.from_environment()), Bearer)

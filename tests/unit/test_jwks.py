@@ -1,0 +1,167 @@
+import asyncio
+import base64
+import hmac
+from collections.abc import AsyncIterator
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from chat_service.jwks import Jwks
+from rpc.domain import Unauthenticated, Unavailable
+from tests.fakes import FOREVER_S, eventually
+from tests.tokens import SECRET, JwksHost, PrivateKey, claims, jwks_identity, public_jwk
+
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+KEYS: dict[str, tuple[PrivateKey, str]] = {
+    "rsa": (RSA_KEY, "RS256"),
+    "ec": (EC_KEY, "ES256"),
+    "ed": (ed25519.Ed25519PrivateKey.generate(), "EdDSA"),
+}
+
+
+def header(kid: str, known_as: str | None = None) -> str:
+    key, algorithm = KEYS[kid]
+    signed = jwt.encode(claims(), key, algorithm, {"kid": known_as or kid})
+    return f"Bearer {signed}"
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[JwksHost]:
+    async with JwksHost(*(public_jwk(key, kid) for kid, (key, _) in KEYS.items())) as host:
+        yield host
+
+
+@pytest.mark.parametrize("kid", KEYS)
+async def test_a_token_signed_with_a_published_key_is_good(host: JwksHost, kid: str) -> None:
+    identity = jwks_identity(Jwks(host.url))
+    for _ in range(3):
+        assert (await identity.caller(header(kid))).subject == "alice"
+    assert host.fetches == 1
+
+
+async def test_one_key_without_an_id_is_good_for_tokens_without_one(host: JwksHost) -> None:
+    key = public_jwk(EC_KEY, "x")
+    del key["kid"]
+    host.answer = {"keys": [key]}
+    signed = jwt.encode(claims(), EC_KEY, "ES256")
+    assert await jwks_identity(Jwks(host.url)).caller(f"Bearer {signed}")
+
+
+@pytest.mark.parametrize("encoding", [serialization.Encoding.PEM, serialization.Encoding.DER])
+async def test_a_public_key_is_no_secret(host: JwksHost, encoding: serialization.Encoding) -> None:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public = RSA_KEY.public_key().public_bytes(encoding, form)
+    # PyJWT refuses to sign with a public key; a forger does not.
+    signed, _, _ = jwt.encode(claims(), SECRET, "HS256", {"kid": "rsa"}).rpartition(".")
+    signature = hmac.digest(public, signed.encode(), "sha256")
+    forged = f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+    with pytest.raises(Unauthenticated):
+        await jwks_identity(Jwks(host.url)).caller(f"Bearer {forged}")
+
+
+async def test_a_published_secret_is_not_used(host: JwksHost) -> None:
+    key: dict[str, Any] = jwt.algorithms.HMACAlgorithm.to_jwk(SECRET, as_dict=True)
+    host.answer["keys"].append({**key, "kid": "oct"})
+    forged = jwt.encode(claims(), SECRET, "HS256", {"kid": "oct"})
+    with pytest.raises(Unauthenticated):
+        await jwks_identity(Jwks(host.url)).caller(f"Bearer {forged}")
+
+
+async def test_a_key_for_encryption_or_for_another_algorithm_is_not_used(host: JwksHost) -> None:
+    host.answer = {
+        "keys": [public_jwk(RSA_KEY, "enc", use="enc"), public_jwk(RSA_KEY, "ps", alg="PS256")]
+    }
+    identity = jwks_identity(Jwks(host.url))
+    for kid in ("enc", "ps"):
+        with pytest.raises(Unauthenticated):
+            await identity.caller(header("rsa", known_as=kid))
+
+
+async def test_another_keys_signature_is_refused(host: JwksHost) -> None:
+    forged = jwt.encode(claims(), ec.generate_private_key(ec.SECP256R1()), "ES256", {"kid": "ec"})
+    with pytest.raises(Unauthenticated):
+        await jwks_identity(Jwks(host.url)).caller(f"Bearer {forged}")
+
+
+async def test_unknown_key_ids_are_not_requests_to_the_host(host: JwksHost) -> None:
+    identity = jwks_identity(Jwks(host.url))
+    storm = (identity.caller(header("ec", known_as=f"made-up-{n}")) for n in range(50))
+    outcomes = await asyncio.gather(*storm, return_exceptions=True)
+    assert all(isinstance(outcome, Unauthenticated) for outcome in outcomes)
+    assert await identity.caller(header("ec"))
+    assert host.fetches == 1
+
+
+async def test_first_callers_share_one_fetch_and_one_may_leave(host: JwksHost) -> None:
+    host.delay_s = 0.1
+    identity = jwks_identity(Jwks(host.url))
+    leaving, *staying = (asyncio.create_task(identity.caller(header("ec"))) for _ in range(20))
+    await eventually(lambda: host.fetches)
+    leaving.cancel()
+    assert {caller.subject for caller in await asyncio.gather(*staying)} == {"alice"}
+    assert host.fetches == 1
+
+
+async def test_a_new_key_is_found(host: JwksHost) -> None:
+    old, host.answer["keys"] = host.answer["keys"], []
+    host.answer["keys"] = [key for key in old if key["kid"] == "rsa"]
+    identity = jwks_identity(Jwks(host.url, min_interval_s=0.05))
+    await identity.caller(header("rsa"))
+    host.answer["keys"] = old
+    await asyncio.sleep(0.06)
+    assert (await identity.caller(header("ec"))).subject == "alice"
+
+
+async def test_a_withdrawn_key_is_forgotten(host: JwksHost) -> None:
+    identity = jwks_identity(Jwks(host.url, max_age_s=0.05))
+    await identity.caller(header("ec"))
+    host.answer["keys"] = [public_jwk(RSA_KEY, "rsa")]
+
+    async def is_refused() -> bool:
+        try:
+            await identity.caller(header("ec"))
+        except Unauthenticated:
+            return True
+        return False
+
+    await eventually(is_refused)
+
+
+@pytest.mark.parametrize("trouble", ["error", "nonsense", "a list", "no keys", "gone"])
+async def test_known_keys_go_on_working_while_their_host_is_in_trouble(
+    host: JwksHost, trouble: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    identity = jwks_identity(Jwks(host.url, max_age_s=0))
+    await identity.caller(header("ec"))
+    host.status = 500 if trouble == "error" else 200
+    host.answer = {"nonsense": 5, "a list": [], "no keys": {"keys": []}}.get(trouble, host.answer)
+    if trouble == "gone":
+        await host.__aexit__(None, None, None)
+    assert await identity.caller(header("ec"))
+    await eventually(lambda: "AUTH_JWKS_URL" in caplog.text)
+    assert await identity.caller(header("ec"))
+
+
+async def test_known_keys_do_not_wait_for_a_slow_host(host: JwksHost) -> None:
+    identity = jwks_identity(Jwks(host.url, max_age_s=0))
+    await identity.caller(header("ec"))
+    host.delay_s = FOREVER_S
+    async with asyncio.timeout(1):
+        assert await identity.caller(header("ec"))
+
+
+async def test_with_no_keys_at_all_nobody_can_be_known_for_now(host: JwksHost) -> None:
+    host.status = 503
+    identity = jwks_identity(Jwks(host.url, min_interval_s=0.05))
+    for _ in range(5):
+        with pytest.raises(Unavailable) as away:
+            await identity.caller(header("ec"))
+        assert away.value.retry_after_s == 0.05
+    assert host.fetches < 5
+    host.status = 200
+    await asyncio.sleep(0.06)
+    assert await identity.caller(header("ec"))
