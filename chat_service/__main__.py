@@ -109,8 +109,6 @@ async def _serve(
 ) -> None:
     grace_s = settings.shutdown_grace_s
     identity = choose_identity(settings)
-    if not identity.required:
-        log.warning("no AUTH_JWKS_URL or AUTH_JWT_SECRET is set: anyone may claim any user id")
     rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
     app = build_gateway(
         conversation,
