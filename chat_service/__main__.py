@@ -127,8 +127,6 @@ async def _serve(
     load = Load(settings.max_concurrent)
     watching = asyncio.create_task(load.watch())
     identity = choose_identity(settings)
-    if not identity.required:
-        log.warning("no AUTH_JWKS_URL or AUTH_JWT_SECRET is set: anyone may claim any user id")
     rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
     app = build_gateway(
         conversation,

@@ -1,5 +1,6 @@
 """Who calls, by a bearer token (RFC 6750), and whom they may act as. Both edges ask here."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,9 +11,11 @@ from chat_service.jwks import Jwks
 from chat_service.settings import ChatSettings
 from rpc.domain import Forbidden, Unauthenticated
 
+log = logging.getLogger(__name__)
+
 # Which algorithms are fixed here, never taken from a token: a public key is no HMAC secret.
-_SYMMETRIC = ("HS256",)
-_ASYMMETRIC = (
+SYMMETRIC = ("HS256",)
+ASYMMETRIC = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 )  # fmt: skip
 # How far the issuer's clock may be from ours.
@@ -118,8 +121,9 @@ def choose_identity(settings: ChatSettings) -> Identity:
     audience, issuer = settings.jwt_audience, settings.jwt_issuer
     if settings.jwks_url:
         jwks = Jwks(str(settings.jwks_url))
-        return Bearer(jwks, _ASYMMETRIC, audience=audience, issuer=issuer)
+        return Bearer(jwks, ASYMMETRIC, audience=audience, issuer=issuer)
     if settings.jwt_secret:
         secret = Secret(settings.jwt_secret.get_secret_value())
-        return Bearer(secret, _SYMMETRIC, audience=audience, issuer=issuer)
-    return Anyone()
+        return Bearer(secret, SYMMETRIC, audience=audience, issuer=issuer)
+    log.warning("no AUTH_JWKS_URL and no AUTH_JWT_SECRET is set: anyone may claim any user id")
+    return ANYONE

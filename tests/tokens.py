@@ -9,7 +9,7 @@ from typing import Any, Self
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from chat_service.identity import _ASYMMETRIC, _SYMMETRIC, Bearer, Secret
+from chat_service.identity import ASYMMETRIC, SYMMETRIC, Bearer, Secret
 from chat_service.jwks import Jwks
 
 SECRET = "a secret of the tests, 32 bytes long"
@@ -34,11 +34,11 @@ def bearer(subject: str = "alice") -> dict[str, str]:
 
 
 def secret_identity(issuer: str | None = None) -> Bearer:
-    return Bearer(Secret(SECRET), _SYMMETRIC, audience=AUDIENCE, issuer=issuer)
+    return Bearer(Secret(SECRET), SYMMETRIC, audience=AUDIENCE, issuer=issuer)
 
 
 def jwks_identity(jwks: Jwks) -> Bearer:
-    return Bearer(jwks, _ASYMMETRIC, audience=AUDIENCE, issuer=None)
+    return Bearer(jwks, ASYMMETRIC, audience=AUDIENCE, issuer=None)
 
 
 def public_jwk(key: PrivateKey, kid: str, **others: str) -> dict[str, Any]:

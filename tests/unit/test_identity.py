@@ -1,12 +1,11 @@
 import base64
 import json
 import time
-from pathlib import Path
 
 import jwt
 import pytest
 
-from chat_service.identity import ANYONE, Anyone, Bearer, Caller, choose_identity
+from chat_service.identity import ANYONE, Bearer, Caller, choose_identity
 from chat_service.settings import ChatSettings
 from rpc.domain import Forbidden, Unauthenticated
 from tests.tokens import AUDIENCE, SECRET, claims, secret_identity, token
@@ -90,10 +89,15 @@ async def test_where_nobody_is_asked_all_may_be_anyone() -> None:
     (await ANYONE.caller(None)).must_be("bob")
 
 
-def test_the_settings_choose(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert isinstance(choose_identity(ChatSettings.from_environment()), Anyone)
+def test_the_settings_choose(
+    environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert choose_identity(ChatSettings.from_environment()) is ANYONE
+    assert "anyone may claim any user id" in caplog.text
+    caplog.clear()
     environment.setenv("AUTH_JWT_SECRET", SECRET)
     assert isinstance(choose_identity(ChatSettings.from_environment()), Bearer)
     environment.setenv("AUTH_JWT_SECRET", "")
     environment.setenv("AUTH_JWKS_URL", "https://issuer.example/jwks")
     assert isinstance(choose_identity(ChatSettings.from_environment()), Bearer)
+    assert caplog.text == ""

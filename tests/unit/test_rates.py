@@ -4,7 +4,7 @@ import time
 import pytest
 from limits import parse_many
 
-from chat_service.rates import Rates, _Windows
+from chat_service.rates import Rates, Windows
 from rpc.domain import LimitReached
 
 
@@ -64,7 +64,7 @@ async def test_over_grpc_the_address_does_not_count() -> None:
 
 
 async def test_ended_windows_are_forgotten() -> None:
-    windows = _Windows()
+    windows = Windows()
     for n in range(1000):
         await windows.incr(str(n), 0.001)
     await asyncio.sleep(0.01)

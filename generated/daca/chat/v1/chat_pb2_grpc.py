@@ -31,6 +31,11 @@ class ChatServiceStub:
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+
+    Where the service was set up to want bearer tokens, each call carries one as
+    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
+    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
+    keys that tokens are checked with can't be had.
     """
 
     def __init__(self, channel):
@@ -67,6 +72,11 @@ class ChatServiceServicer:
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+
+    Where the service was set up to want bearer tokens, each call carries one as
+    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
+    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
+    keys that tokens are checked with can't be had.
     """
 
     def Chat(self, request, context):
@@ -75,7 +85,8 @@ class ChatServiceServicer:
         The message counts once it was accepted, whether or not the model then
         fails. A retry with the same message_id does not count again.
 
-        RESOURCE_EXHAUSTED: the model's rate limit. DEADLINE_EXCEEDED: the model
+        RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
+        google.rpc.RetryInfo; then nothing was counted. DEADLINE_EXCEEDED: the model
         took too long. UNAVAILABLE: the model or our storage can't be reached.
         FAILED_PRECONDITION: the model's host refuses our key.
         """
@@ -147,6 +158,11 @@ class ChatService:
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+
+    Where the service was set up to want bearer tokens, each call carries one as
+    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
+    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
+    keys that tokens are checked with can't be had.
     """
 
     @staticmethod

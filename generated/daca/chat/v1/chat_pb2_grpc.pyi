@@ -32,6 +32,11 @@ class ChatServiceStub:
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+
+    Where the service was set up to want bearer tokens, each call carries one as
+    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
+    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
+    keys that tokens are checked with can't be had.
     """
 
     @_typing.overload
@@ -44,7 +49,8 @@ class ChatServiceStub:
     The message counts once it was accepted, whether or not the model then
     fails. A retry with the same message_id does not count again.
 
-    RESOURCE_EXHAUSTED: the model's rate limit. DEADLINE_EXCEEDED: the model
+    RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
+    google.rpc.RetryInfo; then nothing was counted. DEADLINE_EXCEEDED: the model
     took too long. UNAVAILABLE: the model or our storage can't be reached.
     FAILED_PRECONDITION: the model's host refuses our key.
     """
@@ -70,6 +76,11 @@ class ChatServiceAsyncStub(ChatServiceStub):
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+
+    Where the service was set up to want bearer tokens, each call carries one as
+    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
+    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
+    keys that tokens are checked with can't be had.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -79,7 +90,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
     The message counts once it was accepted, whether or not the model then
     fails. A retry with the same message_id does not count again.
 
-    RESOURCE_EXHAUSTED: the model's rate limit. DEADLINE_EXCEEDED: the model
+    RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
+    google.rpc.RetryInfo; then nothing was counted. DEADLINE_EXCEEDED: the model
     took too long. UNAVAILABLE: the model or our storage can't be reached.
     FAILED_PRECONDITION: the model's host refuses our key.
     """
@@ -104,6 +116,11 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+
+    Where the service was set up to want bearer tokens, each call carries one as
+    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
+    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
+    keys that tokens are checked with can't be had.
     """
 
     @_abc_1.abstractmethod
@@ -117,7 +134,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         The message counts once it was accepted, whether or not the model then
         fails. A retry with the same message_id does not count again.
 
-        RESOURCE_EXHAUSTED: the model's rate limit. DEADLINE_EXCEEDED: the model
+        RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
+        google.rpc.RetryInfo; then nothing was counted. DEADLINE_EXCEEDED: the model
         took too long. UNAVAILABLE: the model or our storage can't be reached.
         FAILED_PRECONDITION: the model's host refuses our key.
         """
