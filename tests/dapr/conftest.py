@@ -22,14 +22,18 @@ import yaml
 from scripts.service import ROOT
 from scripts.stack import Stack
 
+_given_ports: set[int] = set()
+
 
 def free_port() -> int:
-    """A free port below those that the system hands out by itself: daprd takes one of these
-    for its internal port, and it might be the one that was free a moment ago."""
+    """A free port, given once, below those that the system hands out by itself: daprd takes one
+    of these for its internal port, and it might be the one that was free a moment ago."""
     while True:
         port = random.randint(20_000, 30_000)  # noqa: S311
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
+            if port not in _given_ports:
+                _given_ports.add(port)
+                return port
 
 
 def tool(variable: str) -> Path:

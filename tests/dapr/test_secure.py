@@ -197,6 +197,8 @@ async def test_a_sidecar_without_mtls_gets_nowhere(secured: SecureStack) -> None
     async with started(plain):
         code, _ = await from_elsewhere(secured, plain, f"{ANALYTICS}/GetAnalytics", ALICE)
     assert code is StatusCode.UNAVAILABLE
+    # It did come that far, and the wiretap does see what is not encrypted.
+    assert secured.wiretap.sent[-1].startswith(b"PRI * HTTP/2.0")
 
 
 async def test_a_sidecar_of_another_certificate_authority_gets_nowhere(
