@@ -1,14 +1,16 @@
 """The gateway against its own OpenAPI document: what is answered to valid and to invalid
 requests of every kind that the document allows, or forbids."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import schemathesis
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import (
@@ -40,6 +42,7 @@ _HEADERS = st.dictionaries(
     _VALUES | st.sampled_from(["application/json; charset=utf-16", "multipart/form-data", "gzip"]),
     max_size=5,
 )  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _QUERY = st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=4)
 
 
@@ -74,6 +77,12 @@ def operations(document: schemathesis.BaseSchema) -> Iterator[Any]:
         yield operation.ok()
 
 
+def call(case: schemathesis.Case[Any], **options: Any) -> Any:
+    """Again if analytics did not answer in its half second, which a busy machine may miss."""
+    answer = case.call(**options)
+    return case.call(**options) if answer.status_code == 504 else answer
+
+
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("mode", GenerationMode)
 def test_answers_are_as_documented(
@@ -92,11 +101,15 @@ def test_answers_are_as_documented(
         @amount(short=40, full=800)
         @given(operation.as_strategy(generation_mode=mode))
         def check(case: schemathesis.Case[Any]) -> None:
-            statuses[case.call_and_validate().status_code] += 1
+            # Once in thousands of paths, Schemathesis takes one with a tab for valid.
+            assume(mode.is_negative or not _CONTROL.search(unquote(case.formatted_path)))
+            answer = call(case)
+            case.validate_response(answer)
+            statuses[answer.status_code] += 1
 
         with subtests.test(operation.label):
             check()
-    assert statuses[200] if mode.is_positive else statuses[422]
+    assert statuses[200 if mode.is_positive else 422]
 
 
 @pytest.mark.timeout(1200)
@@ -111,7 +124,8 @@ def test_nothing_beside_the_document_matters(
             case: schemathesis.Case[Any], headers: dict[str, str], query: dict[str, str]
         ) -> None:
             case.query = {**query, **(case.query or {})}
-            answer = case.call_and_validate(headers=headers, checks=_ALWAYS)
+            answer = call(case, headers=headers)
+            case.validate_response(answer, checks=_ALWAYS)
             statuses[answer.status_code] += 1
 
         with subtests.test(operation.label):
