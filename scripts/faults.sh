@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Install what is missing, do every fault to the system, at length, and print the table of
+# what each cost; arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib/env.sh
+ensure_python
+programs=$(scripts/install_dapr.sh daprd)
+DAPRD=$(head -n 1 <<<"$programs")
+FAKETIME=$(scripts/install_fault_tools.sh)
+export DAPRD FAKETIME
+export DACA_FAULTS=full
+exec .venv/bin/python -m pytest tests/faults "$@"
