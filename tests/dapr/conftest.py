@@ -136,11 +136,17 @@ async def eventually(
 
 
 @asynccontextmanager
-async def running_stack(folder: Path, daprd: Path | None) -> AsyncIterator[RunningStack]:
+async def running_stack(
+    folder: Path,
+    daprd: Path | None,
+    prepare: Callable[[RunningStack], None] = lambda running: None,
+) -> AsyncIterator[RunningStack]:
+    """The system; `prepare` may change its processes' commands and environments first."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DACA_DATA_DIR", str(folder / "data"))
         stack = Stack(render_run_file(folder), daprd=daprd, log_dir=folder / "logs")
     running = RunningStack(stack)
+    prepare(running)
     await stack.start()
     try:
         await running.wait_until_ready()

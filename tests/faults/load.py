@@ -72,6 +72,16 @@ class Connection(asyncio.Protocol):
             timer.cancel()
             self.used = True
 
+    async def read_to_end(self, request: bytes, timeout_s: float) -> bytes:
+        """All that comes back to a request that asks the server to close, as for a stream."""
+        try:
+            await self.send(
+                request.replace(b"\r\nhost", b"\r\nconnection: close\r\nhost"), timeout_s
+            )
+        except ConnectionResetError:
+            return self._data
+        raise AssertionError("not a stream")
+
     def data_received(self, data: bytes) -> None:
         self._data += data
         end = self._data.find(b"\r\n\r\n")

@@ -10,42 +10,17 @@ import asyncio
 import shlex
 import signal
 import time
-from typing import Any
 
 import pytest
-from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from scripts.service import Service
 from tests.dapr.conftest import RunningStack
-from tests.faults.conftest import FULL, Report, exact, settle, supervised
+from tests.faults.conftest import FULL, Report, exact, returned, settle, supervised
 from tests.faults.load import Load, load
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _BEFORE_S, _AFTER_S = (3.0, 4.0) if FULL else (1.0, 1.5)
-
-
-async def returned(service: Service) -> float:
-    """The moment from which the service's own gRPC port serves."""
-    while True:
-        try:
-            if service.is_sidecar:
-                if await service.listens():
-                    return time.monotonic()
-            else:
-                await _health(service.ports["gRPC"])
-                return time.monotonic()
-        except aio.AioRpcError:
-            pass
-        await asyncio.sleep(0.01)
-
-
-async def _health(port: int) -> None:
-    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=0.5)
-        assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def kill(services: list[Service], away_s: float) -> float:
