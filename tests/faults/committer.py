@@ -1,8 +1,10 @@
 """A child process that writes to a database for ever, and tells what it was promised."""
 
 import asyncio
+import os
 import sqlite3
 import sys
+from collections.abc import Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -18,11 +20,11 @@ def _insert(db: sqlite3.Connection, *, number: int) -> None:
     db.execute("INSERT INTO numbers VALUES (?, ?)", (number, bytes(500)))
 
 
-async def _write(database: SqliteDatabase, numbers: count[int]) -> None:
+async def _write(database: SqliteDatabase, numbers: Iterator[int]) -> None:
     for number in numbers:
         await database.write(partial(_insert, number=number))
         # One write a line, at once: a line that was begun is whole.
-        sys.stdout.buffer.raw.write(b"%d\n" % number)  # type: ignore[attr-defined]
+        os.write(sys.stdout.fileno(), b"%d\n" % number)
 
 
 async def _main(path: Path, first: int) -> None:

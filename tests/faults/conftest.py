@@ -5,6 +5,8 @@
 
 import asyncio
 import os
+import shlex
+import signal
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -107,6 +109,23 @@ async def health(port: int) -> int:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=0.5)
         return int(answer.status)
+
+
+async def kill(services: list[Service], away_s: float = 0) -> float:
+    """SIGKILL; the supervisor starts them again, but they need `away_s` to begin.
+    Returns the moment of their return."""
+    commands = [service.command for service in services]
+    processes = [service.process for service in services]
+    for service in services:
+        late = f"sleep {away_s}; exec {shlex.join(service.command)}"
+        service.command = ["sh", "-c", late]
+        service.signal(signal.SIGKILL)
+    for service, process in zip(services, processes, strict=True):
+        while service.process is process:
+            await asyncio.sleep(0.01)
+    for service, command in zip(services, commands, strict=True):
+        service.command = command
+    return max(await asyncio.gather(*map(returned, services)))
 
 
 def database(system: RunningStack, app: str, file: str) -> Path:

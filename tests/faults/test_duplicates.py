@@ -14,7 +14,15 @@ from grpc import aio
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from tests.dapr.conftest import RunningStack
-from tests.faults.conftest import FULL, Report, count_of, database, stored_messages, supervised
+from tests.faults.conftest import (
+    FULL,
+    Report,
+    count_of,
+    database,
+    kill,
+    stored_messages,
+    supervised,
+)
 from tests.faults.load import Connection, chat_request
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -56,8 +64,9 @@ async def test_the_same_batch_a_thousand_times_counts_once(
     ):
         for _ in range(_SENDERS):
             group.create_task(send(channel))
-        await asyncio.sleep(0.3)
-        system.stack.services[system.analytics].signal(9)
+        while taken < _TIMES // 3:
+            await asyncio.sleep(0.01)
+        await kill([system.stack.services[system.analytics]])
     port = system.stack.services[system.analytics].ports["gRPC"]
     counted = await count_of(f"127.0.0.1:{port}", {user_id})
     stored = stored_messages(database(system, system.analytics, "analytics.db"), user_id)

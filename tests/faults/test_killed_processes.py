@@ -7,7 +7,6 @@ full service must come back within the bar: no later chat ends without an exact 
 """
 
 import asyncio
-import shlex
 import signal
 import time
 
@@ -15,29 +14,12 @@ import pytest
 
 from scripts.service import Service
 from tests.dapr.conftest import RunningStack
-from tests.faults.conftest import FULL, Report, exact, returned, settle, supervised
+from tests.faults.conftest import FULL, Report, exact, kill, settle, supervised
 from tests.faults.load import Load, load
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _BEFORE_S, _AFTER_S = (3.0, 4.0) if FULL else (1.0, 1.5)
-
-
-async def kill(services: list[Service], away_s: float) -> float:
-    """SIGKILL; the supervisor starts them again, but they need `away_s` to begin.
-    Returns the moment of their return."""
-    commands = [service.command for service in services]
-    processes = [service.process for service in services]
-    for service in services:
-        late = f"sleep {away_s}; exec {shlex.join(service.command)}"
-        service.command = ["sh", "-c", late]
-        service.signal(signal.SIGKILL)
-    for service, process in zip(services, processes, strict=True):
-        while service.process is process:
-            await asyncio.sleep(0.01)
-    for service, command in zip(services, commands, strict=True):
-        service.command = command
-    return max(await asyncio.gather(*map(returned, services)))
 
 
 def services(system: RunningStack, who: str) -> list[Service]:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from grpc import StatusCode, aio
@@ -67,7 +68,7 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
     metadata = (("dapr-app-id", system.analytics),)
     port = system.sidecar_port(system.chat, "gRPC")
 
-    async def ask(stub: pb_grpc.AnalyticsServiceAsyncStub) -> None:
+    async def ask(stub: "pb_grpc.AnalyticsServiceAsyncStub") -> None:
         request = pb.GetAnalyticsRequest(user_id="alice")
         while not done.is_set():
             began = time.monotonic()
@@ -88,6 +89,7 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
             for _ in range(_CALLERS):
                 group.create_task(ask(stub))
             await asyncio.sleep(1)
+            share = _cpu(app) / (_cpu(app) + _cpu(system.stack.services[system.analytics]))
             app.signal(signal.SIGKILL)
             if dies == "app and sidecar":
                 sidecar.signal(signal.SIGKILL)
@@ -97,7 +99,19 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
     failures = {key: n for key, n in outcomes.items() if key != StatusCode.OK.name}
     figures = {"calls": calls, "failed": failures, "p99 s": percentile(times_s, 99)}
     figures |= {"slowest s": max(times_s)}
-    report(f"SIGKILL of a replica's {dies}", figures, {"no failed call": not failures})
+    figures["the replica's share of CPU"] = share
+    report(
+        f"SIGKILL of a replica's {dies}",
+        figures,
+        {"no failed call": not failures, "it had its share": share > 0.1},
+    )
+
+
+def _cpu(app: Service) -> int:
+    """What it has used since it began, in ticks."""
+    assert app.process
+    fields = Path(f"/proc/{app.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 async def _until_both_answer(system: RunningStack, app: Service) -> None:
