@@ -28,6 +28,7 @@ from tests.faults.load import Load
 __all__ = ["daprd", "no_keys"]
 
 FULL = os.environ.get("DACA_FAULTS") == "full"
+full_only = pytest.mark.skipif(not FULL, reason="only in the full pass, scripts/faults.sh")
 
 type Figures = dict[str, object]
 type Report = Callable[[str, Mapping[str, object], dict[str, bool]], None]

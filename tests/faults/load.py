@@ -67,7 +67,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         timer = asyncio.get_running_loop().call_later(timeout_s, self._expire)
         try:
-            return await self._answer
+            answer = await self._answer
+            if b"\r\nconnection: close" in answer.head:
+                self.close()
+            return answer
         finally:
             timer.cancel()
             self.used = True

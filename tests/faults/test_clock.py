@@ -13,7 +13,7 @@ from grpc import aio
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from tests.dapr.conftest import RunningStack, eventually, running_stack
-from tests.faults.conftest import Report
+from tests.faults.conftest import Report, full_only
 
 _FAKETIME = os.environ.get("FAKETIME") or next(
     (str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), ""
@@ -24,7 +24,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("whose", ["chat", "analytics", "chat and analytics"])
+@pytest.mark.parametrize(
+    "whose",
+    [
+        pytest.param("chat", marks=full_only),
+        pytest.param("analytics", marks=full_only),
+        "chat and analytics",
+    ],
+)
 async def test_a_clock_that_is_set_back_does_not_take_times_back(
     tmp_path: Path, report: Report, whose: str
 ) -> None:

@@ -3,19 +3,23 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import pytest_asyncio
 
 from tests.dapr.conftest import RunningStack, eventually, http, running_stack
 from tests.faults.conftest import Report
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0, reason="only root can mount the small disk: a fault is NOT tested"
-)
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(
+        os.geteuid() != 0, reason="only root can mount a small disk: a full one is NOT tested"
+    ),
+]
 
 
 @contextmanager
@@ -38,31 +42,42 @@ def fill(folder: Path) -> Path:
             return ballast
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def on_small_disks(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[RunningStack]:
+    folder = tmp_path_factory.mktemp("disks")
+    with small_disk(folder / "first") as first, small_disk(folder / "second") as second:
+
+        def put_on_disks(system: RunningStack) -> None:
+            for name, disk in ((system.analytics, first), (system.chat, second)):
+                system.stack.services[name].environment["DACA_DATA_DIR"] = str(disk)
+
+        async with running_stack(folder, None, put_on_disks) as system:
+            yield system
+
+
 @pytest.mark.parametrize("whose", ["analytics", "chat"])
 async def test_a_full_disk_is_told_and_gets_over(
-    tmp_path: Path, report: Report, whose: str
+    on_small_disks: RunningStack, report: Report, whose: str
 ) -> None:
-    with small_disk(tmp_path / "disk") as disk:
-
-        def put_on_disk(system: RunningStack) -> None:
-            service = system.stack.services[getattr(system, whose)]
-            service.environment["DACA_DATA_DIR"] = str(disk)
-
-        async with running_stack(tmp_path, None, put_on_disk) as system:
-            user_id = f"user-{uuid4()}"
-            _, first = await system.chat_with(user_id)
-            await eventually(lambda: system.count(user_id), 1)
-            ballast = fill(disk)
-            statuses, details = await _chat_until_refused(system, user_id, whose)
-            read = await system.count(user_id)
-            session = first["metadata"]["session_id"]
-            url = f"{system.url}/conversations/{session}?user_id={user_id}"
-            history, _ = await asyncio.to_thread(http, "GET", url)
-            ballast.unlink()
-            after, _ = await system.chat_with(user_id)
-            accepted = 1 + statuses.count(200) + 1
-            # What was refused while full may have been written: only then it counts too.
-            await eventually(lambda: system.count(user_id), accepted)
+    system = on_small_disks
+    user_id = f"user-{uuid4()}"
+    _, first = await system.chat_with(user_id)
+    await eventually(lambda: system.count(user_id), 1)
+    environment = system.stack.services[getattr(system, whose)].environment
+    ballast = fill(Path(environment["DACA_DATA_DIR"]))
+    try:
+        statuses, details = await _chat_until_refused(system, user_id, whose)
+        read = await system.count(user_id)
+        session = first["metadata"]["session_id"]
+        url = f"{system.url}/conversations/{session}?user_id={user_id}"
+        history, _ = await asyncio.to_thread(http, "GET", url)
+    finally:
+        ballast.unlink()
+    after, _ = await system.chat_with(user_id)
+    accepted = 1 + statuses.count(200) + 1
+    await eventually(lambda: system.count(user_id), accepted)
     figures = {"while full": sorted(set(statuses)), "told": sorted(details), "count read": read}
     figures |= {"history": history, "with room": after, "counted": accepted}
     expected = {200} if whose == "analytics" else {503}

@@ -14,12 +14,12 @@ import pytest
 
 from scripts.service import Service
 from tests.dapr.conftest import RunningStack
-from tests.faults.conftest import FULL, Report, exact, kill, settle, supervised
+from tests.faults.conftest import FULL, Report, exact, full_only, kill, settle, supervised
 from tests.faults.load import Load, load
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-_BEFORE_S, _AFTER_S = (3.0, 4.0) if FULL else (1.0, 1.5)
+_BEFORE_S, _AFTER_S = (3.0, 4.0) if FULL else (0.5, 0.5)
 
 
 def services(system: RunningStack, who: str) -> list[Service]:
@@ -37,12 +37,11 @@ def services(system: RunningStack, who: str) -> list[Service]:
     ("who", "away_s", "within_s"),
     [
         ("analytics", 2, 1),
-        pytest.param(
-            "analytics", 30, 3, marks=pytest.mark.skipif(not FULL, reason="30 s: full pass only")
-        ),
-        ("analytics' sidecar", 0, 1),
-        ("chat's sidecar", 0, 1),
-        ("chat", 0, 1),
+        pytest.param("analytics", 30, 3, marks=full_only),
+        # tests/dapr kills sidecars too.
+        pytest.param("analytics' sidecar", 0, 1, marks=full_only),
+        pytest.param("chat's sidecar", 0, 1, marks=full_only),
+        pytest.param("chat", 0, 1, marks=full_only),
         ("both services", 0, 1),
     ],
 )
@@ -61,7 +60,7 @@ async def test_a_kill_costs_no_message_and_service_is_soon_full(
     report(f"SIGKILL of {who}" + f", away {away_s} s" * bool(away_s), figures, bar)
 
 
-@pytest.mark.parametrize("who", ["analytics", "analytics' sidecar"])
+@pytest.mark.parametrize("who", [pytest.param("analytics", marks=full_only), "analytics' sidecar"])
 async def test_a_stopped_process_costs_no_message(
     system: RunningStack, report: Report, who: str
 ) -> None:

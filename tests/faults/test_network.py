@@ -48,14 +48,14 @@ async def test_a_link_that_is_down_costs_no_message(
 ) -> None:
     down_s = 10 if FULL else 2
     async with load(apart.url) as running:
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         network.down()
         try:
             await asyncio.sleep(down_s)
         finally:
             network.up()
         back = time.monotonic()
-        await asyncio.sleep(_WITHIN_S + 2 if FULL else 4)
+        await asyncio.sleep(_WITHIN_S + 2 if FULL else 2)
     await _report(report, f"link down for {down_s} s", apart, running, back)
 
 
@@ -64,11 +64,11 @@ async def test_a_link_that_loses_packets_costs_no_message(
 ) -> None:
     lossy_s = 30 if FULL else 3
     async with load(apart.url) as running:
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.5)
         with network.loss():
             await asyncio.sleep(lossy_s)
         back = time.monotonic()
-        await asyncio.sleep(_WITHIN_S + 2 if FULL else 4)
+        await asyncio.sleep(_WITHIN_S + 2 if FULL else 2)
     await _report(report, f"30 % loss for {lossy_s} s", apart, running, back)
 
 

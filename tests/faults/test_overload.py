@@ -15,7 +15,7 @@ from tests.faults.load import Answer, Connection, chat_request, load, percentile
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-_PEAK_S, _OVERLOAD_S = (5.0, 6.0) if FULL else (2.0, 4.0)
+_PEAK_S, _OVERLOAD_S = (5.0, 6.0) if FULL else (1.5, 4.0)
 
 
 class OpenLoop:

@@ -93,7 +93,7 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
             app.signal(signal.SIGKILL)
             if dies == "app and sidecar":
                 sidecar.signal(signal.SIGKILL)
-            await asyncio.sleep(10 if FULL else 2)
+            await asyncio.sleep(10 if FULL else 1)
             done.set()
     calls = sum(outcomes.values())
     failures = {key: n for key, n in outcomes.items() if key != StatusCode.OK.name}
