@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 from uuid import UUID
@@ -25,6 +25,9 @@ _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 0.5
 # it is so old that the process must be gone.
 _FOREIGN_HOLD_S, _FOREIGN_POLL_S = 2.0, 0.05
 
+# By then a process that we replace has ended: its grace, and its last flush.
+_HANDOVER = timedelta(seconds=15)
+
 
 class Recorder(Protocol):
     """Where the messages are counted."""
@@ -42,6 +45,7 @@ class Outbox:
         self._recorder = recorder
         # Messages whose own chat has not read the count yet: it must not include them.
         self._held: set[UUID] = set()
+        self._opened = datetime.now(UTC)
         self._me = secrets.randbits(62)
         # How many messages were released for sending, and how many of those one complete
         # pass has covered. A user is in the map while the last one's number is above that.
@@ -90,6 +94,14 @@ class Outbox:
         target = self._last_released.get(user_id, 0)
         while self._delivered < target or self._unsettled is None or user_id in self._unsettled:
             await self._pass_done.wait()
+        # The process before us may have accepted more since we began.
+        theirs = partial(
+            rows.has_foreign, user_id=user_id, owner=self._me, since=self._opened.isoformat()
+        )
+        while (  # noqa: ASYNC110 (another process has no event for us)
+            datetime.now(UTC) - self._opened < _HANDOVER and await self._database.read(theirs)
+        ):
+            await asyncio.sleep(_FOREIGN_POLL_S)
 
     async def run(self) -> None:
         """Send for ever, a pass whenever there is something, again until it succeeds."""

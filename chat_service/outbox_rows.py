@@ -53,6 +53,15 @@ def select_last(db: sqlite3.Connection) -> int:
     return int(last)
 
 
+def has_foreign(db: sqlite3.Connection, *, user_id: str, owner: int, since: str) -> bool:
+    """Whether another process has accepted messages of the user since then that wait."""
+    found = db.execute(
+        "SELECT 1 FROM outbox WHERE user_id = ? AND owner != ? AND sent_time >= ? LIMIT 1",
+        (user_id, owner, since),
+    )
+    return found.fetchone() is not None
+
+
 def select_batch(db: sqlite3.Connection, *, after: int, last: int) -> list[OutboxEntry]:
     found = db.execute(
         "SELECT seq, message_id, user_id, sent_time, owner FROM outbox "
