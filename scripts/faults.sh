@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/env.sh
-ensure_python
+ensure_python --extra local
 programs=$(scripts/install_dapr.sh daprd)
 DAPRD=$(head -n 1 <<<"$programs")
 FAKETIME=$(scripts/install_fault_tools.sh)

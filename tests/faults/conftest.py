@@ -66,7 +66,9 @@ def pytest_terminal_summary(
     for line in lines:
         terminalreporter.line(line)
     if FULL:
-        Path(os.environ.get("DACA_FAULTS_TABLE", "faults.md")).write_text("\n".join(lines) + "\n")
+        path = Path(os.environ.get("DACA_FAULTS_TABLE", "data/faults.md"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
