@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -216,5 +217,5 @@ def _is_ready(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
             return bool(json.load(answer)["analytics"] == "ok")
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return False
