@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install what is missing, do every fault to the system, at length, and print the table of
-# what each cost; arguments go to pytest.
+# what each cost (also in data/faults.md); arguments go to pytest instead of the whole folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/env.sh
@@ -10,4 +10,4 @@ DAPRD=$(head -n 1 <<<"$programs")
 FAKETIME=$(scripts/install_fault_tools.sh)
 export DAPRD FAKETIME
 export DACA_FAULTS=full
-exec .venv/bin/python -m pytest tests/faults "$@"
+exec .venv/bin/python -m pytest "${@:-tests/faults}"

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +95,15 @@ async def supervised(system: RunningStack) -> AsyncIterator[None]:
 
 async def returned(service: Service) -> float:
     """The moment from which the service's own gRPC port serves."""
-    while True:
-        try:
-            if service.is_sidecar:
-                await service.listens()
-                return time.monotonic()
-            await health(service.ports["gRPC"])
+    async with asyncio.timeout(60):
+        if service.is_sidecar:
+            await service.listens()
             return time.monotonic()
-        except aio.AioRpcError:
-            pass
-        await asyncio.sleep(0.01)
+        while True:
+            with suppress(aio.AioRpcError):
+                await health(service.ports["gRPC"])
+                return time.monotonic()
+            await asyncio.sleep(0.01)
 
 
 async def health(port: int) -> int:

@@ -103,7 +103,7 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
     report(
         f"SIGKILL of a replica's {dies}",
         figures,
-        {"no failed call": not failures, "it had its share": share > 0.1},
+        {"no failed call": not failures},
     )
 
 
