@@ -2,6 +2,7 @@
 all on one event loop."""
 
 import asyncio
+import gc
 import logging
 import socket
 import sys
@@ -17,13 +18,13 @@ from chat_service.archive import Archive
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
-from chat_service.http_protocol import LimitedHttp
+from chat_service.http_protocol import limited_http
 from chat_service.identity import choose_identity
 from chat_service.memory import Memory, create_memory
 from chat_service.models import choose_model
 from chat_service.outbox import Outbox
 from chat_service.outbox_rows import add_owner, create_outbox
-from chat_service.overload import Load, ShedLoad
+from chat_service.overload import CountChats, Load
 from chat_service.rates import Rates
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
@@ -140,9 +141,10 @@ async def _serve(
     proxies = [str(network) for network in settings.trusted_proxies]
     gateway = Gateway(
         uvicorn.Config(
-            ShedLoad(app, load),
-            http=LimitedHttp,
+            CountChats(app, load),
+            http=limited_http(load),
             log_config=None,
+            access_log=False,
             timeout_graceful_shutdown=int(grace_s) or 1,
             proxy_headers=bool(proxies),
             forwarded_allow_ips=proxies,
@@ -157,6 +159,10 @@ async def _serve(
         serving = asyncio.create_task(gateway.serve(sockets=[http_socket]))
         host, port = http_socket.getsockname()[:2]
         log.info("serving HTTP on %s:%d, gRPC on %s:%d", host, port, host, server.port)
+        # What the imports have left stays: walking through it again and again to find garbage
+        # would hold the event loop up for a tenth of a second each time.
+        gc.collect()
+        gc.freeze()
         tell_supervisor(settings.ready_fd)
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
