@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "kubernetes/base"
 OVERLAY = DEPLOY / "kubernetes/overlays/example"
-KUBERNETES = "1.34"
+# The first with all that is used (autoscaling by one container), and the latest there is.
+KUBERNETES = ["1.30", "1.37"]
 APPS = ["chat-service", "analytics-service"]
 SETTINGS: dict[str, type[ServiceSettings]] = {
     "chat-service": ChatSettings,
@@ -103,10 +104,11 @@ def seconds(duration: str) -> float:
 
 
 class TestKubernetes:
+    @pytest.mark.parametrize("version", KUBERNETES)
     @pytest.mark.parametrize("manifest", MANIFESTS, ids=name_of)
-    def test_manifests_fit_their_schema(self, manifest: Manifest) -> None:
+    def test_manifests_fit_their_schema(self, manifest: Manifest, version: str) -> None:
         if not manifest["apiVersion"].startswith("dapr.io/"):
-            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+            kubernetes_validate.validate(manifest, version, strict=True)
             return
         # The CRDs are in no package. They let unknown fields pass, and Dapr ignores them.
         fields = {
@@ -121,7 +123,7 @@ class TestKubernetes:
         wrong = find("PodDisruptionBudget", "chat-service")
         wrong = {**wrong, "spec": {**wrong["spec"], "maxUnavailible": 1}}
         with pytest.raises(kubernetes_validate.ValidationError):
-            kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
+            kubernetes_validate.validate(wrong, KUBERNETES[0], strict=True)
 
     @pytest.mark.parametrize("app", APPS)
     def test_sidecars_know_their_app(self, app: str) -> None:

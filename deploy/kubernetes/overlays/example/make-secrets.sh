@@ -9,6 +9,6 @@ keep() { [[ -e secrets/$1 ]] || printf %s "$2" >"secrets/$1"; }
 for app in chat analytics; do
   keep "$app-app-token" "$(openssl rand -hex 32)"
   keep "$app-sidecar-token" "$(openssl rand -hex 32)"
-  keep "$app-database-url" "postgresql+asyncpg://$app:PASSWORD@postgres.example:5432/$app"
+  keep "$app.env" "DATABASE_URL=postgresql+asyncpg://$app:PASSWORD@postgres.example:5432/$app"
 done
 keep model.env "OPENAI_API_KEY="
