@@ -80,9 +80,13 @@ class Viewer:
             return {"OTEL_EXPORTER_ZIPKIN_ENDPOINT": url}
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{ports['OTLP']}"}
 
-    def trace_url(self, trace_id: str) -> str:
-        """Where a trace can be looked at."""
-        return f"{self.url}/{'zipkin/traces' if self._is_zipkin else 'trace'}/{trace_id}"
+    def help(self) -> str:
+        """Where to look, for the person at the terminal."""
+        path = "zipkin/traces" if self._is_zipkin else "trace"
+        return (
+            f"  traces             {self.url}\n"
+            f"  one chat's trace   {self.url}/{path}/<the answer's x-trace-id>\n"
+        )
 
     async def wait_until_ready(self) -> None:
         """Raises `StackError` if it ends before it serves, or takes over a minute."""

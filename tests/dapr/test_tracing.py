@@ -1,8 +1,10 @@
 """One chat is one trace, through both services and both real sidecars."""
 
 import asyncio
+import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,8 +16,9 @@ import pytest_asyncio
 from grpc import StatusCode, aio
 
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
-from tests.dapr.conftest import RunningStack, running_stack
+from tests.dapr.conftest import RunningStack, eventually, free_port, render_run_file, running_stack
 from tests.dapr.otlp import ReceivedSpan, Receiver, receiving
+from tests.dapr.test_commands import command, is_free, ports_of, read_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -218,3 +221,36 @@ async def test_the_receiver_gets_the_headers_from_all_four(traced: TracedStack) 
     senders = {headers["user-agent"] for headers in traced.receiver.headers}
     assert len(senders) == 2  # Python's and Go's
     assert {headers["x-key"] for headers in traced.receiver.headers} == {"a key"}
+
+
+async def counted(spans: Callable[[], Awaitable[list[Any]]]) -> int:
+    return len(await spans())
+
+
+@pytest.mark.skipif(shutil.which("java") is None, reason="NO JAVA: ZIPKIN IS NOT TRIED")
+async def test_run_sh_shows_a_chat_in_a_real_zipkin(tmp_path: Path, daprd: Path) -> None:
+    run_file, port = render_run_file(tmp_path), free_port()
+    arguments = ("scripts/run.sh", "--zipkin", "--run-file", run_file)
+    async with command(*arguments, folder=tmp_path, ZIPKIN_PORT=str(port)) as process:
+        assert f"http://localhost:{port}/zipkin/traces/" in await read_until(process, "Ctrl-C")
+        trace_id, _, header = traceparent()
+        async with httpx2.AsyncClient() as client:
+            chat = f"http://127.0.0.1:{ports_of(run_file)['http']}/chat/"
+            body = {"user_id": "zoe", "text": "What time is it?"}
+            await client.post(chat, json=body, headers={"traceparent": header})
+
+            async def spans() -> list[Any]:
+                answer = await client.get(f"http://127.0.0.1:{port}/api/v2/trace/{trace_id}")
+                return answer.json() if answer.status_code == 200 else []
+
+            await eventually(lambda: counted(spans), 14)
+            found = await spans()
+        process.send_signal(signal.SIGINT)
+        await process.wait()
+    assert is_free(port)
+    get = f"/{GET}".lower()
+    kinds = Counter(span["kind"] for span in found if get.endswith(span["name"].lower()))
+    assert kinds == {"CLIENT": 2, "SERVER": 2}  # at both ends of both hops
+    services = {span["localEndpoint"]["serviceName"] for span in found}
+    assert services >= {"chat_service", "analytics_service"}
+    assert len(services) == 4
