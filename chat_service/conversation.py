@@ -134,7 +134,7 @@ class Conversation:
         and the conversation's history are known. Raises `TimedOut`."""
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         key = ConversationKey(message.user_id, message.session_id)
-        with self._tracing.span("chat"):
+        with self._tracing.span("turn"):
             try:
                 async with asyncio.timeout(limit_s) as limit, self._memory.turn(key):
                     async with self._outbox.accept(message):

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 import yaml
 
 from rpc.settings import ServiceSettings
-from scripts.service import Service
+from scripts.service import ROOT, Service
 from scripts.stack import Stack, StackError
 
 _VIEWER_START_TIMEOUT_S = 60.0
-_ZIPKIN_PORT, _JAEGER_UI_PORT, _JAEGER_OTLP_PORT = 9411, 16686, 4318
+_ZIPKIN_PORT = 9411
+_JAEGER_PORTS = {"JAEGER_PORT": 16686, "JAEGER_QUERY_PORT": 16685, "JAEGER_OTLP_PORT": 4318}
 
 
 def trace_sidecars(stack: Stack, settings: ServiceSettings, folder: Path) -> None:
@@ -112,9 +113,11 @@ def _zipkin(jar: Path) -> tuple[list[str], dict[str, str], dict[str, int]]:
 
 
 def _jaeger(program: Path) -> tuple[list[str], dict[str, str], dict[str, int]]:
-    # It binds to JAEGER_LISTEN_HOST, and takes more ports than these two.
-    ports = {"UI": _JAEGER_UI_PORT, "OTLP": _JAEGER_OTLP_PORT}
-    return [str(program)], {"JAEGER_LISTEN_HOST": "127.0.0.1"}, ports
+    ports = {name: int(os.environ.get(name, port)) for name, port in _JAEGER_PORTS.items()}
+    environment = {name: str(port) for name, port in ports.items()}
+    environment["OTEL_TRACES_SAMPLER"] = "always_off"  # it would trace itself
+    command = [str(program), "--config", str(ROOT / "deploy/local/jaeger.yaml")]
+    return command, environment, dict(zip(("UI", "queries", "OTLP"), ports.values(), strict=True))
 
 
 def _answers(url: str) -> bool:

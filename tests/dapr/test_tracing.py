@@ -82,7 +82,7 @@ async def test_a_chat_is_one_trace_inside_of_its_callers(traced: TracedStack) ->
     spans = await traced.receiver.trace(trace_id, 14)
     assert traced.tree(spans, span_id) == {
         "chat SERVER POST /chat/": {
-            "chat INTERNAL chat": {
+            "chat INTERNAL turn": {
                 "chat INTERNAL SQLite write": {},
                 "chat INTERNAL SQLite read": {},
                 f"chat CLIENT {GET}": {
@@ -106,7 +106,7 @@ async def test_a_chat_is_one_trace_inside_of_its_callers(traced: TracedStack) ->
 
 async def test_counting_is_a_trace_of_its_own_that_names_its_chats(traced: TracedStack) -> None:
     answer = await traced.post("/chat/", "linked", "Hello")
-    chat = await traced.ended("chat", "INTERNAL", answer.headers["x-trace-id"])
+    chat = await traced.ended("turn", "INTERNAL", answer.headers["x-trace-id"])
     batch = await traced.receiver.first(lambda span: chat.span_id in span.links)
     spans = await traced.receiver.trace(batch.trace_id, 6)
     assert traced.tree(spans) == {
@@ -127,7 +127,7 @@ async def test_a_stream_is_one_trace_too(traced: TracedStack) -> None:
     spans = await traced.receiver.trace(answer.headers["x-trace-id"], 12)
     (root,) = traced.tree(spans)
     assert root == "chat SERVER POST /chat/stream"
-    assert f"chat CLIENT {GET}" in traced.tree(spans)[root]["chat INTERNAL chat"]
+    assert f"chat CLIENT {GET}" in traced.tree(spans)[root]["chat INTERNAL turn"]
 
 
 async def stream_until(
