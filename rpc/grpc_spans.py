@@ -163,8 +163,8 @@ class TracingServerInterceptor(aio.ServerInterceptor):
         return traced
 
     def _start(self, method: str, context: Context) -> Span:
-        # daprd 1.18 adds its caller's side's `traceparent` behind the caller's own: the last
-        # is the nearest.
+        # daprd 1.18 appends the calling sidecar's `traceparent` to the caller's own: the last is
+        # the nearest. grpc's core keeps only that one by itself, at present.
         metadata = dict(context.invocation_metadata() or ())
         carrier = {k: str(metadata[k]) for k in ("traceparent", "tracestate") if k in metadata}
         parent = _PROPAGATOR.extract(carrier, OtelContext())

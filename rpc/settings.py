@@ -5,7 +5,14 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import unquote
 
-from pydantic import Field, HttpUrl, SecretStr, ValidationError, field_validator
+from pydantic import (
+    Field,
+    HttpUrl,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -62,6 +69,13 @@ class ServiceSettings(BaseSettings):
         if headers and not all("=" in part for part in headers.get_secret_value().split(",")):
             raise ValueError("must be like name=value,name=value")
         return headers
+
+    @field_validator("zipkin_endpoint")
+    @classmethod
+    def _check_endpoints(cls, endpoint: HttpUrl | None, others: ValidationInfo) -> HttpUrl | None:
+        if endpoint and others.data.get("otlp_endpoint"):
+            raise ValueError("can't be set together with OTEL_EXPORTER_OTLP_ENDPOINT")
+        return endpoint
 
     @property
     def otlp_headers_by_name(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Print the path of a program that shows traces, getting it into a per-user cache if it is missing:
 #   scripts/install_tracing.sh zipkin|jaeger
-# Zipkin is a jar from Maven Central, and needs Java 17. Jaeger comes from its release archive, or
+# Zipkin is a jar from Maven Central, and needs Java 17, which is installed with apt-get. Jaeger comes from its release archive, or
 # else from a build from Go source; its module has no UI in it, so that build answers its API only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,6 +11,17 @@ ZIPKIN_VERSION=3.5.1
 ZIPKIN_SHA256=7ac633a6832647e71e50012a5e3e91fbc7054414955261724526030faf271d8d
 JAEGER_VERSION=1.76.0 # the module's; as a program it is version 2
 JAEGER_PROGRAM_VERSION=2.13.0
+
+ensure_java() {
+  local sudo=()
+  if [[ $(java -version 2>&1) =~ \"([0-9]+) && ${BASH_REMATCH[1]} -ge 17 ]]; then return; fi
+  [[ $(id -u) == 0 ]] || sudo=(sudo)
+  command -v apt-get >/dev/null || die "Zipkin needs Java 17 or newer on PATH"
+  say "installing Java"
+  ${sudo[@]+"${sudo[@]}"} apt-get update -qq >&2
+  ${sudo[@]+"${sudo[@]}"} apt-get install -qq --yes --no-install-recommends default-jre-headless >&2 ||
+    die "Java could not be installed (see above)"
+}
 
 get_zipkin() {
   local into=$1 url=https://repo1.maven.org/maven2/io/zipkin/zipkin-server/$ZIPKIN_VERSION
@@ -47,7 +58,10 @@ build_jaeger() {
 }
 
 case "${1:-}" in
-  zipkin) version=$ZIPKIN_VERSION ;;
+  zipkin)
+    ensure_java
+    version=$ZIPKIN_VERSION
+    ;;
   jaeger) version=$JAEGER_VERSION ;;
   *) die "unknown program '${1:-}': zipkin or jaeger" ;;
 esac

@@ -124,8 +124,9 @@ def main() -> None:
         "--secure", type=Path, nargs="?", const=ROOT / "deploy/secure", metavar="FOLDER",
         help="with mTLS, access control and tokens; their Configurations: default deploy/secure",
     )  # fmt: skip
+    viewers = parser.add_mutually_exclusive_group()
     for kind in ("zipkin", "jaeger"):
-        parser.add_argument(
+        viewers.add_argument(
             f"--{kind}", dest="kind", action="store_const", const=kind,
             help=f"with a {kind.title()} that shows a trace of each chat",
         )  # fmt: skip

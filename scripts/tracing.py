@@ -75,11 +75,12 @@ class Viewer:
     @property
     def endpoint(self) -> dict[str, str]:
         """What the environment has to say for spans to come here."""
-        ports = self.service.ports
+        zipkin = otlp = ""
         if self._is_zipkin:
-            url = f"http://127.0.0.1:{ports['UI']}/api/v2/spans"
-            return {"OTEL_EXPORTER_ZIPKIN_ENDPOINT": url}
-        return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{ports['OTLP']}"}
+            zipkin = f"http://127.0.0.1:{self.service.ports['UI']}/api/v2/spans"
+        else:
+            otlp = f"http://127.0.0.1:{self.service.ports['OTLP']}"
+        return {"OTEL_EXPORTER_ZIPKIN_ENDPOINT": zipkin, "OTEL_EXPORTER_OTLP_ENDPOINT": otlp}
 
     def help(self) -> str:
         """Where to look, for the person at the terminal."""
