@@ -93,7 +93,8 @@ class ServiceSettings(BaseSettings):
     def secrets(self) -> list[str]:
         """Every secret that is set, for the log to leave out."""
         values = (getattr(self, name) for name in type(self).model_fields)
-        return [v.get_secret_value() for v in values if isinstance(v, SecretStr)]
+        found = [v.get_secret_value() for v in values if isinstance(v, SecretStr)]
+        return found + list(self.otlp_headers_by_name.values())
 
     @classmethod
     def from_environment(cls) -> Self:

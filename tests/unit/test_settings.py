@@ -148,8 +148,9 @@ def test_the_sampler_is_a_ratio(
 
 def test_headers_of_spans_are_decoded(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("OTEL_EXPORTER_OTLP_HEADERS", "X-Key=a%20b=, x-team = chat")
-    headers = ServiceSettings.from_environment().otlp_headers_by_name
-    assert headers == {"x-key": "a b=", "x-team": "chat"}
+    settings = ServiceSettings.from_environment()
+    assert settings.otlp_headers_by_name == {"x-key": "a b=", "x-team": "chat"}
+    assert "a b=" in settings.secrets()
 
 
 def test_keys_are_not_shown(environment: pytest.MonkeyPatch) -> None:
