@@ -16,16 +16,21 @@ from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from rpc.domain import DomainError
 from rpc.server import GrpcServer, PortTaken, stop_signal, tell_supervisor
 from rpc.telemetry import configure_logging
+from rpc.tracing import NO_TRACING, Tracing, choose_tracing
 
 log = logging.getLogger("analytics_service")
 SERVICE_NAME = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"].full_name
 
 
 def build_server(
-    store: AnalyticsStore, *, reuse_port: bool = False, app_api_token: SecretStr | None = None
+    store: AnalyticsStore,
+    *,
+    reuse_port: bool = False,
+    app_api_token: SecretStr | None = None,
+    tracing: Tracing = NO_TRACING,
 ) -> GrpcServer:
     """A server, not started yet, with every servicer of this service on `store`."""
-    server = GrpcServer(reuse_port=reuse_port, app_api_token=app_api_token)
+    server = GrpcServer(reuse_port=reuse_port, app_api_token=app_api_token, tracing=tracing)
     analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server(AnalyticsServicer(store), server.aio)
     appcallback_pb2_grpc.add_AppCallbackServicer_to_server(InvokeServicer(store), server.aio)
     return server
@@ -34,10 +39,16 @@ def build_server(
 async def run(settings: AnalyticsSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = stop_signal()
-    store = await AnalyticsStore.open(settings.database, seed_demo_users=settings.seed_demo_users)
+    tracing = choose_tracing(settings, "analytics_service")
+    store = await AnalyticsStore.open(
+        settings.database, seed_demo_users=settings.seed_demo_users, tracing=tracing
+    )
     try:
         server = build_server(
-            store, reuse_port=settings.reuse_port, app_api_token=settings.app_api_token
+            store,
+            reuse_port=settings.reuse_port,
+            app_api_token=settings.app_api_token,
+            tracing=tracing,
         )
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         log.info("serving gRPC on %s:%d, data in %s", settings.host, server.port, settings.database)
@@ -49,6 +60,7 @@ async def run(settings: AnalyticsSettings) -> None:
         await server.stop(settings.shutdown_grace_s)
     finally:
         await store.close()
+        await tracing.close()
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, TypeA
 from pydantic_core import PydanticCustomError
 
 from rpc.domain import NotFound, UserId
+from rpc.tracing import NO_TRACING, Tracing
 from storage.sqlite import SqliteDatabase
 
 MAX_BATCH = 1000
@@ -79,10 +80,12 @@ class AnalyticsStore:
         self._database = database
 
     @classmethod
-    async def open(cls, path: Path, *, seed_demo_users: bool) -> Self:
+    async def open(
+        cls, path: Path, *, seed_demo_users: bool, tracing: Tracing = NO_TRACING
+    ) -> Self:
         """Open or create the store. Raises `Unavailable` when the file can't be used."""
         create = partial(_create, demo_counts=DEMO_COUNTS if seed_demo_users else {})
-        return cls(await SqliteDatabase.open(path, [create, _create_activity]))
+        return cls(await SqliteDatabase.open(path, [create, _create_activity], tracing))
 
     async def get(self, user_id: str) -> UserAnalytics:
         """What is known of `user_id`. Raises `NotFound` for an unknown user."""

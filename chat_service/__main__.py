@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from chat_service.agent import ChatAgent
 from chat_service.analytics import AnalyticsClient
@@ -19,11 +20,12 @@ from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
 from chat_service.http_protocol import limited_http
+from chat_service.http_spans import TraceHttp
 from chat_service.identity import choose_identity
 from chat_service.memory import Memory, create_memory
 from chat_service.models import choose_model
 from chat_service.outbox import Outbox
-from chat_service.outbox_rows import add_owner, create_outbox
+from chat_service.outbox_rows import add_origin, add_owner, create_outbox
 from chat_service.overload import CountChats, Load
 from chat_service.rates import Rates
 from chat_service.servicer import ChatServicer
@@ -33,12 +35,13 @@ from rpc.domain import DomainError
 from rpc.server import GrpcServer, PortTaken, stop_signal, tell_supervisor
 from rpc.sidecar import Peer, find_peer
 from rpc.telemetry import configure_logging
+from rpc.tracing import NO_TRACING, Tracing, choose_tracing
 from storage.sqlite import SqliteDatabase
 
 log = logging.getLogger("chat_service")
 SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 # In this order for ever: a database knows by their number which it has had.
-MIGRATIONS = (create_outbox, create_memory, add_owner)
+MIGRATIONS = (create_outbox, create_memory, add_owner, add_origin)
 # What is left in the outbox after this is sent after the next start.
 _LAST_FLUSH_S = 2.0
 # By then a request that was under way when the listener closed has been read.
@@ -68,13 +71,13 @@ class Gateway(uvicorn.Server):
 
 @asynccontextmanager
 async def open_stores(
-    settings: ChatSettings, analytics: AnalyticsClient
+    settings: ChatSettings, analytics: AnalyticsClient, tracing: Tracing = NO_TRACING
 ) -> AsyncIterator[tuple[Outbox, Memory, Archive]]:
     """The conversations, and the outbox, which is being sent; at the end what is left there
     is sent if analytics takes it at once."""
-    database = await SqliteDatabase.open(settings.database, MIGRATIONS)
+    database = await SqliteDatabase.open(settings.database, MIGRATIONS, tracing)
     try:
-        outbox = await Outbox.open(database, analytics)
+        outbox = await Outbox.open(database, analytics, tracing)
         sending = asyncio.create_task(outbox.run())
         try:
             yield outbox, Memory(database), Archive(database)
@@ -98,23 +101,28 @@ async def run(settings: ChatSettings) -> None:
         log.warning("no model key is set: replies come from the labelled offline model")
     peer = analytics_peer(settings)
     log.info("model %s; analytics through %s", model.name, peer.address)
-    analytics = AnalyticsClient(peer)
+    tracing = choose_tracing(settings, "chat_service")
+    analytics = AnalyticsClient(peer, tracing.client_interceptors)
     try:
-        async with open_stores(settings, analytics) as (outbox, memory, archive):
+        async with open_stores(settings, analytics, tracing) as (outbox, memory, archive):
             conversation = Conversation(
                 analytics,
                 outbox,
                 memory,
-                ChatAgent(model),
+                ChatAgent(model, tracing),
                 max_text_length=settings.max_text_length,
                 timeout_s=settings.timeout_s,
+                tracing=tracing,
             )
             try:
-                await _serve(settings, conversation, History(archive), analytics, stop)
+                await _serve(
+                    settings, conversation, History(archive), analytics, stop, tracing=tracing
+                )
             finally:
                 await conversation.close()
     finally:
         await analytics.close()
+        await tracing.close()
 
 
 async def _serve(
@@ -123,13 +131,15 @@ async def _serve(
     history: History,
     analytics: AnalyticsClient,
     stop: asyncio.Event,
+    *,
+    tracing: Tracing,
 ) -> None:
     grace_s = settings.shutdown_grace_s
     load = Load(settings.max_concurrent)
     watching = asyncio.create_task(load.watch())
     identity = choose_identity(settings)
     rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
-    app = build_gateway(
+    gateway_app = build_gateway(
         conversation,
         history,
         analytics,
@@ -138,10 +148,13 @@ async def _serve(
         rates=rates,
         stopping=stop.is_set,
     )
+    app: ASGIApp = CountChats(gateway_app, load)
+    if tracing.tracer is not None:
+        app = TraceHttp(app, tracing.tracer)
     proxies = [str(network) for network in settings.trusted_proxies]
     gateway = Gateway(
         uvicorn.Config(
-            CountChats(app, load),
+            app,
             http=limited_http(load),
             log_config=None,
             access_log=False,
@@ -150,7 +163,9 @@ async def _serve(
             forwarded_allow_ips=proxies,
         )
     )
-    server = GrpcServer(reuse_port=settings.reuse_port, app_api_token=settings.app_api_token)
+    server = GrpcServer(
+        reuse_port=settings.reuse_port, app_api_token=settings.app_api_token, tracing=tracing
+    )
     servicer = ChatServicer(conversation, history, load, identity, rates)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.aio)
 

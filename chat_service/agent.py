@@ -20,6 +20,7 @@ from agents.exceptions import (
 )
 from agents.result import RunResultBase
 
+from chat_service.agent_spans import AgentSpans
 from chat_service.memory import Items, Turn
 from chat_service.models import ChatModel
 from chat_service.ports import ChatMessage
@@ -32,6 +33,7 @@ from rpc.domain import (
     TimedOut,
     Unavailable,
 )
+from rpc.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ def get_current_time() -> str:
 class ChatAgent:
     """Replies to messages with one model. Nothing in it changes after its making."""
 
-    def __init__(self, model: ChatModel) -> None:
+    def __init__(self, model: ChatModel, tracing: Tracing = NO_TRACING) -> None:
         self.model = model.name
         self._agent = agents.Agent[RunContext](
             name="DACA Chat",
@@ -85,8 +87,12 @@ class ChatAgent:
             model=model.model,
             model_settings=model.settings,
         )
-        # The SDK's own tracing would send conversations to OpenAI.
-        self._config = agents.RunConfig(tracing_disabled=True)
+        # Left alone, the SDK's own tracing would send conversations to OpenAI.
+        self._config = agents.RunConfig(
+            tracing_disabled=tracing.tracer is None, trace_include_sensitive_data=tracing.content
+        )
+        if tracing.tracer is not None:
+            agents.set_trace_processors([AgentSpans(tracing.tracer, content=tracing.content)])
 
     async def reply(self, message: ChatMessage, message_count: int | None, history: Items) -> Turn:
         """The reply to `message`, whose user has sent `message_count` before (None: unknown).

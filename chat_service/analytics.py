@@ -20,9 +20,9 @@ _READY_TIMEOUT_S = 1.0
 class AnalyticsClient:
     """Asks for counts and records messages. Each call has a deadline."""
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, interceptors: Sequence[aio.ClientInterceptor] = ()) -> None:
         self._metadata = peer.metadata
-        self._channel = peer.channel()
+        self._channel = peer.channel(interceptors)
         self._stub = pb_grpc.AnalyticsServiceStub(self._channel)
         # Its published stubs know no methods.
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)

@@ -15,6 +15,7 @@ from chat_service import outbox_rows as rows
 from chat_service.outbox_rows import OutboxEntry
 from chat_service.ports import ChatMessage
 from rpc.domain import DomainError, InvalidInput
+from rpc.tracing import NO_TRACING, Tracing
 from storage.sqlite import SqliteDatabase
 
 log = logging.getLogger(__name__)
@@ -40,9 +41,16 @@ class Recorder(Protocol):
 class Outbox:
     """Sent messages on their way to analytics, in batches; `run` is what sends them."""
 
-    def __init__(self, database: SqliteDatabase, recorder: Recorder, last_inherited: int) -> None:
+    def __init__(
+        self,
+        database: SqliteDatabase,
+        recorder: Recorder,
+        last_inherited: int,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
         self._database = database
         self._recorder = recorder
+        self._tracing = tracing
         # Messages whose own chat has not read the count yet: it must not include them.
         self._held: set[UUID] = set()
         self._opened = datetime.now(UTC)
@@ -60,9 +68,11 @@ class Outbox:
         self._pass_done = asyncio.Event()
 
     @classmethod
-    async def open(cls, database: SqliteDatabase, recorder: Recorder) -> "Outbox":
+    async def open(
+        cls, database: SqliteDatabase, recorder: Recorder, tracing: Tracing = NO_TRACING
+    ) -> "Outbox":
         """The outbox in `database`, with what an earlier run left there."""
-        return cls(database, recorder, await database.read(rows.select_last))
+        return cls(database, recorder, await database.read(rows.select_last), tracing)
 
     @asynccontextmanager
     async def accept(self, message: ChatMessage) -> AsyncIterator[None]:
@@ -78,6 +88,7 @@ class Outbox:
             user_id=message.user_id,
             sent_time=datetime.now(UTC),
             owner=self._me,
+            origin=self._tracing.origin(),
         )
         written = asyncio.create_task(self._database.write(insert))
         try:
@@ -153,7 +164,8 @@ class Outbox:
 
     async def _send(self, entries: Sequence[OutboxEntry]) -> None:
         try:
-            await self._recorder.record(entries)
+            with self._tracing.batch("outbox", (entry.origin for entry in entries)):
+                await self._recorder.record(entries)
         except InvalidInput as error:
             if len(entries) > 1:
                 for entry in entries:

@@ -19,6 +19,8 @@ class OutboxEntry:
     sent_time: datetime
     owner: int
     """The process that accepted it."""
+    origin: str | None = None
+    """Its chat's `traceparent`, if that is traced."""
 
 
 def create_outbox(db: sqlite3.Connection) -> None:
@@ -38,13 +40,24 @@ def add_owner(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE outbox ADD COLUMN owner INTEGER NOT NULL DEFAULT 0")
 
 
+def add_origin(db: sqlite3.Connection) -> None:
+    """The migration that lets a batch name the chats that its messages are from."""
+    db.execute("ALTER TABLE outbox ADD COLUMN origin TEXT")
+
+
 def insert(
-    db: sqlite3.Connection, *, message_id: UUID, user_id: str, sent_time: datetime, owner: int
+    db: sqlite3.Connection,
+    *,
+    message_id: UUID,
+    user_id: str,
+    sent_time: datetime,
+    owner: int,
+    origin: str | None,
 ) -> None:
     db.execute(
-        "INSERT INTO outbox (message_id, user_id, sent_time, owner) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT DO NOTHING",
-        (message_id.bytes, user_id, sent_time.isoformat(), owner),
+        "INSERT INTO outbox (message_id, user_id, sent_time, owner, origin) "
+        "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (message_id.bytes, user_id, sent_time.isoformat(), owner, origin),
     )
 
 
@@ -64,13 +77,13 @@ def has_foreign(db: sqlite3.Connection, *, user_id: str, owner: int, since: str)
 
 def select_batch(db: sqlite3.Connection, *, after: int, last: int) -> list[OutboxEntry]:
     found = db.execute(
-        "SELECT seq, message_id, user_id, sent_time, owner FROM outbox "
+        "SELECT seq, message_id, user_id, sent_time, owner, origin FROM outbox "
         "WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
         (after, last, BATCH),
     )
     return [
-        OutboxEntry(seq, UUID(bytes=id_), user_id, datetime.fromisoformat(sent), owner)
-        for seq, id_, user_id, sent, owner in found
+        OutboxEntry(seq, UUID(bytes=id_), user_id, datetime.fromisoformat(sent), owner, origin)
+        for seq, id_, user_id, sent, owner, origin in found
     ]
 
 

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from rpc.errors import ErrorInterceptor
 from rpc.sidecar import TokenInterceptor
+from rpc.tracing import NO_TRACING, Tracing
 
 # Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
 # queued: daprd ignores --app-max-concurrency for proxied calls.
@@ -34,8 +35,18 @@ class GrpcServer:
     """A `grpc.aio` server with the standard health and reflection services. With an
     `app_api_token` it serves only those who show it, but for health."""
 
-    def __init__(self, *, reuse_port: bool = False, app_api_token: SecretStr | None = None) -> None:
-        interceptors: list[aio.ServerInterceptor] = [ErrorInterceptor()]
+    def __init__(
+        self,
+        *,
+        reuse_port: bool = False,
+        app_api_token: SecretStr | None = None,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
+        # The outermost sees the status that the call ends with.
+        interceptors: list[aio.ServerInterceptor] = [
+            *tracing.server_interceptors,
+            ErrorInterceptor(),
+        ]
         if app_api_token is not None:
             interceptors.append(TokenInterceptor(app_api_token.get_secret_value()))
         self.aio = aio.server(

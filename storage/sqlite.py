@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from rpc.domain import Unavailable
+from rpc.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,9 @@ class SqliteDatabase:
     loss) costs one disk flush per group. Each function is all-or-nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tracing: Tracing = NO_TRACING) -> None:
         self._path = path
+        self._tracing = tracing
         self._pending: deque[_Write] = deque()
         self._committing: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
@@ -47,13 +49,15 @@ class SqliteDatabase:
         self._reader: sqlite3.Connection
 
     @classmethod
-    async def open(cls, path: Path, migrations: Sequence[Work[None]]) -> Self:
+    async def open(
+        cls, path: Path, migrations: Sequence[Work[None]], tracing: Tracing = NO_TRACING
+    ) -> Self:
         """Open or create the file and bring its schema up to date.
 
         `migrations` run in order, each once in the file's life (`user_version`
         counts them). Raises `Unavailable` when the file can't be used.
         """
-        database = cls(path)
+        database = cls(path, tracing)
         try:
             await database._open(migrations)
         except (OSError, sqlite3.Error) as error:
@@ -63,7 +67,8 @@ class SqliteDatabase:
     async def read[T](self, work: Work[T]) -> T:
         """Run `work` on the read connection. Raises `Unavailable` if SQLite fails."""
         try:
-            return work(self._reader)
+            with self._tracing.span("SQLite read"):
+                return work(self._reader)
         except sqlite3.Error as error:
             raise _unavailable(error) from error
 
@@ -78,7 +83,8 @@ class SqliteDatabase:
         if self._committing is None:
             self._committing = asyncio.create_task(self._commit_pending())
         try:
-            return await done
+            with self._tracing.span("SQLite write"):
+                return await done
         except sqlite3.Error as error:
             raise _unavailable(error) from error
 

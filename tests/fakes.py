@@ -13,7 +13,7 @@ from chat_service.conversation import Conversation
 from chat_service.history import History, PastConversation, PastMessage
 from chat_service.memory import ConversationKey, Items, Turn
 from chat_service.outbox import Outbox
-from chat_service.outbox_rows import OutboxEntry, add_owner, create_outbox
+from chat_service.outbox_rows import OutboxEntry, add_origin, add_owner, create_outbox
 from chat_service.overload import Load
 from chat_service.ports import ChatMessage
 from rpc.domain import InvalidInput, NotFound
@@ -206,7 +206,7 @@ class FakeChat:
 @asynccontextmanager
 async def running_outbox(path: Path, recorder: FakeRecorder) -> AsyncIterator[Outbox]:
     """A real outbox that sends to `recorder`."""
-    database = await SqliteDatabase.open(path, [create_outbox, add_owner])
+    database = await SqliteDatabase.open(path, [create_outbox, add_owner, add_origin])
     outbox = await Outbox.open(database, recorder)
     sending = asyncio.create_task(outbox.run())
     try:

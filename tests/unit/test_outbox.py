@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from chat_service.outbox import Outbox
-from chat_service.outbox_rows import add_owner, create_outbox
+from chat_service.outbox_rows import add_origin, add_owner, create_outbox
 from chat_service.ports import ChatMessage
 from rpc.domain import TimedOut, Unavailable
 from storage.sqlite import SqliteDatabase
@@ -43,7 +43,7 @@ async def send(outbox: Outbox, *messages: ChatMessage) -> list[UUID]:
 
 
 async def left_on_disk(path: Path) -> list[UUID]:
-    database = await SqliteDatabase.open(path, [create_outbox, add_owner])
+    database = await SqliteDatabase.open(path, [create_outbox, add_owner, add_origin])
     rows = await database.read(
         lambda db: db.execute("SELECT message_id FROM outbox ORDER BY seq").fetchall()
     )
@@ -216,7 +216,7 @@ async def test_a_failed_body_does_not_lose_the_message(
 async def test_a_message_that_cannot_be_written_is_unavailable(
     path: Path, recorder: FakeRecorder
 ) -> None:
-    database = await SqliteDatabase.open(path, [create_outbox, add_owner])
+    database = await SqliteDatabase.open(path, [create_outbox, add_owner, add_origin])
     outbox = await Outbox.open(database, recorder)
     await database.write(lambda db: db.execute("DROP TABLE outbox"))
     with pytest.raises(Unavailable):
