@@ -1,13 +1,41 @@
-"""uvicorn's fast HTTP/1.1 protocol with the limits that its parser lacks."""
+"""uvicorn with a stop of ours, and its fast HTTP/1.1 protocol with the limits that its parser
+lacks."""
 
 import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _MAX_HEAD_BYTES = 64 * 1024
 # Whoever has not sent a request's head by then is broken, or wants to hold us up.
 _HEAD_TIMEOUT_S = 20.0
+# By then a request that was under way when the listener closed has been read.
+_LAST_REQUESTS_S = 0.2
+
+
+class Gateway(uvicorn.Server):
+    """uvicorn without its signal handling, which would end the process before the gRPC
+    server has drained, and with a stop that drops no request."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `rpc.server.stop_signal`."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listener, answer what is on its way already, then let uvicorn end.
+
+        uvicorn alone would close a connection whose request it has not read yet.
+        """
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers = [(b"connection", b"close")]
+        await asyncio.sleep(_LAST_REQUESTS_S)
+        await super().shutdown(sockets)
 
 
 class LimitedHttp(HttpToolsProtocol):

@@ -91,6 +91,10 @@ class Outbox:
         while self._delivered < target or self._unsettled is None or user_id in self._unsettled:
             await self._pass_done.wait()
 
+    async def backlog(self) -> tuple[int, datetime | None]:
+        """How many messages are here, and when the oldest was sent."""
+        return await self._database.read(rows.select_backlog)
+
     async def run(self) -> None:
         """Send for ever, a pass whenever there is something, again until it succeeds."""
         retry_s = _MIN_RETRY_S

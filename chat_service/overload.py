@@ -32,6 +32,7 @@ class Load:
     def __init__(self, max_chats: int = 2000) -> None:
         self._max_chats = max_chats
         self.chats = 0
+        self.turned_away = 0
         self.lag_s = 0.0
         self._room = _GROWTH_PER_TICK
 
@@ -51,6 +52,7 @@ class Load:
         if self.chats >= _ALWAYS_ADMITTED:
             self._room -= 1
         if self.chats >= self._max_chats or self._room < 0 or self._is_late():
+            self.turned_away += 1
             raise Unavailable(
                 "The service has more to do than it can; try again", retry_after_s=_RETRY_AFTER_S
             )

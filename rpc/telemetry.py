@@ -1,16 +1,30 @@
 """How a service reports what it does."""
 
+import hashlib
+import json
 import logging
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, MutableMapping
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from rpc.requests import Request, current_request, current_trace_id
+
+type _Event = MutableMapping[str, Any]
+
+_encode = json.JSONEncoder(default=str).encode
 
 
-class _RedactingFormatter(logging.Formatter):
+class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
     """Blots out secrets wherever they stand: a library may log a host's answer, and a
     host's answer may quote our key."""
 
-    def __init__(self, secrets: Collection[str]) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
-        self._secrets = secrets
+    def __init__(self, secrets: Collection[str], processors: list[Any]) -> None:
+        super().__init__(processors=processors)
+        # As they are, and as JSON writes them.
+        self._secrets = {form for secret in secrets for form in (secret, _encode(secret)[1:-1])}
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -19,10 +33,71 @@ class _RedactingFormatter(logging.Formatter):
         return text
 
 
-def configure_logging(level: str, *, secrets: Collection[str]) -> None:
-    """Log to stderr, with none of `secrets` in any line."""
+def configure_logging(
+    level: str,
+    *,
+    secrets: Collection[str],
+    show_user_ids: bool = False,
+    readable: bool | None = None,
+) -> None:
+    """Log to stderr, with none of `secrets` in any line: `readable`, or as JSON; if that is not
+    said, readable on a terminal. User ids are hashed unless they are to be shown."""
+    if readable is None:
+        readable = sys.stderr.isatty()
+    render = [_printable, structlog.dev.ConsoleRenderer(
+        exception_formatter=structlog.dev.plain_traceback
+    )] if readable else [structlog.processors.format_exc_info, _render_json]  # fmt: skip
     handler = logging.StreamHandler()
-    handler.setFormatter(_RedactingFormatter(secrets))
+    handler.setFormatter(_RedactingFormatter(secrets, [_Describe(show_user_ids), *render]))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # One line a model request, with the address but without its outcome: noise.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # In debug they tell what users write.
+    logging.getLogger("openai").setLevel(max(logging.INFO, logging.getLogger().level))
+
+
+def hash_user_id(user_id: str) -> str:
+    """What a log line has in place of a user id: the same for the same user. It hides the id
+    from whoever reads the log, not from whoever can guess it."""
+    return hashlib.sha256(user_id.encode(errors="replace")).hexdigest()[:12]
+
+
+class _Describe:
+    """Tells of a line when, how severe and whose it is, and about which request."""
+
+    def __init__(self, show_user_ids: bool) -> None:
+        self._show_user_ids = show_user_ids
+
+    def __call__(self, _: Any, level: str, event: _Event) -> _Event:
+        record = event["_record"]
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"timestamp": time, "level": level, "logger": record.name, "event": event["event"]}
+        line |= getattr(record, "fields", {})
+        # A generator may be closed in a context that serves another request, hence `request`.
+        request: Request | None = getattr(record, "request", None) or current_request()
+        trace_id = request.trace_id if request and request.trace_id else current_trace_id()
+        if request:
+            line["request_id"] = request.id
+            if request.user_id is not None:
+                line["user"] = self._name(request.user_id)
+        if trace_id:
+            line["trace_id"] = trace_id
+        for key in ("exc_info", "stack_info"):
+            if key in event:
+                line[key] = event[key]
+        return line
+
+    def _name(self, user_id: str) -> str:
+        return user_id[:128] if self._show_user_ids else hash_user_id(user_id)
+
+
+def _render_json(_: Any, __: str, event: _Event) -> str:
+    return _encode(event)
+
+
+def _printable(_: Any, __: str, event: _Event) -> _Event:
+    # A line feed in a value would forge a line.
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = repr(value)
+    return event

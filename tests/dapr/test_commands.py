@@ -70,7 +70,9 @@ def ports_of(run_file: Path) -> dict[str, int]:
         "analytics": analytics["appPort"],
         "sidecar http": chat["daprHTTPPort"],
         "sidecar grpc": chat["daprGRPCPort"],
-        "metrics": chat["metricsPort"],
+        "sidecar metrics": chat["metricsPort"],
+        "chat metrics": int(chat["env"]["CHAT_METRICS_PORT"]),
+        "analytics metrics": int(analytics["env"]["ANALYTICS_METRICS_PORT"]),
     }
 
 
