@@ -30,7 +30,7 @@ class Load:
     """How many chats are under way, and how late the event loop is."""
 
     def __init__(self, max_chats: int = 2000) -> None:
-        self._max_chats = max_chats
+        self.limit = max_chats
         self.chats = 0
         self.turned_away = 0
         self.lag_s = 0.0
@@ -51,7 +51,7 @@ class Load:
         """One chat is under way in this context. Raises `Unavailable` if that is too much."""
         if self.chats >= _ALWAYS_ADMITTED:
             self._room -= 1
-        if self.chats >= self._max_chats or self._room < 0 or self._is_late():
+        if self.chats >= self.limit or self._room < 0 or self._is_late():
             self.turned_away += 1
             raise Unavailable(
                 "The service has more to do than it can; try again", retry_after_s=_RETRY_AFTER_S
