@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from agents import Usage
 from agents.items import ModelResponse, TResponseStreamEvent
 from agents.models.interface import Model
 from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
@@ -79,7 +78,7 @@ class MeasuredModel(Model):
         with self._timed():
             async for event in self._model.stream_response(*args, **kwargs):
                 # What comes before says only that something will.
-                if began is not None and event.type.endswith(".delta"):
+                if began is not None and str(event.type).endswith(".delta"):
                     self._first_chunk(began)
                     began = None
                 if event.type == "response.completed":
@@ -111,11 +110,12 @@ class MeasuredModel(Model):
     def _first_chunk(self, began: float) -> None:
         _first_chunks.labels(*self._labels).observe(time.perf_counter() - began)
 
-    def _count(self, usage: Usage | Any) -> None:
-        # A host may not tell, which is not the same as none.
-        if usage is not None and usage.total_tokens:
-            _tokens.labels(*self._labels, "input").observe(usage.input_tokens)
-            _tokens.labels(*self._labels, "output").observe(usage.output_tokens)
+    def _count(self, usage: Any) -> None:
+        # A host may say nothing, which is not the same as none, or nonsense.
+        for kind in ("input", "output"):
+            count = getattr(usage, f"{kind}_tokens", None)
+            if isinstance(count, int) and count:
+                _tokens.labels(*self._labels, kind).observe(count)
 
 
 def measured(model: ChatModel) -> ChatModel:

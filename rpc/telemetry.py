@@ -51,7 +51,6 @@ def configure_logging(
     handler.setFormatter(_RedactingFormatter(secrets, [_Describe(show_user_ids), *render]))
     # No line has these, and they take a fifth of its time.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.logAsyncioTasks = False
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # One line a model request, with the address but without its outcome: noise.
     logging.getLogger("httpx2").setLevel(logging.WARNING)

@@ -20,6 +20,9 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (AnalyticsSettings, "DAPR_GRPC_PORT", "none-such"),
         (ChatSettings, "CHAT_HTTP_PORT", "no-port"),
         (ChatSettings, "CHAT_GRPC_PORT", "-88"),
+        (AnalyticsSettings, "ANALYTICS_METRICS_PORT", "65599"),
+        (ChatSettings, "CHAT_METRICS_PORT", "none-such"),
+        (ChatSettings, "DACA_LOG_USER_IDS", "perhaps"),
         (ChatSettings, "CHAT_TIMEOUT_S", "soonish"),
         (ChatSettings, "CHAT_MODEL_TIMEOUT_S", "99999"),
         (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "-77"),
@@ -53,6 +56,7 @@ def test_all_bad_variables_are_named_at_once(environment: pytest.MonkeyPatch) ->
 def test_defaults(environment: pytest.MonkeyPatch) -> None:
     analytics, chat = AnalyticsSettings.from_environment(), ChatSettings.from_environment()
     assert (analytics.grpc_port, chat.grpc_port, chat.http_port) == (8001, 8002, 8000)
+    assert (analytics.metrics_port, chat.metrics_port) == (9465, 9464)
     assert (analytics.host, chat.host) == ("127.0.0.1", "127.0.0.1")
     assert analytics.seed_demo_users is False
     assert analytics.database == Path("data/analytics.db")
@@ -122,3 +126,10 @@ def test_keys_are_not_shown(environment: pytest.MonkeyPatch) -> None:
     for variable in (*secrets, "AUTH_JWT_SECRET"):
         environment.setenv(variable, "s3cret" * 6)
     assert "s3cret" not in repr(ChatSettings.from_environment())
+
+
+def test_metrics_can_be_off(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CHAT_METRICS_PORT", "off")
+    environment.setenv("ANALYTICS_METRICS_PORT", "off")
+    assert ChatSettings.from_environment().metrics_port is None
+    assert AnalyticsSettings.from_environment().metrics_port is None
