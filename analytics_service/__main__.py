@@ -14,7 +14,9 @@ from analytics_service.settings import AnalyticsSettings
 from analytics_service.store import AnalyticsStore
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from rpc.domain import DomainError
-from rpc.server import GrpcServer, PortTaken, stop_signal, tell_supervisor
+from rpc.metrics import serving_metrics, watch_lag
+from rpc.ports import PortTaken
+from rpc.server import GrpcServer, stop_signal, tell_supervisor
 from rpc.telemetry import configure_logging
 from rpc.tracing import NO_TRACING, Tracing, choose_tracing
 
@@ -39,10 +41,16 @@ def build_server(
 async def run(settings: AnalyticsSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = stop_signal()
+    with serving_metrics(settings, settings.metrics_port, "ANALYTICS_METRICS_PORT"):
+        await _serve(settings, stop)
+
+
+async def _serve(settings: AnalyticsSettings, stop: asyncio.Event) -> None:
     tracing = choose_tracing(settings, "analytics_service")
     store = await AnalyticsStore.open(
         settings.database, seed_demo_users=settings.seed_demo_users, tracing=tracing
     )
+    watching = asyncio.create_task(watch_lag())
     try:
         server = build_server(
             store,
@@ -59,6 +67,7 @@ async def run(settings: AnalyticsSettings) -> None:
         await asyncio.sleep(settings.drain_s)
         await server.stop(settings.shutdown_grace_s)
     finally:
+        watching.cancel()
         await store.close()
         await tracing.close()
 
@@ -66,7 +75,9 @@ async def run(settings: AnalyticsSettings) -> None:
 def main() -> None:
     """Start from the environment; a set-up error ends it with one clear line."""
     settings = AnalyticsSettings.from_environment()
-    configure_logging(settings.log_level, secrets=settings.secrets())
+    configure_logging(
+        settings.log_level, secrets=settings.secrets(), show_user_ids=settings.log_user_ids
+    )
     try:
         uvloop.run(run(settings))
     except (DomainError, PortTaken) as error:

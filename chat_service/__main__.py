@@ -6,8 +6,8 @@ import gc
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import uvicorn
 import uvloop
@@ -19,20 +19,24 @@ from chat_service.archive import Archive
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
-from chat_service.http_protocol import limited_http
+from chat_service.http_protocol import Gateway, limited_http
 from chat_service.http_spans import TraceHttp
 from chat_service.identity import choose_identity
 from chat_service.memory import Memory, create_memory
+from chat_service.metrics import count_fallback, measured, observed
 from chat_service.models import choose_model
 from chat_service.outbox import Outbox
 from chat_service.outbox_rows import add_origin, add_owner, create_outbox
 from chat_service.overload import CountChats, Load
 from chat_service.rates import Rates
+from chat_service.reporting import RequestReporter
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from rpc.domain import DomainError
-from rpc.server import GrpcServer, PortTaken, stop_signal, tell_supervisor
+from rpc.metrics import serving_metrics, watch_lag
+from rpc.ports import PortTaken
+from rpc.server import GrpcServer, stop_signal, tell_supervisor
 from rpc.sidecar import Peer, find_peer
 from rpc.telemetry import configure_logging
 from rpc.tracing import NO_TRACING, Tracing, choose_tracing
@@ -44,29 +48,6 @@ SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 MIGRATIONS = (create_outbox, create_memory, add_owner, add_origin)
 # What is left in the outbox after this is sent after the next start.
 _LAST_FLUSH_S = 2.0
-# By then a request that was under way when the listener closed has been read.
-_LAST_REQUESTS_S = 0.2
-
-
-class Gateway(uvicorn.Server):
-    """uvicorn without its signal handling, which would end the process before the gRPC
-    server has drained, and with a stop that drops no request."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `rpc.server.stop_signal`."""
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listener, answer what is on its way already, then let uvicorn end.
-
-        uvicorn alone would close a connection whose request it has not read yet.
-        """
-        for server in self.servers:
-            server.close()
-        self.server_state.default_headers = [(b"connection", b"close")]
-        await asyncio.sleep(_LAST_REQUESTS_S)
-        await super().shutdown(sockets)
 
 
 @asynccontextmanager
@@ -103,21 +84,33 @@ async def run(settings: ChatSettings) -> None:
     log.info("model %s; analytics through %s", model.name, peer.address)
     tracing = choose_tracing(settings, "chat_service")
     analytics = AnalyticsClient(peer, tracing.client_interceptors)
+    load = Load(settings.max_concurrent)
     try:
         async with open_stores(settings, analytics, tracing) as (outbox, memory, archive):
             conversation = Conversation(
                 analytics,
                 outbox,
                 memory,
-                ChatAgent(model, tracing),
+                ChatAgent(measured(model), tracing),
                 max_text_length=settings.max_text_length,
                 timeout_s=settings.timeout_s,
+                on_no_count=count_fallback,
                 tracing=tracing,
             )
             try:
-                await _serve(
-                    settings, conversation, History(archive), analytics, stop, tracing=tracing
-                )
+                with (
+                    serving_metrics(settings, settings.metrics_port, "CHAT_METRICS_PORT"),
+                    observed(load, outbox, conversation),
+                ):
+                    await _serve(
+                        settings,
+                        conversation,
+                        History(archive),
+                        analytics,
+                        load,
+                        stop=stop,
+                        tracing=tracing,
+                    )
             finally:
                 await conversation.close()
     finally:
@@ -130,13 +123,13 @@ async def _serve(
     conversation: Conversation,
     history: History,
     analytics: AnalyticsClient,
-    stop: asyncio.Event,
+    load: Load,
     *,
+    stop: asyncio.Event,
     tracing: Tracing,
 ) -> None:
     grace_s = settings.shutdown_grace_s
-    load = Load(settings.max_concurrent)
-    watching = asyncio.create_task(load.watch())
+    watching = [asyncio.create_task(watch) for watch in (load.watch(), watch_lag())]
     identity = choose_identity(settings)
     rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
     gateway_app = build_gateway(
@@ -148,7 +141,7 @@ async def _serve(
         rates=rates,
         stopping=stop.is_set,
     )
-    app: ASGIApp = CountChats(gateway_app, load)
+    app: ASGIApp = RequestReporter(CountChats(gateway_app, load))
     if tracing.tracer is not None:
         app = TraceHttp(app, tracing.tracer)
     proxies = [str(network) for network in settings.trusted_proxies]
@@ -186,7 +179,8 @@ async def _serve(
         await asyncio.sleep(settings.drain_s)
         gateway.should_exit = True
         await asyncio.gather(serving, server.stop(grace_s))
-    watching.cancel()
+    for task in watching:
+        task.cancel()
 
 
 def analytics_peer(settings: ChatSettings) -> Peer:
@@ -212,7 +206,9 @@ def _listen(settings: ChatSettings) -> socket.socket:
 def main() -> None:
     """Start from the environment; a set-up error ends it with one clear line."""
     settings = ChatSettings.from_environment()
-    configure_logging(settings.log_level, secrets=settings.secrets())
+    configure_logging(
+        settings.log_level, secrets=settings.secrets(), show_user_ids=settings.log_user_ids
+    )
     try:
         uvloop.run(run(settings))
     except (DomainError, PortTaken, ValueError) as error:

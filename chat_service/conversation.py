@@ -41,6 +41,7 @@ class Conversation:
         max_text_length: int,
         timeout_s: float,
         tracing: Tracing = NO_TRACING,
+        on_no_count: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._analytics = analytics
         self._outbox = outbox
@@ -49,6 +50,7 @@ class Conversation:
         self._max_text_length = max_text_length
         self._timeout_s = timeout_s
         self._tracing = tracing
+        self._on_no_count = on_no_count
         self._streams: set[asyncio.Task[None]] = set()
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
@@ -87,6 +89,11 @@ class Conversation:
             yield event
         finally:
             task.cancel()
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
 
     async def close(self) -> None:
         """Stop the streams that are still running, and keep what they have."""
@@ -165,6 +172,8 @@ class Conversation:
             return 0
         except TimeoutError:
             log.warning("no count for this chat: analytics took over %s s", ANALYTICS_TIMEOUT_S)
+            self._on_no_count("timed_out")
         except DomainError as error:
             log.warning("no count for this chat: %s", error)
+            self._on_no_count("timed_out" if isinstance(error, TimedOut) else "unavailable")
         return None

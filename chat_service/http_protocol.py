@@ -1,10 +1,15 @@
-"""uvicorn's fast HTTP/1.1 protocol with the limits that its parser lacks, and with a door:
-chats beyond what the service can do are turned away here, before they cost a task."""
+"""uvicorn with a stop of ours, and its fast HTTP/1.1 protocol with the limits that its parser
+lacks and with a door: chats beyond what the service can do are turned away here, before they
+cost a task."""
 
 import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chat_service.overload import CHAT_PATHS, Load, refusal
@@ -15,6 +20,29 @@ _HEAD_TIMEOUT_S = 20.0
 # Stands for the request that was turned away: uvicorn drops the body of one that is answered.
 _ANSWERED: Any = SimpleNamespace(response_complete=True)
 _REFUSAL = refusal()
+# By then a request that was under way when the listener closed has been read.
+_LAST_REQUESTS_S = 0.2
+
+
+class Gateway(uvicorn.Server):
+    """uvicorn without its signal handling, which would end the process before the gRPC
+    server has drained, and with a stop that drops no request."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to `rpc.server.stop_signal`."""
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listener, answer what is on its way already, then let uvicorn end.
+
+        uvicorn alone would close a connection whose request it has not read yet.
+        """
+        for server in self.servers:
+            server.close()
+        self.server_state.default_headers = [(b"connection", b"close")]
+        await asyncio.sleep(_LAST_REQUESTS_S)
+        await super().shutdown(sockets)
 
 
 def limited_http(load: Load) -> type["LimitedHttp"]:

@@ -114,6 +114,10 @@ class Outbox:
         ):
             await asyncio.sleep(_FOREIGN_POLL_S)
 
+    async def backlog(self) -> tuple[int, datetime | None]:
+        """How many messages are here, and when the oldest was sent."""
+        return await self._database.read(rows.select_backlog)
+
     async def run(self) -> None:
         """Send for ever, a pass whenever there is something, again until it succeeds."""
         retry_s = _MIN_RETRY_S

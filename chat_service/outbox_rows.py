@@ -75,6 +75,13 @@ def has_foreign(db: sqlite3.Connection, *, user_id: str, owner: int, since: str)
     return found.fetchone() is not None
 
 
+def select_backlog(db: sqlite3.Connection) -> tuple[int, datetime | None]:
+    count, oldest = db.execute(
+        "SELECT count(*), (SELECT sent_time FROM outbox ORDER BY seq LIMIT 1) FROM outbox"
+    ).fetchone()
+    return count, oldest and datetime.fromisoformat(oldest)
+
+
 def select_batch(db: sqlite3.Connection, *, after: int, last: int) -> list[OutboxEntry]:
     found = db.execute(
         "SELECT seq, message_id, user_id, sent_time, owner, origin FROM outbox "

@@ -3,6 +3,7 @@ they cost anything, so that those under way still end in time."""
 
 import asyncio
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from chat_service.headers import SECURITY_HEADERS
 from rpc.domain import Unavailable
 from rpc.errors import http_headers, http_status
+
+log = logging.getLogger(__name__)
 
 CHAT_PATHS = "/chat/"
 """How the paths begin of the HTTP requests that are chats."""
@@ -33,14 +36,20 @@ class Load:
     """How many chats are under way, and how late the event loop is."""
 
     def __init__(self, max_chats: int = 2000) -> None:
-        self._max_chats = max_chats
+        self.limit = max_chats
         self.chats = 0
+        self.turned_away = 0
         self.lag_s = 0.0
         self._room = _GROWTH_PER_TICK
 
     async def watch(self) -> None:
-        """Measure the event loop's lag, for ever."""
+        """Measure the event loop's lag, for ever, and tell of those who were turned away: once
+        a second, as a line for each would be a part of the load."""
+        told, next_time = self.turned_away, 0.0
         while True:
+            if self.turned_away > told and time.monotonic() > next_time:
+                log.warning("overload: %d chats were turned away", self.turned_away - told)
+                told, next_time = self.turned_away, time.monotonic() + 1
             due = time.monotonic() + _TICK_S
             await asyncio.sleep(_TICK_S)
             lag_s = time.monotonic() - due
@@ -70,7 +79,9 @@ class Load:
         if self.chats < _ALWAYS_ADMITTED:
             return False
         self._room -= 1
-        return self.chats >= self._max_chats or self._room < 0 or self.lag_s > _MAX_LAG_S
+        too_much = self.chats >= self.limit or self._room < 0 or self.lag_s > _MAX_LAG_S
+        self.turned_away += too_much
+        return too_much
 
 
 def _too_much() -> Unavailable:

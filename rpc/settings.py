@@ -2,10 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import unquote
 
 from pydantic import (
+    BeforeValidator,
     Field,
     HttpUrl,
     SecretStr,
@@ -14,6 +15,14 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _parse_port(value: object) -> object:
+    return None if value == "off" else value
+
+
+MetricsPort = Annotated[Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(_parse_port)]
+"""A port, 0 for a free one, or `off`."""
 
 
 class ServiceSettings(BaseSettings):
@@ -31,6 +40,10 @@ class ServiceSettings(BaseSettings):
         "INFO", validation_alias="DACA_LOG_LEVEL"
     )
     """The least severe log line to print."""
+    log_user_ids: bool = Field(False, validation_alias="DACA_LOG_USER_IDS")
+    """Whether log lines have user ids as they are, instead of a hash."""
+    metrics_host: str = Field("127.0.0.1", validation_alias="DACA_METRICS_HOST")
+    """The address on which the metrics can be read."""
     shutdown_grace_s: float = Field(10, gt=0, le=600, validation_alias="DACA_SHUTDOWN_GRACE_S")
     """How long requests in flight may take to finish after SIGTERM."""
     drain_s: float = Field(0.3, ge=0, le=600, validation_alias="DACA_DRAIN_S")

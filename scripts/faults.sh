@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 ensure_python --extra local
 programs=$(scripts/install_dapr.sh daprd)
 DAPRD=$(head -n 1 <<<"$programs")
-FAKETIME=$(scripts/install_fault_tools.sh)
-export DAPRD FAKETIME
+LIBFAKETIME=$(scripts/install_fault_tools.sh)
+export DAPRD LIBFAKETIME
 export DACA_FAULTS=full
 exec .venv/bin/python -m pytest "${@:-tests/faults}"

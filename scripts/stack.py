@@ -43,6 +43,9 @@ class Stack:
             ports = {"gRPC": app["appPort"]}
             if "CHAT_HTTP_PORT" in environment:
                 ports["HTTP"] = int(environment["CHAT_HTTP_PORT"])
+            for name in app["env"]:
+                if name.endswith("_METRICS_PORT") and environment[name].isdecimal():
+                    ports["metrics"] = int(environment[name])
             self._add(app_id, app["command"], environment, ports, log_dir)
             if daprd is not None:
                 ports = {

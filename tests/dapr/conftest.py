@@ -57,7 +57,7 @@ def render_run_file(folder: Path) -> Path:
     text = (ROOT / "dapr.yaml").read_text()
     resiliency = (ROOT / "deploy/local/resources/resiliency.yaml").read_text()
     config = yaml.safe_load(text)
-    ports = {8000: free_port()}
+    ports = {port: free_port() for port in (8000, 9464, 9465)}
     for app in config["apps"]:
         for key in ("appPort", "daprHTTPPort", "daprGRPCPort", "metricsPort"):
             ports[app[key]] = free_port()

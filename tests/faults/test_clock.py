@@ -15,7 +15,7 @@ from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from tests.dapr.conftest import RunningStack, eventually, running_stack
 from tests.faults.conftest import Report, full_only
 
-_FAKETIME = os.environ.get("FAKETIME") or next(
+_FAKETIME = os.environ.get("LIBFAKETIME") or next(
     (str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), ""
 )
 

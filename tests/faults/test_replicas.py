@@ -16,7 +16,7 @@ from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from scripts.service import Service
 from tests.dapr.conftest import RunningStack, free_port
-from tests.faults.conftest import FULL, Report, returned
+from tests.faults.conftest import FULL, Report, returned, supervised
 from tests.faults.load import percentile
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -79,7 +79,7 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
                 outcomes[f"{error.code().name} {error.details()}"[:90]] += 1
             times_s.append(time.monotonic() - began)
 
-    async with second_replica(system) as (app, sidecar):
+    async with supervised(system), second_replica(system) as (app, sidecar):
         # It asks mdns at its start, and then twice a minute. Each call takes two addresses off
         # its list by turns: of two, often the same one, until that fails.
         await system.stack.services[f"{system.chat}-sidecar"].restart()

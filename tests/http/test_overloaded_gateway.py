@@ -8,9 +8,8 @@ import httpx2
 import pytest
 import uvicorn
 
-from chat_service.__main__ import Gateway
 from chat_service.gateway import build_gateway
-from chat_service.http_protocol import limited_http
+from chat_service.http_protocol import Gateway, limited_http
 from chat_service.overload import CountChats
 from tests.fakes import FakeChat
 

@@ -15,7 +15,8 @@ import yaml
 from compose_spec import PyCompose
 
 from analytics_service.settings import AnalyticsSettings
-from chat_service.__main__ import _LAST_FLUSH_S, _LAST_REQUESTS_S
+from chat_service.__main__ import _LAST_FLUSH_S
+from chat_service.http_protocol import _LAST_REQUESTS_S
 from chat_service.settings import ChatSettings
 from daca.analytics.v1 import analytics_pb2
 from rpc.settings import ServiceSettings

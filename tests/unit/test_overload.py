@@ -47,3 +47,18 @@ async def test_the_lag_shows_lasting_work_and_not_one_pause() -> None:
         await asyncio.sleep(0.001)
     assert max(idle_s, one_pause_s) < 0.02 < load.lag_s
     watching.cancel()
+
+
+async def test_the_log_tells_how_many_were_turned_away_but_not_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    load = Load()
+    load.chats, load.lag_s = 1000, 1
+    assert all(load.is_too_much() for _ in range(9))
+    watching = asyncio.create_task(load.watch())
+    assert load.is_too_much()
+    await asyncio.sleep(0.03)
+    assert load.is_too_much()
+    await asyncio.sleep(0.03)
+    watching.cancel()
+    assert [r.getMessage() for r in caplog.records] == ["overload: 1 chats were turned away"]

@@ -26,6 +26,9 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (AnalyticsSettings, "DACA_TRACE_CONTENT", "perhaps"),
         (ChatSettings, "CHAT_HTTP_PORT", "no-port"),
         (ChatSettings, "CHAT_GRPC_PORT", "-88"),
+        (AnalyticsSettings, "ANALYTICS_METRICS_PORT", "65599"),
+        (ChatSettings, "CHAT_METRICS_PORT", "none-such"),
+        (ChatSettings, "DACA_LOG_USER_IDS", "perhaps"),
         (ChatSettings, "CHAT_TIMEOUT_S", "soonish"),
         (ChatSettings, "CHAT_MODEL_TIMEOUT_S", "99999"),
         (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "-77"),
@@ -59,6 +62,7 @@ def test_all_bad_variables_are_named_at_once(environment: pytest.MonkeyPatch) ->
 def test_defaults(environment: pytest.MonkeyPatch) -> None:
     analytics, chat = AnalyticsSettings.from_environment(), ChatSettings.from_environment()
     assert (analytics.grpc_port, chat.grpc_port, chat.http_port) == (8001, 8002, 8000)
+    assert (analytics.metrics_port, chat.metrics_port) == (9465, 9464)
     assert (analytics.host, chat.host) == ("127.0.0.1", "127.0.0.1")
     assert analytics.seed_demo_users is False
     assert analytics.database == Path("data/analytics.db")
@@ -159,3 +163,10 @@ def test_keys_are_not_shown(environment: pytest.MonkeyPatch) -> None:
         environment.setenv(variable, "s3cret" * 6)
     environment.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=s3cret")
     assert "s3cret" not in repr(ChatSettings.from_environment())
+
+
+def test_metrics_can_be_off(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CHAT_METRICS_PORT", "off")
+    environment.setenv("ANALYTICS_METRICS_PORT", "off")
+    assert ChatSettings.from_environment().metrics_port is None
+    assert AnalyticsSettings.from_environment().metrics_port is None
