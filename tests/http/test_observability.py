@@ -24,6 +24,7 @@ from chat_service.models import choose_model
 from chat_service.overload import Load
 from chat_service.reporting import RequestReporter
 from chat_service.settings import ChatSettings
+from chat_service.status import Status
 from rpc.server import GrpcServer
 from scripts.service import ROOT
 from tests.grpc.conftest import analytics_server, store
@@ -85,7 +86,8 @@ async def available(analytics_server: GrpcServer, tmp_path: Path) -> dict[str, s
             analytics, outbox, memory, ChatAgent(measured(model)),
             max_text_length=100, timeout_s=5, on_no_count=count_fallback,
         )  # fmt: skip
-        app = build_gateway(conversation, History(archive), analytics, cors_origins=[])
+        status = Status(analytics, outbox, load, model=model.name)
+        app = build_gateway(conversation, History(archive), analytics, status, cors_origins=[])
         stack.enter_context(observed(load, outbox, conversation))
         transport = httpx2.ASGITransport(app=RequestReporter(app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
