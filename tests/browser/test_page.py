@@ -209,6 +209,7 @@ async def test_a_message_waits_while_the_service_starts_anew(
     await system.stack.services[system.chat].stop()
     await send(page, "pears")
     await system.stack.services[system.chat].start()
+    await system.wait_until_ready()
     await expect(replies(page)).to_have_count(2)
     await expect(replies(page).last).to_contain_text("You have sent 1 message before")
     await expect(page.get_by_role("alert")).to_be_hidden()
