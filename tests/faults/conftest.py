@@ -28,7 +28,8 @@ from tests.faults.load import Load
 __all__ = ["daprd", "no_keys"]
 
 FULL = os.environ.get("DACA_FAULTS") == "full"
-full_only = pytest.mark.skipif(not FULL, reason="only in the full pass, scripts/faults.sh")
+full_only = pytest.mark.full_only
+"""For the full pass, scripts/faults.sh; the short one does not select it."""
 
 type Figures = dict[str, object]
 type Report = Callable[[str, Mapping[str, object], dict[str, bool]], None]
@@ -69,6 +70,12 @@ def pytest_terminal_summary(
         path = Path(os.environ.get("DACA_FAULTS_TABLE", "data/faults.md"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(lines) + "\n")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = [] if FULL else [item for item in items if item.get_closest_marker("full_only")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
