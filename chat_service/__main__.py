@@ -1,45 +1,37 @@
-"""The composition root: settings → outbox, agent → use case → gRPC server and HTTP gateway,
+"""The composition root: settings → stores, agent → use case → gRPC server and HTTP gateway,
 all on one event loop."""
 
 import asyncio
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 import uvloop
 
 from chat_service.agent import ChatAgent
 from chat_service.analytics import AnalyticsClient
-from chat_service.archive import Archive
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
 from chat_service.http_protocol import LimitedHttp
 from chat_service.identity import choose_identity
-from chat_service.memory import Memory, create_memory
 from chat_service.models import choose_model
-from chat_service.outbox import Outbox
-from chat_service.outbox_rows import add_owner, create_outbox
 from chat_service.overload import Load, ShedLoad
 from chat_service.rates import Rates
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
+from chat_service.stores import open_stores, sending
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from rpc.domain import DomainError
 from rpc.server import GrpcServer, PortTaken, stop_signal, tell_supervisor
 from rpc.sidecar import Peer, find_peer
 from rpc.telemetry import configure_logging
-from storage.sqlite import SqliteDatabase
 
 log = logging.getLogger("chat_service")
 SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
-# In this order for ever: a database knows by their number which it has had.
-MIGRATIONS = (create_outbox, create_memory, add_owner)
-# What is left in the outbox after this is sent after the next start.
-_LAST_FLUSH_S = 2.0
 # By then a request that was under way when the listener closed has been read.
 _LAST_REQUESTS_S = 0.2
 
@@ -65,30 +57,6 @@ class Gateway(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-@asynccontextmanager
-async def open_stores(
-    settings: ChatSettings, analytics: AnalyticsClient
-) -> AsyncIterator[tuple[Outbox, Memory, Archive]]:
-    """The conversations, and the outbox, which is being sent; at the end what is left there
-    is sent if analytics takes it at once."""
-    database = await SqliteDatabase.open(settings.database, MIGRATIONS)
-    try:
-        outbox = await Outbox.open(database, analytics)
-        sending = asyncio.create_task(outbox.run())
-        try:
-            yield outbox, Memory(database), Archive(database)
-        finally:
-            sending.cancel()
-            await asyncio.wait([sending])
-        try:
-            async with asyncio.timeout(_LAST_FLUSH_S):
-                await outbox.flush()
-        except (DomainError, TimeoutError):
-            log.info("messages that analytics has not counted stay in the outbox")
-    finally:
-        await database.close()
-
-
 async def run(settings: ChatSettings) -> None:
     """Serve until SIGTERM or SIGINT."""
     stop = stop_signal()
@@ -99,17 +67,20 @@ async def run(settings: ChatSettings) -> None:
     log.info("model %s; analytics through %s", model.name, peer.address)
     analytics = AnalyticsClient(peer)
     try:
-        async with open_stores(settings, analytics) as (outbox, memory, archive):
+        async with (
+            open_stores(settings.database) as stores,
+            sending(stores.outbox_rows, analytics) as outbox,
+        ):
             conversation = Conversation(
                 analytics,
                 outbox,
-                memory,
+                stores.memory,
                 ChatAgent(model),
                 max_text_length=settings.max_text_length,
                 timeout_s=settings.timeout_s,
             )
             try:
-                await _serve(settings, conversation, History(archive), analytics, stop)
+                await _serve(settings, conversation, History(stores.archive), analytics, stop)
             finally:
                 await conversation.close()
     finally:

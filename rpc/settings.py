@@ -3,9 +3,12 @@
 import sys
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
 
 class ServiceSettings(BaseSettings):
@@ -17,6 +20,8 @@ class ServiceSettings(BaseSettings):
 
     data_dir: Path = Field(Path("data"), validation_alias="DACA_DATA_DIR")
     """Where the service keeps its database."""
+    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    """The PostgreSQL that keeps it instead, for several replicas of each service."""
     host: str = Field("127.0.0.1", validation_alias="DACA_HOST")
     """The address to listen on."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -40,10 +45,26 @@ class ServiceSettings(BaseSettings):
     app_api_token: SecretStr | None = Field(None, validation_alias="APP_API_TOKEN")
     """The token that callers of our gRPC port must show, as our sidecar does."""
 
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, url: SecretStr | None) -> SecretStr | None:
+        try:
+            parts = urlsplit(url.get_secret_value() if url else "postgresql:")
+            is_good = parts.scheme in _DATABASE_SCHEMES and parts.port != 0
+        except ValueError:
+            is_good = False
+        if not is_good:
+            raise ValueError("must be like postgresql://user:password@host:5432/database")
+        return url
+
     def secrets(self) -> list[str]:
         """Every secret that is set, for the log to leave out."""
         values = (getattr(self, name) for name in type(self).model_fields)
-        return [v.get_secret_value() for v in values if isinstance(v, SecretStr)]
+        secrets = [v.get_secret_value() for v in values if isinstance(v, SecretStr)]
+        if self.database_url:
+            # A library may quote the password without the URL around it.
+            secrets.append(urlsplit(self.database_url.get_secret_value()).password or "")
+        return [secret for secret in secrets if secret]
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -8,5 +8,6 @@ ensure_python --extra local
 programs=$(scripts/install_dapr.sh daprd dapr sentry grpcurl)
 { read -r DAPRD; read -r DAPR_CLI; read -r SENTRY; read -r GRPCURL; } <<<"$programs"
 CHROMIUM=$(scripts/install_chromium.sh)
-export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM
+POSTGRES_BIN=$(scripts/install_postgres.sh)
+export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM POSTGRES_BIN
 exec .venv/bin/python -m pytest "$@"
