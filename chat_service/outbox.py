@@ -23,7 +23,7 @@ _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 0.5
 # it is so old that the process must be gone.
 _HOLD = timedelta(seconds=2)
 # How often to look for such, and how often whether another process has sent one.
-_TAKE_OVER_S, _POLL_S = 0.5, 0.05
+_TAKE_OVER_S, _POLL_S = 0.5, 0.02
 
 
 class Recorder(Protocol):
@@ -121,9 +121,9 @@ class Outbox:
         self._pass_done.set()
         self._pass_done = asyncio.Event()
         if now - self._taken_over >= _HOLD + timedelta(seconds=_TAKE_OVER_S):
-            # A clock that was set back makes messages of the future: no reason to wait.
-            since = now - _HOLD
-            await self._send_all(partial(self._rows.others, self._me, since=since, until=now))
+            # Others' clocks may be a little ahead; if it is more, there is no reason to wait.
+            since, until = now - _HOLD, now + _HOLD
+            await self._send_all(partial(self._rows.others, self._me, since=since, until=until))
             self._taken_over = since
 
     async def _send_all(self, select: Callable[..., Awaitable[Sequence[OutboxEntry]]]) -> None:

@@ -21,12 +21,18 @@ _MAX_CONNECTIONS = 8
 
 _SETTINGS = {
     "application_name": "daca-chat",
-    "statement_timeout": f"{_TIMEOUT_S:.0f}s",
     "default_transaction_isolation": "read committed",
     # It costs tens of milliseconds where a statement takes one.
     "jit": "off",
 }
-_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # What a connection that the server has just ended may answer.
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
 # These are a bug of ours: nobody should try again.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
@@ -35,31 +41,39 @@ class PostgresDatabase:
     """Runs statements on a pool of connections, which come back by themselves after a restart
     of the server."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
         self._pool = pool
+        self._timeout_s = timeout_s
 
     @classmethod
-    async def open(cls, url: SecretStr, schema: str, migrations: Sequence[str]) -> Self:
+    async def open(
+        cls,
+        url: SecretStr,
+        schema: str,
+        migrations: Sequence[str],
+        *,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> Self:
         """Connect, and bring `schema` up to date. Raises `Unavailable`."""
         dsn = url.get_secret_value().replace("postgresql+asyncpg:", "postgresql:", 1)
         try:
             connection = await asyncpg.connect(
-                dsn, timeout=_TIMEOUT_S, command_timeout=_DDL_TIMEOUT_S
+                dsn, timeout=timeout_s, command_timeout=_DDL_TIMEOUT_S
             )
             try:
                 await _migrate(connection, schema, migrations)
             finally:
-                await connection.close(timeout=_TIMEOUT_S)
+                await connection.close(timeout=timeout_s)
             pool = await asyncpg.create_pool(
                 dsn,
-                min_size=1,
+                min_size=0,
                 max_size=_MAX_CONNECTIONS,
-                timeout=_TIMEOUT_S,
-                server_settings=_SETTINGS,
+                timeout=timeout_s,
+                server_settings=_SETTINGS | {"statement_timeout": f"{timeout_s * 1000:.0f}"},
             )
         except (*_ERRORS, ValueError) as error:
             raise Unavailable(f"PostgreSQL can't be used: {error}") from error
-        return cls(pool)
+        return cls(pool, timeout_s)
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
         """Run one statement; once this returns, its effect is on disk.
@@ -68,12 +82,14 @@ class PostgresDatabase:
         had its effect or not.
         """
         try:
-            async with asyncio.timeout(_TIMEOUT_S), self._pool.acquire() as connection:
+            async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
                 try:
                     rows: list[Any] = await connection.fetch(statement, *arguments)
-                except asyncio.CancelledError:
-                    # Its answer may never come: nobody should wait for it to be in order again.
-                    connection.terminate()
+                except BaseException as error:
+                    # Unless PostgreSQL itself has answered, nobody should use it again, or
+                    # wait until it is in order.
+                    if not isinstance(error, asyncpg.PostgresError):
+                        connection.terminate()
                     raise
         except _FAULTS:
             raise
@@ -85,7 +101,7 @@ class PostgresDatabase:
     async def close(self) -> None:
         """Let go of the connections."""
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 await self._pool.close()
         except _ERRORS:
             self._pool.terminate()
@@ -117,7 +133,9 @@ async def _migrate(db: asyncpg.Connection, schema: str, migrations: Sequence[str
 
 
 async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
-    if not await db.fetchval("SELECT to_regclass($1)", f"{schema}.version"):
+    # Not by `to_regclass`: that may answer from a cache of before the wait for the lock.
+    tables = "SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'version'"
+    if not await db.fetch(tables, schema):
         return 0
     (row,) = await db.fetch(f"SELECT version, oldest FROM {schema}.version")  # noqa: S608
     if row["oldest"] > known:

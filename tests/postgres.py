@@ -39,8 +39,17 @@ class Cluster:
         log = self._folder / "log"
         self._run("pg_ctl", "start", "--wait", f"--log={log}", "--silent", f"--options={options}")
 
-    def stop(self, mode: str = "immediate") -> None:
-        """As if its power was cut; `fast` as its administrator does."""
+    @contextmanager
+    def down(self, mode: str) -> Iterator[None]:
+        """Stopped, and started again: `fast` as its administrator does it, `immediate` as if
+        its power was cut."""
+        self.stop(mode)
+        try:
+            yield
+        finally:
+            self.start()
+
+    def stop(self, mode: str) -> None:
         self._run("pg_ctl", "stop", "--wait", "--silent", f"--mode={mode}")
 
     @contextmanager
@@ -95,7 +104,7 @@ def running_cluster() -> Iterator[Cluster]:
         try:
             yield cluster
         finally:
-            cluster.stop()
+            cluster.stop("immediate")
     finally:
         shutil.rmtree(folder)
 
