@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -63,7 +63,8 @@ class ServiceSettings(BaseSettings):
         secrets = [v.get_secret_value() for v in values if isinstance(v, SecretStr)]
         if self.database_url:
             # A library may quote the password without the URL around it.
-            secrets.append(urlsplit(self.database_url.get_secret_value()).password or "")
+            url = urlsplit(self.database_url.get_secret_value())
+            secrets.append(unquote(url.password or ""))
         return [secret for secret in secrets if secret]
 
     @classmethod

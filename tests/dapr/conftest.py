@@ -83,6 +83,7 @@ def no_keys() -> Iterator[None]:
         for name in (
             "OPENAI_API_KEY", "OPENAI_BASE_URL", "GEMINI_API_KEY", "CHAT_MODEL", "AUTH_JWKS_URL",
             "AUTH_JWT_SECRET", "CHAT_RATE_LIMIT_USER", "CHAT_RATE_LIMIT_ADDRESS",
+            "DATABASE_URL",
         ):  # fmt: skip
             patch.setenv(name, "")
         yield
