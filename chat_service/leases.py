@@ -1,7 +1,6 @@
 """Locks on conversations between replicas, in PostgreSQL."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -9,8 +8,6 @@ from chat_service.memory import ConversationKey
 from rpc.domain import Unavailable
 from storage.groups import Groups
 from storage.postgres import PostgresDatabase
-
-log = logging.getLogger(__name__)
 
 # A replica that dies keeps its conversations for as long as a lease lasts.
 _RENEW_S = 1.0
@@ -108,5 +105,5 @@ class TurnLeases:
 
 def _forgive(done: asyncio.Future[bool]) -> None:
     # A lease that can't be renewed or returned ends by itself. Losing it fails the turn.
-    if not done.cancelled() and (error := done.exception()):
-        log.warning("a conversation's lease could not be written: %s", error)
+    if not done.cancelled():
+        done.exception()
