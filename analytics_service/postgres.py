@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from analytics_service.store import DEMO_COUNTS, SentMessage, UserAnalytics
 from rpc.domain import Unavailable
+from rpc.tracing import Tracing
 from storage.groups import Groups
 from storage.postgres import PostgresDatabase
 
@@ -80,13 +81,13 @@ class PostgresCounts:
         )
 
     @classmethod
-    async def open(cls, url: SecretStr, *, seed_demo_users: bool) -> Self:
+    async def open(cls, url: SecretStr, *, seed_demo_users: bool, tracing: Tracing) -> Self:
         """Connect. Raises `Unavailable`."""
         create = _CREATE + (_SEED if seed_demo_users else "")
-        return cls(await PostgresDatabase.open(url, "analytics", [create]))
+        return cls(await PostgresDatabase.open(url, "analytics", [create], tracing))
 
     async def user(self, user_id: str) -> UserAnalytics | None:
-        rows = await self._database.fetch(
+        rows = await self._database.read(
             "SELECT message_count, last_message_time FROM analytics.users WHERE user_id = $1",
             user_id,
         )
@@ -97,7 +98,7 @@ class PostgresCounts:
         return UserAnalytics(user_id, count, last and last.replace(tzinfo=UTC))
 
     async def activity(self, user_id: str, since: date) -> dict[date, int]:
-        rows = await self._database.fetch(
+        rows = await self._database.read(
             "SELECT day, message_count FROM analytics.activity WHERE user_id = $1 AND day >= $2",
             user_id,
             since,
@@ -105,7 +106,8 @@ class PostgresCounts:
         return {row["day"]: row["message_count"] for row in rows}
 
     async def record(self, messages: Sequence[SentMessage]) -> int:
-        return await self._batches.put(messages)
+        with self._database.writing():
+            return await self._batches.put(messages)
 
     async def close(self) -> None:
         await self._batches.finish()
@@ -113,7 +115,7 @@ class PostgresCounts:
 
     async def _record(self, batches: list[Sequence[SentMessage]]) -> list[int]:
         messages = [message for batch in batches for message in batch]
-        rows = await self._database.fetch(
+        rows = await self._database.write(
             _RECORD,
             [message.message_id for message in messages],
             [message.user_id for message in messages],

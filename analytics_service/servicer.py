@@ -9,6 +9,7 @@ from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from rpc.domain import InvalidInput, validated
 from rpc.errors import Context
+from rpc.requests import note_user
 
 _DEFAULT_DAYS, _MAX_DAYS = 14, 90
 
@@ -50,9 +51,11 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
 def parse_user_id(user_id: str) -> str:
     """`user_id` if it is one. Raises `InvalidInput` naming the field if not."""
     try:
-        return check_user_id(user_id)
+        valid = check_user_id(user_id)
     except ValidationError as error:
         raise InvalidInput.field("user_id", error.errors()[0]["msg"]) from None
+    note_user(valid)
+    return valid
 
 
 def _decode_batch(request: pb.RecordMessagesRequest) -> MessageBatch:

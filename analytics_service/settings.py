@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from rpc.settings import ServiceSettings
+from rpc.settings import MetricsPort, ServiceSettings
 
 
 class AnalyticsSettings(ServiceSettings):
@@ -12,6 +12,8 @@ class AnalyticsSettings(ServiceSettings):
 
     grpc_port: int = Field(8001, ge=0, le=65535, validation_alias="ANALYTICS_GRPC_PORT")
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
+    metrics_port: MetricsPort = Field(9465, validation_alias="ANALYTICS_METRICS_PORT")
+    """Where the metrics can be read; 0 takes a free port, `off` none."""
     seed_demo_users: bool = Field(False, validation_alias="ANALYTICS_SEED_DEMO_USERS")
     """Whether a fresh store starts with alice = 5 and bob = 3."""
 

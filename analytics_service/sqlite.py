@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from analytics_service.store import DEMO_COUNTS, SentMessage, UserAnalytics
+from rpc.tracing import Tracing
 from storage.sqlite import SqliteDatabase
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,10 +24,10 @@ class SqliteCounts:
         self._database = database
 
     @classmethod
-    async def open(cls, path: Path, *, seed_demo_users: bool) -> Self:
+    async def open(cls, path: Path, *, seed_demo_users: bool, tracing: Tracing) -> Self:
         """Open or create the file. Raises `Unavailable` when it can't be used."""
         create = partial(_create, demo_counts=DEMO_COUNTS if seed_demo_users else {})
-        return cls(await SqliteDatabase.open(path, [create, _create_activity]))
+        return cls(await SqliteDatabase.open(path, [create, _create_activity], tracing))
 
     async def user(self, user_id: str) -> UserAnalytics | None:
         row = await self._database.read(partial(_select_user, user_id=user_id))

@@ -2,59 +2,42 @@
 all on one event loop."""
 
 import asyncio
+import gc
 import logging
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from chat_service.agent import ChatAgent
 from chat_service.analytics import AnalyticsClient
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
-from chat_service.http_protocol import LimitedHttp
+from chat_service.http_protocol import Gateway, limited_http
+from chat_service.http_spans import TraceHttp
 from chat_service.identity import choose_identity
+from chat_service.metrics import count_fallback, measured, observed
 from chat_service.models import choose_model
-from chat_service.overload import Load, ShedLoad
+from chat_service.overload import CountChats, Load
 from chat_service.rates import Rates
+from chat_service.reporting import RequestReporter
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from chat_service.stores import open_stores, sending
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from rpc.domain import DomainError
-from rpc.server import GrpcServer, PortTaken, stop_signal, tell_supervisor
+from rpc.metrics import serving_metrics, watch_lag
+from rpc.ports import PortTaken
+from rpc.server import GrpcServer, stop_signal, tell_supervisor
 from rpc.sidecar import Peer, find_peer
 from rpc.telemetry import configure_logging
+from rpc.tracing import Tracing, choose_tracing
 
 log = logging.getLogger("chat_service")
 SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
-# By then a request that was under way when the listener closed has been read.
-_LAST_REQUESTS_S = 0.2
-
-
-class Gateway(uvicorn.Server):
-    """uvicorn without its signal handling, which would end the process before the gRPC
-    server has drained, and with a stop that drops no request."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals to `rpc.server.stop_signal`."""
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listener, answer what is on its way already, then let uvicorn end.
-
-        uvicorn alone would close a connection whose request it has not read yet.
-        """
-        for server in self.servers:
-            server.close()
-        self.server_state.default_headers = [(b"connection", b"close")]
-        await asyncio.sleep(_LAST_REQUESTS_S)
-        await super().shutdown(sockets)
 
 
 async def run(settings: ChatSettings) -> None:
@@ -65,26 +48,43 @@ async def run(settings: ChatSettings) -> None:
         log.warning("no model key is set: replies come from the labelled offline model")
     peer = analytics_peer(settings)
     log.info("model %s; analytics through %s", model.name, peer.address)
-    analytics = AnalyticsClient(peer)
+    tracing = choose_tracing(settings, "chat_service")
+    analytics = AnalyticsClient(peer, tracing.client_interceptors)
+    load = Load(settings.max_concurrent)
     try:
         async with (
-            open_stores(settings.database) as stores,
-            sending(stores.outbox_rows, analytics) as outbox,
+            open_stores(settings.database, tracing) as stores,
+            sending(stores.outbox_rows, analytics, tracing) as outbox,
         ):
             conversation = Conversation(
                 analytics,
                 outbox,
                 stores.memory,
-                ChatAgent(model),
+                ChatAgent(measured(model), tracing),
                 max_text_length=settings.max_text_length,
                 timeout_s=settings.timeout_s,
+                on_no_count=count_fallback,
+                tracing=tracing,
             )
             try:
-                await _serve(settings, conversation, History(stores.archive), analytics, stop)
+                with (
+                    serving_metrics(settings, settings.metrics_port, "CHAT_METRICS_PORT"),
+                    observed(load, outbox, conversation),
+                ):
+                    await _serve(
+                        settings,
+                        conversation,
+                        History(stores.archive),
+                        analytics,
+                        load,
+                        stop=stop,
+                        tracing=tracing,
+                    )
             finally:
                 await conversation.close()
     finally:
         await analytics.close()
+        await tracing.close()
 
 
 async def _serve(
@@ -92,14 +92,16 @@ async def _serve(
     conversation: Conversation,
     history: History,
     analytics: AnalyticsClient,
+    load: Load,
+    *,
     stop: asyncio.Event,
+    tracing: Tracing,
 ) -> None:
     grace_s = settings.shutdown_grace_s
-    load = Load(settings.max_concurrent)
-    watching = asyncio.create_task(load.watch())
+    watching = [asyncio.create_task(watch) for watch in (load.watch(), watch_lag())]
     identity = choose_identity(settings)
     rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
-    app = build_gateway(
+    gateway_app = build_gateway(
         conversation,
         history,
         analytics,
@@ -108,18 +110,24 @@ async def _serve(
         rates=rates,
         stopping=stop.is_set,
     )
+    app: ASGIApp = RequestReporter(CountChats(gateway_app, load))
+    if tracing.tracer is not None:
+        app = TraceHttp(app, tracing.tracer)
     proxies = [str(network) for network in settings.trusted_proxies]
     gateway = Gateway(
         uvicorn.Config(
-            ShedLoad(app, load),
-            http=LimitedHttp,
+            app,
+            http=limited_http(load),
             log_config=None,
+            access_log=False,
             timeout_graceful_shutdown=int(grace_s) or 1,
             proxy_headers=bool(proxies),
             forwarded_allow_ips=proxies,
         )
     )
-    server = GrpcServer(reuse_port=settings.reuse_port, app_api_token=settings.app_api_token)
+    server = GrpcServer(
+        reuse_port=settings.reuse_port, app_api_token=settings.app_api_token, tracing=tracing
+    )
     servicer = ChatServicer(conversation, history, load, identity, rates)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.aio)
 
@@ -128,6 +136,10 @@ async def _serve(
         serving = asyncio.create_task(gateway.serve(sockets=[http_socket]))
         host, port = http_socket.getsockname()[:2]
         log.info("serving HTTP on %s:%d, gRPC on %s:%d", host, port, host, server.port)
+        # What the imports have left stays: walking through it again and again to find garbage
+        # would hold the event loop up for a tenth of a second each time.
+        gc.collect()
+        gc.freeze()
         tell_supervisor(settings.ready_fd)
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -136,7 +148,8 @@ async def _serve(
         await asyncio.sleep(settings.drain_s)
         gateway.should_exit = True
         await asyncio.gather(serving, server.stop(grace_s))
-    watching.cancel()
+    for task in watching:
+        task.cancel()
 
 
 def analytics_peer(settings: ChatSettings) -> Peer:
@@ -162,7 +175,9 @@ def _listen(settings: ChatSettings) -> socket.socket:
 def main() -> None:
     """Start from the environment; a set-up error ends it with one clear line."""
     settings = ChatSettings.from_environment()
-    configure_logging(settings.log_level, secrets=settings.secrets())
+    configure_logging(
+        settings.log_level, secrets=settings.secrets(), show_user_ids=settings.log_user_ids
+    )
     try:
         uvloop.run(run(settings))
     except (DomainError, PortTaken, ValueError) as error:

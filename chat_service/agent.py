@@ -4,10 +4,10 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import agents
 import httpx2
@@ -18,7 +18,9 @@ from agents.exceptions import (
     MaxTurnsExceeded,
     ModelTimeoutError,
 )
+from agents.result import RunResultBase
 
+from chat_service.agent_spans import AgentSpans
 from chat_service.memory import Items, Turn
 from chat_service.models import ChatModel
 from chat_service.ports import ChatMessage
@@ -31,6 +33,7 @@ from rpc.domain import (
     TimedOut,
     Unavailable,
 )
+from rpc.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -72,39 +75,10 @@ def get_current_time() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-class TurnSession:
-    """One turn's view of a conversation, as the SDK's `Session`: it reads the history, and
-    holds what the turn adds until it is known to have succeeded."""
-
-    session_settings: agents.SessionSettings | None = None
-
-    def __init__(self, session_id: UUID, history: Items) -> None:
-        self.session_id = str(session_id)
-        self.added: list[Any] = []
-        self._history = history
-
-    async def get_items(self, limit: int | None = None) -> list[Any]:
-        """The latest `limit` items, or all."""
-        items = [*self._history, *self.added]
-        return items if limit is None else items[max(len(items) - limit, 0) :]
-
-    async def add_items(self, items: list[Any]) -> None:
-        """Hold what the turn adds."""
-        self.added += items
-
-    async def pop_item(self) -> Any | None:
-        """Take back the latest item of this turn."""
-        return self.added.pop() if self.added else None
-
-    async def clear_session(self) -> None:
-        """Take back the whole turn."""
-        self.added.clear()
-
-
 class ChatAgent:
     """Replies to messages with one model. Nothing in it changes after its making."""
 
-    def __init__(self, model: ChatModel) -> None:
+    def __init__(self, model: ChatModel, tracing: Tracing = NO_TRACING) -> None:
         self.model = model.name
         self._agent = agents.Agent[RunContext](
             name="DACA Chat",
@@ -113,8 +87,12 @@ class ChatAgent:
             model=model.model,
             model_settings=model.settings,
         )
-        # The SDK's own tracing would send conversations to OpenAI.
-        self._config = agents.RunConfig(tracing_disabled=True)
+        # Left alone, the SDK's own tracing would send conversations to OpenAI.
+        self._config = agents.RunConfig(
+            tracing_disabled=tracing.tracer is None, trace_include_sensitive_data=tracing.content
+        )
+        if tracing.tracer is not None:
+            agents.set_trace_processors([AgentSpans(tracing.tracer, content=tracing.content)])
 
     async def reply(self, message: ChatMessage, message_count: int | None, history: Items) -> Turn:
         """The reply to `message`, whose user has sent `message_count` before (None: unknown).
@@ -122,22 +100,16 @@ class ChatAgent:
         Raises `LimitReached`, `TimedOut`, `Unavailable`, `Misconfigured`, `InvalidInput` or
         `Failed` when the model or its host fails.
         """
-        session = TurnSession(message.session_id, history)
         with _known_errors():
-            result = await agents.Runner.run(
-                self._agent, message.text, session=session, **self._run(message, message_count)
-            )
-        return _turn(message, str(result.final_output), session)
+            result = await agents.Runner.run(**self._run(message, message_count, history))
+        return _turn(message, result)
 
     async def stream(
         self, message: ChatMessage, message_count: int | None, history: Items
     ) -> AsyncGenerator[str | Turn]:
         """The same piece by piece, and last the whole turn. Closing it stops the model."""
-        session = TurnSession(message.session_id, history)
         with _known_errors():
-            result = agents.Runner.run_streamed(
-                self._agent, message.text, session=session, **self._run(message, message_count)
-            )
+            result = agents.Runner.run_streamed(**self._run(message, message_count, history))
             try:
                 async for event in result.stream_events():
                     if event.type != "raw_response_event":
@@ -146,26 +118,38 @@ class ChatAgent:
                         yield event.data.delta
             finally:
                 result.cancel()
-        yield _turn(message, str(result.final_output), session)
+        yield _turn(message, result)
 
     def stopped(self, message: ChatMessage, reply: str) -> Turn:
         """The turn of a reply that its user stopped after `reply`."""
         items = [
-            {"role": "user", "content": message.text},
+            _prompt(message),
             {"role": "assistant", "content": f"{reply} [stopped by the user]".lstrip()},
         ]
         return Turn(message.message_id, message.text, reply, items, stopped=True)
 
-    def _run(self, message: ChatMessage, message_count: int | None) -> dict[str, Any]:
+    def _run(
+        self, message: ChatMessage, message_count: int | None, history: Items
+    ) -> dict[str, Any]:
         return {
+            # A copy, as the SDK compares the runs of one agent with each other, all with all.
+            "starting_agent": copy(self._agent),
+            "input": [*history, _prompt(message)],
             "context": RunContext(message.user_id, message_count),
             "max_turns": _MAX_TURNS,
             "run_config": self._config,
         }
 
 
-def _turn(message: ChatMessage, reply: str, session: TurnSession) -> Turn:
-    return Turn(message.message_id, message.text, reply, session.added)
+def _prompt(message: ChatMessage) -> dict[str, Any]:
+    return {"role": "user", "content": message.text}
+
+
+def _turn(message: ChatMessage, result: RunResultBase) -> Turn:
+    # The SDK's own sessions would keep the same, for ten times the calls.
+    added: list[Any] = [item.to_input_item() for item in result.new_items]
+    items = [_prompt(message), *added]
+    return Turn(message.message_id, message.text, str(result.final_output), items)
 
 
 @contextmanager

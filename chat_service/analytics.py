@@ -11,6 +11,7 @@ from chat_service.outbox_rows import OutboxEntry
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from rpc.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
+from rpc.requests import request_metadata
 from rpc.sidecar import UNREACHABLE, Peer
 
 _RECORD_TIMEOUT_S = 5.0
@@ -20,12 +21,16 @@ _READY_TIMEOUT_S = 1.0
 class AnalyticsClient:
     """Asks for counts and records messages. Each call has a deadline."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._metadata = peer.metadata
-        self._channel = peer.channel()
+    def __init__(self, peer: Peer, interceptors: Sequence[aio.ClientInterceptor] = ()) -> None:
+        self._peer = peer
+        self._channel = peer.channel(interceptors)
         self._stub = pb_grpc.AnalyticsServiceStub(self._channel)
         # Its published stubs know no methods.
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return (*self._peer.metadata, *request_metadata())
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         """How many messages `user_id` has sent. Raises `NotFound` for an unknown user,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from chat_service.memory import ConversationKey, Items, Turn
 from chat_service.ports import Agent, Analytics, ChatMessage, ChatReply, Memory, Outbox
 from rpc.domain import DomainError, Failed, InvalidInput, NotFound, TimedOut
+from rpc.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ class Conversation:
         *,
         max_text_length: int,
         timeout_s: float,
+        tracing: Tracing = NO_TRACING,
+        on_no_count: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self._analytics = analytics
         self._outbox = outbox
@@ -46,6 +49,8 @@ class Conversation:
         self._agent = agent
         self._max_text_length = max_text_length
         self._timeout_s = timeout_s
+        self._tracing = tracing
+        self._on_no_count = on_no_count
         self._streams: set[asyncio.Task[None]] = set()
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
@@ -84,6 +89,11 @@ class Conversation:
             yield event
         finally:
             task.cancel()
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
 
     async def close(self) -> None:
         """Stop the streams that are still running, and keep what they have."""
@@ -131,13 +141,14 @@ class Conversation:
         and the conversation's history are known. Raises `TimedOut`."""
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         key = ConversationKey(message.user_id, message.session_id)
-        try:
-            async with asyncio.timeout(limit_s) as limit, self._memory.turn(key):
-                async with self._outbox.accept(message):
-                    count = await self._message_count(message.user_id)
-                yield _Begun(key, count, await self._memory.recall(key), limit)
-        except TimeoutError:
-            raise TimedOut("The reply took too long; try again") from None
+        with self._tracing.span("turn"):
+            try:
+                async with asyncio.timeout(limit_s) as limit, self._memory.turn(key):
+                    async with self._outbox.accept(message):
+                        count = await self._message_count(message.user_id)
+                    yield _Begun(key, count, await self._memory.recall(key), limit)
+            except TimeoutError:
+                raise TimedOut("The reply took too long; try again") from None
 
     def _reply(self, message: ChatMessage, turn: Turn, count: int | None) -> ChatReply:
         return ChatReply(message, turn.reply, datetime.now(UTC), count, self._agent.model)
@@ -161,6 +172,8 @@ class Conversation:
             return 0
         except TimeoutError:
             log.warning("no count for this chat: analytics took over %s s", ANALYTICS_TIMEOUT_S)
+            self._on_no_count("timed_out")
         except DomainError as error:
             log.warning("no count for this chat: %s", error)
+            self._on_no_count("timed_out" if isinstance(error, TimedOut) else "unavailable")
         return None

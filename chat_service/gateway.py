@@ -32,6 +32,7 @@ from chat_service.private import OwnBody, OwnId, OwnPage, private_router
 from chat_service.rates import NO_LIMITS, Rates
 from rpc.domain import DomainError, Unavailable
 from rpc.errors import INTERNAL_MESSAGE, http_headers, http_status
+from rpc.requests import note_error
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +159,7 @@ def build_gateway(
 
 
 def _error_event(status: int, detail: str) -> ServerSentEvent:
+    note_error(str(status))
     return ServerSentEvent(event="error", data={"status": status, "detail": detail})
 
 

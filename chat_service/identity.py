@@ -10,6 +10,7 @@ import jwt
 from chat_service.jwks import Jwks
 from chat_service.settings import ChatSettings
 from rpc.domain import Forbidden, Unauthenticated
+from rpc.requests import note_user
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,10 @@ class Caller:
     """A user id; None where nobody is asked who they are, so that all may be anyone."""
 
     def must_be(self, user_id: str) -> None:
-        """Raises `Forbidden` for another's user id."""
+        """The request is this user's. Raises `Forbidden` for another's user id."""
         if self.subject not in (None, user_id):
             raise Forbidden("The token is not this user's")
+        note_user(user_id)
 
 
 class Identity(Protocol):

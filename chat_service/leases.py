@@ -62,7 +62,9 @@ class TurnLeases:
         self._groups = Groups[tuple[ConversationKey, bool], bool](self._write, lasting=Unavailable)
 
     async def try_lock(self, key: ConversationKey) -> bool:
-        if taken := await self._groups.put((key, True)):
+        with self._database.writing():
+            taken = await self._groups.put((key, True))
+        if taken:
             self._held.add(key)
         return taken
 
@@ -95,7 +97,7 @@ class TurnLeases:
         return [key in taken for key, _ in group]
 
     async def _fetch(self, statement: str, keys: Sequence[ConversationKey]) -> list[Any]:
-        return await self._database.fetch(
+        return await self._database.write(
             statement,
             [key.user_id for key in keys],
             [key.session_id for key in keys],

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from agents.items import ModelResponse, TResponseStreamEvent
-from agents.models.interface import Model
+from agents.models.interface import Model, ModelTracing
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
 
 LABEL = "[offline model]"
@@ -40,13 +40,13 @@ class OfflineModel(Model):
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         """One whole reply; see `Model.get_response`."""
-        return await _one_step().get_response(*args, **kwargs)
+        return await _one_step(*args, *kwargs.values()).get_response(*args, **kwargs)
 
     async def stream_response(
         self, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[TResponseStreamEvent]:
         """One reply as events, word by word; see `Model.stream_response`."""
-        async for event in _one_step().stream_response(*args, **kwargs):
+        async for event in _one_step(*args, *kwargs.values()).stream_response(*args, **kwargs):
             if event.type != "response.output_text.delta":
                 yield event
                 continue
@@ -55,8 +55,10 @@ class OfflineModel(Model):
                 await asyncio.sleep(self._pause_s)
 
 
-def _one_step() -> ScriptedModel:
-    return ScriptedModel([ModelStep.respond(_respond)])
+def _one_step(*arguments: Any) -> ScriptedModel:
+    # The SDK gives it by its name or by its place, as it happens.
+    tracing = next((a for a in arguments if isinstance(a, ModelTracing)), ModelTracing.DISABLED)
+    return ScriptedModel([ModelStep.respond(_respond)], emit_traces=not tracing.is_disabled())
 
 
 def _respond(call: ModelCall) -> ModelStep:

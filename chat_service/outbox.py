@@ -14,6 +14,7 @@ from uuid import UUID
 from chat_service.outbox_rows import BATCH, OutboxEntry, OutboxRows
 from chat_service.ports import ChatMessage
 from rpc.domain import DomainError, InvalidInput
+from rpc.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,10 @@ class Recorder(Protocol):
 class Outbox:
     """Sent messages on their way to analytics, in batches; `run` is what sends them."""
 
-    def __init__(self, rows: OutboxRows, recorder: Recorder) -> None:
+    def __init__(self, rows: OutboxRows, recorder: Recorder, tracing: Tracing = NO_TRACING) -> None:
         self._rows = rows
         self._recorder = recorder
+        self._tracing = tracing
         # Messages whose own chat has not read the count yet: it must not include them.
         self._held: set[UUID] = set()
         self._me = secrets.randbits(62)
@@ -68,6 +70,7 @@ class Outbox:
             user_id=message.user_id,
             sent_time=datetime.now(UTC),
             owner=self._me,
+            origin=self._tracing.origin(),
         )
         written = asyncio.create_task(self._rows.insert(entry))
         try:
@@ -91,6 +94,10 @@ class Outbox:
             self._me, user_id=user_id, since=self._taken_over, until=now
         ):
             await asyncio.sleep(_POLL_S)
+
+    async def backlog(self) -> tuple[int, datetime | None]:
+        """How many messages of all processes are here, and when the oldest was sent."""
+        return await self._rows.backlog()
 
     async def run(self) -> None:
         """Send for ever, a pass whenever there is something, again until it succeeds."""
@@ -137,7 +144,8 @@ class Outbox:
 
     async def _send(self, entries: Sequence[OutboxEntry]) -> None:
         try:
-            await self._recorder.record(entries)
+            with self._tracing.batch("outbox", (entry.origin for entry in entries)):
+                await self._recorder.record(entries)
         except InvalidInput as error:
             if len(entries) > 1:
                 for entry in entries:

@@ -25,6 +25,8 @@ class OutboxEntry:
     sent_time: datetime
     owner: int
     """The process that accepted it."""
+    origin: str | None = None
+    """Its chat's `traceparent`, if that is traced."""
 
 
 class OutboxRows(Protocol):
@@ -48,6 +50,10 @@ class OutboxRows(Protocol):
         self, owner: int, *, user_id: str, since: datetime, until: datetime
     ) -> bool:
         """Whether there is one of the user's, not `owner`'s, that was sent in that time."""
+        ...
+
+    async def backlog(self) -> tuple[int, datetime | None]:
+        """How many there are, of all owners, and when the oldest was sent."""
         ...
 
     async def delete(self, seqs: Sequence[int]) -> None: ...
@@ -91,6 +97,9 @@ class SqliteOutboxRows:
             )
         )
 
+    async def backlog(self) -> tuple[int, datetime | None]:
+        return await self._database.read(_select_backlog)
+
     async def delete(self, seqs: Sequence[int]) -> None:
         await self._database.write(partial(_delete, seqs=seqs))
 
@@ -115,6 +124,11 @@ def add_owner(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE outbox ADD COLUMN owner INTEGER NOT NULL DEFAULT 0")
 
 
+def add_origin(db: sqlite3.Connection) -> None:
+    """The migration that lets a batch name the chats that its messages are from."""
+    db.execute("ALTER TABLE outbox ADD COLUMN origin TEXT")
+
+
 def index_users(db: sqlite3.Connection) -> None:
     """The migration that lets a chat ask for its user's messages."""
     db.execute("CREATE INDEX outbox_of_user ON outbox (user_id, sent_time)")
@@ -122,23 +136,34 @@ def index_users(db: sqlite3.Connection) -> None:
 
 def _insert(db: sqlite3.Connection, *, entry: OutboxEntry) -> None:
     db.execute(
-        "INSERT INTO outbox (message_id, user_id, sent_time, owner) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT DO NOTHING",
-        (entry.message_id.bytes, entry.user_id, entry.sent_time.isoformat(), entry.owner),
+        "INSERT INTO outbox (message_id, user_id, sent_time, owner, origin) "
+        "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            entry.message_id.bytes,
+            entry.user_id,
+            entry.sent_time.isoformat(),
+            entry.owner,
+            entry.origin,
+        ),
     )
+
+
+def _select_backlog(db: sqlite3.Connection) -> tuple[int, datetime | None]:
+    count, oldest = db.execute("SELECT count(*), min(sent_time) FROM outbox").fetchone()
+    return count, oldest and datetime.fromisoformat(oldest)
 
 
 def _select(
     db: sqlite3.Connection, *, condition: str, arguments: Sequence[int | str]
 ) -> list[OutboxEntry]:
     found = db.execute(
-        "SELECT seq, message_id, user_id, sent_time, owner FROM outbox "  # noqa: S608
+        "SELECT seq, message_id, user_id, sent_time, owner, origin FROM outbox "  # noqa: S608
         f"WHERE {condition} ORDER BY seq LIMIT {BATCH}",
         arguments,
     )
     return [
-        OutboxEntry(seq, UUID(bytes=id_), user_id, datetime.fromisoformat(sent), owner)
-        for seq, id_, user_id, sent, owner in found
+        OutboxEntry(seq, UUID(bytes=id_), user_id, datetime.fromisoformat(sent), owner, origin)
+        for seq, id_, user_id, sent, owner, origin in found
     ]
 
 

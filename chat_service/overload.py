@@ -2,23 +2,29 @@
 they cost anything, so that those under way still end in time."""
 
 import asyncio
+import json
+import logging
 import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_service.headers import SECURITY_HEADERS
 from rpc.domain import Unavailable
 from rpc.errors import http_headers, http_status
 
+log = logging.getLogger(__name__)
+
+CHAT_PATHS = "/chat/"
+"""How the paths begin of the HTTP requests that are chats."""
+
 _RETRY_AFTER_S = 1.0
 # Fewer chats than this are never turned away: a pause has other causes then.
-_ALWAYS_ADMITTED = 32
+_ALWAYS_ADMITTED = 24
 # With that much delay in each of its steps, a chat takes some ten times as long as alone.
-_MAX_LAG_S = 0.015
+_MAX_LAG_S = 0.02
 _TICK_S = 0.005
 # A burst shows in the lag only once it is in.
 _GROWTH_PER_TICK = 4
@@ -30,14 +36,20 @@ class Load:
     """How many chats are under way, and how late the event loop is."""
 
     def __init__(self, max_chats: int = 2000) -> None:
-        self._max_chats = max_chats
+        self.limit = max_chats
         self.chats = 0
+        self.turned_away = 0
         self.lag_s = 0.0
         self._room = _GROWTH_PER_TICK
 
     async def watch(self) -> None:
-        """Measure the event loop's lag, for ever."""
+        """Measure the event loop's lag, for ever, and tell of those who were turned away: once
+        a second, as a line for each would be a part of the load."""
+        told, next_time = self.turned_away, 0.0
         while True:
+            if self.turned_away > told and time.monotonic() > next_time:
+                log.warning("overload: %d chats were turned away", self.turned_away - told)
+                told, next_time = self.turned_away, time.monotonic() + 1
             due = time.monotonic() + _TICK_S
             await asyncio.sleep(_TICK_S)
             lag_s = time.monotonic() - due
@@ -48,42 +60,63 @@ class Load:
     @contextmanager
     def one_more(self) -> Iterator[None]:
         """One chat is under way in this context. Raises `Unavailable` if that is too much."""
-        if self.chats >= _ALWAYS_ADMITTED:
-            self._room -= 1
-        if self.chats >= self._max_chats or self._room < 0 or self._is_late():
-            raise Unavailable(
-                "The service has more to do than it can; try again", retry_after_s=_RETRY_AFTER_S
-            )
+        if self.is_too_much():
+            raise _too_much()
+        with self.under_way():
+            yield
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """One chat, asked for or not, is under way in this context."""
         self.chats += 1
         try:
             yield
         finally:
             self.chats -= 1
 
-    def _is_late(self) -> bool:
-        return self.chats >= _ALWAYS_ADMITTED and self.lag_s > _MAX_LAG_S
+    def is_too_much(self) -> bool:
+        """Whether another chat must be turned away now; it counts as admitted if not."""
+        if self.chats < _ALWAYS_ADMITTED:
+            return False
+        self._room -= 1
+        too_much = self.chats >= self.limit or self._room < 0 or self.lag_s > _MAX_LAG_S
+        self.turned_away += too_much
+        return too_much
 
 
-class ShedLoad:
-    """Turns chats away before anything of them is read."""
+def _too_much() -> Unavailable:
+    return Unavailable(
+        "The service has more to do than it can; try again", retry_after_s=_RETRY_AFTER_S
+    )
+
+
+class CountChats:
+    """Counts the chats that are under way over HTTP. Who is too many is turned away before, in
+    `chat_service.http_protocol`."""
 
     def __init__(self, app: ASGIApp, load: Load) -> None:
         self._app = app
         self._load = load
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or refuse it."""
-        if scope["type"] != "http" or not scope["path"].startswith("/chat/"):
-            await self._app(scope, receive, send)
-            return
-        try:
-            with self._load.one_more():
+        """Pass the request on."""
+        if scope["type"] == "http" and scope["path"].startswith(CHAT_PATHS):
+            with self._load.under_way():
                 await self._app(scope, receive, send)
-        except Unavailable as error:
-            # Of ours only: the application answers its own errors.
-            answer = JSONResponse(
-                {"detail": error.message},
-                http_status(error),
-                http_headers(error) | SECURITY_HEADERS,
-            )
-            await answer(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def refusal() -> bytes:
+    """The whole HTTP answer to a chat that is turned away."""
+    error = _too_much()
+    body = json.dumps({"detail": error.message}).encode()
+    headers = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        **http_headers(error),
+        **SECURITY_HEADERS,
+    }
+    lines = [f"HTTP/1.1 {http_status(error)} Service Unavailable"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body

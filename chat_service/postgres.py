@@ -22,7 +22,8 @@ CREATE TABLE chat.outbox (
     message_id uuid NOT NULL UNIQUE,
     user_id text COLLATE "C" NOT NULL,
     sent_time timestamptz NOT NULL,
-    owner bigint NOT NULL
+    owner bigint NOT NULL,
+    origin text
 );
 CREATE INDEX outbox_of_owner ON chat.outbox (owner, seq);
 CREATE INDEX outbox_of_user ON chat.outbox (user_id, sent_time);
@@ -53,7 +54,7 @@ CREATE UNIQUE INDEX latest_conversations ON chat.conversations (user_id, last_se
 )
 """In this order for ever: a database knows by their number which it has had."""
 
-_ENTRY = "SELECT seq, message_id, user_id, sent_time, owner FROM chat.outbox"
+_ENTRY = "SELECT seq, message_id, user_id, sent_time, owner, origin FROM chat.outbox"
 # The lease is locked until the commit: whoever takes it over finds this turn.
 _ADD_TURN = """
 WITH lease AS (
@@ -81,7 +82,8 @@ class PostgresOutboxRows:
         self._inserts = Groups[OutboxEntry, None](self._insert, lasting=Unavailable)
 
     async def insert(self, entry: OutboxEntry) -> None:
-        await self._inserts.put(entry)
+        with self._database.writing():
+            await self._inserts.put(entry)
 
     async def own(self, owner: int, *, after: int) -> Sequence[OutboxEntry]:
         return await self._select("owner = $1 AND seq > $2", owner, after)
@@ -101,7 +103,7 @@ class PostgresOutboxRows:
     async def has_others(
         self, owner: int, *, user_id: str, since: datetime, until: datetime
     ) -> bool:
-        found = await self._database.fetch(
+        found = await self._database.read(
             "SELECT FROM chat.outbox"
             " WHERE user_id = $1 AND sent_time BETWEEN $2 AND $3 AND owner <> $4 LIMIT 1",
             user_id,
@@ -111,9 +113,15 @@ class PostgresOutboxRows:
         )
         return bool(found)
 
+    async def backlog(self) -> tuple[int, datetime | None]:
+        ((count, oldest),) = await self._database.read(
+            "SELECT count(*), min(sent_time) FROM chat.outbox"
+        )
+        return count, oldest
+
     async def delete(self, seqs: Sequence[int]) -> None:
         # What another replica is deleting at this moment needs no second one.
-        await self._database.fetch(
+        await self._database.write(
             "DELETE FROM chat.outbox WHERE seq IN ("
             "SELECT seq FROM chat.outbox WHERE seq = ANY($1) FOR UPDATE SKIP LOCKED)",
             seqs,
@@ -122,19 +130,20 @@ class PostgresOutboxRows:
     async def _insert(self, entries: list[OutboxEntry]) -> list[None]:
         # By their id, so that no two replicas wait for one another.
         entries = sorted(entries, key=lambda entry: entry.message_id)
-        await self._database.fetch(
-            "INSERT INTO chat.outbox (message_id, user_id, sent_time, owner)"
-            " SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bigint[])"
+        await self._database.write(
+            "INSERT INTO chat.outbox (message_id, user_id, sent_time, owner, origin) SELECT *"
+            " FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bigint[], $5::text[])"
             " ON CONFLICT DO NOTHING",
             [entry.message_id for entry in entries],
             [entry.user_id for entry in entries],
             [entry.sent_time for entry in entries],
             [entry.owner for entry in entries],
+            [entry.origin for entry in entries],
         )
         return [None] * len(entries)
 
     async def _select(self, condition: str, *arguments: object) -> list[OutboxEntry]:
-        rows = await self._database.fetch(
+        rows = await self._database.read(
             f"{_ENTRY} WHERE {condition} ORDER BY seq LIMIT {BATCH}", *arguments
         )
         return [OutboxEntry(*row) for row in rows]
@@ -149,7 +158,7 @@ class PostgresArchive:
         self._holder = holder
 
     async def latest(self, key: ConversationKey, *, limit: int) -> Sequence[str]:
-        rows = await self._database.fetch(
+        rows = await self._database.read(
             "SELECT items FROM chat.turns WHERE user_id = $1 AND session_id = $2"
             " ORDER BY seq DESC LIMIT $3",
             key.user_id,
@@ -159,7 +168,7 @@ class PostgresArchive:
         return [row["items"] for row in rows]
 
     async def add(self, key: ConversationKey, turn: Turn, *, title: str) -> None:
-        added = await self._database.fetch(
+        added = await self._database.write(
             _ADD_TURN,
             key.user_id,
             key.session_id,
@@ -178,7 +187,7 @@ class PostgresArchive:
     async def conversations(
         self, user_id: str, *, before: int | None, limit: int
     ) -> list[PastConversation]:
-        rows = await self._database.fetch(
+        rows = await self._database.read(
             "SELECT last_seq, session_id, title, update_time, turn_count FROM chat.conversations"
             " WHERE user_id = $1 AND last_seq < $2 ORDER BY last_seq DESC LIMIT $3",
             user_id,
@@ -191,7 +200,7 @@ class PostgresArchive:
         ]
 
     async def messages(self, key: ConversationKey, *, after: int, limit: int) -> list[PastMessage]:
-        rows = await self._database.fetch(
+        rows = await self._database.read(
             "SELECT seq, message_id, prompt, reply, end_time, stopped FROM chat.turns"
             " WHERE user_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4",
             key.user_id,

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from rpc.settings import ServiceSettings
+from rpc.settings import MetricsPort, ServiceSettings
 
 
 def _split(value: object) -> object:
@@ -52,6 +52,8 @@ class ChatSettings(ServiceSettings):
     so that nobody is refused while the next one starts."""
     grpc_port: int = Field(8002, ge=0, le=65535, validation_alias="CHAT_GRPC_PORT")
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
+    metrics_port: MetricsPort = Field(9464, validation_alias="CHAT_METRICS_PORT")
+    """Where the metrics can be read; 0 takes a free port, `off` none."""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("http://localhost:3000",), validation_alias="CHAT_CORS_ORIGINS"
     )

@@ -19,6 +19,7 @@ from chat_service.outbox import Outbox, Recorder
 from chat_service.outbox_rows import (
     OutboxRows,
     SqliteOutboxRows,
+    add_origin,
     add_owner,
     create_outbox,
     index_users,
@@ -26,13 +27,14 @@ from chat_service.outbox_rows import (
 from chat_service.postgres import PostgresArchive, PostgresOutboxRows
 from chat_service.turn_locks import FileTurnLocks
 from rpc.domain import DomainError
+from rpc.tracing import NO_TRACING, Tracing
 from storage.postgres import PostgresDatabase
 from storage.sqlite import SqliteDatabase
 
 log = logging.getLogger(__name__)
 
 # In this order for ever: a database knows by their number which it has had.
-MIGRATIONS = (create_outbox, create_memory, add_owner, index_users)
+MIGRATIONS = (create_outbox, create_memory, add_owner, add_origin, index_users)
 # What is left in the outbox after this is sent after the next start.
 _LAST_FLUSH_S = 2.0
 
@@ -47,15 +49,21 @@ class Stores:
 
 
 @asynccontextmanager
-async def open_stores(place: Path | SecretStr) -> AsyncIterator[Stores]:
+async def open_stores(
+    place: Path | SecretStr, tracing: Tracing = NO_TRACING
+) -> AsyncIterator[Stores]:
     """The stores in a SQLite file, or in the PostgreSQL of a URL. Raises `Unavailable`."""
-    async with _open_sqlite(place) if isinstance(place, Path) else _open_postgres(place) as stores:
+    if isinstance(place, Path):
+        opening = _open_sqlite(place, tracing)
+    else:
+        opening = _open_postgres(place, tracing)
+    async with opening as stores:
         yield stores
 
 
 @asynccontextmanager
-async def _open_sqlite(path: Path) -> AsyncIterator[Stores]:
-    database = await SqliteDatabase.open(path, MIGRATIONS)
+async def _open_sqlite(path: Path, tracing: Tracing) -> AsyncIterator[Stores]:
+    database = await SqliteDatabase.open(path, MIGRATIONS, tracing)
     try:
         locks = FileTurnLocks(path.with_suffix(".lock"))
         try:
@@ -68,8 +76,8 @@ async def _open_sqlite(path: Path) -> AsyncIterator[Stores]:
 
 
 @asynccontextmanager
-async def _open_postgres(url: SecretStr) -> AsyncIterator[Stores]:
-    database = await PostgresDatabase.open(url, "chat", postgres.MIGRATIONS)
+async def _open_postgres(url: SecretStr, tracing: Tracing) -> AsyncIterator[Stores]:
+    database = await PostgresDatabase.open(url, "chat", postgres.MIGRATIONS, tracing)
     try:
         holder = secrets.randbits(62)
         leases = TurnLeases(database, holder)
@@ -85,10 +93,12 @@ async def _open_postgres(url: SecretStr) -> AsyncIterator[Stores]:
 
 
 @asynccontextmanager
-async def sending(rows: OutboxRows, recorder: Recorder) -> AsyncIterator[Outbox]:
+async def sending(
+    rows: OutboxRows, recorder: Recorder, tracing: Tracing = NO_TRACING
+) -> AsyncIterator[Outbox]:
     """The outbox, which is being sent; at the end what is left there is sent if `recorder`
     takes it at once."""
-    outbox = Outbox(rows, recorder)
+    outbox = Outbox(rows, recorder, tracing)
     running = asyncio.create_task(outbox.run())
     try:
         yield outbox

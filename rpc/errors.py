@@ -13,6 +13,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode, aio
 
 from rpc import domain
+from rpc.requests import request_metadata
 
 log = logging.getLogger(__name__)
 
@@ -190,8 +191,8 @@ async def abort(context: Context, error: Exception, method: str) -> NoReturn:
     if not isinstance(error, domain.DomainError):
         log.error("%s failed unexpectedly", method, exc_info=error)
         await context.abort(StatusCode.INTERNAL, INTERNAL_MESSAGE)
-    # grpc.aio has no abort_with_status(); this trailer is all that it would add.
-    details = status_of(error).SerializeToString()
-    await context.abort(
-        STATUS_CODES[type(error)], error.message, (("grpc-status-details-bin", details),)
-    )
+    # grpc.aio has no abort_with_status(); this trailer is all that it would add. Trailers that
+    # are there already would be lost.
+    details = ("grpc-status-details-bin", status_of(error).SerializeToString())
+    trailers = (*request_metadata(), details)
+    await context.abort(STATUS_CODES[type(error)], error.message, trailers)

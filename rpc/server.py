@@ -12,30 +12,34 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import SecretStr
 
+from rpc.calls import CallReporter
 from rpc.errors import ErrorInterceptor
+from rpc.ports import PortTaken
 from rpc.sidecar import TokenInterceptor
+from rpc.tracing import NO_TRACING, Tracing
 
 # Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
 # queued: daprd ignores --app-max-concurrency for proxied calls.
 _MAX_CONCURRENT_CALLS = 1024
 
 
-class PortTaken(Exception):
-    """Another process listens on the port."""
-
-    def __init__(self, host: str, port: int, variable: str) -> None:
-        super().__init__(
-            f"Port {port} on {host} is taken (or may not be used); "
-            f"stop what listens there, or set {variable} to another"
-        )
-
-
 class GrpcServer:
     """A `grpc.aio` server with the standard health and reflection services. With an
     `app_api_token` it serves only those who show it, but for health."""
 
-    def __init__(self, *, reuse_port: bool = False, app_api_token: SecretStr | None = None) -> None:
-        interceptors: list[aio.ServerInterceptor] = [ErrorInterceptor()]
+    def __init__(
+        self,
+        *,
+        reuse_port: bool = False,
+        app_api_token: SecretStr | None = None,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
+        # The outermost see the status that the call ends with.
+        interceptors: list[aio.ServerInterceptor] = [
+            *tracing.server_interceptors,
+            CallReporter(),
+            ErrorInterceptor(),
+        ]
         if app_api_token is not None:
             interceptors.append(TokenInterceptor(app_api_token.get_secret_value()))
         self.aio = aio.server(

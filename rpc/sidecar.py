@@ -6,7 +6,7 @@ daprd 1.18.
 """
 
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,9 +42,11 @@ class Peer:
     """What each call must carry. Never user data; never a caller's own metadata, in which
     `dapr-callee-app-id` would outrank ours."""
 
-    def channel(self) -> aio.Channel:
+    def channel(self, interceptors: Sequence[aio.ClientInterceptor] = ()) -> aio.Channel:
         """A new channel; one serves the whole process."""
-        return aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+        return aio.insecure_channel(
+            self.address, options=_CHANNEL_OPTIONS, interceptors=[*interceptors]
+        )
 
 
 def find_peer(

@@ -22,12 +22,6 @@ pin_of() {
   esac
 }
 
-os=$(uname -s | tr '[:upper:]' '[:lower:]')
-case "$(uname -m)" in
-  x86_64 | amd64) arch=amd64 ;;
-  aarch64 | arm64) arch=arm64 ;;
-  *) arch=$(uname -m) ;;
-esac
 github=https://github.com
 
 version_of() {
@@ -56,8 +50,6 @@ archive_url() {
     *) echo "$github/dapr/dapr/releases/download/v$DAPR_VERSION/$1_${os}_$arch.tar.gz" ;;
   esac
 }
-
-sha256_of() { if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1; }
 
 download() {
   local tool=$1 into=$2 pin url

@@ -9,13 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rpc.settings import ServiceSettings
 from scripts.secure import Security
 from scripts.service import ROOT, Service
 from scripts.stack import Stack, StackError
+from scripts.tracing import Viewer, trace_sidecars
 
 
 async def run(
-    run_file: Path, daprd: Path | None, data_dir: Path, security: Security | None
+    run_file: Path,
+    daprd: Path | None,
+    data_dir: Path,
+    security: Security | None,
+    viewer: Viewer | None,
 ) -> None:
     """Run the stack until SIGINT or SIGTERM."""
     stop, restart = asyncio.Event(), asyncio.Event()
@@ -23,25 +29,30 @@ async def run(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGUSR2, restart.set)
+    if viewer is not None:
+        os.environ.update(viewer.endpoint)
     stack = Stack(run_file, daprd=daprd, log_dir=data_dir / "logs")
     chat = next(app for app in stack.apps if "HTTP" in app.ports)
     if os.environ.get("CHAT_MODEL_PROVIDER") == "local":
         stack.add_local_model(int(os.environ.get("LOCAL_MODEL_PORT", "8003")), data_dir / "logs")
     if security is not None:
         await security.protect(stack)
+    trace_sidecars(stack, ServiceSettings.from_environment(), data_dir / "tracing")
+    if viewer is not None:
+        stack.services = {viewer.service.name: viewer.service, **stack.services}
     stack.check_ports()
     url = f"http://localhost:{chat.ports['HTTP']}"
     print(f"starting {', '.join(stack.services)}; logs in {data_dir / 'logs'}", flush=True)
     tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
     try:
         await stack.start()
-        ready = asyncio.create_task(stack.wait_until_ready(f"{url}/readyz"))
+        ready = asyncio.create_task(_wait_until_ready(stack, f"{url}/readyz", viewer))
         await asyncio.wait([*tasks, ready], return_when=asyncio.FIRST_COMPLETED)
         if stop.is_set():
             ready.cancel()
             return
         await ready
-        print(_welcome(url, chat, daprd, security), flush=True)
+        print(_welcome(url, chat, daprd, security, viewer), flush=True)
         tasks += [asyncio.create_task(stack.keep_running(name)) for name in stack.services]
         tasks.append(asyncio.create_task(_restart_when(restart, stack)))
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -68,22 +79,36 @@ async def _restart_when(asked: asyncio.Event, stack: Stack) -> None:
                 print(error, flush=True)
 
 
-def _welcome(url: str, chat: Service, daprd: Path | None, security: Security | None) -> str:
+async def _wait_until_ready(stack: Stack, url: str, viewer: Viewer | None) -> None:
+    await stack.wait_until_ready(url)
+    if viewer is not None:
+        await viewer.wait_until_ready()
+
+
+def _welcome(
+    url: str,
+    chat: Service,
+    daprd: Path | None,
+    security: Security | None,
+    viewer: Viewer | None,
+) -> str:
     way = "directly, without sidecars" if daprd is None else "through two Dapr sidecars"
     if security is not None:
         way += ", which speak mTLS"
     grpc = f"127.0.0.1:{chat.ports['gRPC']}"
     tokens = "" if security is None else security.token_help(chat.name, grpc)
+    # With its headers, one of which is the trace's id.
+    curl, traces = ("curl", "") if viewer is None else ("curl -i", viewer.help())
     return f"""
 DACA Chat is up; chat asks analytics {way}.
 
   chat page          {url}/ui/
   API documentation  {url}/docs
   chat over gRPC     {grpc}
-
+{traces}
 Try it:
 
-  curl -X POST {url}/chat/ -d '{{"user_id":"alice","text":"How many messages have I sent?"}}'
+  {curl} -X POST {url}/chat/ -d '{{"user_id":"alice","text":"How many messages have I sent?"}}'
 {tokens}
 Ctrl-C stops everything; kill -USR2 {os.getpid()} restarts both services, dropping no request."""
 
@@ -99,6 +124,13 @@ def main() -> None:
         "--secure", type=Path, nargs="?", const=ROOT / "deploy/secure", metavar="FOLDER",
         help="with mTLS, access control and tokens; their Configurations: default deploy/secure",
     )  # fmt: skip
+    viewers = parser.add_mutually_exclusive_group()
+    for kind in ("zipkin", "jaeger"):
+        viewers.add_argument(
+            f"--{kind}", dest="kind", action="store_const", const=kind,
+            help=f"with a {kind.title()} that shows a trace of each chat",
+        )  # fmt: skip
+    parser.add_argument("--viewer", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--daprd", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--sentry", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -116,7 +148,10 @@ def main() -> None:
             health_port=int(os.environ.get("SENTRY_HEALTH_PORT", "3601")),
         )
     try:
-        asyncio.run(run(arguments.run_file, daprd, data_dir, security))
+        viewer = None
+        if arguments.kind:
+            viewer = Viewer(arguments.kind, arguments.viewer, log_dir=data_dir / "logs")
+        asyncio.run(run(arguments.run_file, daprd, data_dir, security, viewer))
     except StackError as error:
         sys.exit(f"scripts/run.sh: {error}")
 

@@ -2,14 +2,14 @@
 
 import asyncio
 import base64
-import hmac
 import json
 import os
 import secrets
 import shlex
 import time
 from pathlib import Path
-from typing import Any
+
+import jwt
 
 from scripts.service import Service
 from scripts.stack import Stack, StackError
@@ -97,7 +97,7 @@ gRPC callers have to show a token. {self._token_file(app_id)} has it, and the si
             "sub": f"spiffe://{_APP_TRUST_DOMAIN}/ns/{_NAMESPACE}/{app_id}",
         }
         path = self._folder / f"{app_id}.jwt"
-        _write_secret(path, _signed(claims, self._key))
+        _write_secret(path, jwt.encode(claims, self._key, "HS256", {"kid": _KEY_ID}))
         return {
             "NAMESPACE": _NAMESPACE,
             "DAPR_TRUST_ANCHORS": (self._folder / "certificates/ca.crt").read_text(),
@@ -148,13 +148,6 @@ def _write_secret(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
-
-
-def _signed(claims: dict[str, Any], key: bytes) -> str:
-    # A JSON Web Token, without a dependency for it.
-    header = {"alg": "HS256", "kid": _KEY_ID, "typ": "JWT"}
-    signed = ".".join(_base64url(json.dumps(part).encode()) for part in (header, claims))
-    return f"{signed}.{_base64url(hmac.digest(key, signed.encode(), 'sha256'))}"
 
 
 def _base64url(data: bytes) -> str:

@@ -25,6 +25,7 @@ class Service:
     listener: socket.socket | None = None
     """Handed to each of its processes, so that nobody is refused between two of them."""
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+    _restart: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
     @property
     def is_sidecar(self) -> bool:
@@ -77,6 +78,30 @@ class Service:
             return False
         await _end(old)
         return True
+
+    async def restart(self) -> None:
+        """Kill it and start it again; for `ended`, it has not ended."""
+        async with self._restart:
+            await self.stop(signal.SIGKILL)
+            await self.start()
+
+    async def ended(self) -> asyncio.subprocess.Process | None:
+        """Wait until its process has ended, and return that."""
+        process = self.process
+        if process is not None:
+            await process.wait()
+        async with self._restart:
+            return process
+
+    async def listens(self) -> bool:
+        """Wait until its gRPC port accepts connections; False if it ends before."""
+        while not self.ending():
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", self.ports["gRPC"])
+                writer.close()
+                return True
+            await asyncio.sleep(0.02)
+        return False
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
         """End it, and return its exit code; one that does not end in time is killed."""

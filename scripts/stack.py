@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ class Stack:
             ports = {"gRPC": app["appPort"]}
             if "CHAT_HTTP_PORT" in environment:
                 ports["HTTP"] = int(environment["CHAT_HTTP_PORT"])
+            for name in app["env"]:
+                if name.endswith("_METRICS_PORT") and environment[name].isdecimal():
+                    ports["metrics"] = int(environment[name])
             self._add(app_id, app["command"], environment, ports, log_dir)
             if daprd is not None:
                 ports = {
@@ -125,11 +129,9 @@ class Stack:
         """
         service = self.services[name]
         quick_deaths = 0
+        began = time.monotonic()
         while True:
-            process = service.process
-            assert process is not None  # noqa: S101
-            began = time.monotonic()
-            await process.wait()
+            process = await service.ended()
             if self._stopping:
                 return
             if service.process is not process:
@@ -140,7 +142,16 @@ class Stack:
             print(f"{name} ended ({service.ending()}); starting it again", flush=True)
             await asyncio.sleep(0.1 * 2**quick_deaths)
             if not self._stopping:
+                began = time.monotonic()
                 await service.start()
+                await self._renew_sidecar(service)
+
+    async def _renew_sidecar(self, app: Service) -> None:
+        """Once `app` listens again, restart its sidecar, which has been backing off from it:
+        after 2 s of absence by 2 s more, after 30 s by 15, in the end by 120."""
+        sidecar = self.services.get(f"{app.name}-sidecar")
+        if sidecar and await app.listens() and not self._stopping:
+            await sidecar.restart()
 
     async def wait_until_ready(self, url: str) -> None:
         """Wait until `url` (chat's /readyz) says that analytics answers, through the sidecars.
@@ -209,5 +220,5 @@ def _is_ready(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
             return bool(json.load(answer)["analytics"] == "ok")
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return False

@@ -9,5 +9,8 @@ programs=$(scripts/install_dapr.sh daprd dapr sentry grpcurl)
 { read -r DAPRD; read -r DAPR_CLI; read -r SENTRY; read -r GRPCURL; } <<<"$programs"
 CHROMIUM=$(scripts/install_chromium.sh)
 POSTGRES_BIN=$(scripts/install_postgres.sh)
-export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM POSTGRES_BIN
+LIBFAKETIME=$(scripts/install_fault_tools.sh)
+# Without a Java there is no Zipkin, and its test says so.
+scripts/install_tracing.sh zipkin >/dev/null || say "NO ZIPKIN: its test is skipped"
+export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM POSTGRES_BIN LIBFAKETIME
 exec .venv/bin/python -m pytest "$@"

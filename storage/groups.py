@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Any
 
 # More writes per commit gain little: 64 already give 11 times the throughput of one.
@@ -34,7 +35,8 @@ class Groups[Item, Result]:
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._pending.append((item, done))
         if self._writing is None:
-            self._writing = asyncio.create_task(self._write_pending())
+            # Without the first caller's context: the span and the log lines of others aren't its.
+            self._writing = asyncio.create_task(self._write_pending(), context=Context())
         return done
 
     async def finish(self) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import asyncpg
 from pydantic import SecretStr
 
 from rpc.domain import Unavailable
+from rpc.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +43,10 @@ class PostgresDatabase:
     """Runs statements on a pool of connections, which come back by themselves after a restart
     of the server."""
 
-    def __init__(self, pool: asyncpg.Pool, timeout_s: float) -> None:
+    def __init__(self, pool: asyncpg.Pool, timeout_s: float, tracing: Tracing) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._tracing = tracing
 
     @classmethod
     async def open(
@@ -51,6 +54,7 @@ class PostgresDatabase:
         url: SecretStr,
         schema: str,
         migrations: Sequence[str],
+        tracing: Tracing = NO_TRACING,
         *,
         timeout_s: float = _TIMEOUT_S,
     ) -> Self:
@@ -73,14 +77,35 @@ class PostgresDatabase:
             )
         except (*_ERRORS, ValueError) as error:
             raise Unavailable(f"PostgreSQL can't be used: {error}") from error
-        return cls(pool, timeout_s)
+        return cls(pool, timeout_s, tracing)
 
-    async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
+    async def read(self, statement: str, *arguments: Any) -> list[Any]:
+        """Run one statement. Raises `Unavailable` if PostgreSQL fails or is too slow."""
+        with self._tracing.span("PostgreSQL read"):
+            return await self._fetch(statement, *arguments)
+
+    async def write(self, statement: str, *arguments: Any) -> list[Any]:
         """Run one statement; once this returns, its effect is on disk.
 
         Raises `Unavailable` if PostgreSQL fails or is too slow; the statement may then have
         had its effect or not.
         """
+        with self.writing():
+            return await self._fetch(statement, *arguments)
+
+    def writing(self) -> AbstractContextManager[None]:
+        """The span of a write, for whoever waits for one that a group shares."""
+        return self._tracing.span("PostgreSQL write")
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._pool.close()
+        except _ERRORS:
+            self._pool.terminate()
+
+    async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
         try:
             async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
                 try:
@@ -97,14 +122,6 @@ class PostgresDatabase:
             log.error("PostgreSQL failed: %s: %s", type(error).__name__, error)  # noqa: TRY400
             raise Unavailable("The service's storage is unavailable; try again later") from error
         return rows
-
-    async def close(self) -> None:
-        """Let go of the connections."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._pool.close()
-        except _ERRORS:
-            self._pool.terminate()
 
 
 async def _migrate(db: asyncpg.Connection, schema: str, migrations: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rpc.domain import Unavailable
+from rpc.tracing import NO_TRACING, Tracing
 from storage.groups import Groups
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,9 @@ class SqliteDatabase:
     loss) costs one disk flush per group. Each function is all-or-nothing.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tracing: Tracing = NO_TRACING) -> None:
         self._path = path
+        self._tracing = tracing
         # Full, locked or broken is nobody's own fault, and lasts.
         self._groups = Groups[Work[Any], Any](self._commit, lasting=sqlite3.OperationalError)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
@@ -40,13 +42,15 @@ class SqliteDatabase:
         self._reader: sqlite3.Connection
 
     @classmethod
-    async def open(cls, path: Path, migrations: Sequence[Work[None]]) -> Self:
+    async def open(
+        cls, path: Path, migrations: Sequence[Work[None]], tracing: Tracing = NO_TRACING
+    ) -> Self:
         """Open or create the file and bring its schema up to date.
 
         `migrations` run in order, each once in the file's life (`user_version`
         counts them). Raises `Unavailable` when the file can't be used.
         """
-        database = cls(path)
+        database = cls(path, tracing)
         try:
             await database._open(migrations)
         except (OSError, sqlite3.Error) as error:
@@ -56,7 +60,8 @@ class SqliteDatabase:
     async def read[T](self, work: Work[T]) -> T:
         """Run `work` on the read connection. Raises `Unavailable` if SQLite fails."""
         try:
-            return work(self._reader)
+            with self._tracing.span("SQLite read"):
+                return work(self._reader)
         except sqlite3.Error as error:
             raise _unavailable(error) from error
 
@@ -68,7 +73,8 @@ class SqliteDatabase:
         """
         done: asyncio.Future[T] = self._groups.put(work)
         try:
-            return await done
+            with self._tracing.span("SQLite write"):
+                return await done
         except sqlite3.Error as error:
             raise _unavailable(error) from error
 

@@ -185,7 +185,13 @@ class FakeArchive:
 class FakeChat:
     """The use case on fakes."""
 
-    def __init__(self, *, timeout_s: float = 5, max_text_length: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float = 5,
+        max_text_length: int = 100,
+        on_no_count: Callable[[str], None] = lambda reason: None,
+    ) -> None:
         self.analytics = FakeAnalytics()
         self.outbox = FakeOutbox()
         self.memory = FakeMemory()
@@ -200,6 +206,7 @@ class FakeChat:
             self.agent,
             max_text_length=max_text_length,
             timeout_s=timeout_s,
+            on_no_count=on_no_count,
         )
 
 

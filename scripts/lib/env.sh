@@ -5,6 +5,15 @@ UV_VERSION=0.13.9
 
 say() { printf '%s\n' "daca: $*" >&2; }
 die() { say "$*"; exit 1; }
+sha256_of() { if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1; }
+
+# As release archives name them.
+os=$(uname -s | tr '[:upper:]' '[:lower:]')
+case "$(uname -m)" in
+  x86_64 | amd64) arch=amd64 ;;
+  aarch64 | arm64) arch=arm64 ;;
+  *) arch=$(uname -m) ;;
+esac
 
 # uv from PATH, from our cache, from PyPI, or from its own installer.
 find_uv() {

@@ -9,9 +9,10 @@ import shutil
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -19,8 +20,10 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from rpc.settings import ServiceSettings
 from scripts.service import ROOT
 from scripts.stack import Stack
+from scripts.tracing import trace_sidecars
 
 _given_ports: set[int] = set()
 
@@ -54,7 +57,7 @@ def render_run_file(folder: Path) -> Path:
     text = (ROOT / "dapr.yaml").read_text()
     resiliency = (ROOT / "deploy/local/resources/resiliency.yaml").read_text()
     config = yaml.safe_load(text)
-    ports = {8000: free_port()}
+    ports = {port: free_port() for port in (8000, 9464, 9465)}
     for app in config["apps"]:
         for key in ("appPort", "daprHTTPPort", "daprGRPCPort", "metricsPort"):
             ports[app[key]] = free_port()
@@ -83,7 +86,8 @@ def no_keys() -> Iterator[None]:
         for name in (
             "OPENAI_API_KEY", "OPENAI_BASE_URL", "GEMINI_API_KEY", "CHAT_MODEL", "AUTH_JWKS_URL",
             "AUTH_JWT_SECRET", "CHAT_RATE_LIMIT_USER", "CHAT_RATE_LIMIT_ADDRESS",
-            "DATABASE_URL",
+            "DATABASE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_ZIPKIN_ENDPOINT",
+            "OTEL_TRACES_SAMPLER", "DACA_TRACE_CONTENT",
         ):  # fmt: skip
             patch.setenv(name, "")
         yield
@@ -137,11 +141,20 @@ async def eventually(
 
 
 @asynccontextmanager
-async def running_stack(folder: Path, daprd: Path | None) -> AsyncIterator[RunningStack]:
+async def running_stack(
+    folder: Path,
+    daprd: Path | None,
+    prepare: Callable[[RunningStack], None] = lambda running: None,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[RunningStack]:
+    """The system; `prepare` may change its processes' commands and environments first."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DACA_DATA_DIR", str(folder / "data"))
+        for name, value in {"DACA_DATA_DIR": str(folder / "data"), **environment}.items():
+            patch.setenv(name, value)
         stack = Stack(render_run_file(folder), daprd=daprd, log_dir=folder / "logs")
+        trace_sidecars(stack, ServiceSettings(), folder / "tracing")
     running = RunningStack(stack)
+    prepare(running)
     await stack.start()
     try:
         await running.wait_until_ready()

@@ -70,7 +70,9 @@ def ports_of(run_file: Path) -> dict[str, int]:
         "analytics": analytics["appPort"],
         "sidecar http": chat["daprHTTPPort"],
         "sidecar grpc": chat["daprGRPCPort"],
-        "metrics": chat["metricsPort"],
+        "sidecar metrics": chat["metricsPort"],
+        "chat metrics": int(chat["env"]["CHAT_METRICS_PORT"]),
+        "analytics metrics": int(analytics["env"]["ANALYTICS_METRICS_PORT"]),
     }
 
 
@@ -138,9 +140,10 @@ async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output
         assert "stopping" in log.read_text(), f"{log.name}: it was killed"
 
 
-async def test_run_sh_says_which_port_is_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("use", ["http", "chat metrics"])
+async def test_run_sh_says_which_port_is_taken(tmp_path: Path, use: str) -> None:
     run_file = render_run_file(tmp_path)
-    port = ports_of(run_file)["http"]
+    port = ports_of(run_file)[use]
     with socket.create_server(("127.0.0.1", port)):
         async with command(
             "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path

@@ -13,8 +13,7 @@ import pytest
 import uvicorn
 from grpc import StatusCode, aio
 
-from chat_service.__main__ import Gateway
-from chat_service.http_protocol import LimitedHttp
+from chat_service.http_protocol import Gateway, LimitedHttp
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from tests.fuzz.hostile import STRANGE_USER_IDS, USER_IDS

@@ -10,7 +10,6 @@ import httpx2
 import pytest
 
 from chat_service.gateway import build_gateway
-from chat_service.overload import ShedLoad
 from rpc.domain import (
     DomainError,
     Failed,
@@ -394,22 +393,6 @@ async def test_a_users_activity(http: httpx2.AsyncClient) -> None:
     }
     unknown = await http.get("/users/nobody/activity")
     assert (unknown.status_code, unknown.json()) == (404, {"detail": "User not found"})
-
-
-@pytest.mark.parametrize("path", ["/chat/", "/chat/stream"])
-async def test_a_chat_beyond_what_the_service_can_do_is_turned_away_and_not_counted(
-    chat: FakeChat, path: str
-) -> None:
-    app = build_gateway(chat.conversation, chat.history, chat.analytics, cors_origins=[])
-    chat.load.chats, chat.load.lag_s = 1000, 1
-    transport = httpx2.ASGITransport(app=ShedLoad(app, chat.load))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
-        response = await http.post(path, json=body())
-        live = await http.get("/healthz")
-    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
-    assert "more to do than it can" in response.json()["detail"]
-    assert chat.outbox.accepted == []
-    assert live.status_code == 200
 
 
 async def test_a_stopping_service_says_that_it_is_not_ready(chat: FakeChat) -> None:

@@ -7,8 +7,8 @@ import pytest
 import uvicorn
 from limits import parse_many
 
-from chat_service.__main__ import Gateway
 from chat_service.gateway import build_gateway
+from chat_service.http_protocol import Gateway
 from chat_service.rates import Rates
 from tests.fakes import FakeChat
 from tests.http.gateways import gateway

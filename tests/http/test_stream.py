@@ -8,8 +8,8 @@ import httpx2
 import pytest
 import uvicorn
 
-from chat_service.__main__ import Gateway
 from chat_service.gateway import build_gateway
+from chat_service.http_protocol import Gateway
 from rpc.domain import Unavailable
 from rpc.errors import INTERNAL_MESSAGE
 from tests.fakes import FOREVER_S, FakeChat, eventually

@@ -39,6 +39,8 @@ class Replicas:
                 "ANALYTICS_ADDRESS": f"127.0.0.1:{analytics_port}",
                 "CHAT_HTTP_PORT": str(ports["HTTP"]),
                 "CHAT_GRPC_PORT": str(ports["gRPC"]),
+                "CHAT_METRICS_PORT": "0",
+                "ANALYTICS_METRICS_PORT": "0",
                 "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "GEMINI_API_KEY": "",
             }  # fmt: skip
             for name, services in (("analytics", self.analytics), ("chat", self.chats)):

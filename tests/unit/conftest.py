@@ -15,4 +15,5 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Monke
         monkeypatch.delenv(str(field.validation_alias), raising=False)
     monkeypatch.delenv("ANALYTICS_SEED_DEMO_USERS", raising=False)
     monkeypatch.delenv("ANALYTICS_GRPC_PORT", raising=False)
+    monkeypatch.delenv("ANALYTICS_METRICS_PORT", raising=False)
     return monkeypatch

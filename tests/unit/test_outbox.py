@@ -255,3 +255,18 @@ async def test_another_processs_message_is_left_to_it_until_it_must_be_gone(
         await asyncio.sleep(0.5)
         assert recorder.ids == mine
         await eventually(lambda: recorder.ids == [*mine, theirs.message_id])
+
+
+async def test_settled_waits_for_what_the_process_before_still_accepts(place: Place) -> None:
+    slow = FakeRecorder()
+    slow.open.clear()
+    async with running_outbox(place, slow) as old, running_outbox(place, FakeRecorder()) as new:
+        await new.settled("alice")
+        await send(old, message())
+        settled = asyncio.create_task(new.settled("alice"))
+        await asyncio.wait_for(new.settled("bob"), 1)
+        await asyncio.sleep(0.1)
+        assert not settled.done()
+        slow.open.set()
+        await asyncio.wait_for(settled, 1)
+    assert await left_on_disk(place) == []

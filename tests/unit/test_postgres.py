@@ -190,7 +190,7 @@ async def test_a_hung_server_is_given_up_in_time_and_works_again(
         began = time.monotonic()
         with postgres.hung():
             outcomes = await asyncio.gather(
-                *(database.fetch("SELECT 1") for _ in range(30)), return_exceptions=True
+                *(database.read("SELECT 1") for _ in range(30)), return_exceptions=True
             )
         assert {type(outcome) for outcome in outcomes} == {Unavailable}
         assert time.monotonic() - began < 2
@@ -200,7 +200,7 @@ async def test_a_hung_server_is_given_up_in_time_and_works_again(
 async def test_errors_do_not_tell_callers_about_the_database(database_url: SecretStr) -> None:
     async with opened(database_url) as database:
         with pytest.raises(Unavailable) as failure:
-            await database.fetch("SELECT * FROM no_such_table")
+            await database.read("SELECT * FROM no_such_table")
     assert "no_such_table" not in str(failure.value)
 
 

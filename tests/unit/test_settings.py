@@ -18,8 +18,17 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (AnalyticsSettings, "DACA_LOG_LEVEL", "LOUD-VALUE"),
         (AnalyticsSettings, "DACA_SHUTDOWN_GRACE_S", "-17"),
         (AnalyticsSettings, "DAPR_GRPC_PORT", "none-such"),
+        (AnalyticsSettings, "OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        (AnalyticsSettings, "OTEL_EXPORTER_OTLP_HEADERS", "a-key-alone"),
+        (AnalyticsSettings, "OTEL_EXPORTER_ZIPKIN_ENDPOINT", "nowhere"),
+        (AnalyticsSettings, "OTEL_TRACES_SAMPLER", "sometimes"),
+        (AnalyticsSettings, "OTEL_TRACES_SAMPLER_ARG", "1.77"),
+        (AnalyticsSettings, "DACA_TRACE_CONTENT", "perhaps"),
         (ChatSettings, "CHAT_HTTP_PORT", "no-port"),
         (ChatSettings, "CHAT_GRPC_PORT", "-88"),
+        (AnalyticsSettings, "ANALYTICS_METRICS_PORT", "65599"),
+        (ChatSettings, "CHAT_METRICS_PORT", "none-such"),
+        (ChatSettings, "DACA_LOG_USER_IDS", "perhaps"),
         (ChatSettings, "CHAT_TIMEOUT_S", "soonish"),
         (ChatSettings, "CHAT_MODEL_TIMEOUT_S", "99999"),
         (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "-77"),
@@ -55,6 +64,7 @@ def test_all_bad_variables_are_named_at_once(environment: pytest.MonkeyPatch) ->
 def test_defaults(environment: pytest.MonkeyPatch) -> None:
     analytics, chat = AnalyticsSettings.from_environment(), ChatSettings.from_environment()
     assert (analytics.grpc_port, chat.grpc_port, chat.http_port) == (8001, 8002, 8000)
+    assert (analytics.metrics_port, chat.metrics_port) == (9465, 9464)
     assert (analytics.host, chat.host) == ("127.0.0.1", "127.0.0.1")
     assert analytics.seed_demo_users is False
     assert analytics.database == Path("data/analytics.db")
@@ -119,10 +129,41 @@ def test_limits_and_proxies_are_lists(environment: pytest.MonkeyPatch) -> None:
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.1/32", "fd00::/8"]
 
 
+def test_spans_go_to_one_place(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    environment.setenv("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "http://127.0.0.1:9411/api/v2/spans")
+    with pytest.raises(SystemExit, match=r"OTEL_EXPORTER_ZIPKIN_ENDPOINT: .*together"):
+        ServiceSettings.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "ratio"),
+    [
+        ("parentbased_always_on", 1),
+        ("parentbased_always_off", 0),
+        ("parentbased_traceidratio", 0.25),
+    ],
+)
+def test_the_sampler_is_a_ratio(
+    environment: pytest.MonkeyPatch, sampler: str, ratio: float
+) -> None:
+    environment.setenv("OTEL_TRACES_SAMPLER", sampler)
+    environment.setenv("OTEL_TRACES_SAMPLER_ARG", "0.25")
+    assert ServiceSettings.from_environment().sampling_ratio == ratio
+
+
+def test_headers_of_spans_are_decoded(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("OTEL_EXPORTER_OTLP_HEADERS", "X-Key=a%20b=, x-team = chat")
+    settings = ServiceSettings.from_environment()
+    assert settings.otlp_headers_by_name == {"x-key": "a b=", "x-team": "chat"}
+    assert "a b=" in settings.secrets()
+
+
 def test_keys_are_not_shown(environment: pytest.MonkeyPatch) -> None:
     secrets = ("OPENAI_API_KEY", "GEMINI_API_KEY", "DAPR_API_TOKEN", "APP_API_TOKEN")
     for variable in (*secrets, "AUTH_JWT_SECRET"):
         environment.setenv(variable, "s3cret" * 6)
+    environment.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=s3cret")
     assert "s3cret" not in repr(ChatSettings.from_environment())
 
 
@@ -137,3 +178,10 @@ def test_a_database_url_replaces_the_file_and_is_a_secret_as_its_password_is(
     assert isinstance(found, AnalyticsSettings | ChatSettings)
     assert isinstance(found.database, SecretStr)
     assert found.secrets() == [url, "hunter2"]
+
+
+def test_metrics_can_be_off(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CHAT_METRICS_PORT", "off")
+    environment.setenv("ANALYTICS_METRICS_PORT", "off")
+    assert ChatSettings.from_environment().metrics_port is None
+    assert AnalyticsSettings.from_environment().metrics_port is None

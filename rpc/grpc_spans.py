@@ -1,0 +1,188 @@
+"""gRPC calls as spans, on both of their ends.
+
+Our own interceptors, as those of `opentelemetry-instrumentation-grpc` lose the cancellation
+and the status of `grpc.aio` calls. Names: OpenTelemetry's semantic conventions for RPC.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc import StatusCode, aio
+from opentelemetry import trace
+from opentelemetry.context import Context as OtelContext
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from rpc.errors import Context, Handler
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_CODES: dict[Any, StatusCode] = {code.value[0]: code for code in StatusCode}
+# The others are the caller's doing, and no failure of the server's.
+_SERVER_ERRORS = frozenset(
+    {
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNIMPLEMENTED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    }
+)
+
+
+def fail(span: Span, error_type: str) -> None:
+    """Mark the span as failed, without a text, which might be a message's."""
+    span.set_attribute("error.type", error_type)
+    span.set_status(Status(trace.StatusCode.ERROR))
+
+
+def _is_ours(method: str) -> bool:
+    """Whether it is no probe's (`grpc.health`) and no tool's (`grpc.reflection`)."""
+    return not method.startswith("/grpc.")
+
+
+def _start(tracer: trace.Tracer, method: str, kind: SpanKind, parent: OtelContext | None) -> Span:
+    name = method.removeprefix("/")
+    attributes = {"rpc.system.name": "grpc", "rpc.method": name}
+    return tracer.start_span(name, parent, kind, attributes)
+
+
+def _end(span: Span, code: StatusCode, *, failed: bool) -> None:
+    span.set_attribute("rpc.response.status_code", code.name)
+    if failed:
+        fail(span, code.name)
+    span.end()
+
+
+class TracingClientInterceptor(aio.UnaryUnaryClientInterceptor):
+    """A CLIENT span for each call, whose context goes with it."""
+
+    def __init__(self, tracer: trace.Tracer) -> None:
+        self._tracer = tracer
+
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Any], details: aio.ClientCallDetails, request: Any
+    ) -> Any:
+        """Make the call inside a span, and end it with the call's own status."""
+        method = details.method
+        method = method.decode() if isinstance(method, bytes) else str(method)
+        if not _is_ours(method):
+            return await continuation(_with_context(details, _not_sampled()), request)
+        span = _start(self._tracer, method, SpanKind.CLIENT, None)
+        code = StatusCode.CANCELLED
+        try:
+            call = await continuation(_with_context(details, span), request)
+            try:
+                code = await call.code()
+            except asyncio.CancelledError:
+                call.cancel()
+                raise
+            return call
+        finally:
+            _end(span, code, failed=code is not StatusCode.OK)
+
+
+def _with_context(details: aio.ClientCallDetails, span: Span) -> aio.ClientCallDetails:
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
+    metadata = aio.Metadata(*(details.metadata or ()), *carrier.items())
+    return aio.ClientCallDetails(
+        details.method, details.timeout, metadata, details.credentials, details.wait_for_ready
+    )
+
+
+def _not_sampled() -> Span:
+    # Sidecars would make a trace of their own of each probe.
+    ids = random.getrandbits(128) | 1, random.getrandbits(64) | 1
+    return trace.NonRecordingSpan(SpanContext(*ids, is_remote=False))
+
+
+class TracingServerInterceptor(aio.ServerInterceptor):
+    """A SERVER span for each call, within its caller's trace."""
+
+    def __init__(self, tracer: trace.Tracer) -> None:
+        self._tracer = tracer
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler that `continuation` finds, if there is one."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not _is_ours(method):
+            return handler
+        decode, encode = handler.request_deserializer, handler.response_serializer
+        # The stubs know these as synchronous only.
+        unary: Any = handler.unary_unary
+        stream: Any = handler.unary_stream
+        if unary:
+            return grpc.unary_unary_rpc_method_handler(self._unary(unary, method), decode, encode)
+        if stream:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(stream, method), decode, encode
+            )
+        return handler
+
+    def _unary(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
+        async def traced(request: Any, context: Context) -> Any:
+            span = self._start(method, context)
+            try:
+                with _current(span):
+                    response = await behaviour(request, context)
+            except BaseException as error:
+                _end_server(span, context, error)
+                raise
+            _end_server(span, context, None)
+            return response
+
+        return traced
+
+    def _stream(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
+        async def traced(request: Any, context: Context) -> AsyncIterator[Any]:
+            span = self._start(method, context)
+            responses = behaviour(request, context)
+            try:
+                while True:
+                    # Current for a step at a time: a stream that is left is closed elsewhere.
+                    with _current(span):
+                        try:
+                            response = await anext(responses)
+                        except StopAsyncIteration:
+                            break
+                    yield response
+            except BaseException as error:
+                _end_server(span, context, error)
+                raise
+            _end_server(span, context, None)
+
+        return traced
+
+    def _start(self, method: str, context: Context) -> Span:
+        # daprd 1.18 appends the calling sidecar's `traceparent` to the caller's own: the last is
+        # the nearest. grpc's core keeps only that one by itself, at present.
+        metadata = dict(context.invocation_metadata() or ())
+        carrier = {k: str(metadata[k]) for k in ("traceparent", "tracestate") if k in metadata}
+        parent = _PROPAGATOR.extract(carrier, OtelContext())
+        return _start(self._tracer, method, SpanKind.SERVER, parent)
+
+
+def _current(span: Span) -> Any:
+    return trace.use_span(span, record_exception=False, set_status_on_exception=False)
+
+
+def _end_server(span: Span, context: Context, error: BaseException | None) -> None:
+    # Once set, grpc.aio has it as a number.
+    code: Any = context.code()
+    code = code if isinstance(code, StatusCode) else _CODES.get(code, StatusCode.OK)
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        left_s = context.time_remaining()
+        too_late = left_s is not None and left_s <= 0
+        code = StatusCode.DEADLINE_EXCEEDED if too_late else StatusCode.CANCELLED
+    elif error is not None and code is StatusCode.OK:
+        code = StatusCode.UNKNOWN
+    _end(span, code, failed=code in _SERVER_ERRORS)

@@ -1,0 +1,187 @@
+"""Faults done to the whole system under load, and a table of what they cost.
+
+`DACA_FAULTS=full` (scripts/faults.sh) runs all of it at length; else a short pass.
+"""
+
+import asyncio
+import os
+import shlex
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from daca.analytics.v1 import analytics_pb2 as pb
+from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
+from scripts.service import Service
+from tests.dapr.conftest import RunningStack, daprd, no_keys, running_stack
+from tests.faults.load import Load
+
+__all__ = ["daprd", "no_keys"]
+
+FULL = os.environ.get("DACA_FAULTS") == "full"
+full_only = pytest.mark.skipif(not FULL, reason="only in the full pass, scripts/faults.sh")
+
+type Figures = dict[str, object]
+type Report = Callable[[str, Mapping[str, object], dict[str, bool]], None]
+
+_ROWS = pytest.StashKey[list[tuple[str, str, str, str]]]()
+
+
+@pytest.fixture
+def report(pytestconfig: pytest.Config) -> Report:
+    """Put a fault into the table, and fail where a bar is missed."""
+    rows = pytestconfig.stash.setdefault(_ROWS, [])
+
+    def add(fault: str, figures: Mapping[str, object], bar: dict[str, bool]) -> None:
+        told = ", ".join(f"{name} {_rounded(value)}" for name, value in figures.items())
+        missed = [name for name, met in bar.items() if not met]
+        rows.append((fault, told, "; ".join(bar), "MISSED" if missed else "ok"))
+        assert not missed, f"{fault}: missed {missed}; {told}"
+
+    return add
+
+
+def _rounded(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    rows = config.stash.get(_ROWS, [])
+    if not rows:
+        return
+    table = [("fault", "figures", "bar", ""), ("---",) * 4, *rows]
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    terminalreporter.section("faults")
+    for line in lines:
+        terminalreporter.line(line)
+    if FULL:
+        path = Path(os.environ.get("DACA_FAULTS_TABLE", "data/faults.md"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def system(
+    tmp_path_factory: pytest.TempPathFactory, daprd: Path
+) -> AsyncIterator[RunningStack]:
+    folder = tmp_path_factory.mktemp("faults")
+    async with running_stack(folder, daprd) as running:
+        yield running
+
+
+@asynccontextmanager
+async def supervised(system: RunningStack) -> AsyncIterator[None]:
+    """Have what dies started again, as scripts/run.sh does."""
+    stack = system.stack
+    tasks = [asyncio.create_task(stack.keep_running(name)) for name in stack.services]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def returned(service: Service) -> float:
+    """The moment from which the service's own gRPC port serves."""
+    async with asyncio.timeout(60):
+        if service.is_sidecar:
+            await service.listens()
+            return time.monotonic()
+        while True:
+            with suppress(aio.AioRpcError):
+                await health(service.ports["gRPC"])
+                return time.monotonic()
+            await asyncio.sleep(0.01)
+
+
+async def health(port: int) -> int:
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=0.5)
+        return int(answer.status)
+
+
+async def kill(services: list[Service], away_s: float = 0) -> float:
+    """SIGKILL; the supervisor starts them again, but they need `away_s` to begin.
+    Returns the moment of their return."""
+    commands = [service.command for service in services]
+    processes = [service.process for service in services]
+    for service in services:
+        late = f"sleep {away_s}; exec {shlex.join(service.command)}"
+        service.command = ["sh", "-c", late]
+        service.signal(signal.SIGKILL)
+    for service, process in zip(services, processes, strict=True):
+        while service.process is process:
+            await asyncio.sleep(0.01)
+    for service, command in zip(services, commands, strict=True):
+        service.command = command
+    return max(await asyncio.gather(*map(returned, services)))
+
+
+def database(system: RunningStack, app: str, file: str) -> Path:
+    return Path(system.stack.services[app].environment["DACA_DATA_DIR"]) / file
+
+
+def stored_messages(analytics_db: Path, prefix: str) -> int:
+    with closing(sqlite3.connect(f"file:{analytics_db}?mode=ro", uri=True)) as db:
+        row = db.execute(
+            "SELECT count(*) FROM messages WHERE user_id >= ? AND user_id < ?",
+            (prefix, prefix + "\x7f"),
+        ).fetchone()
+    return int(row[0])
+
+
+async def count_of(address: str, users: set[str]) -> int:
+    """The sum of the users' counts, asked of analytics itself."""
+    async with aio.insecure_channel(address) as channel:
+        stub = pb_grpc.AnalyticsServiceStub(channel)
+        total = 0
+        for user_id in users:
+            try:
+                answer = await stub.GetAnalytics(
+                    pb.GetAnalyticsRequest(user_id=user_id), timeout=5, wait_for_ready=True
+                )
+                total += answer.analytics.message_count
+            except aio.AioRpcError as error:
+                if error.code() != StatusCode.NOT_FOUND:
+                    raise
+        return total
+
+
+async def settle(system: RunningStack, load: Load, timeout_s: float = 20) -> Figures:
+    """The figures of a finished load, once what is stored has stopped changing or is right."""
+    path = database(system, system.analytics, "analytics.db")
+    deadline = time.monotonic() + timeout_s
+    while stored_messages(path, load.prefix) < len(load.accepted) and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    port = system.stack.services[system.analytics].ports["gRPC"]
+    return {
+        "chats": load.sent,
+        "accepted": len(load.accepted),
+        "failed": dict(load.failures),
+        "given up": load.given_up,
+        "resent": load.resent,
+        "stored": stored_messages(path, load.prefix),
+        "counted": await count_of(f"127.0.0.1:{port}", load.users),
+        "wrong counts": load.wrong_counts[:5] or 0,
+    }
+
+
+def exact(figures: Figures) -> bool:
+    """Whether every accepted message counts, and once."""
+    return (
+        figures["accepted"] == figures["stored"] == figures["counted"]
+        and figures["given up"] == figures["wrong counts"] == 0
+    )

@@ -1,0 +1,89 @@
+"""Processes are killed or stopped under load: nobody gets an error for analytics' sake, and
+every accepted message counts once.
+
+"Return" is the moment the process serves again: an app's own gRPC health answers SERVING, a
+sidecar's API port accepts a connection, a stopped process has got its SIGCONT. From then on
+full service must come back within the bar: no later chat ends without an exact count.
+"""
+
+import asyncio
+import signal
+import time
+
+import pytest
+
+from scripts.service import Service
+from tests.dapr.conftest import RunningStack
+from tests.faults.conftest import FULL, Report, exact, full_only, kill, settle, supervised
+from tests.faults.load import Load, load
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+_BEFORE_S, _AFTER_S = (3.0, 4.0) if FULL else (0.5, 0.5)
+
+
+def services(system: RunningStack, who: str) -> list[Service]:
+    names = {
+        "analytics": [system.analytics],
+        "analytics' sidecar": [f"{system.analytics}-sidecar"],
+        "chat's sidecar": [f"{system.chat}-sidecar"],
+        "chat": [system.chat],
+        "both services": [system.analytics, system.chat],
+    }[who]
+    return [system.stack.services[name] for name in names]
+
+
+@pytest.mark.parametrize(
+    ("who", "away_s", "within_s"),
+    [
+        ("analytics", 2, 1),
+        pytest.param("analytics", 30, 3, marks=full_only),
+        # tests/dapr kills sidecars too.
+        pytest.param("analytics' sidecar", 0, 1, marks=full_only),
+        pytest.param("chat's sidecar", 0, 1, marks=full_only),
+        pytest.param("chat", 0, 1, marks=full_only),
+        ("both services", 0, 1),
+    ],
+)
+async def test_a_kill_costs_no_message_and_service_is_soon_full(
+    system: RunningStack, report: Report, who: str, away_s: float, within_s: float
+) -> None:
+    async with supervised(system), load(system.url) as running:
+        await asyncio.sleep(_BEFORE_S)
+        back = await kill(services(system, who), away_s)
+        await asyncio.sleep(within_s + _AFTER_S)
+    figures = await settle(system, running)
+    figures["full service after s"] = late_s = running.full_service_after(back)
+    bar = {"every accepted message counts once": exact(figures)}
+    bar[f"full service within {within_s} s"] = late_s <= within_s
+    bar |= _no_errors(running, chat_dies=who in ("chat", "both services"))
+    report(f"SIGKILL of {who}" + f", away {away_s} s" * bool(away_s), figures, bar)
+
+
+@pytest.mark.parametrize("who", [pytest.param("analytics", marks=full_only), "analytics' sidecar"])
+async def test_a_stopped_process_costs_no_message(
+    system: RunningStack, report: Report, who: str
+) -> None:
+    [service] = services(system, who)
+    async with load(system.url) as running:
+        await asyncio.sleep(_BEFORE_S)
+        service.signal(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(5 if FULL else 1.5)
+        finally:
+            service.signal(signal.SIGCONT)
+        back = time.monotonic()
+        await asyncio.sleep(1 + _AFTER_S)
+    figures = await settle(system, running)
+    figures["full service after s"] = late_s = running.full_service_after(back)
+    figures["slowest s"] = max(running.latencies_s)
+    bar = {"every accepted message counts once": exact(figures)}
+    bar |= {"full service within 1 s": late_s <= 1} | _no_errors(running, chat_dies=False)
+    report(f"SIGSTOP of {who}", figures, bar)
+
+
+def _no_errors(running: Load, *, chat_dies: bool) -> dict[str, bool]:
+    if chat_dies:
+        # Connections break with the process; but nobody is told that a message was refused.
+        return {"no 5xx": running.failed("5") == 0}
+    return {"no failed chat": not running.failures}

@@ -1,0 +1,96 @@
+"""The link between the services' hosts fails: chats go on, and are counted later."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.dapr.conftest import RunningStack, running_stack
+from tests.faults.conftest import FULL, Report, database, stored_messages
+from tests.faults.load import Load, load
+from tests.faults.network import Network
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(
+        os.geteuid() != 0, reason="only root can make namespaces: the network is NOT tested"
+    ),
+]
+
+# TCP's next retransmission may be that far off when the link is back.
+_WITHIN_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    made = Network()
+    try:
+        made.create()
+        yield made
+    finally:
+        made.destroy()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def apart(
+    tmp_path_factory: pytest.TempPathFactory, daprd: Path, network: Network
+) -> AsyncIterator[RunningStack]:
+    async with running_stack(tmp_path_factory.mktemp("apart"), daprd, network.move) as running:
+        yield running
+
+
+async def test_a_link_that_is_down_costs_no_message(
+    apart: RunningStack, network: Network, report: Report
+) -> None:
+    down_s = 10 if FULL else 2
+    async with load(apart.url) as running:
+        await asyncio.sleep(0.5)
+        network.down()
+        try:
+            await asyncio.sleep(down_s)
+        finally:
+            network.up()
+        back = time.monotonic()
+        await asyncio.sleep(_WITHIN_S + 2 if FULL else 2)
+    await _report(report, f"link down for {down_s} s", apart, running, back)
+
+
+async def test_a_link_that_loses_packets_costs_no_message(
+    apart: RunningStack, network: Network, report: Report
+) -> None:
+    lossy_s = 30 if FULL else 3
+    async with load(apart.url) as running:
+        await asyncio.sleep(0.5)
+        with network.loss():
+            await asyncio.sleep(lossy_s)
+        back = time.monotonic()
+        await asyncio.sleep(_WITHIN_S + 2 if FULL else 2)
+    await _report(report, f"30 % loss for {lossy_s} s", apart, running, back)
+
+
+async def _report(
+    report: Report, fault: str, apart: RunningStack, running: Load, back: float
+) -> None:
+    path = database(apart, apart.analytics, "analytics.db")
+    deadline = time.monotonic() + 20
+    while stored_messages(path, running.prefix) < len(running.accepted):
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.05)
+    stored = stored_messages(path, running.prefix)
+    late_s = running.full_service_after(back)
+    counts = [await apart.count(user_id) for user_id in running.users]
+    counted = sum(count or 0 for count in counts)
+    figures = {"chats": running.sent, "failed": dict(running.failures), "stored": stored}
+    figures |= {"counted": counted, "without a count": len(running.countless)}
+    figures |= {"full service after s": late_s, "slowest s": max(running.latencies_s)}
+    bar = {
+        "no failed chat": not running.failures,
+        "counts exact": len(running.accepted) == stored == counted and not running.wrong_counts,
+        f"full service within {_WITHIN_S:.0f} s": late_s <= _WITHIN_S,
+    }
+    report(fault, figures, bar)

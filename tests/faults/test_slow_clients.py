@@ -1,0 +1,69 @@
+"""Clients that never finish their request cost the others nothing."""
+
+import asyncio
+import statistics
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.dapr.conftest import RunningStack
+from tests.faults.conftest import FULL, Report
+from tests.faults.load import load, percentile
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+_IDLE = 500
+_ROUNDS, _ROUND_S = (6, 4.0) if FULL else (3, 0.5)
+_HALF = (
+    b"POST /chat/ HTTP/1.1\r\nhost: te",
+    b"POST /chat/ HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+    b'content-length: 500\r\n\r\n{"user_id": "slow",',
+)
+
+
+@asynccontextmanager
+async def slow_clients(url: str) -> AsyncIterator[None]:
+    parts = urlsplit(url)
+    opened = []
+    for n in range(_IDLE):
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(_HALF[n % 2])
+        opened.append(writer)
+    await asyncio.sleep(0.2)
+    try:
+        yield
+    finally:
+        for writer in opened:
+            writer.transport.abort()
+        await asyncio.sleep(0.2)
+
+
+async def p99_s(url: str) -> tuple[float, int]:
+    # Few clients: at the peak the tail is the load's own.
+    async with load(url, clients=4) as running:
+        await asyncio.sleep(_ROUND_S)
+    return percentile(running.latencies_s, 99), running.failed()
+
+
+async def test_half_open_requests_do_not_slow_the_others(
+    system: RunningStack, report: Report
+) -> None:
+    await p99_s(system.url)
+    alone, beside = [], []
+    failed = 0
+    for _ in range(_ROUNDS):
+        # The mean of the rounds before and after cancels what drifts.
+        alone.append((await p99_s(system.url))[0])
+        async with slow_clients(system.url):
+            p99, failures = await p99_s(system.url)
+            beside.append(p99)
+            failed += failures
+    figures = {"p99 alone s": statistics.median(alone), "beside 500": statistics.median(beside)}
+    figures["failed"] = failed
+    bar = {
+        "p99 within twice the normal": figures["beside 500"] <= 2 * figures["p99 alone s"],
+        "none failed": failed == 0,
+    }
+    report("500 half-open requests", figures, bar)

@@ -1,0 +1,133 @@
+"""What a call's two spans say, however it ends."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+
+from analytics_service.servicer import AnalyticsServicer
+from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
+from rpc.domain import NotFound
+from rpc.grpc_spans import TracingClientInterceptor, TracingServerInterceptor
+from rpc.server import GrpcServer
+from rpc.sidecar import Peer
+from rpc.tracing import Tracing
+
+
+class Servicer(AnalyticsServicer):
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+
+    async def GetAnalytics(
+        self, request: analytics_pb2.GetAnalyticsRequest, context: Any
+    ) -> analytics_pb2.GetAnalyticsResponse:
+        self.reached.set()
+        match request.user_id:
+            case "missing":
+                raise NotFound("secret-text")
+            case "broken":
+                raise ValueError("secret-text")
+            case "slow":
+                await asyncio.sleep(30)
+        return analytics_pb2.GetAnalyticsResponse()
+
+
+class Calls:
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.tracing = Tracing()
+        tracer = provider.get_tracer("test")
+        self.tracing.server_interceptors = [TracingServerInterceptor(tracer)]
+        self.tracing.client_interceptors = [TracingClientInterceptor(tracer)]
+        self.servicer = Servicer()
+
+    @asynccontextmanager
+    async def stub(self) -> AsyncIterator[Any]:
+        server = GrpcServer(tracing=self.tracing)
+        analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server(self.servicer, server.aio)
+        await server.start([], "127.0.0.1", 0, "")
+        async with Peer(f"127.0.0.1:{server.port}").channel(
+            self.tracing.client_interceptors
+        ) as channel:
+            yield analytics_pb2_grpc.AnalyticsServiceStub(channel)
+        await server.stop(0)
+
+    def span(self, kind: SpanKind) -> ReadableSpan:
+        (found,) = [s for s in self.exporter.get_finished_spans() if s.kind is kind]
+        return found
+
+    def outcome(self, kind: SpanKind) -> tuple[Any, bool]:
+        span = self.span(kind)
+        return (span.attributes or {})["rpc.response.status_code"], not span.status.is_ok
+
+
+@pytest.mark.parametrize(
+    ("user_id", "code", "client_failed", "server_failed"),
+    [
+        ("alice", "OK", False, False),
+        ("missing", "NOT_FOUND", True, False),
+        ("broken", "INTERNAL", True, True),
+    ],
+)
+async def test_both_ends_tell_the_status(
+    user_id: str, code: str, client_failed: bool, server_failed: bool
+) -> None:
+    calls = Calls()
+    async with calls.stub() as stub:
+        with nullcontext() if code == "OK" else pytest.raises(grpc.RpcError):
+            await _call(stub, analytics_pb2.GetAnalyticsRequest(user_id=user_id), timeout_s=5)
+    assert calls.outcome(SpanKind.CLIENT) == (code, client_failed)
+    assert calls.outcome(SpanKind.SERVER) == (code, server_failed)
+    client, server = calls.span(SpanKind.CLIENT), calls.span(SpanKind.SERVER)
+    assert server.parent is not None
+    assert client.context is not None
+    assert server.parent.span_id == client.context.span_id
+    assert "secret" not in client.to_json() + server.to_json()
+
+
+async def test_a_cancelled_call_is_cancelled_at_both_ends() -> None:
+    calls = Calls()
+    async with calls.stub() as stub:
+        request = analytics_pb2.GetAnalyticsRequest(user_id="slow")
+        task = asyncio.ensure_future(_call(stub, request, timeout_s=20))
+        await calls.servicer.reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with asyncio.timeout(5):
+            await _both_ended(calls)
+    assert calls.outcome(SpanKind.CLIENT) == ("CANCELLED", True)
+    assert calls.outcome(SpanKind.SERVER) == ("CANCELLED", False)
+
+
+async def test_a_deadline_that_passes_is_told() -> None:
+    calls = Calls()
+    async with calls.stub() as stub:
+        request = analytics_pb2.GetAnalyticsRequest(user_id="slow")
+        with pytest.raises(grpc.RpcError):
+            await _call(stub, request, timeout_s=0.1)
+        async with asyncio.timeout(5):
+            await _both_ended(calls)
+    assert calls.outcome(SpanKind.CLIENT) == ("DEADLINE_EXCEEDED", True)
+    # Which of the two the server sees first is chance.
+    assert calls.outcome(SpanKind.SERVER)[0] in ("DEADLINE_EXCEEDED", "CANCELLED")
+
+
+async def _call(stub: Any, request: Any, *, timeout_s: float) -> None:
+    await stub.GetAnalytics(request, timeout=timeout_s)
+
+
+async def _both_ended(calls: Calls) -> None:
+    while True:
+        if len(calls.exporter.get_finished_spans()) == 2:
+            return
+        await asyncio.sleep(0.01)

@@ -1,0 +1,77 @@
+"""Chats beyond what the service can do, over a real socket: they never reach the application."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+import uvicorn
+
+from chat_service.gateway import build_gateway
+from chat_service.http_protocol import Gateway, limited_http
+from chat_service.overload import CountChats
+from tests.fakes import FakeChat
+
+BODY = {"user_id": "alice", "text": "hi"}
+
+
+@pytest.fixture
+def chat() -> FakeChat:
+    return FakeChat()
+
+
+@pytest.fixture
+async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
+    app = build_gateway(chat.conversation, chat.history, chat.analytics, cors_origins=[])
+    config = uvicorn.Config(
+        CountChats(app, chat.load), http=limited_http(chat.load), log_config=None
+    )
+    server = Gateway(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx2.AsyncClient(base_url=url) as client:
+            yield client
+        server.should_exit = True
+        await serving
+
+
+@pytest.mark.parametrize("path", ["/chat/", "/chat/stream"])
+async def test_a_chat_beyond_what_the_service_can_do_is_turned_away_and_not_counted(
+    chat: FakeChat, http: httpx2.AsyncClient, path: str
+) -> None:
+    chat.load.chats, chat.load.lag_s = 1000, 1
+    for _ in range(3):  # over one connection
+        refused = await http.post(path, json=BODY)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "more to do than it can" in refused.json()["detail"]
+        assert refused.headers["x-content-type-options"] == "nosniff"
+    assert chat.outbox.accepted == []
+    assert (await http.get("/healthz")).status_code == 200
+    chat.load.chats = 0
+    assert (await http.post(path, json=BODY)).status_code == 200
+    assert chat.load.chats == 0
+
+
+async def test_a_refused_body_in_pieces_is_not_taken_for_the_next_request(
+    chat: FakeChat, http: httpx2.AsyncClient
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"user_id":"alice",'
+        await asyncio.sleep(0.05)
+        chat.load.chats = 0
+        yield b'"text":"hi"}'
+
+    chat.load.chats, chat.load.lag_s = 1000, 1
+    assert (await http.post("/chat/", content=pieces())).status_code == 503
+    assert (await http.post("/chat/", json=BODY)).status_code == 200
+    assert len(chat.outbox.accepted) == 1
+
+
+async def test_a_refused_client_that_wants_no_more_is_let_go(
+    chat: FakeChat, http: httpx2.AsyncClient
+) -> None:
+    chat.load.chats, chat.load.lag_s = 1000, 1
+    refused = await http.post("/chat/", json=BODY, headers={"connection": "close"})
+    assert refused.status_code == 503

@@ -1,0 +1,201 @@
+"""One log line, one measurement and one id for each HTTP request."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+import uvicorn
+
+from chat_service.gateway import build_gateway
+from chat_service.http_protocol import Gateway
+from chat_service.overload import CountChats
+from chat_service.reporting import RequestReporter
+from rpc.domain import Unavailable
+from rpc.telemetry import hash_user_id
+from tests.fakes import FOREVER_S, FakeChat, eventually
+from tests.reports import Report, reported, sample
+
+LOGGER = "chat_service.reporting"
+BODY = {"user_id": "alice", "text": "my secret diary"}
+
+
+@pytest.fixture
+def chat() -> FakeChat:
+    return FakeChat()
+
+
+@pytest.fixture
+async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of a real server, which notices a reader who leaves."""
+    app = build_gateway(chat.conversation, chat.history, chat.analytics, cors_origins=[])
+    config = uvicorn.Config(
+        RequestReporter(CountChats(app, chat.load)), log_config=None, access_log=False
+    )
+    server = Gateway(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with httpx2.AsyncClient(base_url=url) as client:
+            yield client
+        server.should_exit = True
+        await serving
+
+
+def measured(method: str, route: str, status: int, error: str = "") -> float:
+    return sample(
+        "http_server_request_duration_seconds_count",
+        http_request_method=method,
+        http_route=route,
+        http_response_status_code=str(status),
+        error_type=error,
+    )
+
+
+async def the_line(report: Report) -> dict[str, Any]:
+    """A request's one line; it may come a moment after the answer."""
+    await eventually(lambda: report.of(LOGGER))
+    (line,) = report.of(LOGGER)
+    return line
+
+
+async def test_a_chat_is_one_line_without_its_text_or_its_users_name(
+    http: httpx2.AsyncClient,
+) -> None:
+    before = measured("POST", "/chat/", 200)
+    with reported() as report:
+        response = await http.post("/chat/", json=BODY, headers={"x-request-id": "my-id"})
+        line = await the_line(report)
+    assert response.headers["x-request-id"] == "my-id"
+    assert 0 < line.pop("duration_ms") < 5000
+    assert line.pop("timestamp")
+    assert line == {
+        "level": "info",
+        "logger": LOGGER,
+        "event": "request",
+        "method": "POST",
+        "route": "/chat/",
+        "status": 200,
+        "request_id": "my-id",
+        "user": hash_user_id("alice"),
+    }
+    assert "diary" not in report.text
+    assert "alice" not in report.text
+    assert measured("POST", "/chat/", 200) == before + 1
+
+
+@pytest.mark.parametrize("shown", [b"", b"two words", "ümlaut".encode(), b"x" * 129])
+async def test_an_id_that_is_none_is_replaced(http: httpx2.AsyncClient, shown: bytes) -> None:
+    response = await http.get("/", headers={b"x-request-id": shown})
+    assert UUID(response.headers["x-request-id"]).version == 4
+
+
+async def test_two_ids_are_none(http: httpx2.AsyncClient) -> None:
+    response = await http.get("/", headers=[("x-request-id", "a"), ("x-request-id", "b")])
+    assert UUID(response.headers["x-request-id"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "route", "status"),
+    [
+        ("GET", "/users/mallory%0Aforged/analytics", "/users/{user_id}/analytics", 422),
+        ("GET", "/users/nobody/analytics", "/users/{user_id}/analytics", 404),
+        ("GET", "/no/such/page", "", 404),
+        ("GET", "/ui/nothing", "/ui", 404),
+        ("POST", "/chat/", "/chat/", 422),
+        ("DELETE", "/chat/", "/chat/", 405),
+    ],
+)
+async def test_a_line_has_a_routes_template_and_never_a_path(
+    http: httpx2.AsyncClient, method: str, path: str, route: str, status: int
+) -> None:
+    with reported() as report:
+        response = await http.request(method, path)
+        line = await the_line(report)
+    assert (response.status_code, line["status"], line["route"]) == (status, status, route)
+    assert line["request_id"] == response.headers["x-request-id"]
+    assert path == route or path not in report.text
+
+
+async def test_probes_are_for_debug(http: httpx2.AsyncClient) -> None:
+    with reported("INFO") as report:
+        await http.get("/healthz")
+        await http.get("/readyz")
+        await http.get("/")
+        assert (await the_line(report))["route"] == "/"
+    with reported("DEBUG") as report:
+        await http.get("/healthz")
+        assert (await the_line(report))["level"] == "debug"
+
+
+async def test_an_unexpected_failure_has_its_line_and_its_cause_the_same_id(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.agent.failure = RuntimeError("the cause")
+    with reported() as report:
+        response = await http.post("/chat/", json=BODY)
+        await eventually(lambda: "the cause" in report.text)
+        line = await the_line(report)
+    (cause,) = [line for line in report.lines if line["level"] == "error"]
+    assert (response.status_code, line["status"]) == (500, 500)
+    assert line["request_id"] == cause["request_id"] == response.headers["x-request-id"]
+
+
+async def test_a_stream_is_one_line_when_it_ends(http: httpx2.AsyncClient, chat: FakeChat) -> None:
+    chat.agent.delay_s = 0.2
+    with reported() as report:
+        async with http.stream("POST", "/chat/stream", json=BODY) as response:
+            assert report.of(LOGGER) == []
+            async for _ in response.aiter_bytes():
+                pass
+        line = await the_line(report)
+    assert (line["route"], line["status"]) == ("/chat/stream", 200)
+    assert line["duration_ms"] >= 200
+    assert line["user"] == hash_user_id("alice")
+    assert "error" not in line
+
+
+async def test_a_stream_that_breaks_off_says_so_though_its_status_was_200(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.agent.failure = Unavailable("away")
+    before = measured("POST", "/chat/stream", 200, "503")
+    with reported() as report:
+        await http.post("/chat/stream", json=BODY)
+        line = await the_line(report)
+    assert (line["status"], line["error"]) == (200, "503")
+    assert measured("POST", "/chat/stream", 200, "503") == before + 1
+
+
+async def test_a_reader_who_leaves_is_told_apart(http: httpx2.AsyncClient, chat: FakeChat) -> None:
+    chat.agent.delay_s = FOREVER_S
+    before = measured("POST", "/chat/stream", 200, "cancelled")
+    with reported() as report:
+        async with http.stream("POST", "/chat/stream", json=BODY) as response:
+            await anext(response.aiter_lines())
+        line = await the_line(report)
+    assert (line["status"], line["error"]) == (200, "cancelled")
+    assert measured("POST", "/chat/stream", 200, "cancelled") == before + 1
+
+
+async def test_requests_at_once_keep_their_ids_and_users(http: httpx2.AsyncClient) -> None:
+    users = [f"user-{n}" for n in range(20)]
+    with reported(show_user_ids=True) as report:
+        answers = await asyncio.gather(
+            *(
+                http.post(
+                    "/chat/stream",
+                    json={"user_id": user, "text": "hi"},
+                    headers={"x-request-id": f"id-of-{user}"},
+                )
+                for user in users
+            )
+        )
+        await eventually(lambda: len(report.of(LOGGER)) == len(users))
+    assert [a.headers["x-request-id"] for a in answers] == [f"id-of-{user}" for user in users]
+    assert {(line["request_id"], line["user"]) for line in report.of(LOGGER)} == {
+        (f"id-of-{user}", user) for user in users
+    }

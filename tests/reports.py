@@ -1,0 +1,65 @@
+"""What a service reports, caught as it is written."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prometheus_client import REGISTRY
+
+from rpc.telemetry import configure_logging
+
+
+class Report:
+    """The lines of a log."""
+
+    def __init__(self, handler: logging.Handler, stream: io.StringIO) -> None:
+        self._handler = handler
+        self._stream = stream
+
+    @property
+    def text(self) -> str:
+        self._handler.flush()
+        return self._stream.getvalue()
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines; fails if one is no JSON."""
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def of(self, logger: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["logger"] == logger]
+
+
+@contextmanager
+def reported(level: str = "INFO", **options: Any) -> Iterator[Report]:
+    """The log as the services configure it, into memory instead of stderr."""
+    root = logging.getLogger()
+    before, level_before = list(root.handlers), root.level
+    configure_logging(level, **{"secrets": [], "readable": False, **options})
+    (handler,) = root.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    stream = io.StringIO()
+    handler.setStream(stream)
+    try:
+        yield Report(handler, stream)
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level_before)
+
+
+def sample(name: str, **labels: str) -> float:
+    """A metric's value; 0 if it isn't there."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def total(name: str, **labels: str) -> float:
+    """The sum over all series that have these labels."""
+    return sum(
+        s.value
+        for family in REGISTRY.collect()
+        for s in family.samples
+        if s.name == name and labels.items() <= s.labels.items()
+    )

@@ -1,0 +1,162 @@
+import asyncio
+import contextlib
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from agents import ModelSettings
+
+from chat_service.agent import ChatAgent
+from chat_service.metrics import count_fallback, measured, observed
+from chat_service.models import ChatModel
+from chat_service.offline import OfflineModel
+from chat_service.overload import Load
+from chat_service.ports import ChatMessage
+from rpc.domain import DomainError, Unavailable
+from rpc.metrics import serving_metrics
+from rpc.ports import PortTaken
+from rpc.settings import ServiceSettings
+from tests.fakes import FakeChat, FakeRecorder, eventually, running_outbox
+from tests.model_server import Fault, ModelServer, model_server
+from tests.postgres import Place
+from tests.reports import sample, total
+from tests.unit.test_agent import choose, model
+
+__all__ = ["choose", "model", "server"]
+MESSAGE = ChatMessage(user_id="alice", text="hi")
+DURATION = "gen_ai_client_operation_duration_seconds_count"
+FIRST_CHUNK = "gen_ai_client_operation_time_to_first_chunk_seconds_count"
+
+
+def read(port: int | None) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ModelServer]:
+    async with model_server() as server:
+        yield server
+
+
+def operations(error_type: str = "") -> float:
+    return total(DURATION, gen_ai_request_model="m", error_type=error_type)
+
+
+def tokens(kind: str) -> float:
+    return total("gen_ai_client_token_usage_sum", gen_ai_token_type=kind)
+
+
+async def test_a_models_time_and_tokens_are_measured(model: ChatModel) -> None:
+    before, used = operations(), (tokens("input"), tokens("output"))
+    await ChatAgent(measured(model)).reply(MESSAGE, 5, [])
+    assert operations() == before + 1
+    assert (tokens("input"), tokens("output")) > used
+
+
+async def test_a_streams_first_chunk_is_measured_too() -> None:
+    offline = ChatModel("streamed", OfflineModel(pause_s=0.02), ModelSettings())
+    async for _ in ChatAgent(measured(offline)).stream(MESSAGE, 5, []):
+        pass
+    streamed = {"gen_ai_request_model": "streamed"}
+    assert total(DURATION, **streamed) == total(FIRST_CHUNK, **streamed) == 1
+    first = FIRST_CHUNK.replace("_count", "_sum")
+    assert total(first, **streamed) < total(DURATION.replace("_count", "_sum"), **streamed)
+
+
+async def test_a_models_failure_is_measured_by_its_kind(
+    model: ChatModel, server: ModelServer
+) -> None:
+    server.faults = [Fault(status=401)]
+    before = operations("AuthenticationError")
+    with pytest.raises(DomainError):
+        await ChatAgent(measured(model)).reply(MESSAGE, 5, [])
+    assert operations("AuthenticationError") == before + 1
+
+
+async def test_a_stream_that_is_left_counts_as_cancelled() -> None:
+    offline = ChatModel("left", OfflineModel(pause_s=0.05), ModelSettings())
+    events = ChatAgent(measured(offline)).stream(MESSAGE, 5, [])
+    await anext(events)
+    await events.aclose()
+    left = {"gen_ai_request_model": "left", "error_type": "cancelled"}
+    await eventually(lambda: total(DURATION, **left) == 1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "delay_s", "reason"),
+    [(Unavailable("away"), 0, "unavailable"), (None, 1, "timed_out")],
+)
+async def test_a_chat_without_a_count_is_counted_by_its_reason(
+    failure: Exception | None, delay_s: float, reason: str
+) -> None:
+    chat = FakeChat(on_no_count=count_fallback)
+    chat.analytics.failure, chat.analytics.delay_s = failure, delay_s
+    before = sample("daca_chat_count_fallbacks_total", reason=reason)
+    assert (await chat.conversation.reply(MESSAGE)).message_count is None
+    assert sample("daca_chat_count_fallbacks_total", reason=reason) == before + 1
+
+
+async def test_a_scrape_tells_how_things_stand(
+    environment: pytest.MonkeyPatch, place: Place
+) -> None:
+    chat, load, recorder = FakeChat(), Load(), FakeRecorder()
+    recorder.open.clear()
+    async with running_outbox(place, recorder) as outbox:
+        async with outbox.accept(MESSAGE):
+            pass
+        load.turned_away = 3
+        chat.agent.delay_s = 5
+        stream = chat.conversation.stream(MESSAGE)
+        await anext(stream)
+        with (
+            load.one_more(),
+            serving_metrics(ServiceSettings(), 0, "PORT") as port,
+            observed(load, outbox, chat.conversation),
+        ):
+            text = await asyncio.to_thread(read, port)
+        await stream.aclose()
+        recorder.open.set()
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+    assert values["daca_chats"] == "1.0"
+    assert values["daca_chat_streams"] == "1.0"
+    assert values["daca_chats_turned_away_total"] == "3.0"
+    assert values["daca_outbox_entries"] == "1.0"
+    assert 0 < float(values["daca_outbox_oldest_age_seconds"]) < 5
+    assert float(values["process_resident_memory_bytes"]) > 1e6
+
+
+async def test_a_scrape_without_a_database_tells_the_rest(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async with running_outbox(tmp_path / "chat.db", FakeRecorder()) as outbox:
+        pass
+    with (
+        serving_metrics(ServiceSettings(), 0, "PORT") as port,
+        observed(Load(), outbox, FakeChat().conversation),
+    ):
+        text = await asyncio.to_thread(read, port)
+    assert "daca_chats " in text
+    assert "daca_outbox_entries" not in text
+
+
+@pytest.mark.parametrize("shared", ["false", "true"])
+def test_two_processes_share_the_port_only_if_they_may(
+    environment: pytest.MonkeyPatch, shared: str
+) -> None:
+    environment.setenv("DACA_REUSE_PORT", shared)
+    settings = ServiceSettings()
+    refused = pytest.raises(PortTaken, match="THE_PORT")
+    with serving_metrics(settings, 0, "THE_PORT") as port:
+        with (
+            contextlib.nullcontext() if shared == "true" else refused,
+            serving_metrics(settings, port, "THE_PORT"),
+        ):
+            assert "process_cpu_seconds_total" in read(port)
+        assert "process_cpu_seconds_total" in read(port)
+
+
+def test_metrics_can_be_off(environment: pytest.MonkeyPatch) -> None:
+    with serving_metrics(ServiceSettings(), None, "PORT") as port:
+        assert port is None
