@@ -4,7 +4,6 @@ all on one event loop."""
 import asyncio
 import gc
 import logging
-import socket
 import sys
 
 import uvicorn
@@ -16,7 +15,7 @@ from chat_service.analytics import AnalyticsClient
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
-from chat_service.http_protocol import Gateway, limited_http
+from chat_service.http_protocol import Gateway, limited_http, listen
 from chat_service.http_spans import TraceHttp
 from chat_service.identity import choose_identity
 from chat_service.metrics import count_fallback, measured, observed
@@ -26,6 +25,7 @@ from chat_service.rates import Rates
 from chat_service.reporting import RequestReporter
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
+from chat_service.status import Status
 from chat_service.stores import open_stores, sending
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from rpc.domain import DomainError
@@ -77,6 +77,9 @@ async def run(settings: ChatSettings) -> None:
                         History(stores.archive),
                         analytics,
                         load,
+                        status=Status(
+                            analytics, outbox, load, model=model.name, stopping=stop.is_set
+                        ),
                         stop=stop,
                         tracing=tracing,
                     )
@@ -94,6 +97,7 @@ async def _serve(
     analytics: AnalyticsClient,
     load: Load,
     *,
+    status: Status,
     stop: asyncio.Event,
     tracing: Tracing,
 ) -> None:
@@ -105,10 +109,10 @@ async def _serve(
         conversation,
         history,
         analytics,
+        status,
         cors_origins=settings.cors_origins,
         identity=identity,
         rates=rates,
-        stopping=stop.is_set,
     )
     app: ASGIApp = RequestReporter(CountChats(gateway_app, load))
     if tracing.tracer is not None:
@@ -131,7 +135,7 @@ async def _serve(
     servicer = ChatServicer(conversation, history, load, identity, rates)
     chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.aio)
 
-    with _listen(settings) as http_socket:
+    with listen(settings) as http_socket:
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
         serving = asyncio.create_task(gateway.serve(sockets=[http_socket]))
         host, port = http_socket.getsockname()[:2]
@@ -161,15 +165,6 @@ def analytics_peer(settings: ChatSettings) -> Peer:
         api_token=token.get_secret_value() if token else None,
         direct_address=settings.analytics_address,
     )
-
-
-def _listen(settings: ChatSettings) -> socket.socket:
-    if settings.http_fd is not None:
-        return socket.socket(fileno=settings.http_fd)
-    try:
-        return socket.create_server((settings.host, settings.http_port))
-    except OSError as error:
-        raise PortTaken(settings.host, settings.http_port, "CHAT_HTTP_PORT") from error
 
 
 def main() -> None:

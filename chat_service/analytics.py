@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chat_service.outbox_rows import OutboxEntry
+from chat_service.status import LastCall
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from rpc.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
@@ -23,6 +25,10 @@ class AnalyticsClient:
 
     def __init__(self, peer: Peer, interceptors: Sequence[aio.ClientInterceptor] = ()) -> None:
         self._peer = peer
+        self.way = peer.way
+        """How calls go to analytics, in words."""
+        self.last_call: LastCall | None = None
+        """The latest call that has ended, but for checks."""
         self._channel = peer.channel(interceptors)
         self._stub = pb_grpc.AnalyticsServiceStub(self._channel)
         # Its published stubs know no methods.
@@ -36,7 +42,7 @@ class AnalyticsClient:
         """How many messages `user_id` has sent. Raises `NotFound` for an unknown user,
         `TimedOut` or `Unavailable` when analytics does not say."""
         request = pb.GetAnalyticsRequest(user_id=user_id)
-        with _domain_errors():
+        with self._noted("GetAnalytics"), _domain_errors():
             response = await self._stub.GetAnalytics(
                 request, timeout=timeout_s, metadata=self._metadata
             )
@@ -46,7 +52,7 @@ class AnalyticsClient:
         """How many messages `user_id` has sent on each of the last 14 days, by date (UTC), the
         oldest first. Raises as `message_count` does."""
         request = pb.ListActivityRequest(user_id=user_id)
-        with _domain_errors():
+        with self._noted("ListActivity"), _domain_errors():
             response = await self._stub.ListActivity(
                 request, timeout=timeout_s, metadata=self._metadata
             )
@@ -59,7 +65,7 @@ class AnalyticsClient:
         for entry in entries:
             message = request.messages.add(message_id=str(entry.message_id), user_id=entry.user_id)
             message.sent_time.FromDatetime(entry.sent_time)
-        with _domain_errors():
+        with self._noted("RecordMessages"), _domain_errors():
             await self._stub.RecordMessages(
                 request, timeout=_RECORD_TIMEOUT_S, metadata=self._metadata
             )
@@ -78,6 +84,17 @@ class AnalyticsClient:
     async def close(self) -> None:
         """Close the channel."""
         await self._channel.close()
+
+    @contextmanager
+    def _noted(self, method: str) -> Iterator[None]:
+        outcome = "OK"
+        try:
+            yield
+        except DomainError as error:
+            outcome = error.message
+            raise
+        finally:
+            self.last_call = LastCall(method=method, outcome=outcome, time=datetime.now(UTC))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any, Protocol
 from uuid import UUID
@@ -30,7 +30,8 @@ from chat_service.pages import add_pages
 from chat_service.ports import Analytics, ChatMessage, ChatReply
 from chat_service.private import OwnBody, OwnId, OwnPage, private_router
 from chat_service.rates import NO_LIMITS, Rates
-from rpc.domain import DomainError, Unavailable
+from chat_service.status import Status, StatusBody
+from rpc.domain import DomainError
 from rpc.errors import INTERNAL_MESSAGE, http_headers, http_status
 from rpc.requests import note_error
 
@@ -48,22 +49,18 @@ class FullAnalytics(Analytics, Protocol):
         """The user's messages of each of the last days, by date."""
         ...
 
-    async def check(self) -> None:
-        """Raises `DomainError`, saying why, unless it does."""
-        ...
-
 
 def build_gateway(
     conversation: Conversation,
     history: History,
     analytics: FullAnalytics,
+    status: Status,
     *,
     cors_origins: Sequence[str],
     identity: Identity = ANYONE,
     rates: Rates = NO_LIMITS,
-    stopping: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
-    """The HTTP application; unready once `stopping` says so."""
+    """The HTTP application."""
     app = SecureApp(
         title="DACA Chat", version="1", responses=ERROR_RESPONSES, docs_url=None, redoc_url=None
     )
@@ -87,14 +84,11 @@ def build_gateway(
 
     @app.get("/readyz")
     async def ready() -> dict[str, str]:
-        """Chats are answered without analytics too, so its absence is only reported."""
-        if stopping():
-            raise Unavailable("The service is stopping")
-        try:
-            await analytics.check()
-        except DomainError as error:
-            return {"status": "ready", "analytics": error.message}
-        return {"status": "ready", "analytics": "ok"}
+        return await status.ready()
+
+    @app.get("/status")
+    async def report() -> StatusBody:
+        return await status.report()
 
     @private.get("/users/{user_id:anything}/analytics")
     async def user_analytics(user_id: OwnId) -> AnalyticsBody:

@@ -13,6 +13,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chat_service.overload import CHAT_PATHS, Load, refusal
+from chat_service.settings import ChatSettings
+from rpc.ports import PortTaken
 
 _MAX_HEAD_BYTES = 64 * 1024
 # Whoever has not sent a request's head by then is broken, or wants to hold us up.
@@ -22,6 +24,16 @@ _ANSWERED: Any = SimpleNamespace(response_complete=True)
 _REFUSAL = refusal()
 # By then a request that was under way when the listener closed has been read.
 _LAST_REQUESTS_S = 0.2
+
+
+def listen(settings: ChatSettings) -> socket.socket:
+    """The gateway's listening socket: an inherited one, or a new one. Raises `PortTaken`."""
+    if settings.http_fd is not None:
+        return socket.socket(fileno=settings.http_fd)
+    try:
+        return socket.create_server((settings.host, settings.http_port))
+    except OSError as error:
+        raise PortTaken(settings.host, settings.http_port, "CHAT_HTTP_PORT") from error
 
 
 class Gateway(uvicorn.Server):

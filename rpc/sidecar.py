@@ -42,6 +42,11 @@ class Peer:
     """What each call must carry. Never user data; never a caller's own metadata, in which
     `dapr-callee-app-id` would outrank ours."""
 
+    @property
+    def way(self) -> str:
+        """How calls go there, in words."""
+        return "through our sidecar" if self.metadata else "directly, without a sidecar"
+
     def channel(self, interceptors: Sequence[aio.ClientInterceptor] = ()) -> aio.Channel:
         """A new channel; one serves the whole process."""
         return aio.insecure_channel(

@@ -101,8 +101,9 @@ build() {
       ;;
   esac
   say "building $tool $(version_of "$tool") from source (once; about 3 minutes on 2 cores)"
-  (cd "$into" && CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off \
-    go build -trimpath ${tags[@]+"${tags[@]}"} -ldflags "$ldflags" -o "$tool" "$package") >"$into/build.log" 2>&1 ||
+  # -v names each package when it is compiled, which shows that the build moves.
+  with_progress "$into/build.log" 180 in_folder "$into" env CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off \
+    go build -v -trimpath ${tags[@]+"${tags[@]}"} -ldflags "$ldflags" -o "$tool" "$package" ||
     { tail -n 15 "$into/build.log" >&2; return 1; }
 }
 

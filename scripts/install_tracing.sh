@@ -52,9 +52,9 @@ build_jaeger() {
   printf '%s\n' 'module local/build' 'go 1.24.6' \
     "require github.com/jaegertracing/jaeger v$JAEGER_VERSION" >"$into/go.mod"
   say "building Jaeger $JAEGER_VERSION from source (once; about 6 minutes on 2 cores), without its UI"
-  (cd "$into" && CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off \
-    go build -trimpath -ldflags '-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger) \
-    >"$into/build.log" 2>&1 || { tail -n 15 "$into/build.log" >&2; return 1; }
+  with_progress "$into/build.log" 360 in_folder "$into" env CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off \
+    go build -v -trimpath -ldflags '-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger ||
+    { tail -n 15 "$into/build.log" >&2; return 1; }
 }
 
 case "${1:-}" in

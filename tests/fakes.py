@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from chat_service.outbox import Outbox
 from chat_service.outbox_rows import OutboxEntry
 from chat_service.overload import Load
 from chat_service.ports import ChatMessage
+from chat_service.status import LastCall, Status
 from chat_service.stores import open_stores
 from rpc.domain import InvalidInput, NotFound
 from rpc.server import GrpcServer
@@ -42,6 +44,8 @@ class FakeAnalytics:
         self.failure: Exception | None = None
         self.delay_s = 0.0
         self.timeouts_s: list[float] = []
+        self.way = "by a fake"
+        self.last_call: LastCall | None = None
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         self.timeouts_s.append(timeout_s)
@@ -79,6 +83,12 @@ class FakeOutbox:
         if self.failure:
             raise self.failure
         self.accepted.append(message)
+
+    async def backlog(self) -> tuple[int, datetime | None]:
+        if self.failure:
+            raise self.failure
+        oldest = datetime.now(UTC) - timedelta(seconds=90) if self.accepted else None
+        return len(self.accepted), oldest
 
     async def settled(self, user_id: str) -> None:
         if not self.settles:
@@ -199,6 +209,14 @@ class FakeChat:
         self.archive = FakeArchive()
         self.history = History(self.archive)
         self.load = Load()
+        self.stopping = False
+        self.status = Status(
+            self.analytics,
+            self.outbox,
+            self.load,
+            model="fake",
+            stopping=lambda: self.stopping,
+        )
         self.conversation = Conversation(
             self.analytics,
             self.outbox,

@@ -15,6 +15,25 @@ case "$(uname -m)" in
   *) arch=$(uname -m) ;;
 esac
 
+# Run a long step with its output in a log, and show that it moves: with_progress LOG USUAL_S
+# COMMAND... says every ten seconds how long it has taken, and how long it usually does.
+with_progress() {
+  local log=$1 usual_s=$2 began=$SECONDS next_s=10 child
+  shift 2
+  "$@" >"$log" 2>&1 &
+  child=$!
+  while kill -0 "$child" 2>/dev/null; do
+    if ((SECONDS - began >= next_s)); then
+      say "  $((SECONDS - began)) s of about $usual_s s$(last_line "$log")"
+      next_s=$((next_s + 10))
+    fi
+    sleep 0.1
+  done
+  wait "$child"
+}
+in_folder() { cd "$1" && shift && "$@"; }
+last_line() { local line; line=$(tail -n 1 "$1" | cut -c 1-70); [[ -z $line ]] || printf ': %s' "$line"; }
+
 # uv from PATH, from our cache, from PyPI, or from its own installer.
 find_uv() {
   local home="$DACA_CACHE/uv/$UV_VERSION"
@@ -33,7 +52,12 @@ find_uv() {
 
 # .venv with exactly what uv.lock says. Arguments go to `uv sync`.
 ensure_python() {
-  local uv
+  local uv log
   uv=$(find_uv)
-  "$uv" sync --frozen --quiet "$@" || die "uv could not install the packages of uv.lock (see above)"
+  log=$(mktemp)
+  if ! with_progress "$log" 60 "$uv" sync --frozen "$@"; then
+    cat "$log" >&2
+    die "uv could not install the packages of uv.lock (see above)"
+  fi
+  rm -f "$log"
 }

@@ -108,8 +108,9 @@ def http(method: str, url: str, body: Any = None) -> tuple[int, Any]:
 class RunningStack:
     """The whole system, and the faults that a test can do to it."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, run_file: Path) -> None:
         self.stack = stack
+        self.run_file = run_file
         apps = [s for s in stack.services.values() if "gRPC" in s.ports and not s.is_sidecar]
         self.analytics, self.chat = (app.name for app in apps)
         self.url = f"http://127.0.0.1:{stack.services[self.chat].ports['HTTP']}"
@@ -151,9 +152,10 @@ async def running_stack(
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"DACA_DATA_DIR": str(folder / "data"), **environment}.items():
             patch.setenv(name, value)
-        stack = Stack(render_run_file(folder), daprd=daprd, log_dir=folder / "logs")
+        run_file = render_run_file(folder)
+        stack = Stack(run_file, daprd=daprd, log_dir=folder / "logs")
         trace_sidecars(stack, ServiceSettings(), folder / "tracing")
-    running = RunningStack(stack)
+    running = RunningStack(stack, run_file)
     prepare(running)
     await stack.start()
     try:

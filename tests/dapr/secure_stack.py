@@ -58,7 +58,7 @@ class SecureStack(RunningStack):
     """The whole system with mTLS, access control and tokens."""
 
     def __init__(self, stack: Stack, security: Security, folder: Path) -> None:
-        super().__init__(stack)
+        super().__init__(stack, folder / "dapr.yaml")
         self.security = security
         self.folder = folder
         sidecar = stack.services[f"{self.analytics}-sidecar"]

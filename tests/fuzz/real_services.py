@@ -26,6 +26,7 @@ from chat_service.offline import OfflineModel
 from chat_service.overload import Load
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
+from chat_service.status import Status
 from chat_service.stores import open_stores, sending
 from daca.chat.v1 import chat_pb2_grpc
 from rpc.server import GrpcServer
@@ -81,8 +82,11 @@ async def running_services(folder: Path) -> AsyncIterator[Services]:
             ChatServicer(conversation, history, Load()), chat_server.aio
         )
         await stack.enter_async_context(listening(chat_server, [CHAT]))
+        status = Status(analytics, outbox, Load(), model="offline")
         yield Services(
-            build_gateway(conversation, history, analytics, cors_origins=settings.cors_origins),
+            build_gateway(
+                conversation, history, analytics, status, cors_origins=settings.cors_origins
+            ),
             await stack.enter_async_context(channel_to(chat_server)),
             await stack.enter_async_context(channel_to(analytics_server)),
         )

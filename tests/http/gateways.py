@@ -14,7 +14,11 @@ from tests.fakes import FakeChat
 async def gateway(chat: FakeChat, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a gateway that is set up so."""
     app = build_gateway(
-        chat.conversation, chat.history, chat.analytics, **{"cors_origins": [], **options}
+        chat.conversation,
+        chat.history,
+        chat.analytics,
+        chat.status,
+        **{"cors_origins": [], **options},
     )
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -1,7 +1,7 @@
 import json
 import re
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from chat_service.gateway import build_gateway
+from chat_service.status import LastCall
 from rpc.domain import (
     DomainError,
     Failed,
@@ -32,7 +33,9 @@ def chat() -> FakeChat:
 
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
-    app = build_gateway(chat.conversation, chat.history, chat.analytics, cors_origins=[PAGE])
+    app = build_gateway(
+        chat.conversation, chat.history, chat.analytics, chat.status, cors_origins=[PAGE]
+    )
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -157,14 +160,44 @@ async def test_liveness_does_not_depend_on_analytics(
     assert (response.status_code, response.json()) == (200, {"status": "ok"})
 
 
-@pytest.mark.parametrize(("failure", "said"), [(None, "ok"), (Unavailable("away"), "away")])
+@pytest.mark.parametrize(
+    ("failure", "said"), [(None, "ok"), (Unavailable("away"), "away, by a fake")]
+)
 async def test_readiness_reports_analytics(
     http: httpx2.AsyncClient, chat: FakeChat, failure: DomainError | None, said: str
 ) -> None:
     chat.analytics.failure = failure
     response = await http.get("/readyz")
     assert response.status_code == 200
-    assert response.json() == {"status": "ready", "analytics": said}
+    assert response.json() == {"status": "ready", "analytics": said, "outbox": "empty"}
+
+
+async def test_readiness_tells_what_waits(http: httpx2.AsyncClient) -> None:
+    await http.post("/chat/", json=body())
+    response = await http.get("/readyz")
+    assert response.json()["outbox"] == "1 messages wait to be counted, the oldest for 90 s"
+
+
+@pytest.mark.parametrize("missing", ["stopping", "database"])
+async def test_who_is_not_ready_says_what_is_missing(
+    http: httpx2.AsyncClient, chat: FakeChat, missing: str
+) -> None:
+    chat.stopping = missing == "stopping"
+    chat.outbox.failure = Unavailable("away") if missing == "database" else None
+    response = await http.get("/readyz")
+    assert response.status_code == 503
+    assert missing in response.json()["detail"]
+
+
+async def test_the_status_tells_how_things_stand(http: httpx2.AsyncClient, chat: FakeChat) -> None:
+    chat.analytics.last_call = LastCall(method="M", outcome="OK", time=datetime.now(UTC))
+    chat.load.turned_away = 3
+    report = (await http.get("/status")).json()
+    assert (report["model"], report["analytics"], report["outbox"]) == ("fake", "ok", "empty")
+    assert report["analytics_last_call"]["outcome"] == "OK"
+    assert (report["analytics_way"], report["chats_turned_away"]) == ("by a fake", 3)
+    chat.outbox.failure = Unavailable("away")
+    assert (await http.get("/status")).json()["outbox"] == "away"
 
 
 class TestContentType:
@@ -393,14 +426,3 @@ async def test_a_users_activity(http: httpx2.AsyncClient) -> None:
     }
     unknown = await http.get("/users/nobody/activity")
     assert (unknown.status_code, unknown.json()) == (404, {"detail": "User not found"})
-
-
-async def test_a_stopping_service_says_that_it_is_not_ready(chat: FakeChat) -> None:
-    app = build_gateway(
-        chat.conversation, chat.history, chat.analytics, cors_origins=[],
-        stopping=lambda: True,
-    )  # fmt: skip
-    transport = httpx2.ASGITransport(app=app)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-        response = await client.get("/readyz")
-    assert (response.status_code, response.json()) == (503, {"detail": "The service is stopping"})

@@ -24,6 +24,7 @@ from chat_service.models import choose_model
 from chat_service.overload import Load
 from chat_service.reporting import RequestReporter
 from chat_service.settings import ChatSettings
+from chat_service.status import Status
 from chat_service.stores import open_stores, sending
 from rpc.server import GrpcServer
 from scripts.service import ROOT
@@ -87,7 +88,9 @@ async def available(analytics_server: GrpcServer, tmp_path: Path) -> dict[str, s
             analytics, outbox, stores.memory, ChatAgent(measured(model)),
             max_text_length=100, timeout_s=5, on_no_count=count_fallback,
         )  # fmt: skip
-        app = build_gateway(conversation, History(stores.archive), analytics, cors_origins=[])
+        status = Status(analytics, outbox, load, model=model.name)
+        history = History(stores.archive)
+        app = build_gateway(conversation, history, analytics, status, cors_origins=[])
         stack.enter_context(observed(load, outbox, conversation))
         transport = httpx2.ASGITransport(app=RequestReporter(app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:

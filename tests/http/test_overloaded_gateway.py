@@ -23,7 +23,9 @@ def chat() -> FakeChat:
 
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
-    app = build_gateway(chat.conversation, chat.history, chat.analytics, cors_origins=[])
+    app = build_gateway(
+        chat.conversation, chat.history, chat.analytics, chat.status, cors_origins=[]
+    )
     config = uvicorn.Config(
         CountChats(app, chat.load), http=limited_http(chat.load), log_config=None
     )

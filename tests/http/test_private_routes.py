@@ -12,7 +12,7 @@ from tests.fakes import FakeChat
 from tests.http.gateways import gateway
 from tests.tokens import bearer, secret_identity, token
 
-OPEN = {"/", "/healthz", "/readyz"}
+OPEN = {"/", "/healthz", "/readyz", "/status"}
 
 
 @pytest.fixture

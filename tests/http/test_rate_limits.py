@@ -47,6 +47,7 @@ async def test_only_a_trusted_proxy_says_whose_a_message_is(
         chat.conversation,
         chat.history,
         chat.analytics,
+        chat.status,
         cors_origins=[],
         rates=Rates(address=parse_many("1/minute")),
     )

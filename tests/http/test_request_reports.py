@@ -31,7 +31,9 @@ def chat() -> FakeChat:
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a real server, which notices a reader who leaves."""
-    app = build_gateway(chat.conversation, chat.history, chat.analytics, cors_origins=[])
+    app = build_gateway(
+        chat.conversation, chat.history, chat.analytics, chat.status, cors_origins=[]
+    )
     config = uvicorn.Config(
         RequestReporter(CountChats(app, chat.load)), log_config=None, access_log=False
     )

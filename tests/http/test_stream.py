@@ -23,7 +23,9 @@ def chat() -> FakeChat:
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a real server: only that notices a reader who leaves."""
-    app = build_gateway(chat.conversation, chat.history, chat.analytics, cors_origins=[])
+    app = build_gateway(
+        chat.conversation, chat.history, chat.analytics, chat.status, cors_origins=[]
+    )
     server = Gateway(uvicorn.Config(app, log_config=None))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))

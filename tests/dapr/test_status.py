@@ -1,0 +1,65 @@
+"""What scripts/status.sh says of the real thing."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.service import ROOT
+from tests.dapr.conftest import RunningStack, eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def status(system: RunningStack) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "scripts.status", "--run-file", str(system.run_file),
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+async def test_the_status_tells_what_is_up_and_by_which_way(system: RunningStack) -> None:
+    await system.chat_with("somebody")
+
+    async def last_call_is_ok() -> bool:
+        return "messages" not in (await status(system))[1] and "OK" in (await status(system))[1]
+
+    await eventually(last_call_is_ok, expected=True)
+    code, text = await status(system)
+    assert code == 0
+    assert text.count("SERVING") == 2
+    assert text.count("daprd 1.") == 2
+    assert "asked through our sidecar" in text
+    assert "offline" in text
+
+
+async def test_the_status_names_what_is_down(system: RunningStack) -> None:
+    service = system.stack.services[system.analytics]
+    await service.stop(signal.SIGKILL)
+    try:
+        await system.chat_with("somebody")
+        code, text = await status(system)
+    finally:
+        await service.start()
+    await system.wait_until_ready()
+    assert code == 1
+    lines = dict(line.split("  ", 1) for line in text.splitlines())
+    assert lines[system.analytics].strip() == "DOWN"
+    assert "can't be reached" in lines["analytics"]
+    assert "1 messages wait" in lines["outbox"]
+
+
+async def test_a_long_step_shows_that_it_moves(tmp_path: Path) -> None:
+    script = (
+        f". scripts/lib/env.sh; with_progress {tmp_path}/log 15 bash -c 'echo step 7; sleep 11'"
+    )
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", script, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    _, told = await process.communicate()
+    assert (process.returncode, told) == (0, b"daca:   10 s of about 15 s: step 7\n")
