@@ -4,15 +4,16 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any
 
 import grpc
-from grpc import StatusCode, aio
+from grpc import StatusCode
 
-from rpc.errors import Context, Handler
+from rpc.errors import Context
+from rpc.interceptor import Handler, WrappingInterceptor
 from rpc.metrics import call_durations
 from rpc.requests import REQUEST_ID, begin_request, shown_id
 
@@ -23,38 +24,29 @@ _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 _UNKNOWN_METHOD = "_OTHER"
 
 
-class CallReporter(aio.ServerInterceptor):
+class CallReporter(WrappingInterceptor):
     """Reports each call when it ends, and gives it a request id that its caller is told.
 
     The outermost interceptor but for tracing: what others refuse is reported, too."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """The handler that `continuation` finds, reported."""
-        metadata: Any = handler_call_details.invocation_metadata or ()
-        call = _Call(handler_call_details.method.removeprefix("/"), shown_id(metadata, REQUEST_ID))
-        handler: Any = await continuation(handler_call_details)
-        if handler is None:
-            call.method = _UNKNOWN_METHOD
-            call.report(StatusCode.UNIMPLEMENTED)
-            return None
+    def wrap(self, handler: Any, method: str) -> Handler:
+        """The handler, reported."""
         kind = next(kind for kind in _KINDS if getattr(handler, kind))
-        reported: Handler = handler._replace(**{kind: _reported(getattr(handler, kind), call)})
+        behaviour = _reported(getattr(handler, kind), method.removeprefix("/"))
+        reported: Handler = handler._replace(**{kind: behaviour})
         return reported
+
+    def missing(self, details: grpc.HandlerCallDetails) -> None:
+        """Report it."""
+        _Call(_UNKNOWN_METHOD, details.invocation_metadata).report(StatusCode.UNIMPLEMENTED)
 
 
 class _Call:
-    def __init__(self, method: str, shown: str | bytes | None) -> None:
+    def __init__(self, method: str, metadata: Any, context: Context | None = None) -> None:
         self.method = method
         self._began = time.perf_counter()
-        self._request = begin_request(shown)
-
-    def __call__(self, context: Context) -> "_Call":
-        self._context = context
-        return self
+        self._request = begin_request(shown_id(metadata or (), REQUEST_ID))
+        self._context: Any = context
 
     def __enter__(self) -> None:
         self._context.set_trailing_metadata(((REQUEST_ID, self._request.id),))
@@ -83,11 +75,11 @@ class _Call:
             log.log(level, "call", extra={"request": self._request, "fields": fields})
 
 
-def _reported(behaviour: Callable[[Any, Context], Any], call: _Call) -> Callable[..., Any]:
+def _reported(behaviour: Callable[[Any, Context], Any], method: str) -> Callable[..., Any]:
     if inspect.isasyncgenfunction(behaviour):
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            with call(context):
+            with _Call(method, context.invocation_metadata(), context):
                 async with aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response
@@ -95,7 +87,7 @@ def _reported(behaviour: Callable[[Any, Context], Any], call: _Call) -> Callable
         return stream
 
     async def single(request: Any, context: Context) -> Any:
-        with call(context):
+        with _Call(method, context.invocation_metadata(), context):
             return await behaviour(request, context)
 
     return single

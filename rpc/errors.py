@@ -3,7 +3,7 @@
 import inspect
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -13,6 +13,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode, aio
 
 from rpc import domain
+from rpc.interceptor import Handler, WrappingInterceptor
 from rpc.requests import request_metadata
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,6 @@ INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
 
 # Generic to the type checker only, hence an alias, which is never evaluated at run time.
 type Context = aio.ServicerContext[Any, Any]
-type Handler = grpc.RpcMethodHandler[Any, Any] | None
 type _Behaviour = Callable[[Any, Context], Any]
 
 
@@ -98,25 +98,14 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
     return status
 
 
-class ErrorInterceptor(aio.ServerInterceptor):
+class ErrorInterceptor(WrappingInterceptor):
     """Answers a handler's domain error with its status, and anything unexpected with
     INTERNAL and a fixed text; the cause goes to the log only."""
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Wrap the handler that `continuation` finds, if there is one."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None:
-            return None
+    def wrap(self, handler: Any, method: str) -> Handler:
+        """The handler, guarded."""
         decode, encode = _tolerant(handler.request_deserializer), handler.response_serializer
-        # The stubs know these as synchronous only.
-        unary: Any = handler.unary_unary
-        stream: Any = handler.unary_stream
-        duplex: Any = handler.stream_stream
+        unary, stream, duplex = handler.unary_unary, handler.unary_stream, handler.stream_stream
         if unary:
             return grpc.unary_unary_rpc_method_handler(_guard_unary(unary, method), decode, encode)
         # The standard health service's Watch is no generator; it minds its own errors.
@@ -128,7 +117,8 @@ class ErrorInterceptor(aio.ServerInterceptor):
             return grpc.stream_stream_rpc_method_handler(
                 _guard_stream(duplex, method, _each_readable), decode, encode
             )
-        return handler
+        unchanged: Handler = handler
+        return unchanged
 
 
 class _Unreadable:

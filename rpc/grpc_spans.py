@@ -6,7 +6,7 @@ and the status of `grpc.aio` calls. Names: OpenTelemetry's semantic conventions 
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -16,7 +16,8 @@ from opentelemetry.context import Context as OtelContext
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from rpc.errors import Context, Handler
+from rpc.errors import Context
+from rpc.interceptor import Handler, WrappingInterceptor
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _CODES: dict[Any, StatusCode] = {code.value[0]: code for code in StatusCode}
@@ -100,33 +101,25 @@ def _not_sampled() -> Span:
     return trace.NonRecordingSpan(SpanContext(*ids, is_remote=False))
 
 
-class TracingServerInterceptor(aio.ServerInterceptor):
+class TracingServerInterceptor(WrappingInterceptor):
     """A SERVER span for each call, within its caller's trace."""
 
     def __init__(self, tracer: trace.Tracer) -> None:
+        super().__init__()
         self._tracer = tracer
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """Wrap the handler that `continuation` finds, if there is one."""
-        handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or not _is_ours(method):
-            return handler
+    def wrap(self, handler: Any, method: str) -> Handler:
+        """The handler, traced."""
         decode, encode = handler.request_deserializer, handler.response_serializer
-        # The stubs know these as synchronous only.
-        unary: Any = handler.unary_unary
-        stream: Any = handler.unary_stream
-        if unary:
+        unary, stream = handler.unary_unary, handler.unary_stream
+        if unary and _is_ours(method):
             return grpc.unary_unary_rpc_method_handler(self._unary(unary, method), decode, encode)
-        if stream:
+        if stream and _is_ours(method):
             return grpc.unary_stream_rpc_method_handler(
                 self._stream(stream, method), decode, encode
             )
-        return handler
+        unchanged: Handler = handler
+        return unchanged
 
     def _unary(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
         async def traced(request: Any, context: Context) -> Any:

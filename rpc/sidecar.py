@@ -14,7 +14,8 @@ import grpc
 from grpc import StatusCode, aio
 
 from rpc.domain import Unauthenticated
-from rpc.errors import Context, Handler, abort
+from rpc.errors import Context, abort
+from rpc.interceptor import Handler
 
 # What a proxied call ends with when the target, or a sidecar on the way, is away. An app id
 # that nobody answers to comes back as UNKNOWN, not UNAVAILABLE.
@@ -76,6 +77,8 @@ class TokenInterceptor(aio.ServerInterceptor):
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
+        # Unlike the other kinds, this one refuses before it has read a request.
+        self._refusal: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
 
     async def intercept_service(
         self,
@@ -87,15 +90,14 @@ class TokenInterceptor(aio.ServerInterceptor):
         shown = [v for k, v in handler_call_details.invocation_metadata or () if k == _TOKEN_KEY]
         if method.startswith("/grpc.health.v1.Health/") or self._is_ours(shown):
             return await continuation(handler_call_details)
-
-        async def refuse(_: AsyncIterator[Any], context: Context) -> None:
-            error = Unauthenticated("The metadata dapr-api-token is missing or wrong")
-            await abort(context, error, method)
-
-        # Unlike the other kinds, this one refuses before it has read a request.
-        return grpc.stream_stream_rpc_method_handler(refuse)
+        return self._refusal
 
     def _is_ours(self, shown: list[str | bytes]) -> bool:
         # The sidecar leaves exactly one; compared in a time that tells nothing of ours.
         values = [v.encode() if isinstance(v, str) else v for v in shown]
         return len(values) == 1 and hmac.compare_digest(values[0], self._token)
+
+
+async def _refuse(_: AsyncIterator[Any], context: Context) -> None:
+    error = Unauthenticated("The metadata dapr-api-token is missing or wrong")
+    await abort(context, error, "a call without our token")
