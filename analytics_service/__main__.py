@@ -3,15 +3,18 @@
 import asyncio
 import logging
 import sys
+from pathlib import Path
 
 import uvloop
 from dapr.proto.runtime.v1 import appcallback_pb2_grpc
 from pydantic import SecretStr
 
 from analytics_service.invoke import InvokeServicer
+from analytics_service.postgres import PostgresCounts
 from analytics_service.servicer import AnalyticsServicer
 from analytics_service.settings import AnalyticsSettings
-from analytics_service.store import AnalyticsStore
+from analytics_service.sqlite import SqliteCounts
+from analytics_service.store import AnalyticsStore, Counts
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from rpc.domain import DomainError
 from rpc.metrics import serving_metrics, watch_lag
@@ -22,6 +25,20 @@ from rpc.tracing import NO_TRACING, Tracing, choose_tracing
 
 log = logging.getLogger("analytics_service")
 SERVICE_NAME = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"].full_name
+
+
+async def open_store(
+    database: Path | SecretStr, *, seed_demo_users: bool, tracing: Tracing = NO_TRACING
+) -> AnalyticsStore:
+    """The counts in a SQLite file, or in the PostgreSQL of a URL. Raises `Unavailable`."""
+    counts: Counts
+    if isinstance(database, Path):
+        counts = await SqliteCounts.open(database, seed_demo_users=seed_demo_users, tracing=tracing)
+    else:
+        counts = await PostgresCounts.open(
+            database, seed_demo_users=seed_demo_users, tracing=tracing
+        )
+    return AnalyticsStore(counts)
 
 
 def build_server(
@@ -47,7 +64,7 @@ async def run(settings: AnalyticsSettings) -> None:
 
 async def _serve(settings: AnalyticsSettings, stop: asyncio.Event) -> None:
     tracing = choose_tracing(settings, "analytics_service")
-    store = await AnalyticsStore.open(
+    store = await open_store(
         settings.database, seed_demo_users=settings.seed_demo_users, tracing=tracing
     )
     watching = asyncio.create_task(watch_lag())
@@ -59,7 +76,8 @@ async def _serve(settings: AnalyticsSettings, stop: asyncio.Event) -> None:
             tracing=tracing,
         )
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
-        log.info("serving gRPC on %s:%d, data in %s", settings.host, server.port, settings.database)
+        where = settings.database if isinstance(settings.database, Path) else "PostgreSQL"
+        log.info("serving gRPC on %s:%d, data in %s", settings.host, server.port, where)
         tell_supervisor(settings.ready_fd)
         await stop.wait()
         log.info("stopping")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from rpc.settings import MetricsPort, ServiceSettings
 
@@ -18,6 +18,6 @@ class AnalyticsSettings(ServiceSettings):
     """Whether a fresh store starts with alice = 5 and bob = 3."""
 
     @property
-    def database(self) -> Path:
-        """The SQLite file with the counts."""
-        return self.data_dir / "analytics.db"
+    def database(self) -> Path | SecretStr:
+        """Where the counts are: a SQLite file, or the URL of a PostgreSQL."""
+        return self.database_url or self.data_dir / "analytics.db"

@@ -1,12 +1,10 @@
-"""The composition root: settings → outbox, agent → use case → gRPC server and HTTP gateway,
+"""The composition root: settings → stores, agent → use case → gRPC server and HTTP gateway,
 all on one event loop."""
 
 import asyncio
 import gc
 import logging
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import uvicorn
 import uvloop
@@ -14,24 +12,21 @@ from starlette.types import ASGIApp
 
 from chat_service.agent import ChatAgent
 from chat_service.analytics import AnalyticsClient
-from chat_service.archive import Archive
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
 from chat_service.http_protocol import Gateway, limited_http, listen
 from chat_service.http_spans import TraceHttp
 from chat_service.identity import choose_identity
-from chat_service.memory import Memory, create_memory
 from chat_service.metrics import count_fallback, measured, observed
 from chat_service.models import choose_model
-from chat_service.outbox import Outbox
-from chat_service.outbox_rows import add_origin, add_owner, create_outbox
 from chat_service.overload import CountChats, Load
 from chat_service.rates import Rates
 from chat_service.reporting import RequestReporter
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from chat_service.status import Status
+from chat_service.stores import open_stores, sending
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from rpc.domain import DomainError
 from rpc.metrics import serving_metrics, watch_lag
@@ -39,39 +34,10 @@ from rpc.ports import PortTaken
 from rpc.server import GrpcServer, stop_signal, tell_supervisor
 from rpc.sidecar import Peer, find_peer
 from rpc.telemetry import configure_logging
-from rpc.tracing import NO_TRACING, Tracing, choose_tracing
-from storage.sqlite import SqliteDatabase
+from rpc.tracing import Tracing, choose_tracing
 
 log = logging.getLogger("chat_service")
 SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
-# In this order for ever: a database knows by their number which it has had.
-MIGRATIONS = (create_outbox, create_memory, add_owner, add_origin)
-# What is left in the outbox after this is sent after the next start.
-_LAST_FLUSH_S = 2.0
-
-
-@asynccontextmanager
-async def open_stores(
-    settings: ChatSettings, analytics: AnalyticsClient, tracing: Tracing = NO_TRACING
-) -> AsyncIterator[tuple[Outbox, Memory, Archive]]:
-    """The conversations, and the outbox, which is being sent; at the end what is left there
-    is sent if analytics takes it at once."""
-    database = await SqliteDatabase.open(settings.database, MIGRATIONS, tracing)
-    try:
-        outbox = await Outbox.open(database, analytics, tracing)
-        sending = asyncio.create_task(outbox.run())
-        try:
-            yield outbox, Memory(database), Archive(database)
-        finally:
-            sending.cancel()
-            await asyncio.wait([sending])
-        try:
-            async with asyncio.timeout(_LAST_FLUSH_S):
-                await outbox.flush()
-        except (DomainError, TimeoutError):
-            log.info("messages that analytics has not counted stay in the outbox")
-    finally:
-        await database.close()
 
 
 async def run(settings: ChatSettings) -> None:
@@ -86,11 +52,14 @@ async def run(settings: ChatSettings) -> None:
     analytics = AnalyticsClient(peer, tracing.client_interceptors)
     load = Load(settings.max_concurrent)
     try:
-        async with open_stores(settings, analytics, tracing) as (outbox, memory, archive):
+        async with (
+            open_stores(settings.database, tracing) as stores,
+            sending(stores.outbox_rows, analytics, tracing) as outbox,
+        ):
             conversation = Conversation(
                 analytics,
                 outbox,
-                memory,
+                stores.memory,
                 ChatAgent(measured(model), tracing),
                 max_text_length=settings.max_text_length,
                 timeout_s=settings.timeout_s,
@@ -105,7 +74,7 @@ async def run(settings: ChatSettings) -> None:
                     await _serve(
                         settings,
                         conversation,
-                        History(archive),
+                        History(stores.archive),
                         analytics,
                         load,
                         status=Status(

@@ -1,22 +1,30 @@
-"""Reads past conversations from the tables that `chat_service.memory` writes."""
+"""The tables behind `chat_service.memory` and `chat_service.history`, in SQLite."""
 
+import json
 import sqlite3
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
 from chat_service.history import PastConversation, PastMessage
-from chat_service.memory import ConversationKey
+from chat_service.memory import ConversationKey, Turn
 from storage.sqlite import SqliteDatabase
 
 _NEWEST = 2**63 - 1
 
 
-class Archive:
-    """The rows behind `chat_service.history`. Each call raises `Unavailable` if SQLite fails."""
+class SqliteArchive:
+    """What both want of a database: `Turns`, and `history.Archive`."""
 
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
+
+    async def latest(self, key: ConversationKey, *, limit: int) -> Sequence[str]:
+        return await self._database.read(partial(_select_turns, key=key, limit=limit))
+
+    async def add(self, key: ConversationKey, turn: Turn, *, title: str) -> None:
+        await self._database.write(partial(_insert_turn, key=key, turn=turn, title=title))
 
     async def conversations(
         self, user_id: str, *, before: int | None, limit: int
@@ -32,6 +40,70 @@ class Archive:
         return await self._database.read(
             partial(_select_messages, key=key, after=after, limit=limit)
         )
+
+
+def create_memory(db: sqlite3.Connection) -> None:
+    """The migration that makes the table of turns."""
+    db.execute(
+        """CREATE TABLE turns (
+            seq INTEGER PRIMARY KEY,
+            user_id TEXT NOT NULL,
+            session_id BLOB NOT NULL,
+            message_id BLOB NOT NULL,
+            end_time TEXT NOT NULL,
+            prompt TEXT NOT NULL,
+            reply TEXT NOT NULL,
+            stopped INTEGER NOT NULL,
+            items TEXT NOT NULL
+        ) STRICT"""
+    )
+    db.execute("CREATE INDEX turns_of_conversation ON turns (user_id, session_id, seq)")
+    # Derived from `turns`, so that a user's list reads no turns.
+    db.execute(
+        """CREATE TABLE conversations (
+            user_id TEXT NOT NULL,
+            session_id BLOB NOT NULL,
+            title TEXT NOT NULL,
+            update_time TEXT NOT NULL,
+            turn_count INTEGER NOT NULL,
+            last_seq INTEGER NOT NULL,
+            PRIMARY KEY (user_id, session_id)
+        ) STRICT, WITHOUT ROWID"""
+    )
+    db.execute("CREATE UNIQUE INDEX latest_conversations ON conversations (user_id, last_seq)")
+
+
+def _select_turns(db: sqlite3.Connection, *, key: ConversationKey, limit: int) -> list[str]:
+    rows = db.execute(
+        "SELECT items FROM turns WHERE user_id = ? AND session_id = ? ORDER BY seq DESC LIMIT ?",
+        (key.user_id, key.session_id.bytes, limit),
+    )
+    return [items for (items,) in rows]
+
+
+def _insert_turn(db: sqlite3.Connection, *, key: ConversationKey, turn: Turn, title: str) -> None:
+    now = datetime.now(UTC).isoformat()
+    seq = db.execute(
+        "INSERT INTO turns"
+        " (user_id, session_id, message_id, end_time, prompt, reply, stopped, items)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            key.user_id,
+            key.session_id.bytes,
+            turn.message_id.bytes,
+            now,
+            turn.prompt,
+            turn.reply,
+            turn.stopped,
+            json.dumps(turn.items),
+        ),
+    ).lastrowid
+    db.execute(
+        "INSERT INTO conversations VALUES (?, ?, ?, ?, 1, ?)"
+        " ON CONFLICT (user_id, session_id) DO UPDATE SET turn_count = turn_count + 1,"
+        " update_time = excluded.update_time, last_seq = excluded.last_seq",
+        (key.user_id, key.session_id.bytes, title, now, seq),
+    )
 
 
 def _select_conversations(

@@ -1,22 +1,20 @@
-"""What was said: the turns of each conversation, on disk, in the order in which they ended."""
+"""What was said: the turns of each conversation, one at a time, in the order in which they
+ended."""
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
-
-from storage.sqlite import SqliteDatabase
 
 MAX_TURNS = 20
 """How many turns of a conversation the model is shown: the latest."""
 
 _TITLE_LENGTH = 60
+# How often to look whether another process's turn is over.
+_POLL_S = 0.05
 
 type Items = Sequence[dict[str, Any]]
 """What a turn added to the history, as the Agents SDK's sessions keep it."""
@@ -42,24 +40,55 @@ class Turn:
     """Whether the user stopped the reply before its end."""
 
 
+class Turns(Protocol):
+    """Where the turns are kept. Each call raises `Unavailable` if that fails."""
+
+    async def latest(self, key: ConversationKey, *, limit: int) -> Sequence[str]:
+        """The items of the conversation's latest turns, as JSON, the latest first."""
+        ...
+
+    async def add(self, key: ConversationKey, turn: Turn, *, title: str) -> None:
+        """Add a turn, durably, and list the conversation, with `title` if it is new."""
+        ...
+
+
+class TurnLocks(Protocol):
+    """Keeps other processes out of a conversation. In each process one turn at a time uses
+    them; those of a process that died come free."""
+
+    async def try_lock(self, key: ConversationKey) -> bool:
+        """Lock it unless another process has. Raises `Unavailable`."""
+        ...
+
+    def unlock(self, key: ConversationKey) -> None:
+        """Let others have it, if we have it."""
+        ...
+
+
 class Memory:
     """The conversations of all users. Turns are whole: a message, the calls and results of
     tools, and the reply come and go together."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
-        # The lock of each conversation that has a turn under way, and how many want it.
+    def __init__(self, turns: Turns, locks: TurnLocks) -> None:
+        self._turns = turns
+        self._turn_locks = locks
+        # The lock of each conversation that has a turn under way here, and how many want it.
         self._locks: dict[ConversationKey, tuple[asyncio.Lock, int]] = {}
 
     @asynccontextmanager
     async def turn(self, key: ConversationKey) -> AsyncIterator[None]:
         """Wait until no other turn of this conversation is under way; other conversations
-        never wait."""
+        never wait. Raises `Unavailable`."""
         lock, wanted = self._locks.get(key) or (asyncio.Lock(), 0)
         self._locks[key] = lock, wanted + 1
         try:
             async with lock:
-                yield
+                try:
+                    while not await self._turn_locks.try_lock(key):  # noqa: ASYNC110
+                        await asyncio.sleep(_POLL_S)
+                    yield
+                finally:
+                    self._turn_locks.unlock(key)
         finally:
             lock, wanted = self._locks.pop(key)
             if wanted > 1:
@@ -67,76 +96,12 @@ class Memory:
 
     async def recall(self, key: ConversationKey) -> Items:
         """The items of the latest turns, oldest first. Raises `Unavailable`."""
-        turns = await self._database.read(partial(_select_turns, key=key))
+        turns = await self._turns.latest(key, limit=MAX_TURNS)
         return [item for turn in reversed(turns) for item in json.loads(turn)]
 
     async def keep(self, key: ConversationKey, turn: Turn) -> None:
         """Add a turn; once this returns, it is on disk. Raises `Unavailable`."""
-        await self._database.write(partial(_insert_turn, key=key, turn=turn))
-
-
-def create_memory(db: sqlite3.Connection) -> None:
-    """The migration that makes the table of turns."""
-    db.execute(
-        """CREATE TABLE turns (
-            seq INTEGER PRIMARY KEY,
-            user_id TEXT NOT NULL,
-            session_id BLOB NOT NULL,
-            message_id BLOB NOT NULL,
-            end_time TEXT NOT NULL,
-            prompt TEXT NOT NULL,
-            reply TEXT NOT NULL,
-            stopped INTEGER NOT NULL,
-            items TEXT NOT NULL
-        ) STRICT"""
-    )
-    db.execute("CREATE INDEX turns_of_conversation ON turns (user_id, session_id, seq)")
-    # Derived from `turns`, so that a user's list reads no turns.
-    db.execute(
-        """CREATE TABLE conversations (
-            user_id TEXT NOT NULL,
-            session_id BLOB NOT NULL,
-            title TEXT NOT NULL,
-            update_time TEXT NOT NULL,
-            turn_count INTEGER NOT NULL,
-            last_seq INTEGER NOT NULL,
-            PRIMARY KEY (user_id, session_id)
-        ) STRICT, WITHOUT ROWID"""
-    )
-    db.execute("CREATE UNIQUE INDEX latest_conversations ON conversations (user_id, last_seq)")
-
-
-def _select_turns(db: sqlite3.Connection, *, key: ConversationKey) -> list[str]:
-    rows = db.execute(
-        "SELECT items FROM turns WHERE user_id = ? AND session_id = ? ORDER BY seq DESC LIMIT ?",
-        (key.user_id, key.session_id.bytes, MAX_TURNS),
-    )
-    return [items for (items,) in rows]
-
-
-def _insert_turn(db: sqlite3.Connection, *, key: ConversationKey, turn: Turn) -> None:
-    now = datetime.now(UTC).isoformat()
-    seq = db.execute(
-        "INSERT INTO turns"
-        " (user_id, session_id, message_id, end_time, prompt, reply, stopped, items)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            key.user_id,
-            key.session_id.bytes,
-            turn.message_id.bytes,
-            now,
-            turn.prompt,
-            turn.reply,
-            turn.stopped,
-            json.dumps(turn.items),
-        ),
-    ).lastrowid
-    db.execute(
-        "INSERT INTO conversations VALUES (?, ?, ?, ?, 1, ?)"
-        " ON CONFLICT (user_id, session_id) DO UPDATE SET turn_count = turn_count + 1,"
-        " update_time = excluded.update_time, last_seq = excluded.last_seq",
-        (key.user_id, key.session_id.bytes, _title(turn.prompt), now, seq),
-    )
+        await self._turns.add(key, turn, title=_title(turn.prompt))
 
 
 def _title(prompt: str) -> str:

@@ -1,12 +1,17 @@
 """The table behind `chat_service.outbox`."""
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import Protocol
 from uuid import UUID
 
+from storage.sqlite import SqliteDatabase
+
 BATCH = 500
-"""How many messages `select_batch` takes at the most."""
+"""How many messages are read at the most."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +19,7 @@ class OutboxEntry:
     """A sent message that analytics may not have counted yet."""
 
     seq: int
+    """Its place in the table, which gives it one."""
     message_id: UUID
     user_id: str
     sent_time: datetime
@@ -21,6 +27,84 @@ class OutboxEntry:
     """The process that accepted it."""
     origin: str | None = None
     """Its chat's `traceparent`, if that is traced."""
+
+
+class OutboxRows(Protocol):
+    """What several processes may share. Each call raises `Unavailable` if the storage fails."""
+
+    async def insert(self, entry: OutboxEntry) -> None:
+        """Add it, unless its message is there already; durably."""
+        ...
+
+    async def own(self, owner: int, *, after: int) -> Sequence[OutboxEntry]:
+        """The first of `owner`'s that come after `after`."""
+        ...
+
+    async def others(
+        self, owner: int, *, after: int, since: datetime, until: datetime
+    ) -> Sequence[OutboxEntry]:
+        """The same of all but `owner`'s, without those that were sent from `since` to `until`."""
+        ...
+
+    async def has_others(
+        self, owner: int, *, user_id: str, since: datetime, until: datetime
+    ) -> bool:
+        """Whether there is one of the user's, not `owner`'s, that was sent in that time."""
+        ...
+
+    async def backlog(self) -> tuple[int, datetime | None]:
+        """How many there are, of all owners, and when the oldest was sent."""
+        ...
+
+    async def delete(self, seqs: Sequence[int]) -> None: ...
+
+
+class SqliteOutboxRows:
+    """`OutboxRows` in a SQLite file."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    async def insert(self, entry: OutboxEntry) -> None:
+        await self._database.write(partial(_insert, entry=entry))
+
+    async def own(self, owner: int, *, after: int) -> Sequence[OutboxEntry]:
+        return await self._select("owner = ? AND seq > ?", owner, after)
+
+    async def others(
+        self, owner: int, *, after: int, since: datetime, until: datetime
+    ) -> Sequence[OutboxEntry]:
+        return await self._select(
+            "owner <> ? AND seq > ? AND sent_time NOT BETWEEN ? AND ?",
+            owner,
+            after,
+            since.isoformat(),
+            until.isoformat(),
+        )
+
+    async def has_others(
+        self, owner: int, *, user_id: str, since: datetime, until: datetime
+    ) -> bool:
+        arguments = (user_id, since.isoformat(), until.isoformat(), owner)
+        return await self._database.read(
+            lambda db: (
+                db.execute(
+                    "SELECT 1 FROM outbox"
+                    " WHERE user_id = ? AND sent_time BETWEEN ? AND ? AND owner <> ? LIMIT 1",
+                    arguments,
+                ).fetchone()
+                is not None
+            )
+        )
+
+    async def backlog(self) -> tuple[int, datetime | None]:
+        return await self._database.read(_select_backlog)
+
+    async def delete(self, seqs: Sequence[int]) -> None:
+        await self._database.write(partial(_delete, seqs=seqs))
+
+    async def _select(self, condition: str, *arguments: int | str) -> Sequence[OutboxEntry]:
+        return await self._database.read(partial(_select, condition=condition, arguments=arguments))
 
 
 def create_outbox(db: sqlite3.Connection) -> None:
@@ -45,48 +129,37 @@ def add_origin(db: sqlite3.Connection) -> None:
     db.execute("ALTER TABLE outbox ADD COLUMN origin TEXT")
 
 
-def insert(
-    db: sqlite3.Connection,
-    *,
-    message_id: UUID,
-    user_id: str,
-    sent_time: datetime,
-    owner: int,
-    origin: str | None,
-) -> None:
+def index_users(db: sqlite3.Connection) -> None:
+    """The migration that lets a chat ask for its user's messages."""
+    db.execute("CREATE INDEX outbox_of_user ON outbox (user_id, sent_time)")
+
+
+def _insert(db: sqlite3.Connection, *, entry: OutboxEntry) -> None:
     db.execute(
         "INSERT INTO outbox (message_id, user_id, sent_time, owner, origin) "
         "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        (message_id.bytes, user_id, sent_time.isoformat(), owner, origin),
+        (
+            entry.message_id.bytes,
+            entry.user_id,
+            entry.sent_time.isoformat(),
+            entry.owner,
+            entry.origin,
+        ),
     )
 
 
-def select_last(db: sqlite3.Connection) -> int:
-    (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM outbox").fetchone()
-    return int(last)
-
-
-def has_foreign(db: sqlite3.Connection, *, user_id: str, owner: int, since: str) -> bool:
-    """Whether another process has accepted messages of the user since then that wait."""
-    found = db.execute(
-        "SELECT 1 FROM outbox WHERE user_id = ? AND owner != ? AND sent_time >= ? LIMIT 1",
-        (user_id, owner, since),
-    )
-    return found.fetchone() is not None
-
-
-def select_backlog(db: sqlite3.Connection) -> tuple[int, datetime | None]:
-    count, oldest = db.execute(
-        "SELECT count(*), (SELECT sent_time FROM outbox ORDER BY seq LIMIT 1) FROM outbox"
-    ).fetchone()
+def _select_backlog(db: sqlite3.Connection) -> tuple[int, datetime | None]:
+    count, oldest = db.execute("SELECT count(*), min(sent_time) FROM outbox").fetchone()
     return count, oldest and datetime.fromisoformat(oldest)
 
 
-def select_batch(db: sqlite3.Connection, *, after: int, last: int) -> list[OutboxEntry]:
+def _select(
+    db: sqlite3.Connection, *, condition: str, arguments: Sequence[int | str]
+) -> list[OutboxEntry]:
     found = db.execute(
-        "SELECT seq, message_id, user_id, sent_time, owner, origin FROM outbox "
-        "WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?",
-        (after, last, BATCH),
+        "SELECT seq, message_id, user_id, sent_time, owner, origin FROM outbox "  # noqa: S608
+        f"WHERE {condition} ORDER BY seq LIMIT {BATCH}",
+        arguments,
     )
     return [
         OutboxEntry(seq, UUID(bytes=id_), user_id, datetime.fromisoformat(sent), owner, origin)
@@ -94,5 +167,5 @@ def select_batch(db: sqlite3.Connection, *, after: int, last: int) -> list[Outbo
     ]
 
 
-def delete(db: sqlite3.Connection, *, seqs: list[int]) -> None:
+def _delete(db: sqlite3.Connection, *, seqs: Sequence[int]) -> None:
     db.executemany("DELETE FROM outbox WHERE seq = ?", [(seq,) for seq in seqs])

@@ -108,6 +108,7 @@ class ChatSettings(ServiceSettings):
         return secret
 
     @property
-    def database(self) -> Path:
-        """The SQLite file with the conversations and the outbox."""
-        return self.data_dir / "chat.db"
+    def database(self) -> Path | SecretStr:
+        """Where the conversations and the outbox are: a SQLite file, or the URL of a
+        PostgreSQL."""
+        return self.database_url or self.data_dir / "chat.db"

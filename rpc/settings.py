@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -15,6 +15,8 @@ from pydantic import (
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
 
 def _parse_port(value: object) -> object:
@@ -34,6 +36,8 @@ class ServiceSettings(BaseSettings):
 
     data_dir: Path = Field(Path("data"), validation_alias="DACA_DATA_DIR")
     """Where the service keeps its database."""
+    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    """The PostgreSQL that keeps it instead, for several replicas of each service."""
     host: str = Field("127.0.0.1", validation_alias="DACA_HOST")
     """The address to listen on."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
@@ -76,6 +80,18 @@ class ServiceSettings(BaseSettings):
     trace_content: bool = Field(False, validation_alias="DACA_TRACE_CONTENT")
     """Whether the texts of messages and replies may be in spans."""
 
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, url: SecretStr | None) -> SecretStr | None:
+        try:
+            parts = urlsplit(url.get_secret_value() if url else "postgresql:")
+            is_good = parts.scheme in _DATABASE_SCHEMES and parts.port != 0
+        except ValueError:
+            is_good = False
+        if not is_good:
+            raise ValueError("must be like postgresql://user:password@host:5432/database")
+        return url
+
     @field_validator("otlp_headers")
     @classmethod
     def _check_headers(cls, headers: SecretStr | None) -> SecretStr | None:
@@ -107,7 +123,12 @@ class ServiceSettings(BaseSettings):
         """Every secret that is set, for the log to leave out."""
         values = (getattr(self, name) for name in type(self).model_fields)
         found = [v.get_secret_value() for v in values if isinstance(v, SecretStr)]
-        return found + list(self.otlp_headers_by_name.values())
+        found += self.otlp_headers_by_name.values()
+        if self.database_url:
+            # A library may quote the password without the URL around it.
+            url = urlsplit(self.database_url.get_secret_value())
+            found.append(unquote(url.password or ""))
+        return [secret for secret in found if secret]
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -8,8 +8,9 @@ ensure_python --extra local
 programs=$(scripts/install_dapr.sh daprd dapr sentry grpcurl)
 { read -r DAPRD; read -r DAPR_CLI; read -r SENTRY; read -r GRPCURL; } <<<"$programs"
 CHROMIUM=$(scripts/install_chromium.sh)
+POSTGRES_BIN=$(scripts/install_postgres.sh)
 LIBFAKETIME=$(scripts/install_fault_tools.sh)
 # Without a Java there is no Zipkin, and its test says so.
 scripts/install_tracing.sh zipkin >/dev/null || say "NO ZIPKIN: its test is skipped"
-export LIBFAKETIME DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM
+export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM POSTGRES_BIN LIBFAKETIME
 exec .venv/bin/python -m pytest "$@"

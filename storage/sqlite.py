@@ -4,29 +4,22 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from rpc.domain import Unavailable
 from rpc.tracing import NO_TRACING, Tracing
+from storage.groups import Groups
 
 log = logging.getLogger(__name__)
 
-# More writes per commit gain little: 64 already give 11 times the throughput of one.
-_MAX_GROUP = 256
 # How long a write waits for another process's lock before it fails.
 _BUSY_TIMEOUT_S, _BUSY_POLL_S = 1.0, 0.005
 
 type Work[T] = Callable[[sqlite3.Connection], T]
-
-
-class _Write(NamedTuple):
-    work: Work[Any]
-    done: asyncio.Future[Any]
 
 
 class SqliteDatabase:
@@ -42,8 +35,8 @@ class SqliteDatabase:
     def __init__(self, path: Path, tracing: Tracing = NO_TRACING) -> None:
         self._path = path
         self._tracing = tracing
-        self._pending: deque[_Write] = deque()
-        self._committing: asyncio.Task[None] | None = None
+        # Full, locked or broken is nobody's own fault, and lasts.
+        self._groups = Groups[Work[Any], Any](self._commit, lasting=sqlite3.OperationalError)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
         self._writer: sqlite3.Connection
         self._reader: sqlite3.Connection
@@ -78,10 +71,7 @@ class SqliteDatabase:
         Raises `Unavailable` if SQLite fails (disk full, locked); nothing of
         `work` is kept then. A cancelled caller may find its work done or not.
         """
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Write(work, done))
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_pending())
+        done: asyncio.Future[T] = self._groups.put(work)
         try:
             with self._tracing.span("SQLite write"):
                 return await done
@@ -90,42 +80,14 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish what was asked for, then let go of the file."""
-        while self._committing:
-            await asyncio.wait([self._committing])
+        await self._groups.finish()
         self._reader.close()
         # The last connection's end writes everything into the main file.
         await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.close)
         self._disk.shutdown()
 
-    async def _commit_pending(self) -> None:
-        try:
-            while self._pending:
-                count = min(len(self._pending), _MAX_GROUP)
-                group = [self._pending.popleft() for _ in range(count)]
-                group = [write for write in group if not write.done.done()]
-                outcomes = await self._commit_group([write.work for write in group])
-                for write, outcome in zip(group, outcomes, strict=True):
-                    if write.done.done():
-                        continue
-                    if isinstance(outcome, Exception):
-                        write.done.set_exception(outcome)
-                    else:
-                        write.done.set_result(outcome)
-        finally:
-            self._committing = None
-
-    async def _commit_group(self, group: list[Work[Any]]) -> list[Any]:
-        """Commit all of `group` at once; where one of it is at fault, each alone, so
-        that it can't take others with it. Returns a result or an exception for each."""
-        try:
-            return await self._in_transaction(lambda db: [work(db) for work in group])
-        except sqlite3.OperationalError as error:
-            # Full, locked or broken: that is nobody's own fault, and lasts.
-            return [error] * len(group)
-        except Exception as error:
-            if len(group) == 1:
-                return [error]
-            return [(await self._commit_group([work]))[0] for work in group]
+    async def _commit(self, group: list[Work[Any]]) -> list[Any]:
+        return await self._in_transaction(lambda db: [work(db) for work in group])
 
     async def _in_transaction[T](self, work: Work[T]) -> T:
         await self._begin()

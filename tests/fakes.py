@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,13 +13,14 @@ from chat_service.conversation import Conversation
 from chat_service.history import History, PastConversation, PastMessage
 from chat_service.memory import ConversationKey, Items, Turn
 from chat_service.outbox import Outbox
-from chat_service.outbox_rows import OutboxEntry, add_origin, add_owner, create_outbox
+from chat_service.outbox_rows import OutboxEntry
 from chat_service.overload import Load
 from chat_service.ports import ChatMessage
 from chat_service.status import LastCall, Status
+from chat_service.stores import open_stores
 from rpc.domain import InvalidInput, NotFound
 from rpc.server import GrpcServer
-from storage.sqlite import SqliteDatabase
+from tests.postgres import Place
 
 BAD_USER_IDS = {
     "empty": "",
@@ -229,17 +229,16 @@ class FakeChat:
 
 
 @asynccontextmanager
-async def running_outbox(path: Path, recorder: FakeRecorder) -> AsyncIterator[Outbox]:
-    """A real outbox that sends to `recorder`."""
-    database = await SqliteDatabase.open(path, [create_outbox, add_owner, add_origin])
-    outbox = await Outbox.open(database, recorder)
-    sending = asyncio.create_task(outbox.run())
-    try:
-        yield outbox
-    finally:
-        sending.cancel()
-        await asyncio.wait([sending])
-        await database.close()
+async def running_outbox(place: Place, recorder: FakeRecorder) -> AsyncIterator[Outbox]:
+    """A real outbox that sends to `recorder`, until it is killed."""
+    async with open_stores(place) as stores:
+        outbox = Outbox(stores.outbox_rows, recorder)
+        sending = asyncio.create_task(outbox.run())
+        try:
+            yield outbox
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
 
 
 @asynccontextmanager

@@ -86,8 +86,8 @@ def no_keys() -> Iterator[None]:
         for name in (
             "OPENAI_API_KEY", "OPENAI_BASE_URL", "GEMINI_API_KEY", "CHAT_MODEL", "AUTH_JWKS_URL",
             "AUTH_JWT_SECRET", "CHAT_RATE_LIMIT_USER", "CHAT_RATE_LIMIT_ADDRESS",
-            "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_ZIPKIN_ENDPOINT", "OTEL_TRACES_SAMPLER",
-            "DACA_TRACE_CONTENT",
+            "DATABASE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_ZIPKIN_ENDPOINT",
+            "OTEL_TRACES_SAMPLER", "DACA_TRACE_CONTENT",
         ):  # fmt: skip
             patch.setenv(name, "")
         yield

@@ -13,10 +13,9 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from analytics_service.__main__ import SERVICE_NAME as ANALYTICS
-from analytics_service.__main__ import build_server
-from analytics_service.store import AnalyticsStore
+from analytics_service.__main__ import build_server, open_store
 from chat_service.__main__ import SERVICE_NAME as CHAT
-from chat_service.__main__ import analytics_peer, open_stores
+from chat_service.__main__ import analytics_peer
 from chat_service.agent import ChatAgent
 from chat_service.analytics import AnalyticsClient
 from chat_service.conversation import Conversation
@@ -28,6 +27,7 @@ from chat_service.overload import Load
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from chat_service.status import Status
+from chat_service.stores import open_stores, sending
 from daca.chat.v1 import chat_pb2_grpc
 from rpc.server import GrpcServer
 from tests.fakes import channel_to, listening
@@ -50,7 +50,7 @@ async def running_services(folder: Path) -> AsyncIterator[Services]:
     """Both services with their data in `folder`. Analytics stands in for the chat service's
     sidecar too, so that the planted token really travels."""
     async with AsyncExitStack() as stack:
-        store = await AnalyticsStore.open(folder / "analytics.db", seed_demo_users=True)
+        store = await open_store(folder / "analytics.db", seed_demo_users=True)
         stack.push_async_callback(store.close)
         analytics_server = await stack.enter_async_context(
             listening(build_server(store), [ANALYTICS])
@@ -65,17 +65,18 @@ async def running_services(folder: Path) -> AsyncIterator[Services]:
         )
         analytics = AnalyticsClient(analytics_peer(settings))
         stack.push_async_callback(analytics.close)
-        outbox, memory, archive = await stack.enter_async_context(open_stores(settings, analytics))
+        stores = await stack.enter_async_context(open_stores(settings.database))
+        outbox = await stack.enter_async_context(sending(stores.outbox_rows, analytics))
         conversation = Conversation(
             analytics,
             outbox,
-            memory,
+            stores.memory,
             ChatAgent(ChatModel("offline", OfflineModel(pause_s=0), ModelSettings())),
             max_text_length=settings.max_text_length,
             timeout_s=settings.timeout_s,
         )
         stack.push_async_callback(conversation.close)
-        history = History(archive)
+        history = History(stores.archive)
         chat_server = GrpcServer()
         chat_pb2_grpc.add_ChatServiceServicer_to_server(
             ChatServicer(conversation, history, Load()), chat_server.aio

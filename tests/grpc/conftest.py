@@ -7,7 +7,7 @@ import pytest
 from grpc import aio
 
 from analytics_service.__main__ import SERVICE_NAME as ANALYTICS
-from analytics_service.__main__ import build_server
+from analytics_service.__main__ import build_server, open_store
 from analytics_service.store import AnalyticsStore
 from chat_service.__main__ import SERVICE_NAME as CHAT
 from chat_service.servicer import ChatServicer
@@ -18,7 +18,7 @@ from tests.fakes import FakeChat, channel_to, listening
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[AnalyticsStore]:
-    store = await AnalyticsStore.open(tmp_path / "analytics.db", seed_demo_users=True)
+    store = await open_store(tmp_path / "analytics.db", seed_demo_users=True)
     yield store
     await store.close()
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from chat_service.__main__ import analytics_peer, open_stores
+from chat_service.__main__ import analytics_peer
 from chat_service.agent import ChatAgent
 from chat_service.analytics import AnalyticsClient
 from chat_service.conversation import Conversation
@@ -25,6 +25,7 @@ from chat_service.overload import Load
 from chat_service.reporting import RequestReporter
 from chat_service.settings import ChatSettings
 from chat_service.status import Status
+from chat_service.stores import open_stores, sending
 from rpc.server import GrpcServer
 from scripts.service import ROOT
 from tests.grpc.conftest import analytics_server, store
@@ -80,14 +81,16 @@ async def available(analytics_server: GrpcServer, tmp_path: Path) -> dict[str, s
         )
         analytics, load = AnalyticsClient(analytics_peer(settings)), Load()
         stack.push_async_callback(analytics.close)
-        outbox, memory, archive = await stack.enter_async_context(open_stores(settings, analytics))
+        stores = await stack.enter_async_context(open_stores(settings.database))
+        outbox = await stack.enter_async_context(sending(stores.outbox_rows, analytics))
         model = choose_model(settings)
         conversation = Conversation(
-            analytics, outbox, memory, ChatAgent(measured(model)),
+            analytics, outbox, stores.memory, ChatAgent(measured(model)),
             max_text_length=100, timeout_s=5, on_no_count=count_fallback,
         )  # fmt: skip
         status = Status(analytics, outbox, load, model=model.name)
-        app = build_gateway(conversation, History(archive), analytics, status, cors_origins=[])
+        history = History(stores.archive)
+        app = build_gateway(conversation, history, analytics, status, cors_origins=[])
         stack.enter_context(observed(load, outbox, conversation))
         transport = httpx2.ASGITransport(app=RequestReporter(app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:

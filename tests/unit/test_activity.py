@@ -1,13 +1,14 @@
 """How many messages a user sent on each of the last days, on a real database."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from analytics_service.__main__ import open_store
 from analytics_service.store import AnalyticsStore, MessageBatch, SentMessage
 from rpc.domain import NotFound
+from tests.postgres import Place
 
 NOON = datetime.now(UTC).replace(hour=12)
 
@@ -25,8 +26,8 @@ async def counts(store: AnalyticsStore, day_count: int) -> list[int]:
     return [day.message_count for day in await store.activity("zoe", day_count)]
 
 
-async def test_each_message_counts_once_on_its_own_day(tmp_path: Path) -> None:
-    store = await AnalyticsStore.open(tmp_path / "a.db", seed_demo_users=False)
+async def test_each_message_counts_once_on_its_own_day(place: Place) -> None:
+    store = await open_store(place, seed_demo_users=False)
     await store.record(first := batch(0, 0, 2, 40))
     await store.record(first)
     await store.record(batch(0))
@@ -40,7 +41,7 @@ async def test_each_message_counts_once_on_its_own_day(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_demo_user_has_done_nothing_yet(tmp_path: Path) -> None:
-    store = await AnalyticsStore.open(tmp_path / "a.db", seed_demo_users=True)
+async def test_a_demo_user_has_done_nothing_yet(place: Place) -> None:
+    store = await open_store(place, seed_demo_users=True)
     assert [day.message_count for day in await store.activity("alice", 14)] == [0] * 14
     await store.close()

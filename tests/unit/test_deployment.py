@@ -15,9 +15,9 @@ import yaml
 from compose_spec import PyCompose
 
 from analytics_service.settings import AnalyticsSettings
-from chat_service.__main__ import _LAST_FLUSH_S
 from chat_service.http_protocol import _LAST_REQUESTS_S
 from chat_service.settings import ChatSettings
+from chat_service.stores import _LAST_FLUSH_S
 from daca.analytics.v1 import analytics_pb2
 from rpc.settings import ServiceSettings
 
@@ -33,14 +33,6 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "analytics-service": AnalyticsSettings,
 }
 PREFIXES = {"chat-service": "CHAT", "analytics-service": "ANALYTICS"}
-# Made by work that is under way beside this; to be removed from here when it is in.
-COMING = {
-    "DATABASE_URL",
-    "DACA_METRICS_HOST",
-    "CHAT_METRICS_PORT",
-    "ANALYTICS_METRICS_PORT",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-}
 
 type Manifest = dict[str, Any]
 
@@ -91,7 +83,7 @@ def environment_of(app: str) -> dict[str, str | None]:
 
 
 def variables(settings: type[ServiceSettings]) -> set[str]:
-    return {str(field.validation_alias) for field in settings.model_fields.values()} | COMING
+    return {str(field.validation_alias) for field in settings.model_fields.values()}
 
 
 def rpc_paths() -> set[str]:

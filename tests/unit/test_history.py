@@ -1,31 +1,31 @@
 """What a user may look back at, on a real database."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
-from chat_service.__main__ import MIGRATIONS
-from chat_service.archive import Archive
 from chat_service.history import MAX_PAGE_SIZE, History, MessagesQuery, PageQuery
-from chat_service.memory import ConversationKey, Memory, Turn
+from chat_service.memory import ConversationKey, Turn
+from chat_service.stores import Stores, open_stores
 from rpc.domain import InvalidInput
-from storage.sqlite import SqliteDatabase
+from tests.postgres import Place
 
 
 class Past:
     """A history, and a way to fill it."""
 
-    def __init__(self, database: SqliteDatabase) -> None:
-        self.memory = Memory(database)
-        self.history = History(Archive(database))
+    def __init__(self, stores: Stores) -> None:
+        self.memory = stores.memory
+        self.history = History(stores.archive)
 
     async def add(
         self, text: str, session_id: UUID, user_id: str = "alice", *, stopped: bool = False
     ) -> None:
         turn = Turn(uuid4(), text, f"re: {text}", [], stopped)
-        await self.memory.keep(ConversationKey(user_id, session_id), turn)
+        key = ConversationKey(user_id, session_id)
+        async with self.memory.turn(key):
+            await self.memory.keep(key, turn)
 
     async def titles(self, **query: int | str) -> tuple[list[str], str]:
         page = await self.history.conversations(PageQuery(user_id="alice", **query))
@@ -38,10 +38,9 @@ class Past:
 
 
 @pytest.fixture
-async def past(tmp_path: Path) -> AsyncIterator[Past]:
-    database = await SqliteDatabase.open(tmp_path / "chat.db", MIGRATIONS)
-    yield Past(database)
-    await database.close()
+async def past(place: Place) -> AsyncIterator[Past]:
+    async with open_stores(place) as stores:
+        yield Past(stores)
 
 
 async def test_a_new_user_has_no_conversations(past: Past) -> None:
@@ -82,6 +81,13 @@ async def test_messages_come_in_order_and_tell_if_they_were_stopped(past: Past) 
         ("a", "re: a", False),
         ("b", "re: b", True),
     ]
+
+
+async def test_any_text_is_kept_exactly(past: Past) -> None:
+    session_id, text = uuid4(), "\x00 \\u0000 'ü' \U0001f600 \u2028"
+    await past.add(text, session_id)
+    assert await past.texts(session_id) == ([text], "")
+    assert await past.titles() == ([text.strip()], "")
 
 
 async def test_another_user_sees_nothing_of_it(past: Past) -> None:

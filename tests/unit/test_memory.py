@@ -11,16 +11,17 @@ import pytest
 from agents import ModelSettings
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-from chat_service.__main__ import MIGRATIONS
 from chat_service.agent import ChatAgent
 from chat_service.conversation import Conversation
 from chat_service.memory import MAX_TURNS, ConversationKey, Items, Memory, Turn
 from chat_service.models import ChatModel
 from chat_service.offline import OfflineModel
 from chat_service.ports import Agent, ChatMessage
+from chat_service.stores import MIGRATIONS, open_stores
 from rpc.domain import Failed, TimedOut
 from storage.sqlite import SqliteDatabase
 from tests.fakes import FakeAgent, FakeAnalytics, FakeOutbox, eventually, turn_of
+from tests.postgres import Place
 
 SESSION = UUID("7f6f8f5e-0000-4000-8000-000000000001")
 OFFLINE = ChatModel("offline", OfflineModel(), ModelSettings())
@@ -29,8 +30,8 @@ OFFLINE = ChatModel("offline", OfflineModel(), ModelSettings())
 class Chat:
     """The use case with its own memory."""
 
-    def __init__(self, database: SqliteDatabase, agent: Agent) -> None:
-        self.memory = Memory(database)
+    def __init__(self, memory: Memory, agent: Agent) -> None:
+        self.memory = memory
         self.outbox = FakeOutbox()
         self.conversation = Conversation(
             FakeAnalytics(), self.outbox, self.memory, agent, max_text_length=100, timeout_s=5
@@ -47,10 +48,9 @@ class Chat:
 
 
 @asynccontextmanager
-async def chatting(folder: Path, agent: Agent) -> AsyncIterator[Chat]:
-    database = await SqliteDatabase.open(folder / "chat.db", MIGRATIONS)
-    yield Chat(database, agent)
-    await database.close()
+async def chatting(place: Place, agent: Agent) -> AsyncIterator[Chat]:
+    async with open_stores(place) as stores:
+        yield Chat(stores.memory, agent)
 
 
 class SlowAgent(FakeAgent):
@@ -73,11 +73,11 @@ class SlowAgent(FakeAgent):
         return turn_of(message, "ok")
 
 
-async def test_a_third_turn_refers_back_to_the_first_over_a_restart(tmp_path: Path) -> None:
-    async with chatting(tmp_path, ChatAgent(OFFLINE)) as chat:
+async def test_a_third_turn_refers_back_to_the_first_over_a_restart(place: Place) -> None:
+    async with chatting(place, ChatAgent(OFFLINE)) as chat:
         await chat.say("My dog is called Rex")
         await chat.say("Nice weather")
-    async with chatting(tmp_path, ChatAgent(OFFLINE)) as chat:
+    async with chatting(place, ChatAgent(OFFLINE)) as chat:
         assert "My dog is called Rex" in await chat.say("What did I say first?")
 
 
@@ -85,16 +85,16 @@ async def test_a_third_turn_refers_back_to_the_first_over_a_restart(tmp_path: Pa
     ("user_id", "session_id"), [("mallory", SESSION), ("alice", uuid4())], ids=["user", "session"]
 )
 async def test_a_guessed_session_id_shows_nothing_of_another(
-    tmp_path: Path, user_id: str, session_id: UUID
+    place: Place, user_id: str, session_id: UUID
 ) -> None:
-    async with chatting(tmp_path, ChatAgent(OFFLINE)) as chat:
+    async with chatting(place, ChatAgent(OFFLINE)) as chat:
         await chat.say("My secret")
         assert await chat.history(user_id, session_id) == []
         reply = await chat.say("What did I say first?", user_id, session_id)
         assert "My secret" not in reply
 
 
-async def test_a_turn_with_a_tool_call_is_kept_and_shown_as_a_whole(tmp_path: Path) -> None:
+async def test_a_turn_with_a_tool_call_is_kept_and_shown_as_a_whole(place: Place) -> None:
     model = ScriptedModel(
         [
             [function_call("get_current_time", {}, call_id="c1")],
@@ -102,7 +102,7 @@ async def test_a_turn_with_a_tool_call_is_kept_and_shown_as_a_whole(tmp_path: Pa
             [assistant_message("Bye")],
         ]
     )
-    async with chatting(tmp_path, ChatAgent(ChatModel("m", model, ModelSettings()))) as chat:
+    async with chatting(place, ChatAgent(ChatModel("m", model, ModelSettings()))) as chat:
         await chat.say("What time is it?")
         await chat.say("Bye")
     assert model.last_call is not None
@@ -110,13 +110,13 @@ async def test_a_turn_with_a_tool_call_is_kept_and_shown_as_a_whole(tmp_path: Pa
     assert kinds == ["user", "function_call", "function_call_output", "message", "user"]
 
 
-async def test_the_model_is_shown_whole_turns_only_and_not_too_many(tmp_path: Path) -> None:
+async def test_the_model_is_shown_whole_turns_only_and_not_too_many(place: Place) -> None:
     steps: list[Any] = []
     for n in range(MAX_TURNS + 3):
         steps.append([function_call("get_current_time", {}, call_id=f"c{n}")])
         steps.append([assistant_message(f"reply {n}")])
     model = ScriptedModel(steps)
-    async with chatting(tmp_path, ChatAgent(ChatModel("m", model, ModelSettings()))) as chat:
+    async with chatting(place, ChatAgent(ChatModel("m", model, ModelSettings()))) as chat:
         for n in range(MAX_TURNS + 3):
             await chat.say(f"message {n}")
         history = await chat.history()
@@ -127,7 +127,7 @@ async def test_the_model_is_shown_whole_turns_only_and_not_too_many(tmp_path: Pa
     assert calls == results
 
 
-async def test_a_failed_run_leaves_the_history_as_it_was(tmp_path: Path) -> None:
+async def test_a_failed_run_leaves_the_history_as_it_was(place: Place) -> None:
     model = ScriptedModel(
         [
             [assistant_message("Hello")],
@@ -137,7 +137,7 @@ async def test_a_failed_run_leaves_the_history_as_it_was(tmp_path: Path) -> None
             [assistant_message("Back again")],
         ]
     )
-    async with chatting(tmp_path, ChatAgent(ChatModel("m", model, ModelSettings()))) as chat:
+    async with chatting(place, ChatAgent(ChatModel("m", model, ModelSettings()))) as chat:
         await chat.say("Hello")
         before = await chat.history()
         with pytest.raises(Failed):
@@ -148,19 +148,19 @@ async def test_a_failed_run_leaves_the_history_as_it_was(tmp_path: Path) -> None
 
 
 async def test_messages_of_one_conversation_are_answered_one_after_the_other(
-    tmp_path: Path,
+    place: Place,
 ) -> None:
     agent = SlowAgent()
     agent.go.set()
-    async with chatting(tmp_path, agent) as chat:
+    async with chatting(place, agent) as chat:
         await asyncio.gather(*(chat.say(str(n)) for n in range(5)))
     assert set(agent.most_at_once.values()) == {1}
     assert agent.seen == [[str(m) for m in range(n)] for n in range(5)]
 
 
-async def test_different_conversations_never_wait_for_each_other(tmp_path: Path) -> None:
+async def test_different_conversations_never_wait_for_each_other(place: Place) -> None:
     agent = SlowAgent()
-    async with chatting(tmp_path, agent) as chat, asyncio.TaskGroup() as group:
+    async with chatting(place, agent) as chat, asyncio.TaskGroup() as group:
         for user_id in ("alice", "bob"):
             for _ in range(2):
                 group.create_task(chat.say("hi", user_id, session_id=uuid4()))
@@ -169,10 +169,10 @@ async def test_different_conversations_never_wait_for_each_other(tmp_path: Path)
 
 
 async def test_a_turn_that_waited_too_long_was_not_accepted_and_holds_no_lock(
-    tmp_path: Path,
+    place: Place,
 ) -> None:
     agent = SlowAgent()
-    async with chatting(tmp_path, agent) as chat:
+    async with chatting(place, agent) as chat:
         first = asyncio.create_task(chat.say("first"))
         await eventually(lambda: bool(agent.running))
         with pytest.raises(TimedOut):
@@ -187,6 +187,6 @@ async def test_a_turn_that_waited_too_long_was_not_accepted_and_holds_no_lock(
 async def test_an_older_database_gets_the_table_it_lacks(tmp_path: Path) -> None:
     old = await SqliteDatabase.open(tmp_path / "chat.db", MIGRATIONS[:1])
     await old.close()
-    async with chatting(tmp_path, ChatAgent(OFFLINE)) as chat:
+    async with chatting(tmp_path / "chat.db", ChatAgent(OFFLINE)) as chat:
         await chat.say("Hello")
         assert len(await chat.history()) == 2

@@ -19,6 +19,7 @@ from rpc.ports import PortTaken
 from rpc.settings import ServiceSettings
 from tests.fakes import FakeChat, FakeRecorder, eventually, running_outbox
 from tests.model_server import Fault, ModelServer, model_server
+from tests.postgres import Place
 from tests.reports import sample, total
 from tests.unit.test_agent import choose, model
 
@@ -98,11 +99,11 @@ async def test_a_chat_without_a_count_is_counted_by_its_reason(
 
 
 async def test_a_scrape_tells_how_things_stand(
-    environment: pytest.MonkeyPatch, tmp_path: Path
+    environment: pytest.MonkeyPatch, place: Place
 ) -> None:
     chat, load, recorder = FakeChat(), Load(), FakeRecorder()
     recorder.open.clear()
-    async with running_outbox(tmp_path / "chat.db", recorder) as outbox:
+    async with running_outbox(place, recorder) as outbox:
         async with outbox.accept(MESSAGE):
             pass
         load.turned_away = 3

@@ -1,23 +1,17 @@
 import asyncio
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
 from chat_service.outbox import Outbox
-from chat_service.outbox_rows import add_origin, add_owner, create_outbox
 from chat_service.ports import ChatMessage
+from chat_service.stores import open_stores
 from rpc.domain import TimedOut, Unavailable
-from storage.sqlite import SqliteDatabase
 from tests.fakes import FakeRecorder, eventually, running_outbox
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "chat.db"
+from tests.postgres import Place, nobody_can_write, run_sql
 
 
 @pytest.fixture
@@ -26,8 +20,8 @@ def recorder() -> FakeRecorder:
 
 
 @pytest.fixture
-async def outbox(path: Path, recorder: FakeRecorder) -> AsyncIterator[Outbox]:
-    async with running_outbox(path, recorder) as outbox:
+async def outbox(place: Place, recorder: FakeRecorder) -> AsyncIterator[Outbox]:
+    async with running_outbox(place, recorder) as outbox:
         yield outbox
 
 
@@ -42,17 +36,15 @@ async def send(outbox: Outbox, *messages: ChatMessage) -> list[UUID]:
     return [one.message_id for one in messages]
 
 
-async def left_on_disk(path: Path) -> list[UUID]:
-    database = await SqliteDatabase.open(path, [create_outbox, add_owner, add_origin])
-    rows = await database.read(
-        lambda db: db.execute("SELECT message_id FROM outbox ORDER BY seq").fetchall()
-    )
-    await database.close()
-    return [UUID(bytes=id_) for (id_,) in rows]
+async def left_on_disk(place: Place) -> list[UUID]:
+    nobody, never = -1, datetime.max.replace(tzinfo=UTC)
+    async with open_stores(place) as stores:
+        rows = await stores.outbox_rows.others(nobody, after=0, since=never, until=never)
+    return [entry.message_id for entry in rows]
 
 
-async def test_delivers_each_message_once(path: Path, recorder: FakeRecorder) -> None:
-    async with running_outbox(path, recorder) as outbox:
+async def test_delivers_each_message_once(place: Place, recorder: FakeRecorder) -> None:
+    async with running_outbox(place, recorder) as outbox:
         messages = [message(f"user{n % 7}") for n in range(100)]
         await asyncio.gather(*(send(outbox, one) for one in messages))
         await asyncio.gather(*(outbox.settled(f"user{n}") for n in range(7)))
@@ -60,7 +52,7 @@ async def test_delivers_each_message_once(path: Path, recorder: FakeRecorder) ->
     assert Counter(recorder.ids) == Counter(m.message_id for m in messages)
     users = {entry.message_id: entry.user_id for entry in recorder.recorded}
     assert users == {m.message_id: m.user_id for m in messages}
-    assert await left_on_disk(path) == []
+    assert await left_on_disk(place) == []
 
 
 async def test_delivers_more_than_one_batch(outbox: Outbox, recorder: FakeRecorder) -> None:
@@ -103,33 +95,33 @@ async def test_retries_until_the_recorder_takes_it(outbox: Outbox, recorder: Fak
     assert (recorder.ids, recorder.failures) == (ids, [])
 
 
-async def test_messages_survive_a_restart(path: Path) -> None:
+async def test_messages_survive_a_restart(place: Place) -> None:
     away = FakeRecorder()
     away.failures = [Unavailable("away")] * 1000
-    async with running_outbox(path, away) as outbox:
+    async with running_outbox(place, away) as outbox:
         ids = await send(outbox, *(message() for _ in range(3)))
     back = FakeRecorder()
-    async with running_outbox(path, back) as outbox:
+    async with running_outbox(place, back) as outbox:
         await outbox.settled("alice")
         assert back.ids == ids
-    assert await left_on_disk(path) == []
+    assert await left_on_disk(place) == []
 
 
-async def test_what_was_sent_but_not_acknowledged_is_sent_again(path: Path) -> None:
-    async with running_outbox(path, unsure := FakeRecorder()) as outbox:
+async def test_what_was_sent_but_not_acknowledged_is_sent_again(place: Place) -> None:
+    async with running_outbox(place, unsure := FakeRecorder()) as outbox:
         unsure.open.clear()
         ids = await send(outbox, message())
         await asyncio.sleep(0.05)
-    assert await left_on_disk(path) == ids
-    async with running_outbox(path, again := FakeRecorder()) as outbox:
+    assert await left_on_disk(place) == ids
+    async with running_outbox(place, again := FakeRecorder()) as outbox:
         await outbox.settled("alice")
     assert again.ids == ids
 
 
 async def test_a_refused_message_stays_on_disk_and_blocks_no_other(
-    path: Path, recorder: FakeRecorder
+    place: Place, recorder: FakeRecorder
 ) -> None:
-    async with running_outbox(path, recorder) as outbox:
+    async with running_outbox(place, recorder) as outbox:
         recorder.open.clear()
         messages = [message("alice"), message("mallory"), message("bob")]
         recorder.refused = {messages[1].message_id}
@@ -142,7 +134,7 @@ async def test_a_refused_message_stays_on_disk_and_blocks_no_other(
     assert Counter(recorder.ids) == Counter(
         [messages[0].message_id, messages[2].message_id, *later]
     )
-    assert await left_on_disk(path) == [messages[1].message_id]
+    assert await left_on_disk(place) == [messages[1].message_id]
 
 
 async def test_settled_waits_for_this_users_delivery_only(
@@ -186,19 +178,16 @@ async def test_a_cancelled_callers_message_is_delivered(
 
 
 async def test_a_caller_cancelled_before_its_write_began_is_delivered(
-    outbox: Outbox, recorder: FakeRecorder, path: Path
+    outbox: Outbox, recorder: FakeRecorder, place: Place
 ) -> None:
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
     first, second = message(), message()
-    blocked = asyncio.create_task(send(outbox, first))
-    await asyncio.sleep(0.05)
-    waiting = asyncio.create_task(send(outbox, second))
-    await asyncio.sleep(0.05)
-    waiting.cancel()
-    await asyncio.wait([waiting])
-    other.execute("ROLLBACK")
-    other.close()
+    async with nobody_can_write(place, "outbox"):
+        blocked = asyncio.create_task(send(outbox, first))
+        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(send(outbox, second))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.wait([waiting])
     await blocked
     await eventually(lambda: {*recorder.ids} == {first.message_id, second.message_id})
 
@@ -213,26 +202,53 @@ async def test_a_failed_body_does_not_lose_the_message(
     await eventually(lambda: recorder.ids == [one.message_id])
 
 
-async def test_a_message_that_cannot_be_written_is_unavailable(
-    path: Path, recorder: FakeRecorder
+async def test_a_user_who_comes_from_another_process_is_settled_once_that_has_sent(
+    place: Place, recorder: FakeRecorder
 ) -> None:
-    database = await SqliteDatabase.open(path, [create_outbox, add_owner, add_origin])
-    outbox = await Outbox.open(database, recorder)
-    await database.write(lambda db: db.execute("DROP TABLE outbox"))
+    recorder.open.clear()
+    async with running_outbox(place, recorder) as theirs, running_outbox(place, recorder) as ours:
+        ids = await send(theirs, message("alice"))
+        waiting = asyncio.create_task(ours.settled("alice"))
+        await ours.settled("bob")
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        recorder.open.set()
+        await waiting
+        assert recorder.ids == ids
+
+
+async def test_a_user_with_chats_in_two_processes_at_once_waits_for_the_earlier_only(
+    place: Place, recorder: FakeRecorder
+) -> None:
+    async with running_outbox(place, recorder) as theirs, running_outbox(place, recorder) as ours:
+        async with theirs.accept(first := message("alice")):
+            await asyncio.sleep(0.1)
+            async with ours.accept(message("alice")):
+                waiting = asyncio.create_task(ours.settled("alice"))
+                await theirs.settled("alice")
+                assert not waiting.done()
+                await asyncio.sleep(0.05)
+        await waiting
+        assert first.message_id in recorder.ids
+
+
+async def test_a_message_that_cannot_be_written_is_unavailable(
+    place: Place, outbox: Outbox, recorder: FakeRecorder
+) -> None:
+    await run_sql(place, "DROP TABLE outbox")
     with pytest.raises(Unavailable):
         await send(outbox, message())
-    await database.close()
     assert recorder.ids == []
 
 
 async def test_another_processs_message_is_left_to_it_until_it_must_be_gone(
-    path: Path, recorder: FakeRecorder
+    place: Place, recorder: FakeRecorder
 ) -> None:
     theirs = message("bob")
     async with (
-        running_outbox(path, FakeRecorder()) as other,
+        running_outbox(place, FakeRecorder()) as other,
         other.accept(theirs),
-        running_outbox(path, recorder) as ours,
+        running_outbox(place, recorder) as ours,
     ):
         mine = await send(ours, message("alice"))
         await ours.settled("alice")
@@ -241,10 +257,10 @@ async def test_another_processs_message_is_left_to_it_until_it_must_be_gone(
         await eventually(lambda: recorder.ids == [*mine, theirs.message_id])
 
 
-async def test_settled_waits_for_what_the_process_before_still_accepts(path: Path) -> None:
+async def test_settled_waits_for_what_the_process_before_still_accepts(place: Place) -> None:
     slow = FakeRecorder()
     slow.open.clear()
-    async with running_outbox(path, slow) as old, running_outbox(path, FakeRecorder()) as new:
+    async with running_outbox(place, slow) as old, running_outbox(place, FakeRecorder()) as new:
         await new.settled("alice")
         await send(old, message())
         settled = asyncio.create_task(new.settled("alice"))
@@ -253,4 +269,4 @@ async def test_settled_waits_for_what_the_process_before_still_accepts(path: Pat
         assert not settled.done()
         slow.open.set()
         await asyncio.wait_for(settled, 1)
-    assert await left_on_disk(path) == []
+    assert await left_on_disk(place) == []

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
+from analytics_service.__main__ import open_store
 from analytics_service.servicer import AnalyticsServicer
 from analytics_service.store import AnalyticsStore
 from chat_service.conversation import Conversation
@@ -78,7 +79,7 @@ class WatchedConversation(Conversation):
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[AnalyticsStore]:
-    store = await AnalyticsStore.open(tmp_path / "analytics.db", seed_demo_users=True)
+    store = await open_store(tmp_path / "analytics.db", seed_demo_users=True)
     yield store
     await store.close()
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from analytics_service.settings import AnalyticsSettings
 from chat_service.settings import ChatSettings
@@ -40,6 +40,8 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1,a-host"),
         (ChatSettings, "AUTH_JWKS_URL", "file:///etc/keys"),
         (ChatSettings, "AUTH_JWT_SECRET", "s" * 31),
+        (ChatSettings, "DATABASE_URL", "mysql://user:pw@host/db"),
+        (AnalyticsSettings, "DATABASE_URL", "postgresql://user:hunter2@host:port/db"),
     ],
 )
 def test_a_bad_variable_is_named_without_its_value(
@@ -163,6 +165,19 @@ def test_keys_are_not_shown(environment: pytest.MonkeyPatch) -> None:
         environment.setenv(variable, "s3cret" * 6)
     environment.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=s3cret")
     assert "s3cret" not in repr(ChatSettings.from_environment())
+
+
+@BOTH
+@pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "postgresql", "postgres"])
+def test_a_database_url_replaces_the_file_and_is_a_secret_as_its_password_is(
+    environment: pytest.MonkeyPatch, settings: type[ServiceSettings], scheme: str
+) -> None:
+    url = f"{scheme}://daca:hunter2@host:5432/daca"
+    environment.setenv("DATABASE_URL", url)
+    found = settings.from_environment()
+    assert isinstance(found, AnalyticsSettings | ChatSettings)
+    assert isinstance(found.database, SecretStr)
+    assert found.secrets() == [url, "hunter2"]
 
 
 def test_metrics_can_be_off(environment: pytest.MonkeyPatch) -> None:

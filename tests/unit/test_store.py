@@ -8,15 +8,17 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import ValidationError
 
+from analytics_service.__main__ import open_store
 from analytics_service.store import MAX_BATCH, AnalyticsStore, MessageBatch, SentMessage
 from rpc.domain import NotFound, Unavailable
+from tests.postgres import Place
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 @asynccontextmanager
-async def opened(path: Path, *, seed: bool = False) -> AsyncIterator[AnalyticsStore]:
-    store = await AnalyticsStore.open(path / "analytics.db", seed_demo_users=seed)
+async def opened(place: Place, *, seed: bool = False) -> AsyncIterator[AnalyticsStore]:
+    store = await open_store(place, seed_demo_users=seed)
     try:
         yield store
     finally:
@@ -24,8 +26,8 @@ async def opened(path: Path, *, seed: bool = False) -> AsyncIterator[AnalyticsSt
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[AnalyticsStore]:
-    async with opened(tmp_path) as store:
+async def store(place: Place) -> AsyncIterator[AnalyticsStore]:
+    async with opened(place) as store:
         yield store
 
 
@@ -43,23 +45,23 @@ async def count(store: AnalyticsStore, user_id: str = "carol") -> int | None:
 
 @pytest.mark.parametrize(("seed", "counts"), [(True, (5, 3, None)), (False, (None, None, None))])
 async def test_seeds_alice_and_bob_only_when_asked(
-    tmp_path: Path, seed: bool, counts: tuple[int | None, ...]
+    place: Place, seed: bool, counts: tuple[int | None, ...]
 ) -> None:
-    async with opened(tmp_path, seed=seed) as store:
+    async with opened(place, seed=seed) as store:
         assert tuple([await count(store, u) for u in ("alice", "bob", "charlie")]) == counts
 
 
-async def test_seeds_a_fresh_store_only(tmp_path: Path) -> None:
-    async with opened(tmp_path, seed=False) as store:
+async def test_seeds_a_fresh_store_only(place: Place) -> None:
+    async with opened(place, seed=False) as store:
         await store.record(batch(uuid4()))
-    async with opened(tmp_path, seed=True) as store:
+    async with opened(place, seed=True) as store:
         assert (await count(store), await count(store, "alice")) == (1, None)
 
 
-async def test_keeps_counts_across_a_reopen(tmp_path: Path) -> None:
-    async with opened(tmp_path, seed=True) as store:
+async def test_keeps_counts_across_a_reopen(place: Place) -> None:
+    async with opened(place, seed=True) as store:
         await store.record(batch(uuid4(), user_id="alice"))
-    async with opened(tmp_path, seed=True) as store:
+    async with opened(place, seed=True) as store:
         assert (await count(store, "alice"), await count(store, "bob")) == (6, 3)
 
 
@@ -74,12 +76,12 @@ async def test_an_id_counts_once_within_a_batch(store: AnalyticsStore) -> None:
     assert await count(store) == 2
 
 
-async def test_an_id_counts_once_across_batches_users_and_reopens(tmp_path: Path) -> None:
+async def test_an_id_counts_once_across_batches_users_and_reopens(place: Place) -> None:
     same = uuid4()
-    async with opened(tmp_path) as store:
+    async with opened(place) as store:
         assert await store.record(batch(same)) == 1
         assert await store.record(batch(same, uuid4())) == 1
-    async with opened(tmp_path) as store:
+    async with opened(place) as store:
         assert await store.record(batch(same)) == 0
         assert await store.record(batch(same, user_id="dave")) == 0
         assert (await count(store), await count(store, "dave")) == (2, None)
@@ -110,8 +112,8 @@ async def test_a_repeated_id_does_not_move_the_last_message_time(store: Analytic
     assert (await store.get("carol")).last_message_time == NOW
 
 
-async def test_a_demo_user_has_no_last_message_time_until_a_message(tmp_path: Path) -> None:
-    async with opened(tmp_path, seed=True) as store:
+async def test_a_demo_user_has_no_last_message_time_until_a_message(place: Place) -> None:
+    async with opened(place, seed=True) as store:
         assert (await store.get("alice")).last_message_time is None
         await store.record(batch(uuid4(), user_id="alice"))
         assert (await store.get("alice")).last_message_time == NOW
@@ -138,4 +140,4 @@ async def test_a_full_batch_is_recorded(store: AnalyticsStore) -> None:
 async def test_an_unusable_file_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "analytics.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(Unavailable, match=r"analytics\.db can't be opened"):
-        await AnalyticsStore.open(tmp_path / "analytics.db", seed_demo_users=False)
+        await open_store(tmp_path / "analytics.db", seed_demo_users=False)

@@ -9,15 +9,14 @@ from uuid import uuid4
 
 import pytest
 
-from chat_service.__main__ import MIGRATIONS
 from chat_service.agent import ChatAgent
 from chat_service.conversation import Conversation
 from chat_service.memory import ConversationKey, Items, Memory
 from chat_service.models import choose_model
 from chat_service.ports import ChatMessage, ChatReply
 from chat_service.settings import ChatSettings
+from chat_service.stores import open_stores
 from rpc.domain import InvalidInput, TimedOut, Unavailable
-from storage.sqlite import SqliteDatabase
 from tests.fakes import FakeAnalytics, FakeOutbox, eventually
 from tests.model_server import Fault, ModelServer, model_server
 
@@ -25,8 +24,8 @@ from tests.model_server import Fault, ModelServer, model_server
 class Chat:
     """The use case on a real database and a real agent, with a model of the test's own."""
 
-    def __init__(self, database: SqliteDatabase, agent: ChatAgent) -> None:
-        self.memory = Memory(database)
+    def __init__(self, memory: Memory, agent: ChatAgent) -> None:
+        self.memory = memory
         self.outbox = FakeOutbox()
         self.conversation = Conversation(
             FakeAnalytics(), self.outbox, self.memory, agent, max_text_length=100, timeout_s=5
@@ -52,9 +51,8 @@ async def chat(
     environment.setenv("OPENAI_BASE_URL", server.url)
     environment.setenv("CHAT_MODEL", "m")
     agent = ChatAgent(choose_model(ChatSettings.from_environment()))
-    database = await SqliteDatabase.open(tmp_path / "chat.db", MIGRATIONS)
-    yield Chat(database, agent)
-    await database.close()
+    async with open_stores(tmp_path / "chat.db") as stores:
+        yield Chat(stores.memory, agent)
 
 
 def message(text: str = "hi") -> ChatMessage:

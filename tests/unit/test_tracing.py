@@ -6,9 +6,11 @@ import logging
 import socket
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import agents
 import pytest
@@ -21,6 +23,8 @@ from opentelemetry.trace import SpanKind, get_current_span
 
 from chat_service.agent_spans import AgentSpans
 from chat_service.http_spans import TraceHttp
+from chat_service.outbox_rows import OutboxEntry, OutboxRows
+from chat_service.stores import open_stores
 from rpc.grpc_spans import TracingServerInterceptor
 from rpc.otel import OtelTracing
 from rpc.settings import ServiceSettings
@@ -29,6 +33,7 @@ from rpc.zipkin import ZipkinExporter
 from scripts.service import ROOT
 from scripts.stack import Stack
 from scripts.tracing import trace_sidecars
+from tests.postgres import Place
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 FAR, NEAR = "b7ad6b7169203331", "00f067aa0ba902b7"
@@ -94,6 +99,31 @@ async def test_a_batch_names_twenty_of_its_origins(environment: pytest.MonkeyPat
     assert span.parent is None
     with tracing.span("of nothing"):
         assert not get_current_span().get_span_context().is_valid
+    await tracing.close()
+
+
+async def test_a_write_in_a_group_is_in_its_own_callers_trace(
+    environment: pytest.MonkeyPatch, spans: Spans, place: Place
+) -> None:
+    environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    tracing = OtelTracing(ServiceSettings.from_environment(), "test")
+    tracing.tracer = spans.tracer
+
+    async def accept(rows: OutboxRows) -> str | None:
+        with spans.tracer.start_as_current_span("chat"):
+            now, origin = datetime.now(UTC), tracing.origin()
+            await rows.insert(OutboxEntry(0, uuid4(), "alice", now, owner=1, origin=origin))
+        return origin
+
+    async with open_stores(place, tracing) as stores:
+        origins = await asyncio.gather(*(accept(stores.outbox_rows) for _ in range(3)))
+        entries = await stores.outbox_rows.own(1, after=0)
+    assert {entry.origin for entry in entries} == {*origins}
+    chats = {span.context.span_id for span in spans.ended if span.name == "chat" and span.context}
+    writes = [span for span in spans.ended if span.name != "chat"]
+    assert {span.parent.span_id for span in writes if span.parent} == chats
+    name = "SQLite write" if isinstance(place, Path) else "PostgreSQL write"
+    assert [span.name for span in writes] == [name] * 3
     await tracing.close()
 
 

@@ -1,0 +1,30 @@
+"""Where services keep what they know."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from tests.postgres import Cluster, Place, running_cluster
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def database_url(postgres: Cluster) -> SecretStr:
+    """A database of the test's own."""
+    return await postgres.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Each of the places in which a service can keep what it knows, empty."""
+    if request.param == "sqlite":
+        return tmp_path / "daca.db"
+    cluster: Cluster = request.getfixturevalue("postgres")
+    return await cluster.new_database()

@@ -1,0 +1,149 @@
+"""A throwaway PostgreSQL, and what a test does to a database behind its program's back."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+from pydantic import SecretStr
+
+from tests.dapr.conftest import tool
+
+type Place = Path | SecretStr
+"""A SQLite file, or the URL of a PostgreSQL."""
+
+
+class Cluster:
+    """A PostgreSQL of our own, at a socket in its folder. It does fsync, as real ones do."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self._bin = tool("POSTGRES_BIN")
+        # It refuses to run as root.
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(folder, self._user)
+        self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8")
+
+    def start(self) -> None:
+        options = f"-c listen_addresses= -c unix_socket_directories={self._folder}"
+        log = self._folder / "log"
+        self._run("pg_ctl", "start", "--wait", f"--log={log}", "--silent", f"--options={options}")
+
+    @contextmanager
+    def down(self, mode: str) -> Iterator[None]:
+        """Stopped, and started again: `fast` as its administrator does it, `immediate` as if
+        its power was cut."""
+        self.stop(mode)
+        try:
+            yield
+        finally:
+            self.start()
+
+    def stop(self, mode: str) -> None:
+        self._run("pg_ctl", "stop", "--wait", "--silent", f"--mode={mode}")
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """None of its processes does anything."""
+        main = (self._data / "postmaster.pid").read_text().split()[0]
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", main], capture_output=True, check=True
+        )
+        pids = [int(main), *map(int, children.stdout.split())]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    async def new_database(self) -> SecretStr:
+        name = f"test_{uuid4().hex}"
+        await run_sql(self._url("postgres"), f"CREATE DATABASE {name}")
+        return self._url(name)
+
+    def _url(self, database: str) -> SecretStr:
+        return SecretStr(f"postgresql+asyncpg://postgres@/{database}?host={self._folder}")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._bin / program), "-D", str(self._data), *arguments]
+        # In a file: a server would keep a pipe open.
+        with (self._folder / "output").open("a+") as output:
+            done = subprocess.run(
+                command,
+                user=self._user,
+                group=self._user,
+                extra_groups=[] if self._user else None,
+                stdout=output,
+                stderr=output,
+                cwd=self._folder,
+                check=False,
+            )
+            output.seek(0)
+            assert done.returncode == 0, output.read()
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    # Not in pytest's folder: that is root's own, and too long a path for a socket.
+    folder = Path(tempfile.mkdtemp(prefix="daca-pg-"))
+    try:
+        cluster = Cluster(folder)
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop("immediate")
+    finally:
+        shutil.rmtree(folder)
+
+
+@asynccontextmanager
+async def connected(url: SecretStr) -> AsyncIterator[Any]:
+    """A connection without the programs' pool."""
+    dsn = url.get_secret_value().replace("+asyncpg", "")
+    connection = await asyncpg.connect(
+        dsn, server_settings={"search_path": "chat, analytics, public"}
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def run_sql(place: Place, statement: str) -> list[Any]:
+    if isinstance(place, SecretStr):
+        async with connected(place) as connection:
+            rows: list[Any] = await connection.fetch(statement)
+            return rows
+    file = sqlite3.connect(place, isolation_level=None)
+    try:
+        return file.execute(statement).fetchall()
+    finally:
+        file.close()
+
+
+@asynccontextmanager
+async def nobody_can_write(place: Place, table: str) -> AsyncIterator[None]:
+    """While another program has a lock."""
+    if isinstance(place, SecretStr):
+        async with connected(place) as connection, connection.transaction():
+            await connection.execute(f"LOCK TABLE {table} IN SHARE MODE")
+            yield
+    else:
+        file = sqlite3.connect(place, isolation_level=None)
+        file.execute("BEGIN IMMEDIATE")
+        yield
+        file.execute("ROLLBACK")
+        file.close()
