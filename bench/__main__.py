@@ -39,6 +39,7 @@ async def _run(names: list[str], lab: Lab, into: Path) -> list[Result]:
         result.quick, result.machine = lab.quick, machine()
         print(result.markdown(), flush=True)
         result.write(into)
+        write_summary(into, machine(), list(EXPERIMENTS))
         results.append(result)
     return results
 
@@ -56,7 +57,6 @@ def main() -> None:
     lab = Lab(Path(os.environ["DAPRD"]), Path(caller) if caller else None, given.quick)
     given.into.mkdir(parents=True, exist_ok=True)
     results = uvloop.run(_run(given.names or list(EXPERIMENTS), lab, given.into))
-    write_summary(given.into, machine(), list(EXPERIMENTS))
     for result in results:
         for bar in result.bars:
             verdict = bar.row()

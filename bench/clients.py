@@ -13,11 +13,26 @@ from bench.measure import Call, Failed, Sample, closed_loop
 from tests.faults.load import Answer, Connection
 
 _RETRY_AFTER = re.compile(rb"\r\nretry-after: (\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: chunked", re.IGNORECASE)
 _FIRST_TEXT = re.compile(rb'event: delta|"content"')
 _TIMEOUT_S = 40.0
 
 
-class StreamConnection(Connection):
+class ChunkedConnection(Connection):
+    """Also takes answers that come in chunks."""
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of an answer; one without a length ends with an empty chunk."""
+        if not _CHUNKED.search(self._data + data):
+            super().data_received(data)
+            return
+        self._data += data
+        if self._data.endswith(b"\r\n0\r\n\r\n") and self._answer and not self._answer.done():
+            head, _, body = self._data.partition(b"\r\n\r\n")
+            self._answer.set_result(Answer(int(head[9:12]), head, body))
+
+
+class StreamConnection(ChunkedConnection):
     """Takes the time of a stream's first text."""
 
     def __init__(self) -> None:
@@ -31,15 +46,9 @@ class StreamConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         """A piece of the stream, or of a refusal, which is none."""
-        if b"\r\ntransfer-encoding: chunked" not in self._data + data:
-            super().data_received(data)
-            return
-        self._data += data
+        super().data_received(data)
         if self.first_text is None and _FIRST_TEXT.search(self._data):
             self.first_text = time.perf_counter()
-        if data.endswith(b"0\r\n\r\n") and self._answer and not self._answer.done():
-            head, _, body = self._data.partition(b"\r\n\r\n")
-            self._answer.set_result(Answer(int(head[9:12]), head, body))
 
 
 class HttpClient:
@@ -128,6 +137,7 @@ async def go_load(
     seen = json.loads(output)
     return Sample(
         latencies_s=[us / 1e6 for us in seen["latencies_us"]],
+        answered=len(seen["latencies_us"]),
         errors=Counter(seen["errors"]),
         seconds=seen["seconds"],
         cpu_s={"generator": seen["cpu_us"] / 1e6},

@@ -12,6 +12,8 @@ from bench.processes import cpu_seconds
 
 type Call = Callable[[], Awaitable[float]]
 """One request: returns its latency in seconds, or raises `Failed`."""
+type Load = Callable[[float], Awaitable["Sample"]]
+"""A load of so many seconds."""
 
 
 class Failed(Exception):
@@ -29,6 +31,8 @@ class Sample:
 
     latencies_s: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+    answered: int = 0
+    """How many were answered well within `seconds`; the latencies are also those of the rest."""
     seconds: float = 0
     cpu_s: dict[str, float] = field(default_factory=dict)
     """By process."""
@@ -38,7 +42,7 @@ class Sample:
     @property
     def rate(self) -> float:
         """Units a second, of requests that were answered well."""
-        return len(self.latencies_s) * self.units / self.seconds
+        return self.answered * self.units / self.seconds
 
     def cpu_us(self, process: str) -> float:
         """CPU time of a process for each unit."""
@@ -50,8 +54,7 @@ class Side:
     """One of the things that are compared."""
 
     name: str
-    load: Callable[[float], Awaitable[Sample]]
-    """Load it for so many seconds."""
+    load: Load
     pids: Mapping[str, int] = field(default_factory=dict)
     """The processes whose CPU time it uses."""
 
@@ -60,7 +63,8 @@ class Side:
         before = {name: cpu_seconds(pid) for name, pid in self.pids.items()}
         sample = await self.load(seconds)
         for name, pid in self.pids.items():
-            sample.cpu_s[name] = cpu_seconds(pid) - before[name]
+            # A generator that is another process knows its own.
+            sample.cpu_s.setdefault(name, cpu_seconds(pid) - before[name])
         return sample
 
 
@@ -80,20 +84,21 @@ async def alternate(
 
 async def closed_loop(calls: Sequence[Call], seconds: float) -> Sample:
     """Each client sends its next request when the last one is answered."""
-    sample = Sample()
-    began = time.perf_counter()
+    sample = Sample(seconds=seconds)
+    end = time.perf_counter() + seconds
 
     async def client(call: Call) -> None:
-        while time.perf_counter() - began < seconds:
+        while (left_s := end - time.perf_counter()) > 0:
             try:
                 sample.latencies_s.append(await call())
+                sample.answered += time.perf_counter() < end
             except Failed as failure:
                 sample.errors[str(failure)] += 1
                 # Not all at the same moment again.
-                await asyncio.sleep(failure.wait_s * random.uniform(1, 1.5))  # noqa: S311
+                wait_s = failure.wait_s * random.uniform(1, 1.5)  # noqa: S311
+                await asyncio.sleep(min(wait_s, left_s))
 
     await asyncio.gather(*(client(call) for call in calls))
-    sample.seconds = time.perf_counter() - began
     return sample
 
 
@@ -103,7 +108,7 @@ async def open_loop(calls: Sequence[Call], rate: float, seconds: float) -> Sampl
     Latencies count from the moment that was meant for the request: a stall of the server, or
     of ourselves, counts against every request that it delays.
     """
-    sample = Sample()
+    sample = Sample(seconds=seconds)
     free: asyncio.LifoQueue[Call] = asyncio.LifoQueue()
     for call in calls:
         free.put_nowait(call)
@@ -114,7 +119,9 @@ async def open_loop(calls: Sequence[Call], rate: float, seconds: float) -> Sampl
         call = await free.get()
         try:
             await call()
-            sample.latencies_s.append(time.perf_counter() - due)
+            ended = time.perf_counter()
+            sample.latencies_s.append(ended - due)
+            sample.answered += ended < began + seconds
         except Failed as failure:
             sample.errors[str(failure)] += 1
         finally:
@@ -126,7 +133,6 @@ async def open_loop(calls: Sequence[Call], rate: float, seconds: float) -> Sampl
             if (early := due - time.perf_counter()) > 0:
                 await asyncio.sleep(early)
             group.create_task(one(due))
-    sample.seconds = time.perf_counter() - began
     return sample
 
 

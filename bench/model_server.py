@@ -1,7 +1,7 @@
 """A Chat Completions server that answers at once, and costs little: a raw protocol on uvloop.
 
-`python -m bench.model_server PORT`. A request that says "slowly" gets its stream a word a
-second.
+`python -m bench.model_server PORT`. A request that says "slowly" gets its stream a word
+every three seconds.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import uvloop
 
 REPLY = "Hello! You have sent some messages before this one."
 SLOWLY = "slowly"
-_SLOW_WORDS, _SLOW_S = 30, 1.0
+_SLOW_WORDS, _SLOW_S = 60, 3.0
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream": ?true')
 _COMMON = {"id": "chatcmpl-1", "created": 1, "model": "bench"}

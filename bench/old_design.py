@@ -71,9 +71,13 @@ def get_current_time() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+make_client = httpx.AsyncClient
+"""Called for each request."""
+
+
 async def ask_count(analytics_url: str, user_id: str) -> int:
     """How many messages a user has sent; 0 whenever analytics does not say."""
-    async with httpx.AsyncClient() as client:
+    async with make_client() as client:
         try:
             answer = await client.get(f"{analytics_url}/analytics/{user_id}")
             answer.raise_for_status()

@@ -29,7 +29,7 @@ async def run(lab: Lab) -> Result:
                 for n in levels
             ]
             # Longer than Retry-After, so that those who wait come again.
-            samples = await alternate(sides, rounds=lab.rounds(4), seconds=2 * lab.seconds(2))
+            samples = await alternate(sides, rounds=lab.rounds(3), seconds=4 * lab.seconds(1))
     rows = {clients: row(found) for clients, found in samples.items()}
     result.tables["By clients"] = rows
     rates = {int(clients): float(found["a second"]) for clients, found in rows.items()}

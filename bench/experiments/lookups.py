@@ -5,8 +5,9 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from bench.clients import get, go_load, http_load
+from bench.clients import ChunkedConnection, get, go_load, http_load
 from bench.measure import (
+    Load,
     Sample,
     Side,
     alternate,
@@ -43,40 +44,49 @@ async def run(lab: Lab) -> Result:
         bare = python("constant", free_port(), where, "bench.constant")
         bare_sidecar = sidecar(lab.daprd, bare, bare_id, "grpc", where)
         async with running(bare, bare_sidecar), our_system(where, lab, also=bare_id) as system:
-            services = services_of(system) | {"bare": bare, "bare's sidecar": bare_sidecar}
+            services = services_of(system)
             del services["chat"]
+            bares = {"analytics": bare, "analytics' sidecar": bare_sidecar}
+            processes = dict.fromkeys((_PROXIED, _PYTHON, _HTTP), services) | {
+                _DIRECT: {"analytics": services["analytics"]},
+                _BARE_DIRECT: {"analytics": bare},
+                _BARE: services | bares,
+            }
             for clients in (1, 16):
-                sides = _sides(lab.caller, system, bare.ports["gRPC"], bare_id, clients)
-                measured = [Side(s.name, s.load, pids(services) | dict(s.pids)) for s in sides]
-                samples = await alternate(measured, rounds=lab.rounds(5), seconds=lab.seconds())
+                sides = [
+                    Side(name, load, pids(processes[name]))
+                    for name, load in _loads(
+                        lab.caller, system, bare.ports["gRPC"], bare_id, clients
+                    ).items()
+                ]
+                samples = await alternate(sides, rounds=lab.rounds(5), seconds=lab.seconds())
                 _judge(result, samples, clients)
     return result
 
 
-def _sides(
+def _loads(
     caller: Path, system: RunningStack, bare_port: int, bare_id: str, clients: int
-) -> list[Side]:
+) -> dict[str, Load]:
     direct = f"127.0.0.1:{system.stack.services[system.analytics].ports['gRPC']}"
     proxy = f"127.0.0.1:{system.sidecar_port(system.chat, 'gRPC')}"
-    go = partial(go_load, caller, clients=clients)
     path = f"/v1.0/invoke/{system.analytics}/method/analytics/alice"
     http_url = f"http://127.0.0.1:{system.sidecar_port(system.chat, 'HTTP')}"
-    requests = [partial(get, path)] * clients
+    peer = Peer(proxy, (("dapr-app-id", system.analytics),))
 
-    async def through_go(target: str, app: str, seconds: float) -> Sample:
-        return await go(target, seconds, app=app)
+    def through_go(target: str, app: str) -> Load:
+        async def load(seconds: float) -> Sample:
+            return await go_load(caller, target, seconds, app=app, clients=clients)
 
-    return [
-        Side(_DIRECT, partial(through_go, direct, "")),
-        Side(_BARE_DIRECT, partial(through_go, f"127.0.0.1:{bare_port}", "")),
-        Side(_PROXIED, partial(through_go, proxy, system.analytics)),
-        Side(_BARE, partial(through_go, proxy, bare_id)),
-        Side(
-            _PYTHON,
-            partial(_python_load, Peer(proxy, (("dapr-app-id", system.analytics),)), clients),
-        ),
-        Side(_HTTP, partial(http_load, http_url, requests)),
-    ]
+        return load
+
+    return {
+        _DIRECT: through_go(direct, ""),
+        _BARE_DIRECT: through_go(f"127.0.0.1:{bare_port}", ""),
+        _PROXIED: through_go(proxy, system.analytics),
+        _BARE: through_go(proxy, bare_id),
+        _PYTHON: partial(_python_load, peer, clients),
+        _HTTP: partial(http_load, http_url, [partial(get, path)] * clients, kind=ChunkedConnection),
+    }
 
 
 async def _python_load(peer: Peer, clients: int, seconds: float) -> Sample:
