@@ -20,7 +20,7 @@ _MAX_HEAD_BYTES = 64 * 1024
 # Whoever has not sent a request's head by then is broken, or wants to hold us up.
 _HEAD_TIMEOUT_S = 20.0
 # Stands for the request that was turned away: uvicorn drops the body of one that is answered.
-_ANSWERED: Any = SimpleNamespace(response_complete=True)
+_ANSWERED: Any = SimpleNamespace(response_complete=True, message_event=asyncio.Event())
 _REFUSAL = refusal()
 # By then a request that was under way when the listener closed has been read.
 _LAST_REQUESTS_S = 0.2

@@ -1,0 +1,144 @@
+"""Cheap clients: what they use of the cores, the measured have not."""
+
+import asyncio
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.measure import Call, Failed, Sample, closed_loop
+from tests.faults.load import Answer, Connection
+
+_RETRY_AFTER = re.compile(rb"\r\nretry-after: (\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: chunked", re.IGNORECASE)
+_FIRST_TEXT = re.compile(rb'event: delta|"content"')
+_TIMEOUT_S = 40.0
+
+
+class ChunkedConnection(Connection):
+    """Also takes answers that come in chunks."""
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of an answer; one without a length ends with an empty chunk."""
+        if not _CHUNKED.search(self._data + data):
+            super().data_received(data)
+            return
+        self._data += data
+        if self._data.endswith(b"\r\n0\r\n\r\n") and self._answer and not self._answer.done():
+            head, _, body = self._data.partition(b"\r\n\r\n")
+            self._answer.set_result(Answer(int(head[9:12]), head, body))
+
+
+class StreamConnection(ChunkedConnection):
+    """Takes the time of a stream's first text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first_text: float | None = None
+
+    async def send(self, request: bytes, timeout_s: float) -> Answer:
+        """The stream as a whole, once it has ended."""
+        self.first_text = None
+        return await super().send(request, timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        """A piece of the stream, or of a refusal, which is none."""
+        super().data_received(data)
+        if self.first_text is None and _FIRST_TEXT.search(self._data):
+            self.first_text = time.perf_counter()
+
+
+class HttpClient:
+    """One keep-alive connection, which a call uses once."""
+
+    def __init__(
+        self, url: str, request: Callable[[], bytes], kind: type[Connection] = Connection
+    ) -> None:
+        self._url = url
+        self._request = request
+        self._kind = kind
+        self._connection: Connection | None = None
+
+    async def __call__(self) -> float:
+        """Seconds to the answer, or to a stream's first text. Raises `Failed`."""
+        request = self._request()
+        try:
+            if self._connection is None or not self._connection.is_open:
+                self._connection = await self._kind.open(self._url)
+            began = time.perf_counter()
+            answer = await self._connection.send(request, _TIMEOUT_S)
+        except OSError as error:
+            raise Failed(type(error).__name__, 0.05) from None
+        ended = time.perf_counter()
+        if answer.status != 200:
+            wait = _RETRY_AFTER.search(answer.head)
+            raise Failed(str(answer.status), float(wait[1]) if wait else 0.05)
+        if isinstance(self._connection, StreamConnection):
+            if self._connection.first_text is None:
+                raise Failed("stream without text", 0.05)
+            return self._connection.first_text - began
+        return ended - began
+
+    @property
+    def has_text(self) -> bool:
+        """Whether its stream has begun to speak."""
+        connection = self._connection
+        return isinstance(connection, StreamConnection) and connection.first_text is not None
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection:
+            self._connection.close()
+
+
+def post(path: str, body: dict[str, Any]) -> bytes:
+    """A whole HTTP request."""
+    data = json.dumps(body)
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(data)}\r\n\r\n{data}"
+    ).encode()
+
+
+def get(path: str) -> bytes:
+    """A whole HTTP request."""
+    return f"GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n".encode()
+
+
+async def http_load(
+    url: str,
+    requests: Sequence[Callable[[], bytes]],
+    seconds: float,
+    kind: type[Connection] = Connection,
+) -> Sample:
+    """A closed loop with a client for each of `requests`."""
+    clients = [HttpClient(url, request, kind) for request in requests]
+    try:
+        calls: list[Call] = list(clients)
+        return await closed_loop(calls, seconds)
+    finally:
+        for client in clients:
+            client.close()
+
+
+async def go_load(
+    caller: Path, target: str, seconds: float, *, app: str = "", clients: int = 1, users: int = 0
+) -> Sample:
+    """`GetAnalytics` from the Go caller, bench/go."""
+    process = await asyncio.create_subprocess_exec(
+        caller, "-target", target, "-app", app, "-clients", str(clients),
+        "-length", f"{seconds}s", "-users", str(users),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    seen = json.loads(output)
+    return Sample(
+        latencies_s=[us / 1e6 for us in seen["latencies_us"]],
+        answered=len(seen["latencies_us"]),
+        errors=Counter(seen["errors"]),
+        seconds=seen["seconds"],
+        cpu_s={"generator": seen["cpu_us"] / 1e6},
+    )

@@ -1,0 +1,120 @@
+"""`GetAnalytics`: what the store, the sidecars, Dapr's HTTP API and Python as a caller cost."""
+
+import time
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+from bench.clients import ChunkedConnection, get, go_load, http_load
+from bench.measure import (
+    Load,
+    Sample,
+    Side,
+    alternate,
+    at,
+    closed_loop,
+    median_difference,
+    median_ratio,
+    rate,
+)
+from bench.report import Bar, Result, row
+from bench.stacks import Lab, folder, our_system, pids, python, running, services_of, sidecar
+from chat_service.analytics import AnalyticsClient
+from rpc.sidecar import Peer
+from tests.dapr.conftest import RunningStack, free_port
+
+_DIRECT, _BARE_DIRECT = "Go, direct", "a bare handler: Go, direct"
+_PROXIED, _BARE = "Go, two sidecars", "a bare handler: Go, two sidecars"
+_PYTHON, _HTTP = "our Python client, two sidecars", "Dapr's HTTP invoke"
+
+
+async def run(lab: Lab) -> Result:
+    """Direct, through the sidecars, and beside a handler that does nothing."""
+    result = Result("lookups", "GetAnalytics")
+    if lab.caller is None:
+        result.notes.append("Not measured: there was no Go to build the caller with.")
+        return result
+    result.notes.append(
+        "One user. The bare handler (`bench/constant.py`) is a grpc.aio server on uvloop that "
+        "answers from memory; both are called through the same sidecar, and policies, of the "
+        "caller's."
+    )
+    bare_id = f"constant-{uuid4().hex[:8]}"
+    with folder() as where:
+        bare = python("constant", free_port(), where, "bench.constant")
+        bare_sidecar = sidecar(lab.daprd, bare, bare_id, "grpc", where)
+        async with running(bare, bare_sidecar), our_system(where, lab, also=bare_id) as system:
+            services = services_of(system)
+            del services["chat"]
+            bares = {"analytics": bare, "analytics' sidecar": bare_sidecar}
+            processes = dict.fromkeys((_PROXIED, _PYTHON, _HTTP), services) | {
+                _DIRECT: {"analytics": services["analytics"]},
+                _BARE_DIRECT: {"analytics": bare},
+                _BARE: services | bares,
+            }
+            for clients in (1, 16):
+                sides = [
+                    Side(name, load, pids(processes[name]))
+                    for name, load in _loads(
+                        lab.caller, system, bare.ports["gRPC"], bare_id, clients
+                    ).items()
+                ]
+                samples = await alternate(sides, rounds=lab.rounds(5), seconds=lab.seconds())
+                _judge(result, samples, clients)
+    return result
+
+
+def _loads(
+    caller: Path, system: RunningStack, bare_port: int, bare_id: str, clients: int
+) -> dict[str, Load]:
+    direct = f"127.0.0.1:{system.stack.services[system.analytics].ports['gRPC']}"
+    proxy = f"127.0.0.1:{system.sidecar_port(system.chat, 'gRPC')}"
+    path = f"/v1.0/invoke/{system.analytics}/method/analytics/alice"
+    http_url = f"http://127.0.0.1:{system.sidecar_port(system.chat, 'HTTP')}"
+    peer = Peer(proxy, (("dapr-app-id", system.analytics),))
+
+    def through_go(target: str, app: str) -> Load:
+        async def load(seconds: float) -> Sample:
+            return await go_load(caller, target, seconds, app=app, clients=clients)
+
+        return load
+
+    return {
+        _DIRECT: through_go(direct, ""),
+        _BARE_DIRECT: through_go(f"127.0.0.1:{bare_port}", ""),
+        _PROXIED: through_go(proxy, system.analytics),
+        _BARE: through_go(proxy, bare_id),
+        _PYTHON: partial(_python_load, peer, clients),
+        _HTTP: partial(http_load, http_url, [partial(get, path)] * clients, kind=ChunkedConnection),
+    }
+
+
+async def _python_load(peer: Peer, clients: int, seconds: float) -> Sample:
+    client = AnalyticsClient(peer)
+
+    async def call() -> float:
+        began = time.perf_counter()
+        await client.message_count("alice", timeout_s=5)
+        return time.perf_counter() - began
+
+    try:
+        return await closed_loop([call] * clients, seconds)
+    finally:
+        await client.close()
+
+
+def _judge(result: Result, samples: dict[str, list[Sample]], clients: int) -> None:
+    title = f"{clients} client{'s' if clients > 1 else ''}"
+    result.tables[title] = {name: row(found) for name, found in samples.items()}
+    result.bars.append(
+        Bar(
+            f"{title}: throughput through two sidecars, of a bare handler's",
+            100 * median_ratio(samples[_PROXIED], samples[_BARE], rate),
+            90, "%", at_least=True,
+        )
+    )  # fmt: skip
+    if clients == 1:
+        added = median_difference(samples[_PYTHON], samples[_PROXIED], at(50))
+        result.bars.append(
+            Bar(f"{title}: p50 that Python as a caller adds", 1e3 * added, 0.35, "ms")
+        )

@@ -1,0 +1,44 @@
+"""`POST /chat/stream`: the first text, against the model server's own."""
+
+from functools import partial
+from random import randrange
+
+from bench.clients import StreamConnection, http_load, post
+from bench.measure import Side, alternate, at, median_difference
+from bench.report import Bar, Result, row
+from bench.stacks import USERS, Lab, folder, model_server, our_system, pids, services_of, url, user
+
+_OURS, _MODEL = "this design", "the model server alone"
+
+
+def _new_stream() -> bytes:
+    return post("/chat/stream", {"user_id": user(randrange(USERS)), "text": "Hello"})
+
+
+def _ask_model() -> bytes:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
+    return post("/v1/chat/completions", {"model": "bench", "messages": messages, "stream": True})
+
+
+async def run(lab: Lab) -> Result:
+    """Each client reads its stream to the end; what counts is when the first text came."""
+    result = Result("streams", "POST /chat/stream, the first text")
+    result.notes.append("Latencies are until the first text; rates are of whole streams.")
+    with folder() as where:
+        async with model_server(where) as model, our_system(where, lab, model) as ours:
+            processes = pids(services_of(ours) | {"model": model})
+            for clients in (1, 16):
+                load = partial(http_load, kind=StreamConnection)
+                new, ask = [_new_stream] * clients, [_ask_model] * clients
+                sides = [
+                    Side(_OURS, partial(load, ours.url, new), processes),
+                    Side(_MODEL, partial(load, url(model), ask), processes),
+                ]
+                samples = await alternate(sides, rounds=lab.rounds(), seconds=lab.seconds())
+                title = f"{clients} client{'s' if clients > 1 else ''}"
+                result.tables[title] = {name: row(found) for name, found in samples.items()}
+                if clients == 1:
+                    added = median_difference(samples[_OURS], samples[_MODEL], at(50))
+                    what = f"{title}: p50 of the first text, added to the model's"
+                    result.bars.append(Bar(what, 1e3 * added, 5, "ms"))
+    return result

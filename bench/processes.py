@@ -1,0 +1,45 @@
+"""What Linux says of processes, and of this machine."""
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far, all its threads', without its children's."""
+    # The second field, the program's name, may hold spaces.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def rss_mb(pid: int) -> float:
+    """Memory of a process that is in RAM, in MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 1e6
+
+
+def load_average() -> float:
+    """Of the last minute."""
+    return os.getloadavg()[0]
+
+
+def machine() -> dict[str, str]:
+    """What figures depend on, and nothing that tells whose machine it is."""
+    models = [
+        line.partition(": ")[2]
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    memory_kb = int(Path("/proc/meminfo").read_text().split()[1])
+    return {
+        "CPU": models[0] if models else platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{memory_kb / 1e6:.0f} GB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "Python": sys.version.split()[0],
+        "date": datetime.now(UTC).date().isoformat(),
+    }

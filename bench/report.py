@@ -1,0 +1,142 @@
+"""What an experiment found: printed, and written for people and programs."""
+
+import json
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.chart import Chart
+from bench.measure import Sample, percentile
+
+type Row = Mapping[str, float | str]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A figure, and what it has to be."""
+
+    what: str
+    measured: float
+    limit: float
+    unit: str = ""
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """NaN meets nothing."""
+        if self.at_least:
+            return self.measured >= self.limit
+        return self.measured <= self.limit
+
+    def row(self) -> Row:
+        """As a line of a table."""
+        sign = "≥" if self.at_least else "≤"
+        return {
+            "bar": f"{sign} {number(self.limit)} {self.unit}".strip(),
+            "measured": f"{number(self.measured)} {self.unit}".strip(),
+            "": "ok" if self.met else "**missed**",
+        }
+
+
+@dataclass
+class Result:
+    """What one experiment found."""
+
+    name: str
+    title: str
+    notes: list[str] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    tables: dict[str, dict[str, Row]] = field(default_factory=dict)
+    charts: dict[str, Chart] = field(default_factory=dict)
+    load_average: tuple[float, float] = (0, 0)
+    """Before and after."""
+    seconds: float = 0
+    quick: bool = False
+    machine: dict[str, str] = field(default_factory=dict)
+
+    def markdown(self) -> str:
+        """A section of the summary."""
+        lines = [f"## {self.title}", "", *self.notes]
+        began, ended = self.load_average
+        kind = "quick pass, " if self.quick else ""
+        lines += ["", f"*{kind}load average {began:.1f} before, {ended:.1f} after*"]
+        if self.bars:
+            lines += ["", *table({bar.what: bar.row() for bar in self.bars})]
+        for title, rows in self.tables.items():
+            lines += ["", f"### {title}", "", *table(rows)]
+        for file, chart in self.charts.items():
+            lines += ["", f"![{chart.title}]({file}.svg)"]
+        return "\n".join([*lines, ""])
+
+    def write(self, into: Path) -> None:
+        """The figures as JSON, and the charts."""
+        figures = {
+            "title": self.title,
+            "quick": self.quick,
+            "machine": self.machine,
+            "load_average": self.load_average,
+            "seconds": round(self.seconds, 1),
+            "bars": [{**vars(bar), "met": bar.met} for bar in self.bars],
+            "tables": self.tables,
+            "markdown": self.markdown(),
+        }
+        text = json.dumps(figures, indent=1, ensure_ascii=False, default=dict)
+        (into / f"{self.name}.json").write_text(text + "\n")
+        for file, chart in self.charts.items():
+            (into / f"{file}.svg").write_text(chart.svg())
+
+
+def write_summary(into: Path, machine: Mapping[str, str], order: Sequence[str]) -> None:
+    """README.md, from the JSON files: those of earlier passes keep their sections."""
+    lines = ["# Measurements", "", "Made by `scripts/bench.sh`; don't edit.", ""]
+    lines += [f"- {key}: {value}" for key, value in machine.items()]
+    for name in order:
+        file = into / f"{name}.json"
+        if file.exists():
+            lines += ["", json.loads(file.read_text())["markdown"].rstrip()]
+    (into / "README.md").write_text("\n".join([*lines, ""]))
+
+
+def row(samples: Sequence[Sample]) -> Row:
+    """A side's figures: of all rounds together, but for the rate, which is their median."""
+    latencies = [1e3 * s for sample in samples for s in sample.latencies_s]
+    errors: Counter[str] = sum((sample.errors for sample in samples), Counter())
+    found: dict[str, float | str] = {
+        "a second": statistics.median(sample.rate for sample in samples),
+        "p50 ms": percentile(latencies, 50),
+        "p90 ms": percentile(latencies, 90),
+        "p99 ms": percentile(latencies, 99),
+        "max ms": max(latencies, default=float("nan")),
+        "requests": len(latencies),
+        "errors": ", ".join(f"{code}: {n}" for code, n in sorted(errors.items())) or "none",
+    }
+    for process in {name: None for sample in samples for name in sample.cpu_s}:
+        median = statistics.median(sample.cpu_us(process) for sample in samples)
+        found[f"CPU µs {process}"] = median
+    return found
+
+
+def table(rows: Mapping[str, Row]) -> list[str]:
+    """In Markdown. A column that some row lacks is empty there."""
+    columns = list(dict.fromkeys(column for found in rows.values() for column in found))
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, found in rows.items():
+        cells = [_cell(found.get(column, "")) for column in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(value: float | str) -> str:
+    return value if isinstance(value, str) else number(value)
+
+
+def number(value: float) -> str:
+    """Three digits, as no figure here is good for more."""
+    if math.isnan(value):
+        return "none"
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:.3g}"

@@ -1,0 +1,161 @@
+"""That the measurements' own arithmetic is right, and that what they compare with is what it
+claims to be."""
+
+import asyncio
+import math
+from typing import Any
+
+import httpx
+import pytest
+from agents import Agent, RunConfig
+from agents.testing import ScriptedModel, assistant_message
+
+from bench import old_design
+from bench.chart import Chart
+from bench.measure import (
+    Failed,
+    Sample,
+    Side,
+    alternate,
+    closed_loop,
+    median_ratio,
+    open_loop,
+    percentile,
+    rate,
+)
+from bench.report import Bar, number, row, table
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(50, 50), (90, 90), (99, 99), (100, 100), (0, 1), (99.5, 100)]
+)
+def test_a_percentile_is_the_value_that_so_many_do_not_exceed(
+    percent: float, expected: int
+) -> None:
+    assert percentile(list(range(100, 0, -1)), percent) == expected
+
+
+def test_few_values_have_percentiles_too_and_none_have_none() -> None:
+    assert percentile([3.0], 99) == 3.0
+    assert percentile([1.0, 2.0], 50) == 1.0
+    assert math.isnan(percentile([], 50))
+
+
+def test_the_median_of_ratios_is_not_the_ratio_of_medians() -> None:
+    ours = [Sample(answered=n, seconds=1) for n in (10, 40, 90)]
+    theirs = [Sample(answered=n, seconds=1) for n in (10, 10, 30)]
+    assert median_ratio(ours, theirs, rate) == 3
+
+
+async def test_sides_alternate_and_turn_round() -> None:
+    order = []
+
+    def side(name: str) -> Side:
+        async def load(seconds: float) -> Sample:
+            order.append(name)
+            return Sample(seconds=seconds)
+
+        return Side(name, load)
+
+    samples = await alternate([side("a"), side("b")], rounds=2, seconds=1)
+    assert "".join(order) == "ab" + "abba"
+    assert [len(found) for found in samples.values()] == [2, 2]
+
+
+async def test_a_closed_loop_counts_answers_and_failures() -> None:
+    answers = iter(range(1000))
+
+    async def call() -> float:
+        await asyncio.sleep(0.002)
+        if next(answers) % 2:
+            raise Failed("503")
+        return 0.002
+
+    sample = await closed_loop([call], 0.1)
+    assert sample.answered > 5
+    assert abs(sample.errors["503"] - len(sample.latencies_s)) <= 1
+
+
+async def test_an_open_loop_charges_a_stall_to_all_that_had_to_wait_for_it() -> None:
+    stalled = False
+
+    async def call() -> float:
+        nonlocal stalled
+        if not stalled:
+            stalled = True
+            await asyncio.sleep(0.2)
+        return 0
+
+    sample = await open_loop([call], rate=200, seconds=0.3)
+    assert len([s for s in sample.latencies_s if s > 0.05]) > 10
+
+
+def test_a_bar_is_met_from_its_limit_on_and_never_by_nothing() -> None:
+    assert Bar("x", 90, 90, at_least=True).met
+    assert not Bar("x", 89, 90, at_least=True).met
+    assert Bar("x", 5, 5).met
+    assert not Bar("x", float("nan"), 5).met
+
+
+def test_a_table_has_the_columns_of_all_its_rows() -> None:
+    sample = Sample([0.001, 0.003], answered=2, seconds=1, cpu_s={"chat": 0.004})
+    lines = table({"a": row([sample]), "b": {"RSS": 1234.0}})
+    assert "CPU µs chat | RSS" in lines[0]
+    assert "| 2 | 1 | 3 | 3 | 3 | 2 | none | 2\u202f000 |  |" in lines[2]
+    assert number(0.01234) == "0.0123"
+
+
+def test_a_chart_shows_each_line_and_names_it() -> None:
+    lines = {"p50": [(1.0, 2.0), (256.0, 30.0)], "<p99>": [(1.0, 5.0), (256.0, 300.0)]}
+    svg = Chart("t", "clients", "ms", lines, log_x=True, log_y=True).svg()
+    assert svg.count("<polyline") == 2
+    assert "&lt;p99&gt;" in svg
+
+
+class Analytics:
+    """The old analytics service, in this process, and how many clients were made to ask it."""
+
+    def __init__(self) -> None:
+        self.clients_made = 0
+        self._transport = httpx.ASGITransport(old_design.analytics_app(old_design.COUNTS))
+
+    def client(self) -> httpx.AsyncClient:
+        self.clients_made += 1
+        return httpx.AsyncClient(transport=self._transport)
+
+
+class OldChat:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.analytics = Analytics()
+        monkeypatch.setattr("bench.old_design.make_client", self.analytics.client)
+        self.model = ScriptedModel([[assistant_message("Hi")]] * 9)
+        self.agent: Agent[None] = Agent(name="ChatAgent", model=self.model)
+        config = RunConfig(model=self.model, tracing_disabled=True)
+        app = old_design.chat_app(self.agent, config, "http://analytics")
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x")
+
+    async def post(self, user_id: str, text: str = "Hello") -> tuple[int, Any]:
+        answer = await self._client.post("/chat/", json={"user_id": user_id, "text": text})
+        return answer.status_code, answer.json()
+
+
+@pytest.fixture
+def old(monkeypatch: pytest.MonkeyPatch) -> OldChat:
+    return OldChat(monkeypatch)
+
+
+async def test_the_old_design_changes_its_one_agent_for_each_request(old: OldChat) -> None:
+    for user_id, count in (("alice", 5), ("bob", 3), ("nobody", 0)):
+        status, body = await old.post(user_id)
+        assert (status, body["reply"]) == (200, "Hi")
+        assert f"has sent {count} messages" in str(old.agent.instructions)
+
+
+async def test_the_old_design_makes_a_client_for_each_request(old: OldChat) -> None:
+    for _ in range(3):
+        await old.post("alice")
+    assert old.analytics.clients_made == 3
+
+
+async def test_the_old_design_refuses_blank_texts(old: OldChat) -> None:
+    assert await old.post("alice", " ") == (400, {"detail": "Message text cannot be empty"})
