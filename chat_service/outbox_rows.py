@@ -33,7 +33,7 @@ class OutboxRows(Protocol):
     """What several processes may share. Each call raises `Unavailable` if the storage fails."""
 
     async def insert(self, entry: OutboxEntry) -> None:
-        """Add it, unless its message is there already; durably."""
+        """Add it, durably. A message that is there already is its owner's from now on."""
         ...
 
     async def own(self, owner: int, *, after: int) -> Sequence[OutboxEntry]:
@@ -137,7 +137,8 @@ def index_users(db: sqlite3.Connection) -> None:
 def _insert(db: sqlite3.Connection, *, entry: OutboxEntry) -> None:
     db.execute(
         "INSERT INTO outbox (message_id, user_id, sent_time, owner, origin) "
-        "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET owner = excluded.owner, sent_time = excluded.sent_time",
         (
             entry.message_id.bytes,
             entry.user_id,

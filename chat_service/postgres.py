@@ -129,16 +129,18 @@ class PostgresOutboxRows:
 
     async def _insert(self, entries: list[OutboxEntry]) -> list[None]:
         # By their id, so that no two replicas wait for one another.
-        entries = sorted(entries, key=lambda entry: entry.message_id)
+        by_id = {entry.message_id: entry for entry in entries}
+        rows = [by_id[id_] for id_ in sorted(by_id)]
         await self._database.write(
             "INSERT INTO chat.outbox (message_id, user_id, sent_time, owner, origin) SELECT *"
             " FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::bigint[], $5::text[])"
-            " ON CONFLICT DO NOTHING",
-            [entry.message_id for entry in entries],
-            [entry.user_id for entry in entries],
-            [entry.sent_time for entry in entries],
-            [entry.owner for entry in entries],
-            [entry.origin for entry in entries],
+            " ON CONFLICT (message_id) DO UPDATE"
+            " SET owner = excluded.owner, sent_time = excluded.sent_time",
+            [row.message_id for row in rows],
+            [row.user_id for row in rows],
+            [row.sent_time for row in rows],
+            [row.owner for row in rows],
+            [row.origin for row in rows],
         )
         return [None] * len(entries)
 

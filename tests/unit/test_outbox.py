@@ -257,6 +257,19 @@ async def test_another_processs_message_is_left_to_it_until_it_must_be_gone(
         await eventually(lambda: recorder.ids == [*mine, theirs.message_id])
 
 
+async def test_a_message_that_is_sent_again_elsewhere_is_settled_there(
+    place: Place, recorder: FakeRecorder
+) -> None:
+    async with open_stores(place) as stores:
+        killed, one = Outbox(stores.outbox_rows, FakeRecorder()), message()
+        await send(killed, one)
+    async with running_outbox(place, recorder) as outbox:
+        async with outbox.accept(one):
+            await asyncio.sleep(3)  # others of its age are taken over meanwhile
+        await outbox.settled("alice")
+        assert recorder.ids == [one.message_id]
+
+
 async def test_settled_waits_for_what_the_process_before_still_accepts(place: Place) -> None:
     slow = FakeRecorder()
     slow.open.clear()
