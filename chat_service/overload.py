@@ -22,12 +22,12 @@ CHAT_PATHS = "/chat/"
 
 _RETRY_AFTER_S = 1.0
 # Fewer chats than this are never turned away: a pause has other causes then.
-_ALWAYS_ADMITTED = 24
+_ALWAYS_ADMITTED = 20
 # With that much delay in each of its steps, a chat takes some ten times as long as alone.
-_MAX_LAG_S = 0.02
+_MAX_LAG_S = 0.015
 _TICK_S = 0.005
 # A burst shows in the lag only once it is in.
-_GROWTH_PER_TICK = 4
+_GROWTH_PER_TICK = 3
 # Over what time lags are averaged: a short pause is no overload.
 _MEMORY_S = 0.1
 
