@@ -7,6 +7,7 @@ from agents import ModelSettings
 from agents.models.interface import Model
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+from chat_service.completions import DirectClient
 from chat_service.cut_streams import refuse_cut_streams
 from chat_service.offline import OfflineModel
 from chat_service.retry_budget import one_retry
@@ -57,7 +58,7 @@ def choose_model(settings: ChatSettings) -> ChatModel:
 
 def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> ChatModel:
     """A compatible server: it has Chat Completions, while Responses is OpenAI's own."""
-    client = AsyncOpenAI(
+    client = DirectClient(
         api_key=key,
         base_url=base_url,
         timeout=settings.model_timeout_s,
