@@ -4,12 +4,12 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx2
 import pytest
+import pytest_asyncio
 import uvicorn
 from grpc import StatusCode, aio
 
@@ -20,32 +20,35 @@ from tests.fuzz.hostile import STRANGE_USER_IDS, USER_IDS
 from tests.fuzz.real_services import Services, real_gateway, running_services
 from tests.grpc.refusals import Refused, refusal
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 BAD = pytest.mark.parametrize("user_id", USER_IDS.values(), ids=USER_IDS)
 STRANGE = pytest.mark.parametrize("user_id", STRANGE_USER_IDS.values(), ids=STRANGE_USER_IDS)
 MIB = 2**20
 _PACKET = 2**15
 
 
-@pytest.fixture
-async def port(tmp_path: Path) -> AsyncIterator[int]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
     """Of a real HTTP server."""
+    folder = tmp_path_factory.mktemp("hostile-http")
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Gateway(uvicorn.Config(real_gateway(tmp_path), http=LimitedHttp, log_config=None))
+        server = Gateway(uvicorn.Config(real_gateway(folder), http=LimitedHttp, log_config=None))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         yield listener.getsockname()[1]
         server.should_exit = True
         await serving
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def http(port: int) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
         yield http
 
 
-@pytest.fixture
-async def services(tmp_path: Path) -> AsyncIterator[Services]:
-    async with running_services(tmp_path) as services:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Services]:
+    async with running_services(tmp_path_factory.mktemp("hostile-grpc")) as services:
         yield services
 
 
