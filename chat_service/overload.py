@@ -7,9 +7,9 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_service.headers import SECURITY_HEADERS
 from rpc.domain import Unavailable
@@ -99,12 +99,20 @@ class CountChats:
         self._load = load
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-        if scope["type"] == "http" and scope["path"].startswith(CHAT_PATHS):
-            with self._load.under_way():
-                await self._app(scope, receive, send)
-        else:
+        """Pass the request on; it counts once its body is here, as until then it costs nothing,
+        and those who never send theirs must not be in the way of others."""
+        if scope["type"] != "http" or not scope["path"].startswith(CHAT_PATHS):
             await self._app(scope, receive, send)
+            return
+        with ExitStack() as counted:
+
+            async def counting_receive() -> Message:
+                message = await receive()
+                if message["type"] == "http.request" and not message.get("more_body", False):
+                    counted.enter_context(self._load.under_way())
+                return message
+
+            await self._app(scope, counting_receive, send)
 
 
 def refusal() -> bytes:

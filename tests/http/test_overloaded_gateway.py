@@ -11,7 +11,7 @@ import uvicorn
 from chat_service.gateway import build_gateway
 from chat_service.http_protocol import Gateway, limited_http
 from chat_service.overload import CountChats
-from tests.fakes import FakeChat
+from tests.fakes import FakeChat, eventually
 
 BODY = {"user_id": "alice", "text": "hi"}
 
@@ -77,3 +77,23 @@ async def test_a_refused_client_that_wants_no_more_is_let_go(
     chat.load.chats, chat.load.lag_s = 1000, 1
     refused = await http.post("/chat/", json=BODY, headers={"connection": "close"})
     assert refused.status_code == 503
+
+
+async def test_who_never_sends_the_whole_body_is_no_load(
+    chat: FakeChat, http: httpx2.AsyncClient
+) -> None:
+    go_on = asyncio.Event()
+
+    async def half() -> AsyncIterator[bytes]:
+        yield b'{"user_id":"alice",'
+        await go_on.wait()
+        yield b'"text":"hi"}'
+
+    waiting = asyncio.create_task(http.post("/chat/", content=half()))
+    await asyncio.sleep(0.1)
+    assert chat.load.chats == 0
+    chat.agent.delay_s = 0.2
+    go_on.set()
+    await eventually(lambda: chat.load.chats == 1)
+    assert (await waiting).status_code == 200
+    await eventually(lambda: chat.load.chats == 0)
