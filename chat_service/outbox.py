@@ -26,6 +26,10 @@ _HOLD = timedelta(seconds=2)
 # How often to look for such, and how often whether another process has sent one.
 _TAKE_OVER_S, _POLL_S = 0.5, 0.02
 
+# A pass costs as much as a chat's other calls, so a few messages share one, and it comes after
+# their replies rather than beside them; unless somebody's next chat waits for it.
+_GATHER_S = 0.01
+
 
 class Recorder(Protocol):
     """Where the messages are counted."""
@@ -54,6 +58,7 @@ class Outbox:
         self._taken_over = datetime.min.replace(tzinfo=UTC)
         self._work = asyncio.Event()
         self._work.set()
+        self._hurry = asyncio.Event()
         self._pass_done = asyncio.Event()
 
     @asynccontextmanager
@@ -89,6 +94,7 @@ class Outbox:
         now = datetime.now(UTC)
         target = self._last_released.get(user_id, 0)
         while self._delivered < target:
+            self._hurry.set()
             await self._pass_done.wait()
         while await self._rows.has_others(  # noqa: ASYNC110
             self._me, user_id=user_id, since=self._taken_over, until=now
@@ -106,7 +112,10 @@ class Outbox:
             # Without work of our own too: another process may have died and left its own.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), _TAKE_OVER_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), _GATHER_S)
             self._work.clear()
+            self._hurry.clear()
             try:
                 await self.flush()
                 if retry_s > _MIN_RETRY_S:
