@@ -35,7 +35,8 @@ class Stack:
         config = yaml.safe_load(run_file.read_text())
         self.services: dict[str, Service] = {}
         self._stopping = False
-        self._changing = asyncio.Lock()
+        # Held while processes are exchanged, and by the stop.
+        self.changing = asyncio.Lock()
         log_dir.mkdir(parents=True, exist_ok=True)
         for app in config["apps"]:
             app_id = app["appID"]
@@ -107,7 +108,7 @@ class Stack:
     async def stop(self) -> None:
         """Drain and end the apps, the first started last, then their sidecars."""
         self._stopping = True
-        async with self._changing:
+        async with self.changing:
             for service in reversed(self.apps):
                 if service.listener is not None:
                     service.listener.close()
@@ -117,7 +118,7 @@ class Stack:
     async def replace(self, name: str) -> None:
         """Restart an app without dropping a request: its next process serves before the old
         one drains. Raises `StackError` if the next one doesn't come to serve."""
-        async with self._changing:
+        async with self.changing:
             service = self.services[name]
             if not self._stopping and not await service.replace():
                 raise StackError(f"{name} did not start anew:\n{service.last_words()}")
@@ -150,8 +151,11 @@ class Stack:
         """Once `app` listens again, restart its sidecar, which has been backing off from it:
         after 2 s of absence by 2 s more, after 30 s by 15, in the end by 120."""
         sidecar = self.services.get(f"{app.name}-sidecar")
-        if sidecar and await app.listens() and not self._stopping:
-            await sidecar.restart()
+        if sidecar and await app.listens():
+            # Not beside a stop, which would miss the process that is started here.
+            async with self.changing:
+                if not self._stopping:
+                    await sidecar.restart()
 
     async def wait_until_ready(self, url: str) -> None:
         """Wait until `url` (chat's /readyz) says that analytics answers, through the sidecars.

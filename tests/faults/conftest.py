@@ -95,9 +95,10 @@ async def supervised(system: RunningStack) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        async with stack.changing:  # never between the end of a process and the next one's start
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
 
 async def returned(service: Service) -> float:
