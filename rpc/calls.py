@@ -1,6 +1,5 @@
 """One log line and one measurement for each gRPC call."""
 
-import asyncio
 import inspect
 import logging
 import time
@@ -12,7 +11,7 @@ from typing import Any
 import grpc
 from grpc import StatusCode
 
-from rpc.errors import Context
+from rpc.errors import Context, final_status
 from rpc.interceptor import Handler, WrappingInterceptor
 from rpc.metrics import call_durations
 from rpc.requests import REQUEST_ID, begin_request, shown_id
@@ -54,13 +53,7 @@ class _Call:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if isinstance(error, asyncio.CancelledError | GeneratorExit):
-            left_s = self._context.time_remaining()
-            late = left_s is not None and left_s <= 0
-            self.report(StatusCode.DEADLINE_EXCEEDED if late else StatusCode.CANCELLED)
-        else:
-            fallback = StatusCode.OK if error is None else StatusCode.UNKNOWN
-            self.report(self._context.code() or fallback)
+        self.report(final_status(self._context, error))
 
     def report(self, code: StatusCode) -> None:
         duration_s = time.perf_counter() - self._began

@@ -1,5 +1,6 @@
 """Domain errors as gRPC statuses, and gRPC statuses as HTTP ones."""
 
+import asyncio
 import inspect
 import logging
 import math
@@ -55,6 +56,8 @@ HTTP_STATUSES: dict[StatusCode, int] = {
     StatusCode.UNAUTHENTICATED: 401,
 }
 
+_CODES: dict[Any, StatusCode] = {code.value[0]: code for code in StatusCode}
+
 INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
 
 # Generic to the type checker only, hence an alias, which is never evaluated at run time.
@@ -96,6 +99,18 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
         retry_info.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after_s))
         status.details.add().Pack(retry_info)
     return status
+
+
+def final_status(context: Context, error: BaseException | None) -> StatusCode:
+    """The status with which a call ends whose handler returned, or raised `error`."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        left_s = context.time_remaining()
+        too_late = left_s is not None and left_s <= 0
+        return StatusCode.DEADLINE_EXCEEDED if too_late else StatusCode.CANCELLED
+    # Once set, grpc.aio may have it as a number.
+    code: Any = context.code()
+    code = code if isinstance(code, StatusCode) else _CODES.get(code, StatusCode.OK)
+    return StatusCode.UNKNOWN if error is not None and code is StatusCode.OK else code
 
 
 class ErrorInterceptor(WrappingInterceptor):

@@ -16,11 +16,10 @@ from opentelemetry.context import Context as OtelContext
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from rpc.errors import Context
+from rpc.errors import Context, final_status
 from rpc.interceptor import Handler, WrappingInterceptor
 
 _PROPAGATOR = TraceContextTextMapPropagator()
-_CODES: dict[Any, StatusCode] = {code.value[0]: code for code in StatusCode}
 # The others are the caller's doing, and no failure of the server's.
 _SERVER_ERRORS = frozenset(
     {
@@ -169,13 +168,5 @@ def _current(span: Span) -> Any:
 
 
 def _end_server(span: Span, context: Context, error: BaseException | None) -> None:
-    # Once set, grpc.aio has it as a number.
-    code: Any = context.code()
-    code = code if isinstance(code, StatusCode) else _CODES.get(code, StatusCode.OK)
-    if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        left_s = context.time_remaining()
-        too_late = left_s is not None and left_s <= 0
-        code = StatusCode.DEADLINE_EXCEEDED if too_late else StatusCode.CANCELLED
-    elif error is not None and code is StatusCode.OK:
-        code = StatusCode.UNKNOWN
+    code = final_status(context, error)
     _end(span, code, failed=code in _SERVER_ERRORS)
