@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from chat_service.models import ChatModel
+from chat_service.status import Backlogged, Loaded
 from rpc.domain import DomainError
 
 _MODEL_LABELS = ("gen_ai_operation_name", "gen_ai_request_model")
@@ -121,28 +122,6 @@ class MeasuredModel(Model):
 def measured(model: ChatModel) -> ChatModel:
     """The same model, measured."""
     return replace(model, model=MeasuredModel(model.model, model.name))
-
-
-class Backlogged(Protocol):
-    """An outbox, from outside."""
-
-    async def backlog(self) -> tuple[int, datetime | None]:
-        """How many entries it has, and when the oldest was sent."""
-        ...
-
-
-class Loaded(Protocol):
-    """How much there is to do."""
-
-    @property
-    def chats(self) -> int:
-        """How many chats are under way."""
-        ...
-
-    @property
-    def turned_away(self) -> int:
-        """How many chats were refused."""
-        ...
 
 
 class Streaming(Protocol):
