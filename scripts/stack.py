@@ -13,12 +13,12 @@ import time
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from scripts.local_model import MODEL_NAME
-from scripts.service import ROOT, Service
+from scripts.run_file import app_environment, daprd_command
+from scripts.service import Service
 
 _READY_TIMEOUT_S = 60.0
 _MAX_QUICK_DEATHS = 5
@@ -40,7 +40,7 @@ class Stack:
         log_dir.mkdir(parents=True, exist_ok=True)
         for app in config["apps"]:
             app_id = app["appID"]
-            environment = _app_environment(app, sidecar=daprd is not None)
+            environment = app_environment(app, sidecar=daprd is not None)
             ports = {"gRPC": app["appPort"]}
             if "CHAT_HTTP_PORT" in environment:
                 ports["HTTP"] = int(environment["CHAT_HTTP_PORT"])
@@ -54,7 +54,7 @@ class Stack:
                     "gRPC": app["daprGRPCPort"],
                     "metrics": app["metricsPort"],
                 }
-                command = _daprd_command(daprd, config["common"], app)
+                command = daprd_command(daprd, config["common"], app)
                 # What the sidecar tells others to reach it at: it listens nowhere else.
                 environment = {**os.environ, "DAPR_HOST_IP": "127.0.0.1"}
                 self._add(f"{app_id}-sidecar", command, environment, ports, log_dir)
@@ -175,41 +175,6 @@ class Stack:
             await asyncio.sleep(0.1)
         logs = ", ".join(str(service.log_path) for service in self.services.values())
         raise StackError(f"not ready after {_READY_TIMEOUT_S:.0f} s; see {logs}")
-
-
-def _app_environment(app: dict[str, Any], *, sidecar: bool) -> dict[str, str]:
-    # The run file's values are defaults: the caller's environment wins, except that the
-    # gRPC port has to be the one that the sidecar knows.
-    own: dict[str, str] = app["env"]
-    # Two processes of an app listen on its port while one replaces the other.
-    environment = {**own, "DACA_REUSE_PORT": "true", **os.environ}
-    environment |= {name: value for name, value in own.items() if name.endswith("_GRPC_PORT")}
-    for name in ("DAPR_GRPC_PORT", "DAPR_HTTP_PORT"):
-        environment.pop(name, None)
-    if not sidecar:
-        environment.pop("APP_API_TOKEN", None)  # a sidecar would bring it
-    else:
-        environment["DAPR_GRPC_PORT"] = str(app["daprGRPCPort"])
-        environment["DAPR_HTTP_PORT"] = str(app["daprHTTPPort"])
-    return environment
-
-
-def _daprd_command(daprd: Path, common: dict[str, Any], app: dict[str, Any]) -> list[str]:
-    options: dict[str, Any] = {
-        "app-id": app["appID"],
-        "app-port": app["appPort"],
-        "app-protocol": common["appProtocol"],
-        "dapr-http-port": app["daprHTTPPort"],
-        "dapr-grpc-port": app["daprGRPCPort"],
-        "metrics-port": app["metricsPort"],
-        "dapr-listen-addresses": "127.0.0.1",
-        "dapr-internal-grpc-listen-address": "127.0.0.1",
-        "metrics-listen-address": "127.0.0.1",
-        "config": ROOT / common["configFilePath"],
-        "resources-path": ROOT / common["resourcesPaths"][0],
-        "log-level": common["logLevel"],
-    }
-    return [str(daprd), *(part for k, v in options.items() for part in (f"--{k}", str(v)))]
 
 
 def _is_free(port: int) -> bool:
