@@ -1,17 +1,15 @@
 """Chats beyond what the service can do, over a real socket: they never reach the application."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 
 import httpx2
 import pytest
-import uvicorn
 
-from chat_service.gateway import build_gateway
-from chat_service.http_protocol import Gateway, limited_http
+from chat_service.http_protocol import limited_http
 from chat_service.overload import CountChats
 from tests.fakes import FakeChat, eventually
+from tests.http.gateways import gateway_app, served
 
 BODY = {"user_id": "alice", "text": "hi"}
 
@@ -23,20 +21,9 @@ def chat() -> FakeChat:
 
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
-    app = build_gateway(
-        chat.conversation, chat.history, chat.analytics, chat.status, cors_origins=[]
-    )
-    config = uvicorn.Config(
-        CountChats(app, chat.load), http=limited_http(chat.load), log_config=None
-    )
-    server = Gateway(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=url) as client:
-            yield client
-        server.should_exit = True
-        await serving
+    app = CountChats(gateway_app(chat), chat.load)
+    async with served(app, http=limited_http(chat.load)) as client:
+        yield client
 
 
 @pytest.mark.parametrize("path", ["/chat/", "/chat/stream"])

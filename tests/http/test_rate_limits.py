@@ -1,17 +1,11 @@
-import asyncio
-import socket
 from typing import Any
 
-import httpx2
 import pytest
-import uvicorn
 from limits import parse_many
 
-from chat_service.gateway import build_gateway
-from chat_service.http_protocol import Gateway
 from chat_service.rates import Rates
 from tests.fakes import FakeChat
-from tests.http.gateways import gateway
+from tests.http.gateways import gateway, gateway_app, served
 
 
 def body(user_id: str = "alice", text: str = "hi") -> dict[str, Any]:
@@ -42,31 +36,12 @@ async def test_a_message_over_the_limit_is_refused_and_not_counted(path: str) ->
 async def test_only_a_trusted_proxy_says_whose_a_message_is(
     trusted: list[str], statuses: list[int]
 ) -> None:
-    chat = FakeChat()
-    app = build_gateway(
-        chat.conversation,
-        chat.history,
-        chat.analytics,
-        chat.status,
-        cors_origins=[],
-        rates=Rates(address=parse_many("1/minute")),
-    )
-    server = Gateway(app_config(app, trusted))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=url) as client:
-            answers = [
-                await client.post("/chat/", json=body(), headers={"x-forwarded-for": address})
-                # A caller may have put the first one there.
-                for address in ("192.0.2.1", "192.0.2.2", "192.0.2.9, 192.0.2.1")
-            ]
-        server.should_exit = True
-        await serving
+    app = gateway_app(FakeChat(), rates=Rates(address=parse_many("1/minute")))
+    proxies = {"proxy_headers": bool(trusted), "forwarded_allow_ips": trusted}
+    async with served(app, **proxies) as client:
+        answers = [
+            await client.post("/chat/", json=body(), headers={"x-forwarded-for": address})
+            # A caller may have put the first one there.
+            for address in ("192.0.2.1", "192.0.2.2", "192.0.2.9, 192.0.2.1")
+        ]
     assert [answer.status_code for answer in answers] == statuses
-
-
-def app_config(app: Any, trusted: list[str]) -> uvicorn.Config:
-    return uvicorn.Config(
-        app, log_config=None, proxy_headers=bool(trusted), forwarded_allow_ips=trusted
-    )

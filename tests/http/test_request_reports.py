@@ -1,22 +1,19 @@
 """One log line, one measurement and one id for each HTTP request."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import httpx2
 import pytest
-import uvicorn
 
-from chat_service.gateway import build_gateway
-from chat_service.http_protocol import Gateway
 from chat_service.overload import CountChats
 from chat_service.reporting import RequestReporter
 from rpc.domain import Unavailable
 from rpc.telemetry import hash_user_id
 from tests.fakes import FOREVER_S, FakeChat, eventually
+from tests.http.gateways import gateway_app, served
 from tests.reports import Report, reported, sample
 
 LOGGER = "chat_service.reporting"
@@ -31,20 +28,9 @@ def chat() -> FakeChat:
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a real server, which notices a reader who leaves."""
-    app = build_gateway(
-        chat.conversation, chat.history, chat.analytics, chat.status, cors_origins=[]
-    )
-    config = uvicorn.Config(
-        RequestReporter(CountChats(app, chat.load)), log_config=None, access_log=False
-    )
-    server = Gateway(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=url) as client:
-            yield client
-        server.should_exit = True
-        await serving
+    app = RequestReporter(CountChats(gateway_app(chat), chat.load))
+    async with served(app, access_log=False) as client:
+        yield client
 
 
 def measured(method: str, route: str, status: int, error: str = "") -> float:

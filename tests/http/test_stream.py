@@ -1,18 +1,14 @@
-import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 
-from chat_service.gateway import build_gateway
-from chat_service.http_protocol import Gateway
 from rpc.domain import Unavailable
 from rpc.errors import INTERNAL_MESSAGE
 from tests.fakes import FOREVER_S, FakeChat, eventually
+from tests.http.gateways import gateway_app, served
 
 
 @pytest.fixture
@@ -23,17 +19,8 @@ def chat() -> FakeChat:
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a real server: only that notices a reader who leaves."""
-    app = build_gateway(
-        chat.conversation, chat.history, chat.analytics, chat.status, cors_origins=[]
-    )
-    server = Gateway(uvicorn.Config(app, log_config=None))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=url) as client:
-            yield client
-        server.should_exit = True
-        await serving
+    async with served(gateway_app(chat)) as client:
+        yield client
 
 
 def body(text: str = "hi") -> dict[str, Any]:
