@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from rpc.domain import Unavailable
 from rpc.tracing import NO_TRACING, Tracing
+from storage import unavailable
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class PostgresDatabase:
             raise
         except _ERRORS as error:
             log.error("PostgreSQL failed: %s: %s", type(error).__name__, error)  # noqa: TRY400
-            raise Unavailable("The service's storage is unavailable; try again later") from error
+            raise unavailable() from error
         return rows
 
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from rpc.domain import Unavailable
 from rpc.tracing import NO_TRACING, Tracing
+from storage import unavailable
 from storage.groups import Groups
 
 log = logging.getLogger(__name__)
@@ -148,4 +149,4 @@ def _migrate(migrations: Sequence[Work[None]], db: sqlite3.Connection) -> None:
 
 def _unavailable(error: sqlite3.Error) -> Unavailable:
     log.error("SQLite failed: %s", error)
-    return Unavailable("The service's storage is unavailable; try again later")
+    return unavailable()
