@@ -2,13 +2,14 @@
 
 import logging
 import time
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rpc.metrics import DURATIONS_S
+from rpc.reports import report_soon
 from rpc.requests import REQUEST_ID, Request, begin_request, shown_id
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,8 @@ class RequestReporter:
         try:
             await self._app(scope, watch_receive, watch_send)
         finally:
-            _report(scope, request, status, time.perf_counter() - began)
+            duration_s = time.perf_counter() - began
+            report_soon(partial(_report, scope, request, status, duration_s))
 
 
 def _report(scope: Scope, request: Request, status: int, duration_s: float) -> None:

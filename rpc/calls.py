@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,7 @@ from grpc import StatusCode
 from rpc.errors import Context, final_status
 from rpc.interceptor import Handler, WrappingInterceptor
 from rpc.metrics import call_durations
+from rpc.reports import report_soon
 from rpc.requests import REQUEST_ID, begin_request, shown_id
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,9 @@ class _Call:
 
     def report(self, code: StatusCode) -> None:
         duration_s = time.perf_counter() - self._began
+        report_soon(partial(self._report, code, duration_s))
+
+    def _report(self, code: StatusCode, duration_s: float) -> None:
         call_durations(self.method, code.name).observe(duration_s)
         level = logging.DEBUG if self.method.startswith("grpc.health.v1.") else logging.INFO
         if log.isEnabledFor(level):

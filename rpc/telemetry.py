@@ -16,8 +16,6 @@ from rpc.requests import Request, current_request, current_trace_id
 
 type _Event = MutableMapping[str, Any]
 
-_MOMENT_S, _MOST_LINES = 0.02, 100
-
 _encode = json.JSONEncoder(default=str).encode
 
 
@@ -50,8 +48,8 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 
 
 class _Writer(logging.StreamHandler[Any]):
-    """Writes the lines of a moment together, unless they are urgent: each write costs as much
-    as making the line."""
+    """Writes lines that are made together in one go, unless they are urgent: each write costs
+    as much as making the line."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,10 +58,10 @@ class _Writer(logging.StreamHandler[Any]):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._lines.append(self.format(record) + "\n")
-            if record.levelno > logging.INFO or len(self._lines) >= _MOST_LINES:
+            if record.levelno > logging.INFO:
                 self.flush()
             elif len(self._lines) == 1:
-                asyncio.get_running_loop().call_later(_MOMENT_S, self.flush)
+                asyncio.get_running_loop().call_soon(self.flush)
         except RuntimeError:  # there is no loop, here or any more
             self.flush()
         except Exception:  # noqa: BLE001 - as every handler does

@@ -9,6 +9,7 @@ from typing import Any
 
 from prometheus_client import REGISTRY
 
+from rpc.reports import make_reports
 from rpc.telemetry import configure_logging
 
 
@@ -21,6 +22,7 @@ class Report:
 
     @property
     def text(self) -> str:
+        make_reports()
         self._handler.flush()
         return self._stream.getvalue()
 
@@ -52,11 +54,13 @@ def reported(level: str = "INFO", **options: Any) -> Iterator[Report]:
 
 def sample(name: str, **labels: str) -> float:
     """A metric's value; 0 if it isn't there."""
+    make_reports()
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 def total(name: str, **labels: str) -> float:
     """The sum over all series that have these labels."""
+    make_reports()
     return sum(
         s.value
         for family in REGISTRY.collect()
