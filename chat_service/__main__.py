@@ -11,7 +11,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from chat_service.agent import ChatAgent
-from chat_service.analytics import AnalyticsClient
+from chat_service.analytics import AnalyticsClient, SettledAnalytics
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
@@ -56,8 +56,9 @@ async def run(settings: ChatSettings) -> None:
             open_stores(settings.database, tracing) as stores,
             sending(stores.outbox_rows, analytics, tracing) as outbox,
         ):
+            settled = SettledAnalytics(analytics, outbox)
             conversation = Conversation(
-                analytics,
+                settled,
                 outbox,
                 stores.memory,
                 ChatAgent(measured(model), tracing),
@@ -75,7 +76,7 @@ async def run(settings: ChatSettings) -> None:
                         settings,
                         conversation,
                         History(stores.archive),
-                        analytics,
+                        settled,
                         load,
                         status=Status(
                             analytics, outbox, load, model=model.name, stopping=stop.is_set
@@ -87,6 +88,7 @@ async def run(settings: ChatSettings) -> None:
                 await conversation.close()
     finally:
         await analytics.close()
+        await model.close()
         await tracing.close()
 
 
@@ -94,7 +96,7 @@ async def _serve(
     settings: ChatSettings,
     conversation: Conversation,
     history: History,
-    analytics: AnalyticsClient,
+    analytics: SettledAnalytics,
     load: Load,
     *,
     status: Status,

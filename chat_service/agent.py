@@ -12,6 +12,7 @@ from typing import Any
 import agents
 import httpx2
 import openai
+from agents import _run_state_agent_identity
 from agents.exceptions import (
     AgentsException,
     InputGuardrailTripwireTriggered,
@@ -23,7 +24,7 @@ from agents.result import RunResultBase
 from chat_service.agent_spans import AgentSpans
 from chat_service.memory import Items, Turn
 from chat_service.models import ChatModel
-from chat_service.ports import ChatMessage
+from chat_service.ports import ChatMessage, Count
 from rpc.domain import (
     DomainError,
     Failed,
@@ -39,29 +40,35 @@ log = logging.getLogger(__name__)
 
 _MAX_TURNS = 6
 
+# Twice in each run the SDK writes down all that an agent is made of, to tell it from others of
+# its name: a third of a run's time. We have one.
+_run_state_agent_identity._agent_identity_signature = lambda agent: agent.name
+
 
 @dataclass(frozen=True)
 class RunContext:
     """What one run knows of its user. Each run has its own, so no user sees another's."""
 
     user_id: str
-    message_count: int | None
+    count: Count
 
 
-def instructions(
+async def instructions(
     context: agents.RunContextWrapper[RunContext], agent: agents.Agent[RunContext]
 ) -> str:
-    """The system prompt of one run."""
+    """The system prompt of one run. It waits for the count, and so does the model: meanwhile
+    the SDK prepares the run."""
     run = context.context
+    message_count = await run.count
     # The id is a caller's own text: quoted, it stays a name.
     user = json.dumps(run.user_id, ensure_ascii=False)
-    if run.message_count is None:
+    if message_count is None:
         count = (
             "How many messages the user has sent is not known at the moment: "
             "make no claim about it, and say so if asked."
         )
     else:
-        count = f"The user has sent {run.message_count} messages before this one."
+        count = f"The user has sent {message_count} messages before this one."
     return (
         f"You are a helpful chat assistant. The user's id is {user}. {count} "
         "Let that make your tone more familiar, and mention it when asked. "
@@ -94,22 +101,22 @@ class ChatAgent:
         if tracing.tracer is not None:
             agents.set_trace_processors([AgentSpans(tracing.tracer, content=tracing.content)])
 
-    async def reply(self, message: ChatMessage, message_count: int | None, history: Items) -> Turn:
-        """The reply to `message`, whose user has sent `message_count` before (None: unknown).
+    async def reply(self, message: ChatMessage, count: Count, history: Items) -> Turn:
+        """The reply to `message`, whose user has sent `count` before.
 
         Raises `LimitReached`, `TimedOut`, `Unavailable`, `Misconfigured`, `InvalidInput` or
-        `Failed` when the model or its host fails.
+        `Failed` when the model or its host fails, and what `count` raises.
         """
         with _known_errors():
-            result = await agents.Runner.run(**self._run(message, message_count, history))
+            result = await agents.Runner.run(**self._run(message, count, history))
         return _turn(message, result)
 
     async def stream(
-        self, message: ChatMessage, message_count: int | None, history: Items
+        self, message: ChatMessage, count: Count, history: Items
     ) -> AsyncGenerator[str | Turn]:
         """The same piece by piece, and last the whole turn. Closing it stops the model."""
         with _known_errors():
-            result = agents.Runner.run_streamed(**self._run(message, message_count, history))
+            result = agents.Runner.run_streamed(**self._run(message, count, history))
             try:
                 async for event in result.stream_events():
                     if event.type != "raw_response_event":
@@ -128,14 +135,12 @@ class ChatAgent:
         ]
         return Turn(message.message_id, message.text, reply, items, stopped=True)
 
-    def _run(
-        self, message: ChatMessage, message_count: int | None, history: Items
-    ) -> dict[str, Any]:
+    def _run(self, message: ChatMessage, count: Count, history: Items) -> dict[str, Any]:
         return {
             # A copy, as the SDK compares the runs of one agent with each other, all with all.
             "starting_agent": copy(self._agent),
             "input": [*history, _prompt(message)],
-            "context": RunContext(message.user_id, message_count),
+            "context": RunContext(message.user_id, count),
             "max_turns": _MAX_TURNS,
             "run_config": self._config,
         }
@@ -156,6 +161,8 @@ def _turn(message: ChatMessage, result: RunResultBase) -> Turn:
 def _known_errors() -> Iterator[None]:
     try:
         yield
+    except DomainError:
+        raise
     except Exception as error:
         # Of any kind: a host that answers nonsense shows up as AttributeError and the like.
         failure = _domain_error(error)

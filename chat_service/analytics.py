@@ -1,6 +1,7 @@
 """The client of the analytics service: one channel, through our own sidecar if there is one."""
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +10,7 @@ from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chat_service.outbox_rows import OutboxEntry
+from chat_service.ports import FullAnalytics, Outbox
 from chat_service.status import LastCall
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
@@ -95,6 +97,34 @@ class AnalyticsClient:
             raise
         finally:
             self.last_call = LastCall(method=method, outcome=outcome, time=datetime.now(UTC))
+
+
+class SettledAnalytics:
+    """What analytics says of a user once it has counted all that the user's finished chats sent.
+    Each call raises what `AnalyticsClient` raises, and `TimedOut` if that takes too long."""
+
+    def __init__(self, analytics: FullAnalytics, outbox: Outbox) -> None:
+        self._analytics = analytics
+        self._outbox = outbox
+
+    async def message_count(self, user_id: str, *, timeout_s: float) -> int:
+        """See `AnalyticsClient.message_count`."""
+        return await self._settled(self._analytics.message_count, user_id, timeout_s)
+
+    async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
+        """See `AnalyticsClient.activity`."""
+        return await self._settled(self._analytics.activity, user_id, timeout_s)
+
+    async def _settled[T](
+        self, ask: Callable[..., Awaitable[T]], user_id: str, timeout_s: float
+    ) -> T:
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                await self._outbox.settled(user_id)
+                left_s = (limit.when() or 0) - asyncio.get_running_loop().time()
+                return await ask(user_id, timeout_s=left_s)
+        except TimeoutError:
+            raise TimedOut(f"Analytics took over {timeout_s} s") from None
 
 
 @contextmanager

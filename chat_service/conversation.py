@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from chat_service.memory import ConversationKey, Items, Turn
-from chat_service.ports import Agent, Analytics, ChatMessage, ChatReply, Memory, Outbox
+from chat_service.ports import Agent, Analytics, ChatMessage, ChatReply, Count, Memory, Outbox
 from rpc.domain import DomainError, Failed, InvalidInput, NotFound, TimedOut
 from rpc.tracing import NO_TRACING, Tracing
 
@@ -23,7 +23,8 @@ class _Begun:
     """A turn that was accepted, and what the agent may know."""
 
     key: ConversationKey
-    count: int | None
+    count: Count
+    """Known, or known to be unknown, once the message is on disk."""
     history: Items
     limit: asyncio.Timeout
 
@@ -65,7 +66,7 @@ class Conversation:
             turn = await self._agent.reply(message, begun.count, begun.history)
             # Only now, and as a whole: a failed run leaves the history as it was.
             await self._memory.keep(begun.key, turn)
-        return self._reply(message, turn, begun.count)
+        return self._reply(message, turn, await begun.count)
 
     async def stream(
         self, message: ChatMessage, *, timeout_s: float | None = None
@@ -111,7 +112,7 @@ class Conversation:
         try:
             async with self._begin(message, timeout_s) as begun:
                 turn = await self._stream_turn(message, begun, send)
-            send(self._reply(message, turn, begun.count))
+            send(self._reply(message, turn, await begun.count))
         except Exception as error:
             send(error)
 
@@ -137,18 +138,30 @@ class Conversation:
 
     @asynccontextmanager
     async def _begin(self, message: ChatMessage, timeout_s: float | None) -> AsyncIterator[_Begun]:
-        """One turn, in its order and its time: the message is accepted, and the user's count
-        and the conversation's history are known. Raises `TimedOut`."""
+        """One turn, in its order and its time: the conversation's history is known, and the
+        message on its way to the disk, beside all else. Raises `TimedOut`."""
         limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
         key = ConversationKey(message.user_id, message.session_id)
         with self._tracing.span("turn"):
             try:
                 async with asyncio.timeout(limit_s) as limit, self._memory.turn(key):
-                    async with self._outbox.accept(message):
-                        count = await self._message_count(message.user_id)
-                    yield _Begun(key, count, await self._memory.recall(key), limit)
+                    count = asyncio.create_task(self._accept(message))
+                    # A step for the task, and one for the call that it makes: the question is
+                    # on its way before the agent takes the event loop.
+                    for _ in range(2):
+                        await asyncio.sleep(0)
+                    try:
+                        yield _Begun(key, count, await self._memory.recall(key), limit)
+                    finally:
+                        count.cancel()
+                        await asyncio.gather(count, return_exceptions=True)
             except TimeoutError:
                 raise TimedOut("The reply took too long; try again") from None
+
+    async def _accept(self, message: ChatMessage) -> int | None:
+        """Write the message, and read how many its user has sent before, at the same time."""
+        async with self._outbox.accept(message):
+            return await self._known_count(message.user_id)
 
     def _reply(self, message: ChatMessage, turn: Turn, count: int | None) -> ChatReply:
         return ChatReply(message, turn.reply, datetime.now(UTC), count, self._agent.model)
@@ -160,19 +173,13 @@ class Conversation:
         if len(message.text) > self._max_text_length:
             raise InvalidInput.field("text", f"must be at most {self._max_text_length} characters")
 
-    async def _message_count(self, user_id: str) -> int | None:
+    async def _known_count(self, user_id: str) -> int | None:
         """The user's count so far, 0 for a new user. None if that can't be known in time:
         a wrong number would be worse than none."""
         try:
-            async with asyncio.timeout(ANALYTICS_TIMEOUT_S) as limit:
-                await self._outbox.settled(user_id)
-                left_s = (limit.when() or 0) - asyncio.get_running_loop().time()
-                return await self._analytics.message_count(user_id, timeout_s=left_s)
+            return await self._analytics.message_count(user_id, timeout_s=ANALYTICS_TIMEOUT_S)
         except NotFound:
             return 0
-        except TimeoutError:
-            log.warning("no count for this chat: analytics took over %s s", ANALYTICS_TIMEOUT_S)
-            self._on_no_count("timed_out")
         except DomainError as error:
             log.warning("no count for this chat: %s", error)
             self._on_no_count("timed_out" if isinstance(error, TimedOut) else "unavailable")

@@ -6,7 +6,6 @@ that closes cleanly in mid-sentence looks to it like success.
 
 import re
 from collections.abc import AsyncIterator
-from typing import cast
 
 import httpx2
 
@@ -15,11 +14,15 @@ _FINISH = re.compile(rb'"finish_reason"\s*:\s*"|data:\s*\[DONE\]')
 _OVERLAP = 64
 
 
-class _WholeStream(httpx2.AsyncByteStream):
+class WholeStream(httpx2.AsyncByteStream):
+    """An event stream of Chat Completions; one that ends without a finish reason raises
+    `httpx2.RemoteProtocolError`."""
+
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The stream's pieces."""
         finished, tail = False, b""
         async for chunk in self._stream:
             window = tail + chunk
@@ -30,11 +33,5 @@ class _WholeStream(httpx2.AsyncByteStream):
             raise httpx2.RemoteProtocolError("the model's stream ended before its finish")
 
     async def aclose(self) -> None:
+        """Close the stream."""
         await self._stream.aclose()
-
-
-async def refuse_cut_streams(response: httpx2.Response) -> None:
-    """A response hook for `httpx2.AsyncClient`: reading an event stream of Chat Completions
-    that ends without a finish reason raises `httpx2.RemoteProtocolError`."""
-    if response.headers.get("content-type", "").startswith("text/event-stream"):
-        response.stream = _WholeStream(cast("httpx2.AsyncByteStream", response.stream))

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Query, Request
@@ -27,7 +27,7 @@ from chat_service.headers import JsonByDefault, SecureApp
 from chat_service.history import History, MessagesQuery
 from chat_service.identity import ANYONE, Identity
 from chat_service.pages import add_pages
-from chat_service.ports import Analytics, ChatMessage, ChatReply
+from chat_service.ports import ChatMessage, ChatReply, FullAnalytics
 from chat_service.private import OwnBody, OwnId, OwnPage, private_router
 from chat_service.rates import NO_LIMITS, Rates
 from chat_service.status import Status, StatusBody
@@ -40,14 +40,6 @@ log = logging.getLogger(__name__)
 _MAX_BODY_BYTES = 1_000_000
 # One megabyte of bad tags must not come back as eighteen megabytes of errors.
 _MAX_ERRORS = 10
-
-
-class FullAnalytics(Analytics, Protocol):
-    """Analytics with what only the gateway asks of it."""
-
-    async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
-        """The user's messages of each of the last days, by date."""
-        ...
 
 
 def build_gateway(

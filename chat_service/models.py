@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import agents
 from agents import ModelSettings
 from agents.models.interface import Model
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncOpenAI
 
-from chat_service.completions import DirectClient
-from chat_service.cut_streams import refuse_cut_streams
+from chat_service.completions import CompletionsClient
 from chat_service.offline import OfflineModel
 from chat_service.retry_budget import one_retry
 from chat_service.settings import ChatSettings
@@ -28,6 +27,13 @@ class ChatModel:
     """For people: in replies and in the log."""
     model: Model
     settings: ModelSettings
+    client: AsyncOpenAI | None = None
+    """Its connections, if it needs any."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self.client is not None:
+            await self.client.close()
 
 
 def choose_model(settings: ChatSettings) -> ChatModel:
@@ -47,9 +53,8 @@ def choose_model(settings: ChatSettings) -> ChatModel:
         client = AsyncOpenAI(
             api_key=key, timeout=settings.model_timeout_s, max_retries=_MAX_RETRIES
         )
-        return ChatModel(
-            name, agents.OpenAIResponsesModel(name, client), ModelSettings(retry=one_retry())
-        )
+        model = agents.OpenAIResponsesModel(name, client)
+        return ChatModel(name, model, ModelSettings(retry=one_retry()), client)
     if settings.gemini_api_key:
         key = settings.gemini_api_key.get_secret_value()
         return _completions(settings, _GEMINI_URL, key, settings.model or _GEMINI_MODEL)
@@ -58,12 +63,6 @@ def choose_model(settings: ChatSettings) -> ChatModel:
 
 def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> ChatModel:
     """A compatible server: it has Chat Completions, while Responses is OpenAI's own."""
-    client = DirectClient(
-        api_key=key,
-        base_url=base_url,
-        timeout=settings.model_timeout_s,
-        max_retries=_MAX_RETRIES,
-        http_client=DefaultAsyncHttpxClient(event_hooks={"response": [refuse_cut_streams]}),
-    )
+    client = CompletionsClient(base_url, key, settings.model_timeout_s)
     model = agents.OpenAIChatCompletionsModel(name, client)
-    return ChatModel(name, model, ModelSettings(include_usage=True, retry=one_retry()))
+    return ChatModel(name, model, ModelSettings(include_usage=True, retry=one_retry()), client)

@@ -26,9 +26,9 @@ _HOLD = timedelta(seconds=2)
 # How often to look for such, and how often whether another process has sent one.
 _TAKE_OVER_S, _POLL_S = 0.5, 0.02
 
-# A pass costs as much as a chat's other calls, so a few messages share one, and it comes after
-# their replies rather than beside them; unless somebody's next chat waits for it.
-_GATHER_S = 0.01
+# A pass costs as much as a chat's other calls, so the messages of a moment share one, unless
+# somebody who wants to know their count waits for it.
+_GATHER_S = 0.05
 
 
 class Recorder(Protocol):

@@ -1,5 +1,6 @@
 """What the use case is given and gives, and what it needs of the world around it."""
 
+from asyncio import Future
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ class ChatMessage(BaseModel):
     tags: Tags = ()
 
 
+type Count = Future[int | None]
+"""How many messages a user has sent before; None when that can't be known. It may still be on
+its way, and the message that asks for it must not be answered before it is there."""
+
+
 @dataclass(frozen=True)
 class ChatReply:
     """The agent's answer to one message."""
@@ -56,6 +62,14 @@ class Analytics(Protocol):
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         """Raises `NotFound` for an unknown user, another `DomainError` when it can't say."""
+        ...
+
+
+class FullAnalytics(Analytics, Protocol):
+    """Analytics with what only the gateway asks of it."""
+
+    async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
+        """The user's messages of each of the last days, by date."""
         ...
 
 
@@ -95,15 +109,15 @@ class Agent(Protocol):
         """The model's name, for people."""
         ...
 
-    async def reply(self, message: ChatMessage, message_count: int | None, history: Items) -> Turn:
-        """The whole turn. Raises a `DomainError` when the model fails."""
+    async def reply(self, message: ChatMessage, count: Count, history: Items) -> Turn:
+        """The whole turn. Raises a `DomainError` when the model, or `count`, fails."""
         ...
 
     def stream(
-        self, message: ChatMessage, message_count: int | None, history: Items
+        self, message: ChatMessage, count: Count, history: Items
     ) -> AsyncGenerator[str | Turn]:
-        """The reply's text as it comes, and last the whole turn. Raises a `DomainError` when
-        the model fails; closing it stops the model."""
+        """The reply's text as it comes, and last the whole turn. Raises as `reply` does; closing
+        it stops the model."""
         ...
 
     def stopped(self, message: ChatMessage, reply: str) -> Turn:

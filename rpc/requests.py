@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from uuid import uuid4
+from random import getrandbits
 
 from opentelemetry import trace
 
@@ -34,7 +34,7 @@ def begin_request(shown_id: str | bytes | None) -> Request:
     at most 128 visible ASCII characters."""
     if isinstance(shown_id, bytes):
         shown_id = shown_id.decode("latin-1")
-    known = shown_id if shown_id and _is_id(shown_id) else str(uuid4())
+    known = shown_id if shown_id and _is_id(shown_id) else f"{getrandbits(128):032x}"
     request = Request(known, current_trace_id())
     # Never reset: whatever a server says of the request after it still belongs to it.
     _current.set(request)

@@ -9,13 +9,14 @@ from uuid import UUID
 
 from grpc import aio
 
+from chat_service.analytics import SettledAnalytics
 from chat_service.conversation import Conversation
 from chat_service.history import History, PastConversation, PastMessage
 from chat_service.memory import ConversationKey, Items, Turn
 from chat_service.outbox import Outbox
 from chat_service.outbox_rows import OutboxEntry
 from chat_service.overload import Load
-from chat_service.ports import ChatMessage
+from chat_service.ports import ChatMessage, Count
 from chat_service.status import LastCall, Status
 from chat_service.stores import open_stores
 from rpc.domain import InvalidInput, NotFound
@@ -117,6 +118,13 @@ class FakeMemory:
         self.items.setdefault(key, []).extend(turn.items)
 
 
+def known(count: int | None) -> Count:
+    """A count that is there already."""
+    future: Count = asyncio.get_running_loop().create_future()
+    future.set_result(count)
+    return future
+
+
 def turn_of(message: ChatMessage, reply: str, *, stopped: bool = False) -> Turn:
     items = [{"role": "user", "content": message.text}]
     return Turn(message.message_id, message.text, reply, items, stopped)
@@ -132,19 +140,20 @@ class FakeAgent:
         self.delay_s = 0.0
         self.counts: list[int | None] = []
 
-    async def reply(self, message: ChatMessage, message_count: int | None, history: Items) -> Turn:
-        self.counts.append(message_count)
+    async def reply(self, message: ChatMessage, count: Count, history: Items) -> Turn:
+        self.counts.append(await count)
         await asyncio.sleep(self.delay_s)
         if self.failure:
             raise self.failure
         return turn_of(message, f"You said: {message.text}")
 
     async def stream(
-        self, message: ChatMessage, message_count: int | None, history: Items
+        self, message: ChatMessage, count: Count, history: Items
     ) -> AsyncGenerator[str | Turn]:
+        await count
         for delta in ("You ", "said: "):
             yield delta
-        turn = await self.reply(message, message_count, history)
+        turn = await self.reply(message, count, history)
         yield message.text
         yield turn
 
@@ -217,8 +226,9 @@ class FakeChat:
             model="fake",
             stopping=lambda: self.stopping,
         )
+        self.settled = SettledAnalytics(self.analytics, self.outbox)
         self.conversation = Conversation(
-            self.analytics,
+            self.settled,
             self.outbox,
             self.memory,
             self.agent,

@@ -17,7 +17,7 @@ from analytics_service.__main__ import build_server, open_store
 from chat_service.__main__ import SERVICE_NAME as CHAT
 from chat_service.__main__ import analytics_peer
 from chat_service.agent import ChatAgent
-from chat_service.analytics import AnalyticsClient
+from chat_service.analytics import AnalyticsClient, SettledAnalytics
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
@@ -67,8 +67,9 @@ async def running_services(folder: Path) -> AsyncIterator[Services]:
         stack.push_async_callback(analytics.close)
         stores = await stack.enter_async_context(open_stores(settings.database))
         outbox = await stack.enter_async_context(sending(stores.outbox_rows, analytics))
+        settled = SettledAnalytics(analytics, outbox)
         conversation = Conversation(
-            analytics,
+            settled,
             outbox,
             stores.memory,
             ChatAgent(ChatModel("offline", OfflineModel(pause_s=0), ModelSettings())),
@@ -85,7 +86,7 @@ async def running_services(folder: Path) -> AsyncIterator[Services]:
         status = Status(analytics, outbox, Load(), model="offline")
         yield Services(
             build_gateway(
-                conversation, history, analytics, status, cors_origins=settings.cors_origins
+                conversation, history, settled, status, cors_origins=settings.cors_origins
             ),
             await stack.enter_async_context(channel_to(chat_server)),
             await stack.enter_async_context(channel_to(analytics_server)),

@@ -20,7 +20,7 @@ def gateway_app(chat: FakeChat, **options: Any) -> FastAPI:
     return build_gateway(
         chat.conversation,
         chat.history,
-        chat.analytics,
+        chat.settled,
         chat.status,
         **{"cors_origins": [], **options},
     )

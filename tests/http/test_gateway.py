@@ -34,7 +34,7 @@ def chat() -> FakeChat:
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
     app = build_gateway(
-        chat.conversation, chat.history, chat.analytics, chat.status, cors_origins=[PAGE]
+        chat.conversation, chat.history, chat.settled, chat.status, cors_origins=[PAGE]
     )
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 
 from chat_service.__main__ import analytics_peer
 from chat_service.agent import ChatAgent
-from chat_service.analytics import AnalyticsClient
+from chat_service.analytics import AnalyticsClient, SettledAnalytics
 from chat_service.conversation import Conversation
 from chat_service.gateway import build_gateway
 from chat_service.history import History
@@ -84,13 +84,15 @@ async def available(analytics_server: GrpcServer, tmp_path: Path) -> dict[str, s
         stores = await stack.enter_async_context(open_stores(settings.database))
         outbox = await stack.enter_async_context(sending(stores.outbox_rows, analytics))
         model = choose_model(settings)
+        stack.push_async_callback(model.close)
+        settled = SettledAnalytics(analytics, outbox)
         conversation = Conversation(
-            analytics, outbox, stores.memory, ChatAgent(measured(model)),
+            settled, outbox, stores.memory, ChatAgent(measured(model)),
             max_text_length=100, timeout_s=5, on_no_count=count_fallback,
         )  # fmt: skip
         status = Status(analytics, outbox, load, model=model.name)
         history = History(stores.archive)
-        app = build_gateway(conversation, history, analytics, status, cors_origins=[])
+        app = build_gateway(conversation, history, settled, status, cors_origins=[])
         stack.enter_context(observed(load, outbox, conversation))
         transport = httpx2.ASGITransport(app=RequestReporter(app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:

@@ -1,9 +1,9 @@
 """One log line, one measurement and one id for each HTTP request."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
 
 import httpx2
 import pytest
@@ -78,12 +78,12 @@ async def test_a_chat_is_one_line_without_its_text_or_its_users_name(
 @pytest.mark.parametrize("shown", [b"", b"two words", "ümlaut".encode(), b"x" * 129])
 async def test_an_id_that_is_none_is_replaced(http: httpx2.AsyncClient, shown: bytes) -> None:
     response = await http.get("/", headers={b"x-request-id": shown})
-    assert UUID(response.headers["x-request-id"]).version == 4
+    assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
 
 
 async def test_two_ids_are_none(http: httpx2.AsyncClient) -> None:
     response = await http.get("/", headers=[("x-request-id", "a"), ("x-request-id", "b")])
-    assert UUID(response.headers["x-request-id"])
+    assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
 
 
 @pytest.mark.parametrize(

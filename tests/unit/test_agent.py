@@ -16,6 +16,7 @@ from chat_service.ports import ChatMessage
 from chat_service.retry_budget import one_retry
 from chat_service.settings import ChatSettings
 from rpc.domain import DomainError, Failed, LimitReached, Misconfigured, TimedOut, Unavailable
+from tests.fakes import known
 from tests.model_server import Fault, ModelServer, model_server
 
 KEY = "sk-Very-Secret-1234567890"
@@ -46,7 +47,7 @@ async def model(
     if request.param == "responses":
         client = AsyncOpenAI(api_key=KEY, base_url=server.url, timeout=0.5, max_retries=0)
         settings = ModelSettings(retry=one_retry())
-        model = ChatModel("m", agents.OpenAIResponsesModel("m", client), settings)
+        model = ChatModel("m", agents.OpenAIResponsesModel("m", client), settings, client)
     else:
         model = choose(
             OPENAI_BASE_URL=server.url,
@@ -55,17 +56,12 @@ async def model(
             CHAT_MODEL_TIMEOUT_S="0.5",
         )
     yield model
-    await client_of(model).close()
-
-
-def client_of(model: ChatModel) -> AsyncOpenAI:
-    client = getattr(model.model, "_client", None)
-    assert isinstance(client, AsyncOpenAI)
-    return client
+    await model.close()
 
 
 async def ask(model: ChatModel, text: str = "hello") -> str:
-    return (await ChatAgent(model).reply(ChatMessage(user_id="alice", text=text), 5, [])).reply
+    message = ChatMessage(user_id="alice", text=text)
+    return (await ChatAgent(model).reply(message, known(5), [])).reply
 
 
 async def test_the_model_is_told_the_user_and_the_count(
@@ -167,6 +163,26 @@ async def test_the_key_shows_neither_in_errors_nor_in_logs(
     assert "no reply" in caplog.text
 
 
+@pytest.mark.parametrize(("no_proxy", "proxied"), [("", True), ("model.invalid", False)])
+async def test_a_proxy_is_used_for_hosts_that_are_not_excepted(
+    server: ModelServer, choose: Choose, no_proxy: str, proxied: bool
+) -> None:
+    model = choose(
+        OPENAI_BASE_URL="http://model.invalid/v1",
+        CHAT_MODEL="m",
+        http_proxy=server.url.removesuffix("/v1"),
+        no_proxy=no_proxy,
+    )
+    if proxied:
+        assert "alice" in await ask(model)
+        assert server.requests[0].path == "http://model.invalid/v1/chat/completions"
+    else:
+        with pytest.raises(Unavailable):
+            await ask(model)
+        assert server.requests == []
+    await model.close()
+
+
 @pytest.mark.parametrize(
     ("variables", "name", "host"),
     [
@@ -201,11 +217,12 @@ async def test_the_first_setting_that_is_set_chooses_the_model(
     choose: Choose, variables: dict[str, str], name: str, host: str
 ) -> None:
     model = choose(CHAT_MODEL_TIMEOUT_S="7", **variables)
-    client = client_of(model)
+    client = model.client
+    assert client
     assert (model.name, client.base_url.host) == (name, host)
     assert (client.timeout, client.max_retries) == (7, 0)
     assert isinstance(model.model, agents.OpenAIResponsesModel) == (host == "api.openai.com")
-    await client.close()
+    await model.close()
 
 
 @pytest.mark.parametrize("variables", [{}, {"CHAT_MODEL": "m"}])

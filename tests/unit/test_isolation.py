@@ -11,6 +11,7 @@ from agents.testing import assistant_message
 from chat_service.agent import ChatAgent
 from chat_service.models import ChatModel
 from chat_service.ports import ChatMessage
+from tests.fakes import known
 
 USERS = 300
 
@@ -38,7 +39,7 @@ async def test_300_chats_at_once_see_their_own_user_only() -> None:
     users = [f"user-{n:03}-" for n in range(USERS)]
     turns = await asyncio.gather(
         *(
-            agent.reply(ChatMessage(user_id=user, text=f"text of {n}."), 10_000 + n, [])
+            agent.reply(ChatMessage(user_id=user, text=f"text of {n}."), known(10_000 + n), [])
             for n, user in enumerate(users)
         )
     )

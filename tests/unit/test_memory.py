@@ -16,7 +16,7 @@ from chat_service.conversation import Conversation
 from chat_service.memory import MAX_TURNS, ConversationKey, Items, Memory, Turn
 from chat_service.models import ChatModel
 from chat_service.offline import OfflineModel
-from chat_service.ports import Agent, ChatMessage
+from chat_service.ports import Agent, ChatMessage, Count
 from chat_service.stores import MIGRATIONS, open_stores
 from rpc.domain import Failed, TimedOut
 from storage.sqlite import SqliteDatabase
@@ -63,7 +63,7 @@ class SlowAgent(FakeAgent):
         self.most_at_once: dict[ConversationKey, int] = {}
         self.seen: list[list[str]] = []
 
-    async def reply(self, message: ChatMessage, message_count: int | None, history: Items) -> Turn:
+    async def reply(self, message: ChatMessage, count: Count, history: Items) -> Turn:
         key = ConversationKey(message.user_id, message.session_id)
         self.running.append(key)
         self.most_at_once[key] = max(self.most_at_once.get(key, 0), self.running.count(key))

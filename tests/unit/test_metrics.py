@@ -17,7 +17,7 @@ from rpc.domain import DomainError, Unavailable
 from rpc.metrics import serving_metrics
 from rpc.ports import PortTaken
 from rpc.settings import ServiceSettings
-from tests.fakes import FakeChat, FakeRecorder, eventually, running_outbox
+from tests.fakes import FakeChat, FakeRecorder, eventually, known, running_outbox
 from tests.model_server import Fault, ModelServer, model_server
 from tests.postgres import Place
 from tests.reports import sample, total
@@ -50,14 +50,14 @@ def tokens(kind: str) -> float:
 
 async def test_a_models_time_and_tokens_are_measured(model: ChatModel) -> None:
     before, used = operations(), (tokens("input"), tokens("output"))
-    await ChatAgent(measured(model)).reply(MESSAGE, 5, [])
+    await ChatAgent(measured(model)).reply(MESSAGE, known(5), [])
     assert operations() == before + 1
     assert (tokens("input"), tokens("output")) > used
 
 
 async def test_a_streams_first_chunk_is_measured_too() -> None:
     offline = ChatModel("streamed", OfflineModel(pause_s=0.02), ModelSettings())
-    async for _ in ChatAgent(measured(offline)).stream(MESSAGE, 5, []):
+    async for _ in ChatAgent(measured(offline)).stream(MESSAGE, known(5), []):
         pass
     streamed = {"gen_ai_request_model": "streamed"}
     assert total(DURATION, **streamed) == total(FIRST_CHUNK, **streamed) == 1
@@ -71,13 +71,13 @@ async def test_a_models_failure_is_measured_by_its_kind(
     server.faults = [Fault(status=401)]
     before = operations("AuthenticationError")
     with pytest.raises(DomainError):
-        await ChatAgent(measured(model)).reply(MESSAGE, 5, [])
+        await ChatAgent(measured(model)).reply(MESSAGE, known(5), [])
     assert operations("AuthenticationError") == before + 1
 
 
 async def test_a_stream_that_is_left_counts_as_cancelled() -> None:
     offline = ChatModel("left", OfflineModel(pause_s=0.05), ModelSettings())
-    events = ChatAgent(measured(offline)).stream(MESSAGE, 5, [])
+    events = ChatAgent(measured(offline)).stream(MESSAGE, known(5), [])
     await anext(events)
     await events.aclose()
     left = {"gen_ai_request_model": "left", "error_type": "cancelled"}

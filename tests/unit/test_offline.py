@@ -7,6 +7,7 @@ from chat_service.memory import Turn
 from chat_service.models import ChatModel, choose_model
 from chat_service.ports import ChatMessage
 from chat_service.settings import ChatSettings
+from tests.fakes import known
 
 
 @pytest.fixture
@@ -15,7 +16,8 @@ def model(environment: pytest.MonkeyPatch) -> ChatModel:
 
 
 async def ask(model: ChatModel, text: str, count: int | None, user_id: str = "alice") -> str:
-    return (await ChatAgent(model).reply(ChatMessage(user_id=user_id, text=text), count, [])).reply
+    message = ChatMessage(user_id=user_id, text=text)
+    return (await ChatAgent(model).reply(message, known(count), [])).reply
 
 
 @pytest.mark.parametrize("text", ["hi", "what time is it?"])
@@ -51,7 +53,7 @@ async def test_asked_for_the_time_it_calls_the_tool(model: ChatModel) -> None:
 
 async def test_streams_word_by_word(model: ChatModel) -> None:
     sent = ChatMessage(user_id="alice", text="hi")
-    *words, turn = [event async for event in ChatAgent(model).stream(sent, 5, [])]
+    *words, turn = [event async for event in ChatAgent(model).stream(sent, known(5), [])]
     assert isinstance(turn, Turn)
     assert len(words) > 5
     assert "".join(map(str, words)) == turn.reply

@@ -50,9 +50,10 @@ async def chat(
 ) -> AsyncIterator[Chat]:
     environment.setenv("OPENAI_BASE_URL", server.url)
     environment.setenv("CHAT_MODEL", "m")
-    agent = ChatAgent(choose_model(ChatSettings.from_environment()))
+    model = choose_model(ChatSettings.from_environment())
     async with open_stores(tmp_path / "chat.db") as stores:
-        yield Chat(stores.memory, agent)
+        yield Chat(stores.memory, ChatAgent(model))
+    await model.close()
 
 
 def message(text: str = "hi") -> ChatMessage:

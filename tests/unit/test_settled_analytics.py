@@ -1,0 +1,40 @@
+"""What analytics says of a user, once it has counted what the user has sent."""
+
+import pytest
+
+from chat_service.analytics import SettledAnalytics
+from chat_service.ports import ChatMessage
+from rpc.domain import TimedOut
+from tests.fakes import FakeAnalytics, FakeOutbox, FakeRecorder, running_outbox
+from tests.postgres import Place
+
+
+class CountingAnalytics(FakeAnalytics):
+    """Knows what a recorder was told."""
+
+    def __init__(self, recorder: FakeRecorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    async def message_count(self, user_id: str, *, timeout_s: float) -> int:
+        return sum(entry.user_id == user_id for entry in self._recorder.recorded)
+
+
+async def test_it_knows_what_was_sent_a_moment_ago(place: Place) -> None:
+    recorder = FakeRecorder()
+    async with running_outbox(place, recorder) as outbox:
+        settled = SettledAnalytics(CountingAnalytics(recorder), outbox)
+        for sent in range(1, 4):
+            async with outbox.accept(ChatMessage(user_id="alice", text="hi")):
+                pass
+            assert await settled.message_count("alice", timeout_s=5) == 2 * sent - 1
+            async with outbox.accept(ChatMessage(user_id="alice", text="hi")):
+                pass
+            assert (await settled.activity("alice", timeout_s=5))["2026-01-02"] == 2 * sent
+
+
+async def test_it_does_not_wait_for_ever() -> None:
+    outbox = FakeOutbox()
+    outbox.settles = False
+    with pytest.raises(TimedOut):
+        await SettledAnalytics(FakeAnalytics(), outbox).message_count("alice", timeout_s=0.05)
