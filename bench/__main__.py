@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench.experiments import chats, concurrency, lookups, memory, records, streams, users
+from bench.experiments import chats, concurrency, lookups, memory, records, replicas, streams, users
 from bench.processes import load_average, machine
 from bench.report import Result, write_summary
 from bench.stacks import Lab
@@ -22,6 +22,7 @@ EXPERIMENTS = {
     "records": records.run,
     "users": users.run,
     "memory": memory.run,
+    "replicas": replicas.run,
 }
 
 

@@ -37,6 +37,8 @@ from rpc.telemetry import configure_logging
 from rpc.tracing import Tracing, choose_tracing
 
 log = logging.getLogger("chat_service")
+# How long whoever asks for a count over HTTP waits for the user's last messages to be in it.
+_PATIENCE_S = 0.2
 SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 
 
@@ -56,9 +58,8 @@ async def run(settings: ChatSettings) -> None:
             open_stores(settings.database, tracing) as stores,
             sending(stores.outbox_rows, analytics, tracing) as outbox,
         ):
-            settled = SettledAnalytics(analytics, outbox)
             conversation = Conversation(
-                settled,
+                SettledAnalytics(analytics, outbox),
                 outbox,
                 stores.memory,
                 ChatAgent(measured(model), tracing),
@@ -76,7 +77,7 @@ async def run(settings: ChatSettings) -> None:
                         settings,
                         conversation,
                         History(stores.archive),
-                        settled,
+                        SettledAnalytics(analytics, outbox, patience_s=_PATIENCE_S),
                         load,
                         status=Status(
                             analytics, outbox, load, model=model.name, stopping=stop.is_set

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -101,11 +101,16 @@ class AnalyticsClient:
 
 class SettledAnalytics:
     """What analytics says of a user once it has counted all that the user's finished chats sent.
-    Each call raises what `AnalyticsClient` raises, and `TimedOut` if that takes too long."""
 
-    def __init__(self, analytics: FullAnalytics, outbox: Outbox) -> None:
+    After `patience_s`, it is what has been counted so far. Without, it is all or nothing: each
+    call raises `TimedOut` if that takes too long, or else what `AnalyticsClient` raises."""
+
+    def __init__(
+        self, analytics: FullAnalytics, outbox: Outbox, *, patience_s: float | None = None
+    ) -> None:
         self._analytics = analytics
         self._outbox = outbox
+        self._patience_s = patience_s
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         """See `AnalyticsClient.message_count`."""
@@ -120,7 +125,9 @@ class SettledAnalytics:
     ) -> T:
         try:
             async with asyncio.timeout(timeout_s) as limit:
-                await self._outbox.settled(user_id)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._patience_s):
+                        await self._outbox.settled(user_id)
                 left_s = (limit.when() or 0) - asyncio.get_running_loop().time()
                 return await ask(user_id, timeout_s=left_s)
         except TimeoutError:

@@ -25,9 +25,9 @@ _RETRY_AFTER_S = 1.0
 _ALWAYS_ADMITTED = 20
 # With that much delay in each of its steps, a chat takes some ten times as long as alone.
 _MAX_LAG_S = 0.015
-_TICK_S = 0.005
+_TICK_S = 0.003
 # A burst shows in the lag only once it is in.
-_GROWTH_PER_TICK = 3
+_MOST_PER_S, _MOST_AT_ONCE = 400, 3.0
 # Over what time lags are averaged: a short pause is no overload.
 _MEMORY_S = 0.1
 
@@ -40,7 +40,7 @@ class Load:
         self.chats = 0
         self.turned_away = 0
         self.lag_s = 0.0
-        self._room = _GROWTH_PER_TICK
+        self._room = _MOST_AT_ONCE
 
     async def watch(self) -> None:
         """Measure the event loop's lag, for ever, and tell of those who were turned away: once
@@ -55,7 +55,7 @@ class Load:
             lag_s = time.monotonic() - due
             weight = -math.expm1(-(lag_s + _TICK_S) / _MEMORY_S)
             self.lag_s += weight * (lag_s - self.lag_s)
-            self._room = _GROWTH_PER_TICK
+            self._room = min(_MOST_AT_ONCE, _MOST_PER_S * (lag_s + _TICK_S))
 
     @contextmanager
     def one_more(self) -> Iterator[None]:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install what is missing, measure, and write bench/results: scripts/bench.sh [--quick] [NAME]...
-# (chats, streams, concurrency, lookups, records, users, memory; all of them unless named).
+# (chats, streams, concurrency, lookups, records, users, memory, replicas; all of them unless named).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib/env.sh
@@ -14,5 +14,6 @@ if command -v go >/dev/null; then
 else
   say "no Go: the experiments lookups and users are left out"
 fi
-export DAPRD BENCH_CALLER
+POSTGRES_BIN=$(scripts/install_postgres.sh)
+export DAPRD BENCH_CALLER POSTGRES_BIN
 exec .venv/bin/python -m bench "$@"

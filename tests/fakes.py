@@ -226,9 +226,9 @@ class FakeChat:
             model="fake",
             stopping=lambda: self.stopping,
         )
-        self.settled = SettledAnalytics(self.analytics, self.outbox)
+        self.settled = SettledAnalytics(self.analytics, self.outbox, patience_s=0.05)
         self.conversation = Conversation(
-            self.settled,
+            SettledAnalytics(self.analytics, self.outbox),
             self.outbox,
             self.memory,
             self.agent,

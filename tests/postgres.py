@@ -34,6 +34,11 @@ class Cluster:
             shutil.chown(folder, self._user)
         self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8")
 
+    @property
+    def pid(self) -> int:
+        """Of its main process."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def start(self) -> None:
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder}"
         log = self._folder / "log"
@@ -55,11 +60,10 @@ class Cluster:
     @contextmanager
     def hung(self) -> Iterator[None]:
         """None of its processes does anything."""
-        main = (self._data / "postmaster.pid").read_text().split()[0]
         children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", main], capture_output=True, check=True
+            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, check=True
         )
-        pids = [int(main), *map(int, children.stdout.split())]
+        pids = [self.pid, *map(int, children.stdout.split())]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:

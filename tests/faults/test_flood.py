@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import uvloop
 
 from scripts.service import Service
 from tests.dapr.conftest import RunningStack
@@ -15,7 +16,7 @@ from tests.faults.load import Answer, Connection, chat_request, load, percentile
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-_PEAK_S, _OVERLOAD_S = (5.0, 6.0) if FULL else (1.5, 4.0)
+_PEAK_S, _OVERLOAD_S = (5.0, 12.0) if FULL else (1.5, 4.0)
 
 
 class OpenLoop:
@@ -86,7 +87,8 @@ async def test_three_times_the_peak_is_refused_in_part_and_at_once(
     memory = [rss_mb(chat), rss_mb(analytics)]
     flood = OpenLoop(system.url)
     began = time.monotonic()
-    await flood.run(3 * peak, _OVERLOAD_S)
+    # On the faster kind of loop, as what the flood costs the system hasn't.
+    await asyncio.to_thread(uvloop.run, flood.run(3 * peak, _OVERLOAD_S))
     # Until the last accepted one ended: a backlog must not count as goodput.
     goodput = len(flood.accepted_at) / max(_OVERLOAD_S, flood.accepted_at[-1] - began)
     growth = [rss_mb(chat) - memory[0], rss_mb(analytics) - memory[1]]

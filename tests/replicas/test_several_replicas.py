@@ -1,58 +1,26 @@
 """Two processes of each service on one PostgreSQL, without sidecars."""
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
 import pytest_asyncio
-from pydantic import SecretStr
 
-from scripts.service import Service
-from tests.dapr.conftest import eventually, free_port
+from tests.dapr.conftest import eventually
 from tests.postgres import Cluster
+from tests.replicas.processes import Processes
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-class Replicas:
-    """Chat processes, each with an analytics process of its own."""
-
-    def __init__(self, folder: Path, url: SecretStr) -> None:
-        self.analytics: list[Service] = []
-        self.chats: list[Service] = []
-        for n in range(2):
-            ports = {"HTTP": free_port(), "gRPC": free_port()}
-            analytics_port = free_port()
-            environment = os.environ | {
-                "DATABASE_URL": url.get_secret_value(),
-                "DACA_DATA_DIR": str(folder / "unused"),
-                "ANALYTICS_GRPC_PORT": str(analytics_port),
-                "ANALYTICS_ADDRESS": f"127.0.0.1:{analytics_port}",
-                "CHAT_HTTP_PORT": str(ports["HTTP"]),
-                "CHAT_GRPC_PORT": str(ports["gRPC"]),
-                "CHAT_METRICS_PORT": "0",
-                "ANALYTICS_METRICS_PORT": "0",
-                "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "GEMINI_API_KEY": "",
-            }  # fmt: skip
-            for name, services in (("analytics", self.analytics), ("chat", self.chats)):
-                command = [sys.executable, "-m", f"{name}_service"]
-                log = folder / f"{name}-{n}.log"
-                services.append(Service(f"{name}-{n}", command, environment, ports, log))
-        self.urls = [f"http://127.0.0.1:{chat.ports['HTTP']}" for chat in self.chats]
-        self.client = httpx2.AsyncClient(timeout=10)
-
-    @property
-    def all(self) -> list[Service]:
-        return self.analytics + self.chats
+class Replicas(Processes):
+    """Two of each, and how to talk with them."""
 
     async def say(self, replica: int, user_id: str, **fields: Any) -> dict[str, Any]:
         """The answer; asks again, and elsewhere, until it comes."""
@@ -77,24 +45,15 @@ class Replicas:
         body = await self.get(1, f"/users/{user_id}/analytics")
         return body["message_count"] if body else None
 
-    async def serve(self) -> bool:
-        return all([(await self.get(n, "/readyz")) is not None for n in range(2)])
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def replicas(
     tmp_path_factory: pytest.TempPathFactory, postgres: Cluster
 ) -> AsyncIterator[Replicas]:
     url = await postgres.new_database()
-    replicas = Replicas(tmp_path_factory.mktemp("replicas"), url)
-    try:
-        # At once: one of them makes the tables.
-        await asyncio.gather(*(service.start() for service in replicas.all))
-        await eventually(replicas.serve, expected=True, timeout_s=60)
+    replicas = Replicas(tmp_path_factory.mktemp("replicas"), url, count=2)
+    async with replicas.running():
         yield replicas
-    finally:
-        await asyncio.gather(*(service.stop() for service in replicas.all))
-        await replicas.client.aclose()
 
 
 async def test_counts_are_exact_and_turns_in_order_whichever_replica_answers(

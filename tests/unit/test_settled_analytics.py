@@ -38,3 +38,10 @@ async def test_it_does_not_wait_for_ever() -> None:
     outbox.settles = False
     with pytest.raises(TimedOut):
         await SettledAnalytics(FakeAnalytics(), outbox).message_count("alice", timeout_s=0.05)
+
+
+async def test_after_its_patience_it_says_what_is_counted() -> None:
+    outbox = FakeOutbox()
+    outbox.settles = False
+    settled = SettledAnalytics(FakeAnalytics(), outbox, patience_s=0.01)
+    assert await settled.message_count("alice", timeout_s=5) == 5
