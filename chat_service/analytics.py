@@ -128,10 +128,11 @@ class SettledAnalytics:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._patience_s):
                         await self._outbox.settled(user_id)
-                left_s = (limit.when() or 0) - asyncio.get_running_loop().time()
-                return await ask(user_id, timeout_s=left_s)
         except TimeoutError:
             raise TimedOut(f"Analytics took over {timeout_s} s") from None
+        # The call minds its own deadline.
+        left_s = (limit.when() or 0) - asyncio.get_running_loop().time()
+        return await ask(user_id, timeout_s=left_s)
 
 
 @contextmanager

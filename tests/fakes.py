@@ -19,7 +19,7 @@ from chat_service.overload import Load
 from chat_service.ports import ChatMessage, Count
 from chat_service.status import LastCall, Status
 from chat_service.stores import open_stores
-from rpc.domain import InvalidInput, NotFound
+from rpc.domain import InvalidInput, NotFound, TimedOut
 from rpc.server import GrpcServer
 from tests.postgres import Place
 
@@ -50,7 +50,11 @@ class FakeAnalytics:
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         self.timeouts_s.append(timeout_s)
-        await self._answer()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._answer()
+        except TimeoutError:
+            raise TimedOut("Analytics did not answer in time") from None
         if user_id not in self.counts:
             raise NotFound("User not found")
         return self.counts[user_id]
