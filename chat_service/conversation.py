@@ -20,7 +20,7 @@ ANALYTICS_TIMEOUT_S = 0.5
 
 @dataclass(frozen=True)
 class _Begun:
-    """A turn that was accepted, and what the agent may know."""
+    """A turn that has begun, and what the agent may know."""
 
     key: ConversationKey
     count: Count
@@ -144,22 +144,30 @@ class Conversation:
         key = ConversationKey(message.user_id, message.session_id)
         with self._tracing.span("turn"):
             try:
-                async with asyncio.timeout(limit_s) as limit, self._memory.turn(key):
-                    count = asyncio.create_task(self._accept(message))
-                    # A step for the task, and one for the call that it makes: the question is
-                    # on its way before the agent takes the event loop.
-                    for _ in range(2):
-                        await asyncio.sleep(0)
-                    try:
-                        yield _Begun(key, count, await self._memory.recall(key), limit)
-                    finally:
-                        count.cancel()
-                        await asyncio.gather(count, return_exceptions=True)
+                async with (
+                    asyncio.timeout(limit_s) as limit,
+                    self._memory.turn(key),
+                    self._accepting(message) as count,
+                ):
+                    yield _Begun(key, count, await self._memory.recall(key), limit)
             except TimeoutError:
                 raise TimedOut("The reply took too long; try again") from None
 
+    @asynccontextmanager
+    async def _accepting(self, message: ChatMessage) -> AsyncIterator[Count]:
+        """Write the message, and read how many its user has sent before, beside the body."""
+        count = asyncio.create_task(self._accept(message))
+        try:
+            # A step for the task, and one for the call that it makes: the question is on its
+            # way before the agent takes the event loop.
+            for _ in range(2):
+                await asyncio.sleep(0)
+            yield count
+        finally:
+            count.cancel()
+            await asyncio.gather(count, return_exceptions=True)
+
     async def _accept(self, message: ChatMessage) -> int | None:
-        """Write the message, and read how many its user has sent before, at the same time."""
         async with self._outbox.accept(message):
             return await self._known_count(message.user_id)
 

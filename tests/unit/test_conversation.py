@@ -120,6 +120,19 @@ async def test_there_is_no_reply_to_a_message_that_cannot_be_kept(chat: FakeChat
     assert chat.agent.counts == []
 
 
+@pytest.mark.parametrize("steps", range(1, 5))
+async def test_a_caller_who_leaves_at_once_leaves_nothing_running(
+    chat: FakeChat, steps: int
+) -> None:
+    chat.analytics.delay_s = FOREVER_S
+    chatting = asyncio.create_task(chat.conversation.reply(message()))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    chatting.cancel()
+    await asyncio.wait([chatting])
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 def test_each_message_has_ids_of_its_own() -> None:
     one, two = message(), message()
     assert len({one.message_id, two.message_id, one.session_id, two.session_id}) == 4
