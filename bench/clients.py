@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.measure import Call, Failed, Sample, closed_loop
+from bench.measure import Failed, Sample, closed_loop
 from tests.faults.load import Answer, Connection
 
 _RETRY_AFTER = re.compile(rb"\r\nretry-after: (\d+)", re.IGNORECASE)
@@ -115,10 +115,13 @@ async def http_load(
     kind: type[Connection] = Connection,
 ) -> Sample:
     """A closed loop with a client for each of `requests`."""
-    clients = [HttpClient(url, request, kind) for request in requests]
+    return await clients_load([HttpClient(url, request, kind) for request in requests], seconds)
+
+
+async def clients_load(clients: Sequence[HttpClient], seconds: float) -> Sample:
+    """A closed loop of these, who are closed at its end."""
     try:
-        calls: list[Call] = list(clients)
-        return await closed_loop(calls, seconds)
+        return await closed_loop(clients, seconds)
     finally:
         for client in clients:
             client.close()

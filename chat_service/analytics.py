@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -123,16 +123,15 @@ class SettledAnalytics:
     async def _settled[T](
         self, ask: Callable[..., Awaitable[T]], user_id: str, timeout_s: float
     ) -> T:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with asyncio.timeout(timeout_s) as limit:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(self._patience_s):
-                        await self._outbox.settled(user_id)
+            async with asyncio.timeout(timeout_s if self._patience_s is None else self._patience_s):
+                await self._outbox.settled(user_id)
         except TimeoutError:
-            raise TimedOut(f"Analytics took over {timeout_s} s") from None
-        # The call minds its own deadline.
-        left_s = (limit.when() or 0) - asyncio.get_running_loop().time()
-        return await ask(user_id, timeout_s=left_s)
+            if self._patience_s is None:
+                raise TimedOut(f"Analytics took over {timeout_s} s") from None
+        return await ask(user_id, timeout_s=timeout_s - (loop.time() - began))
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class CompletionsClient(AsyncOpenAI):
                 headers=extra_headers,
             )
             if response.ok and body.get("stream"):
-                answer = self._answer(response, stream=WholeStream(_Body(response)))
+                answer = self._answer(response, stream=WholeStream(response))
                 return _Stream(cast_to=ChatCompletionChunk, response=answer, client=self)
             content = await response.read()
         if not response.ok:
@@ -89,13 +89,11 @@ class CompletionsClient(AsyncOpenAI):
         return _parsed(cast_to, data)
 
     def _connect(self) -> aiohttp.ClientSession:
-        url = self._request.url
-        proxy = None if proxy_bypass(url.host) else getproxies().get(url.scheme)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"authorization": f"Bearer {self.api_key}", "content-type": "application/json"},
-            proxy=proxy,
+            proxy=_proxy_for(self._request.url),
             timeout=self._timeout,
         )
 
@@ -113,6 +111,14 @@ class CompletionsClient(AsyncOpenAI):
             raise APIConnectionError(request=self._request) from error
 
 
+def _proxy_for(url: httpx2.URL) -> str | None:
+    # Once for all requests: aiohttp would look for it, and for a .netrc, anew for each.
+    if proxy_bypass(url.netloc.decode()):
+        return None
+    proxies = getproxies()
+    return proxies.get(url.scheme) or proxies.get("all")
+
+
 def _parsed[T: BaseModel](kind: type[T], data: Any) -> T:
     try:
         return kind.model_validate(data)
@@ -128,20 +134,3 @@ class _Stream(AsyncStream[ChatCompletionChunk]):
             # The first of many that came together is not to wait for the others' work.
             for _ in range(_STEPS_TO_READER):
                 await asyncio.sleep(0)
-
-
-class _Body(httpx2.AsyncByteStream):
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for data in self._response.content.iter_any():
-                yield data
-        except TimeoutError as error:
-            raise httpx2.ReadTimeout("the model's stream stopped") from error
-        except aiohttp.ClientError as error:
-            raise httpx2.ReadError("the model's stream broke off") from error
-
-    async def aclose(self) -> None:
-        self._response.close()

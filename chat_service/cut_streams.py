@@ -7,6 +7,7 @@ that closes cleanly in mid-sentence looks to it like success.
 import re
 from collections.abc import AsyncIterator
 
+import aiohttp
 import httpx2
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"|data:\s*\[DONE\]')
@@ -15,23 +16,28 @@ _OVERLAP = 64
 
 
 class WholeStream(httpx2.AsyncByteStream):
-    """An event stream of Chat Completions; one that ends without a finish reason raises
-    `httpx2.RemoteProtocolError`."""
+    """The event stream of Chat Completions in aiohttp's answer, with httpx2's errors. One that
+    ends without a finish reason raises `httpx2.RemoteProtocolError`."""
 
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The stream's pieces."""
         finished, tail = False, b""
-        async for chunk in self._stream:
-            window = tail + chunk
-            finished = finished or _FINISH.search(window) is not None
-            tail = window[-_OVERLAP:]
-            yield chunk
+        try:
+            async for chunk in self._response.content.iter_any():
+                window = tail + chunk
+                finished = finished or _FINISH.search(window) is not None
+                tail = window[-_OVERLAP:]
+                yield chunk
+        except TimeoutError as error:
+            raise httpx2.ReadTimeout("the model's stream stopped") from error
+        except aiohttp.ClientError as error:
+            raise httpx2.ReadError("the model's stream broke off") from error
         if not finished:
             raise httpx2.RemoteProtocolError("the model's stream ended before its finish")
 
     async def aclose(self) -> None:
         """Close the stream."""
-        await self._stream.aclose()
+        self._response.close()

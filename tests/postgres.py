@@ -35,9 +35,11 @@ class Cluster:
         self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8")
 
     @property
-    def pid(self) -> int:
-        """Of its main process."""
-        return int((self._data / "postmaster.pid").read_text().split()[0])
+    def pids(self) -> list[int]:
+        """Of its main process, and of all that this has started."""
+        main = (self._data / "postmaster.pid").read_text().split()[0]
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        return [int(main), *map(int, children)]
 
     def start(self) -> None:
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder}"
@@ -60,10 +62,7 @@ class Cluster:
     @contextmanager
     def hung(self) -> Iterator[None]:
         """None of its processes does anything."""
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, check=True
-        )
-        pids = [self.pid, *map(int, children.stdout.split())]
+        pids = self.pids
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:

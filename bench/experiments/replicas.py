@@ -1,15 +1,13 @@
 """One replica of each service on a PostgreSQL, beside two and three."""
 
-import os
-from collections.abc import Callable
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-from bench.clients import HttpClient
+from bench.clients import HttpClient, clients_load
 from bench.experiments.chats import new_chat
-from bench.measure import Call, Sample, Side, alternate, closed_loop, median_ratio
-from bench.processes import children, cpu_seconds
+from bench.measure import Sample, Side, alternate, median_ratio
+from bench.processes import cpu_seconds
 from bench.report import Bar, Result, row
 from bench.stacks import Lab, folder, model_server, url
 from scripts.service import Service
@@ -24,9 +22,6 @@ _OURS = ("chat", "analytics")
 async def run(lab: Lab) -> Result:
     """The same load, on ever more replicas."""
     result = Result("replicas", "POST /chat/ by the number of replicas, on one PostgreSQL")
-    if "POSTGRES_BIN" not in os.environ:
-        result.notes.append("Not measured: there was no PostgreSQL.")
-        return result
     result.notes.append(
         f"{_CLIENTS} clients, shared among the chat processes, each of which has an analytics "
         "process of its own; no sidecars. On one machine more can't be faster: what counts "
@@ -59,21 +54,21 @@ async def _replicas(where: Path, cluster: Cluster, model: Service, count: int) -
 
 
 async def _load(replicas: Processes, cluster: Cluster, seconds: float) -> Sample:
-    pids: dict[str, Callable[[], list[int]]] = {
-        "chat": lambda: [s.process.pid for s in replicas.chats if s.process],
-        "analytics": lambda: [s.process.pid for s in replicas.analytics if s.process],
-        "PostgreSQL": lambda: [cluster.pid, *children(cluster.pid)],
-    }
-    before = {name: sum(map(cpu_seconds, of())) for name, of in pids.items()}
-    async with AsyncExitStack() as stack:
-        clients: list[Call] = []
-        for number in range(_CLIENTS):
-            client = HttpClient(replicas.urls[number % len(replicas.urls)], new_chat)
-            clients.append(stack.enter_context(closing(client)))
-        sample = await closed_loop(clients, seconds)
-    for name, of in pids.items():
-        sample.cpu_s[name] = sum(map(cpu_seconds, of())) - before[name]
+    before = _cpu_s(replicas, cluster)
+    urls = replicas.urls
+    clients = [HttpClient(urls[number % len(urls)], new_chat) for number in range(_CLIENTS)]
+    sample = await clients_load(clients, seconds)
+    sample.cpu_s = {name: now - before[name] for name, now in _cpu_s(replicas, cluster).items()}
     return sample
+
+
+def _cpu_s(replicas: Processes, cluster: Cluster) -> dict[str, float]:
+    pids = {
+        "chat": [service.process.pid for service in replicas.chats if service.process],
+        "analytics": [service.process.pid for service in replicas.analytics if service.process],
+        "PostgreSQL": cluster.pids,
+    }
+    return {name: sum(map(cpu_seconds, of)) for name, of in pids.items()}
 
 
 def _cpu_us(sample: Sample) -> float:

@@ -72,8 +72,11 @@ async def _service(where: Path, size: int) -> Service:
     await asyncio.to_thread(_fill, path, size)
     port = free_port()
     service = python(f"analytics-{size}", port, where, "analytics_service")
-    service.environment |= {"DACA_DATA_DIR": str(path.parent), "ANALYTICS_GRPC_PORT": str(port)}
-    service.environment["ANALYTICS_METRICS_PORT"] = "off"
+    service.environment |= {
+        "DACA_DATA_DIR": str(path.parent),
+        "ANALYTICS_GRPC_PORT": str(port),
+        "ANALYTICS_METRICS_PORT": "off",
+    }
     service.environment.pop("DAPR_GRPC_PORT", None)
     return service
 

@@ -87,7 +87,7 @@ async def test_three_times_the_peak_is_refused_in_part_and_at_once(
     memory = [rss_mb(chat), rss_mb(analytics)]
     flood = OpenLoop(system.url)
     began = time.monotonic()
-    # On the faster kind of loop, as what the flood costs the system hasn't.
+    # On the faster kind of loop: what the flood's clients use of the cores, the system hasn't.
     await asyncio.to_thread(uvloop.run, flood.run(3 * peak, _OVERLOAD_S))
     # Until the last accepted one ended: a backlog must not count as goodput.
     goodput = len(flood.accepted_at) / max(_OVERLOAD_S, flood.accepted_at[-1] - began)

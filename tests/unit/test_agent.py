@@ -3,7 +3,6 @@
 import logging
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import agents
 import pytest
@@ -161,75 +160,3 @@ async def test_the_key_shows_neither_in_errors_nor_in_logs(
     assert KEY not in f"{failure.value!r} {failure.value.__cause__!r}"
     assert KEY not in caplog.text
     assert "no reply" in caplog.text
-
-
-@pytest.mark.parametrize(("no_proxy", "proxied"), [("", True), ("model.invalid", False)])
-async def test_a_proxy_is_used_for_hosts_that_are_not_excepted(
-    server: ModelServer, choose: Choose, no_proxy: str, proxied: bool
-) -> None:
-    model = choose(
-        OPENAI_BASE_URL="http://model.invalid/v1",
-        CHAT_MODEL="m",
-        http_proxy=server.url.removesuffix("/v1"),
-        no_proxy=no_proxy,
-    )
-    if proxied:
-        assert "alice" in await ask(model)
-        assert server.requests[0].path == "http://model.invalid/v1/chat/completions"
-    else:
-        with pytest.raises(Unavailable):
-            await ask(model)
-        assert server.requests == []
-    await model.close()
-
-
-@pytest.mark.parametrize(
-    ("variables", "name", "host"),
-    [
-        ({"OPENAI_API_KEY": KEY}, "gpt-4o", "api.openai.com"),
-        ({"OPENAI_API_KEY": KEY, "CHAT_MODEL": "m"}, "m", "api.openai.com"),
-        (
-            {"GEMINI_API_KEY": KEY},
-            "gemini-2.5-flash",
-            "generativelanguage.googleapis.com",
-        ),
-        (
-            {"GEMINI_API_KEY": KEY, "CHAT_MODEL": "m"},
-            "m",
-            "generativelanguage.googleapis.com",
-        ),
-        ({"OPENAI_API_KEY": KEY, "GEMINI_API_KEY": "g"}, "gpt-4o", "api.openai.com"),
-        ({"OPENAI_BASE_URL": "http://local/v1", "CHAT_MODEL": "m"}, "m", "local"),
-        (
-            {
-                "OPENAI_BASE_URL": "http://local/v1",
-                "OPENAI_API_KEY": KEY,
-                "GEMINI_API_KEY": "g",
-                "CHAT_MODEL": "m",
-            },
-            "m",
-            "local",
-        ),
-    ],
-    ids=lambda value: "+".join(value) if isinstance(value, dict) else None,
-)
-async def test_the_first_setting_that_is_set_chooses_the_model(
-    choose: Choose, variables: dict[str, str], name: str, host: str
-) -> None:
-    model = choose(CHAT_MODEL_TIMEOUT_S="7", **variables)
-    client = model.client
-    assert client
-    assert (model.name, client.base_url.host) == (name, host)
-    assert (client.timeout, client.max_retries) == (7, 0)
-    assert isinstance(model.model, agents.OpenAIResponsesModel) == (host == "api.openai.com")
-    await model.close()
-
-
-@pytest.mark.parametrize("variables", [{}, {"CHAT_MODEL": "m"}])
-def test_without_a_host_the_model_is_offline(choose: Choose, variables: dict[str, Any]) -> None:
-    assert choose(**variables).name == "offline"
-
-
-def test_a_base_url_without_a_model_names_the_missing_variable(choose: Choose) -> None:
-    with pytest.raises(ValueError, match="CHAT_MODEL"):
-        choose(OPENAI_BASE_URL="http://local/v1")
