@@ -55,7 +55,8 @@ class Load:
             lag_s = time.monotonic() - due
             weight = -math.expm1(-(lag_s + _TICK_S) / _MEMORY_S)
             self.lag_s += weight * (lag_s - self.lag_s)
-            self._room = min(_MOST_AT_ONCE, _MOST_PER_S * (lag_s + _TICK_S))
+            more = _MOST_PER_S * (lag_s + _TICK_S)
+            self._room = min(_MOST_AT_ONCE, max(0, self._room) + more)
 
     @contextmanager
     def one_more(self) -> Iterator[None]:

@@ -49,6 +49,17 @@ async def test_the_lag_shows_lasting_work_and_not_one_pause() -> None:
     watching.cancel()
 
 
+async def test_a_few_that_come_together_are_admitted_while_there_is_little_to_do() -> None:
+    load = Load()
+    load.chats = 100
+    watching = asyncio.create_task(load.watch())
+    await asyncio.sleep(0.03)
+    assert [load.is_too_much() for _ in range(4)] == [False, False, False, True]
+    await asyncio.sleep(0.03)
+    assert not any(load.is_too_much() for _ in range(3))
+    watching.cancel()
+
+
 async def test_the_log_tells_how_many_were_turned_away_but_not_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
