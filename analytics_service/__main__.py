@@ -50,8 +50,8 @@ def build_server(
 ) -> GrpcServer:
     """A server, not started yet, with every servicer of this service on `store`."""
     server = GrpcServer(reuse_port=reuse_port, app_api_token=app_api_token, tracing=tracing)
-    analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server(AnalyticsServicer(store), server.aio)
-    appcallback_pb2_grpc.add_AppCallbackServicer_to_server(InvokeServicer(store), server.aio)
+    server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, AnalyticsServicer(store))
+    server.add(appcallback_pb2_grpc.add_AppCallbackServicer_to_server, InvokeServicer(store))
     return server
 
 

@@ -136,7 +136,7 @@ async def _serve(
         reuse_port=settings.reuse_port, app_api_token=settings.app_api_token, tracing=tracing
     )
     servicer = ChatServicer(conversation, history, load, identity, rates)
-    chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.aio)
+    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
 
     with listen(settings) as http_socket:
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")

@@ -9,11 +9,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
-import grpc
 from grpc import StatusCode
 
 from rpc.errors import Context, final_status
-from rpc.interceptor import Handler, WrappingInterceptor
+from rpc.methods import Handler
 from rpc.metrics import call_durations
 from rpc.reports import report_soon
 from rpc.requests import REQUEST_ID, begin_request, shown_id
@@ -21,45 +20,35 @@ from rpc.requests import REQUEST_ID, begin_request, shown_id
 log = logging.getLogger(__name__)
 
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-# Of a stranger's making; every name of its own would be a time series of its own.
-_UNKNOWN_METHOD = "_OTHER"
 
 
-class CallReporter(WrappingInterceptor):
-    """Reports each call when it ends, and gives it a request id that its caller is told.
+def reporting_calls(handler: Any, method: str) -> Handler:
+    """A handler that reports each call of `handler` when it ends, and gives it a request id that
+    its caller is told.
 
-    The outermost interceptor but for tracing: what others refuse is reported, too."""
-
-    def wrap(self, handler: Any, method: str) -> Handler:
-        """The handler, reported."""
-        kind = next(kind for kind in _KINDS if getattr(handler, kind))
-        behaviour = _reported(getattr(handler, kind), method.removeprefix("/"))
-        reported: Handler = handler._replace(**{kind: behaviour})
-        return reported
-
-    def missing(self, details: grpc.HandlerCallDetails) -> None:
-        """Report it."""
-        _Call(_UNKNOWN_METHOD, details.invocation_metadata).report(StatusCode.UNIMPLEMENTED)
+    The outermost but for tracing: what others refuse is reported, too."""
+    kind = next(kind for kind in _KINDS if getattr(handler, kind))
+    behaviour = _reported(getattr(handler, kind), method.removeprefix("/"))
+    reported: Handler = handler._replace(**{kind: behaviour})
+    return reported
 
 
 class _Call:
-    def __init__(self, method: str, metadata: Any, context: Context | None = None) -> None:
+    def __init__(self, method: str, context: Context) -> None:
         self.method = method
+        self._context = context
         self._began = time.perf_counter()
-        self._request = begin_request(shown_id(metadata or (), REQUEST_ID))
-        self._context: Any = context
+        self._request = begin_request(shown_id(context.invocation_metadata() or (), REQUEST_ID))
+        context.set_trailing_metadata(((REQUEST_ID, self._request.id),))
 
     def __enter__(self) -> None:
-        self._context.set_trailing_metadata(((REQUEST_ID, self._request.id),))
+        pass
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self.report(final_status(self._context, error))
-
-    def report(self, code: StatusCode) -> None:
         duration_s = time.perf_counter() - self._began
-        report_soon(partial(self._report, code, duration_s))
+        report_soon(partial(self._report, final_status(self._context, error), duration_s))
 
     def _report(self, code: StatusCode, duration_s: float) -> None:
         call_durations(self.method, code.name).observe(duration_s)
@@ -77,7 +66,7 @@ def _reported(behaviour: Callable[[Any, Context], Any], method: str) -> Callable
     if inspect.isasyncgenfunction(behaviour):
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            with _Call(method, context.invocation_metadata(), context):
+            with _Call(method, context):
                 async with aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response
@@ -85,7 +74,7 @@ def _reported(behaviour: Callable[[Any, Context], Any], method: str) -> Callable
         return stream
 
     async def single(request: Any, context: Context) -> Any:
-        with _Call(method, context.invocation_metadata(), context):
+        with _Call(method, context):
             return await behaviour(request, context)
 
     return single

@@ -14,7 +14,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode, aio
 
 from rpc import domain
-from rpc.interceptor import Handler, WrappingInterceptor
+from rpc.methods import Handler
 from rpc.requests import request_metadata
 
 log = logging.getLogger(__name__)
@@ -113,27 +113,24 @@ def final_status(context: Context, error: BaseException | None) -> StatusCode:
     return StatusCode.UNKNOWN if error is not None and code is StatusCode.OK else code
 
 
-class ErrorInterceptor(WrappingInterceptor):
-    """Answers a handler's domain error with its status, and anything unexpected with
-    INTERNAL and a fixed text; the cause goes to the log only."""
-
-    def wrap(self, handler: Any, method: str) -> Handler:
-        """The handler, guarded."""
-        decode, encode = _tolerant(handler.request_deserializer), handler.response_serializer
-        unary, stream, duplex = handler.unary_unary, handler.unary_stream, handler.stream_stream
-        if unary:
-            return grpc.unary_unary_rpc_method_handler(_guard_unary(unary, method), decode, encode)
-        # The standard health service's Watch is no generator; it minds its own errors.
-        if inspect.isasyncgenfunction(stream):
-            return grpc.unary_stream_rpc_method_handler(
-                _guard_stream(stream, method, _readable), decode, encode
-            )
-        if inspect.isasyncgenfunction(duplex):
-            return grpc.stream_stream_rpc_method_handler(
-                _guard_stream(duplex, method, _each_readable), decode, encode
-            )
-        unchanged: Handler = handler
-        return unchanged
+def answering_errors(handler: Any, method: str) -> Handler:
+    """A handler that answers `handler`'s domain error with its status, and anything unexpected
+    with INTERNAL and a fixed text; the cause goes to the log only."""
+    decode, encode = _tolerant(handler.request_deserializer), handler.response_serializer
+    unary, stream, duplex = handler.unary_unary, handler.unary_stream, handler.stream_stream
+    if unary:
+        return grpc.unary_unary_rpc_method_handler(_guard_unary(unary, method), decode, encode)
+    # The standard health service's Watch is no generator; it minds its own errors.
+    if inspect.isasyncgenfunction(stream):
+        return grpc.unary_stream_rpc_method_handler(
+            _guard_stream(stream, method, _readable), decode, encode
+        )
+    if inspect.isasyncgenfunction(duplex):
+        return grpc.stream_stream_rpc_method_handler(
+            _guard_stream(duplex, method, _each_readable), decode, encode
+        )
+    unchanged: Handler = handler
+    return unchanged
 
 
 class _Unreadable:

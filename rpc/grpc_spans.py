@@ -17,7 +17,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from rpc.errors import Context, final_status
-from rpc.interceptor import Handler, WrappingInterceptor
+from rpc.methods import Handler
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 # The others are the caller's doing, and no failure of the server's.
@@ -100,11 +100,10 @@ def _not_sampled() -> Span:
     return trace.NonRecordingSpan(SpanContext(*ids, is_remote=False))
 
 
-class TracingServerInterceptor(WrappingInterceptor):
+class ServerSpans:
     """A SERVER span for each call, within its caller's trace."""
 
     def __init__(self, tracer: trace.Tracer) -> None:
-        super().__init__()
         self._tracer = tracer
 
     def wrap(self, handler: Any, method: str) -> Handler:

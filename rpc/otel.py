@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from rpc.grpc_spans import TracingClientInterceptor, TracingServerInterceptor, fail
+from rpc.grpc_spans import ServerSpans, TracingClientInterceptor, fail
 from rpc.settings import ServiceSettings
 from rpc.tracing import Tracing
 from rpc.zipkin import ZipkinExporter
@@ -41,7 +41,7 @@ class OtelTracing(Tracing):
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self.content = settings.trace_content
         self.tracer: trace.Tracer = self._provider.get_tracer("daca")
-        self.server_interceptors = [TracingServerInterceptor(self.tracer)]
+        self.server_wraps = [ServerSpans(self.tracer).wrap]
         self.client_interceptors = [TracingClientInterceptor(self.tracer)]
 
     @contextmanager

@@ -4,18 +4,19 @@ one owner per port, and a stop that finishes what it began."""
 import asyncio
 import os
 import signal
-from collections.abc import Iterable
-from typing import Self
+from collections.abc import Callable, Iterable
+from typing import Any, Self
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pydantic import SecretStr
 
-from rpc.calls import CallReporter
-from rpc.errors import ErrorInterceptor
+from rpc.calls import reporting_calls
+from rpc.errors import answering_errors
+from rpc.methods import Methods
 from rpc.ports import PortTaken
-from rpc.sidecar import TokenInterceptor
+from rpc.sidecar import TokenGate
 from rpc.tracing import NO_TRACING, Tracing
 
 # Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
@@ -35,35 +36,37 @@ class GrpcServer:
         tracing: Tracing = NO_TRACING,
     ) -> None:
         # The outermost see the status that the call ends with.
-        interceptors: list[aio.ServerInterceptor] = [
-            *tracing.server_interceptors,
-            CallReporter(),
-            ErrorInterceptor(),
-        ]
-        if app_api_token is not None:
-            interceptors.append(TokenInterceptor(app_api_token.get_secret_value()))
-        self.aio = aio.server(
-            interceptors=interceptors,
+        wraps = [*tracing.server_wraps, reporting_calls, answering_errors]
+        gate = TokenGate(app_api_token.get_secret_value()) if app_api_token else None
+        self._methods = Methods(wraps, gate)
+        self._server = aio.server(
+            handlers=[self._methods],
             # If on, a second server binds the same port silently and shares its calls.
             options=[("grpc.so_reuseport", int(reuse_port))],
             maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS,
         )
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.aio)
+        self.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
         self.port = 0
+
+    def add[S](self, add_to_server: Callable[[S, Any], None], servicer: S) -> None:
+        """Serve `servicer`; `add_to_server` is its `add_…_to_server` of the generated code."""
+        add_to_server(servicer, self._methods)
 
     async def start(self, services: Iterable[str], host: str, port: int, variable: str) -> Self:
         """Listen and report healthy. `services` are the full names to list in reflection
         and health; `variable` is the setting that a `PortTaken` error names."""
         names = list(services)
-        reflection.enable_server_reflection(
-            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self.aio
+        listed = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        self.add(
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server,
+            reflection.aio.ReflectionServicer(listed),
         )
         try:
-            self.port = self.aio.add_insecure_port(f"{host}:{port}")
+            self.port = self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
             raise PortTaken(host, port, variable) from error
-        await self.aio.start()
+        await self._server.start()
         for name in ["", *names]:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return self
@@ -75,7 +78,7 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
         await self.drain()
-        await self.aio.stop(grace_s)
+        await self._server.stop(grace_s)
 
 
 def tell_supervisor(ready_fd: int | None) -> None:

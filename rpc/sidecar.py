@@ -6,7 +6,7 @@ daprd 1.18.
 """
 
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from grpc import StatusCode, aio
 
 from rpc.domain import Unauthenticated
 from rpc.errors import Context, abort
-from rpc.interceptor import Handler
+from rpc.methods import Handler
 
 # What a proxied call ends with when the target, or a sidecar on the way, is away. An app id
 # that nobody answers to comes back as UNKNOWN, not UNAVAILABLE.
@@ -71,26 +71,20 @@ def find_peer(
     return Peer(f"127.0.0.1:{sidecar_grpc_port}", tuple(metadata))
 
 
-class TokenInterceptor(aio.ServerInterceptor):
-    """Refuses every call that doesn't show the app's own token (`APP_API_TOKEN`), which our
-    sidecar adds to those that it passes on. Probes have no token, so health needs none."""
+class TokenGate:
+    """Admits the calls that show the app's own token (`APP_API_TOKEN`), which our sidecar adds
+    to those that it passes on. Probes have no token, so health needs none."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
         # Unlike the other kinds, this one refuses before it has read a request.
-        self._refusal: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
+        self.refusal: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler:
-        """The handler that `continuation` finds, or one that refuses."""
-        method = handler_call_details.method
-        shown = [v for k, v in handler_call_details.invocation_metadata or () if k == _TOKEN_KEY]
-        if method.startswith("/grpc.health.v1.Health/") or self._is_ours(shown):
-            return await continuation(handler_call_details)
-        return self._refusal
+    def admits(self, call: grpc.HandlerCallDetails) -> bool:
+        """Whether the call is a probe, or shows our token."""
+        if call.method.startswith("/grpc.health.v1.Health/"):
+            return True
+        return self._is_ours([v for k, v in call.invocation_metadata or () if k == _TOKEN_KEY])
 
     def _is_ours(self, shown: list[str | bytes]) -> bool:
         # The sidecar leaves exactly one; compared in a time that tells nothing of ours.

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from grpc import aio
     from opentelemetry.trace import Tracer
 
+    from rpc.methods import Wrap
     from rpc.settings import ServiceSettings
 
 _NOTHING = nullcontext()
@@ -23,7 +24,7 @@ class Tracing:
     """What makes spans; None if nothing does."""
     content = False
     """Whether the texts of messages may be in spans."""
-    server_interceptors: "Sequence[aio.ServerInterceptor]" = ()
+    server_wraps: "Sequence[Wrap]" = ()
     client_interceptors: "Sequence[aio.ClientInterceptor]" = ()
 
     def span(self, name: str) -> AbstractContextManager[None]:

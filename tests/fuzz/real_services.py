@@ -79,9 +79,8 @@ async def running_services(folder: Path) -> AsyncIterator[Services]:
         stack.push_async_callback(conversation.close)
         history = History(stores.archive)
         chat_server = GrpcServer()
-        chat_pb2_grpc.add_ChatServiceServicer_to_server(
-            ChatServicer(conversation, history, Load()), chat_server.aio
-        )
+        servicer = ChatServicer(conversation, history, Load())
+        chat_server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
         await stack.enter_async_context(listening(chat_server, [CHAT]))
         status = Status(analytics, outbox, Load(), model="offline")
         yield Services(

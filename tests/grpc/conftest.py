@@ -43,8 +43,9 @@ def chat() -> FakeChat:
 @pytest.fixture
 async def chat_server(chat: FakeChat) -> AsyncIterator[GrpcServer]:
     server = GrpcServer()
-    chat_pb2_grpc.add_ChatServiceServicer_to_server(
-        ChatServicer(chat.conversation, chat.history, chat.load), server.aio
+    server.add(
+        chat_pb2_grpc.add_ChatServiceServicer_to_server,
+        ChatServicer(chat.conversation, chat.history, chat.load),
     )
     async with listening(server, [CHAT]):
         yield server

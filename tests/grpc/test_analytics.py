@@ -188,7 +188,7 @@ class Scripted(pb_grpc.AnalyticsServiceServicer):
 
 def scripted_server(servicer: Scripted) -> GrpcServer:
     server = GrpcServer()
-    pb_grpc.add_AnalyticsServiceServicer_to_server(servicer, server.aio)
+    server.add(pb_grpc.add_AnalyticsServiceServicer_to_server, servicer)
     return server
 
 

@@ -60,7 +60,7 @@ async def test_no_other_token_does(channel: aio.Channel, metadata: Any) -> None:
 async def test_a_stream_is_refused_too(chat: FakeChat, metadata: Any) -> None:
     server = GrpcServer(app_api_token=TOKEN)
     servicer = ChatServicer(chat.conversation, chat.history, chat.load)
-    chat_pb2_grpc.add_ChatServiceServicer_to_server(servicer, server.aio)
+    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
     async with listening(server), channel_to(server) as channel:
         stub = chat_pb2_grpc.ChatServiceStub(channel)
         request = chat_pb2.ChatStreamRequest(user_id="alice", text="Hello")

@@ -39,6 +39,7 @@ from tests.reports import Report, reported, sample
 
 LOGGER = "rpc.calls"
 CHAT = "daca.chat.v1.ChatService/Chat"
+CHAT_STREAM = "daca.chat.v1.ChatService/ChatStream"
 STREAM = "daca.chat.v1.ChatService/ChatStream"
 COUNT = "daca.analytics.v1.AnalyticsService/GetAnalytics"
 type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only
@@ -190,7 +191,7 @@ async def test_what_analytics_is_asked_has_the_id_of_the_chat_that_asks(
     )
     chat_server = GrpcServer()
     servicer = ChatServicer(conversation, History(FakeArchive()), Load())
-    pb_grpc.add_ChatServiceServicer_to_server(servicer, chat_server.aio)
+    chat_server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
     with reported() as report:
         async with listening(chat_server), channel_to(chat_server) as channel:
             stub: Stub = pb_grpc.ChatServiceStub(channel)
@@ -217,14 +218,22 @@ async def test_what_is_sent_for_many_has_an_id_of_its_own(analytics_channel: aio
 async def test_a_refusal_for_want_of_the_apps_token_is_reported() -> None:
     async with guarded_channel() as channel:
         with reported() as report:
-            with pytest.raises(aio.AioRpcError):
-                await send_bytes(channel, f"/{CHAT}", b"")
-            line = await the_line(report)
-    assert (line["method"], line["code"]) == (CHAT, "UNAUTHENTICATED")
+            for method in (CHAT, CHAT_STREAM, "alice.Alice/Alice"):
+                with pytest.raises(aio.AioRpcError):
+                    await send_bytes(channel, f"/{method}", b"")
+            await eventually(lambda: len(report.of(LOGGER)) == 3)
+    found = [(line["method"], line["code"]) for line in report.of(LOGGER)]
+    assert found == [(told, "UNAUTHENTICATED") for told in (CHAT, CHAT_STREAM, "_OTHER")]
+
+
+def a_servicer() -> ChatServicer:
+    chat = FakeChat()
+    return ChatServicer(chat.conversation, chat.history, chat.load)
 
 
 @asynccontextmanager
 async def guarded_channel() -> AsyncIterator[aio.Channel]:
     server = GrpcServer(app_api_token=SecretStr("pa55word"))
+    server.add(pb_grpc.add_ChatServiceServicer_to_server, a_servicer())
     async with listening(server), channel_to(server) as channel:
         yield channel

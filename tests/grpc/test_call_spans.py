@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 from analytics_service.servicer import AnalyticsServicer
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from rpc.domain import NotFound
-from rpc.grpc_spans import TracingClientInterceptor, TracingServerInterceptor
+from rpc.grpc_spans import ServerSpans, TracingClientInterceptor
 from rpc.server import GrpcServer
 from rpc.sidecar import Peer
 from rpc.tracing import Tracing
@@ -46,14 +46,14 @@ class Calls:
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.tracing = Tracing()
         tracer = provider.get_tracer("test")
-        self.tracing.server_interceptors = [TracingServerInterceptor(tracer)]
+        self.tracing.server_wraps = [ServerSpans(tracer).wrap]
         self.tracing.client_interceptors = [TracingClientInterceptor(tracer)]
         self.servicer = Servicer()
 
     @asynccontextmanager
     async def stub(self) -> AsyncIterator[Any]:
         server = GrpcServer(tracing=self.tracing)
-        analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server(self.servicer, server.aio)
+        server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, self.servicer)
         await server.start([], "127.0.0.1", 0, "")
         async with Peer(f"127.0.0.1:{server.port}").channel(
             self.tracing.client_interceptors

@@ -34,7 +34,7 @@ async def channel(chat: FakeChat) -> AsyncIterator[aio.Channel]:
     rates = Rates(parse_many("1/minute"))
     servicer = ChatServicer(chat.conversation, chat.history, chat.load, secret_identity(), rates)
     server = GrpcServer()
-    pb_grpc.add_ChatServiceServicer_to_server(servicer, server.aio)
+    server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
     async with listening(server, [SERVICE_NAME]), channel_to(server) as channel:
         yield channel
 

@@ -25,7 +25,7 @@ from chat_service.agent_spans import AgentSpans
 from chat_service.http_spans import TraceHttp
 from chat_service.outbox_rows import OutboxEntry, OutboxRows
 from chat_service.stores import open_stores
-from rpc.grpc_spans import TracingServerInterceptor
+from rpc.grpc_spans import ServerSpans
 from rpc.otel import OtelTracing
 from rpc.settings import ServiceSettings
 from rpc.tracing import NO_TRACING, choose_tracing
@@ -67,7 +67,7 @@ def test_without_a_receiver_there_is_no_tracing(environment: pytest.MonkeyPatch)
     tracing = choose_tracing(ServiceSettings.from_environment(), "test")
     assert tracing is NO_TRACING
     assert (tracing.tracer, tracing.origin()) == (None, None)
-    assert not [*tracing.server_interceptors, *tracing.client_interceptors]
+    assert not [*tracing.server_wraps, *tracing.client_interceptors]
 
 
 async def test_a_dead_receiver_costs_one_line_and_no_wait(
@@ -135,8 +135,8 @@ async def test_the_last_of_two_traceparents_is_the_parent(spans: Spans) -> None:
         return "done"
 
     context: Any = SimpleNamespace(invocation_metadata=lambda: metadata, code=lambda: None)
-    interceptor = TracingServerInterceptor(spans.tracer)
-    assert await interceptor._unary(behaviour, "/a.B/C")(None, context) == "done"
+    server_spans = ServerSpans(spans.tracer)
+    assert await server_spans._unary(behaviour, "/a.B/C")(None, context) == "done"
     (span,) = spans.ended
     assert span.parent is not None
     assert f"{span.parent.trace_id:032x} {span.parent.span_id:016x}" == f"{TRACE_ID} {NEAR}"
