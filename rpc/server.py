@@ -37,7 +37,9 @@ class GrpcServer:
     ) -> None:
         # The outermost see the status that the call ends with.
         wraps = [*tracing.server_wraps, reporting_calls, answering_errors]
-        gate = TokenGate(app_api_token.get_secret_value()) if app_api_token else None
+        gate = None
+        if app_api_token is not None:
+            gate = TokenGate(app_api_token.get_secret_value())
         self._methods = Methods(wraps, gate)
         self._server = aio.server(
             handlers=[self._methods],

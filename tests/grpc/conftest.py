@@ -41,12 +41,14 @@ def chat() -> FakeChat:
 
 
 @pytest.fixture
-async def chat_server(chat: FakeChat) -> AsyncIterator[GrpcServer]:
+def chat_servicer(chat: FakeChat) -> ChatServicer:
+    return ChatServicer(chat.conversation, chat.history, chat.load)
+
+
+@pytest.fixture
+async def chat_server(chat_servicer: ChatServicer) -> AsyncIterator[GrpcServer]:
     server = GrpcServer()
-    server.add(
-        chat_pb2_grpc.add_ChatServiceServicer_to_server,
-        ChatServicer(chat.conversation, chat.history, chat.load),
-    )
+    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_servicer)
     async with listening(server, [CHAT]):
         yield server
 

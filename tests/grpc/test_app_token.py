@@ -15,7 +15,7 @@ from chat_service.servicer import ChatServicer
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from rpc.server import GrpcServer
-from tests.fakes import FakeChat, channel_to, listening
+from tests.fakes import channel_to, listening
 from tests.grpc.refusals import Refused, refusal
 
 TOKEN = SecretStr("the-token")
@@ -57,16 +57,22 @@ async def test_no_other_token_does(channel: aio.Channel, metadata: Any) -> None:
 
 
 @bad_tokens
-async def test_a_stream_is_refused_too(chat: FakeChat, metadata: Any) -> None:
+async def test_a_stream_is_refused_too(chat_servicer: ChatServicer, metadata: Any) -> None:
     server = GrpcServer(app_api_token=TOKEN)
-    servicer = ChatServicer(chat.conversation, chat.history, chat.load)
-    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
+    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_servicer)
     async with listening(server), channel_to(server) as channel:
         stub = chat_pb2_grpc.ChatServiceStub(channel)
         request = chat_pb2.ChatStreamRequest(user_id="alice", text="Hello")
         stream = stub.ChatStream(request, metadata=metadata)
         assert_unauthenticated(await refusal(anext(aiter(stream))))
         assert [event async for event in stub.ChatStream(request, metadata=GOOD)]
+
+
+async def test_an_empty_token_is_no_open_door(store: AnalyticsStore) -> None:
+    server = build_server(store, app_api_token=SecretStr(""))
+    async with listening(server, [SERVICE_NAME]), channel_to(server) as channel:
+        stub = analytics_pb2_grpc.AnalyticsServiceStub(channel)
+        assert_unauthenticated(await refusal(stub.GetAnalytics(ALICE)))
 
 
 async def test_reflection_needs_the_token(channel: aio.Channel) -> None:

@@ -39,7 +39,6 @@ from tests.reports import Report, reported, sample
 
 LOGGER = "rpc.calls"
 CHAT = "daca.chat.v1.ChatService/Chat"
-CHAT_STREAM = "daca.chat.v1.ChatService/ChatStream"
 STREAM = "daca.chat.v1.ChatService/ChatStream"
 COUNT = "daca.analytics.v1.AnalyticsService/GetAnalytics"
 type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only
@@ -215,25 +214,22 @@ async def test_what_is_sent_for_many_has_an_id_of_its_own(analytics_channel: aio
     assert "user" not in line
 
 
-async def test_a_refusal_for_want_of_the_apps_token_is_reported() -> None:
-    async with guarded_channel() as channel:
+async def test_a_refusal_for_want_of_the_apps_token_is_reported(
+    chat_servicer: ChatServicer,
+) -> None:
+    async with guarded_channel(chat_servicer) as channel:
         with reported() as report:
-            for method in (CHAT, CHAT_STREAM, "alice.Alice/Alice"):
+            for method in (CHAT, STREAM, "alice.Alice/Alice"):
                 with pytest.raises(aio.AioRpcError):
                     await send_bytes(channel, f"/{method}", b"")
             await eventually(lambda: len(report.of(LOGGER)) == 3)
     found = [(line["method"], line["code"]) for line in report.of(LOGGER)]
-    assert found == [(told, "UNAUTHENTICATED") for told in (CHAT, CHAT_STREAM, "_OTHER")]
-
-
-def a_servicer() -> ChatServicer:
-    chat = FakeChat()
-    return ChatServicer(chat.conversation, chat.history, chat.load)
+    assert found == [(told, "UNAUTHENTICATED") for told in (CHAT, STREAM, "_OTHER")]
 
 
 @asynccontextmanager
-async def guarded_channel() -> AsyncIterator[aio.Channel]:
+async def guarded_channel(servicer: ChatServicer) -> AsyncIterator[aio.Channel]:
     server = GrpcServer(app_api_token=SecretStr("pa55word"))
-    server.add(pb_grpc.add_ChatServiceServicer_to_server, a_servicer())
+    server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
     async with listening(server), channel_to(server) as channel:
         yield channel
