@@ -39,10 +39,9 @@ class _Call:
         self._context = context
         self._began = time.perf_counter()
         self._request = begin_request(shown_id(context.invocation_metadata() or (), REQUEST_ID))
-        context.set_trailing_metadata(((REQUEST_ID, self._request.id),))
 
     def __enter__(self) -> None:
-        pass
+        self._context.set_trailing_metadata(((REQUEST_ID, self._request.id),))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None

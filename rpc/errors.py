@@ -62,7 +62,7 @@ INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
 
 # Generic to the type checker only, hence an alias, which is never evaluated at run time.
 type Context = aio.ServicerContext[Any, Any]
-type _Behaviour = Callable[[Any, Context], Any]
+type _Behaviour = Callable[..., Any]
 
 
 def http_status(error: domain.DomainError) -> int:
@@ -113,7 +113,7 @@ def final_status(context: Context, error: BaseException | None) -> StatusCode:
     return StatusCode.UNKNOWN if error is not None and code is StatusCode.OK else code
 
 
-def answering_errors(handler: Any, method: str) -> Handler:
+def answering_errors(handler: Handler, method: str) -> Handler:
     """A handler that answers `handler`'s domain error with its status, and anything unexpected
     with INTERNAL and a fixed text; the cause goes to the log only."""
     decode, encode = _tolerant(handler.request_deserializer), handler.response_serializer
@@ -129,8 +129,7 @@ def answering_errors(handler: Any, method: str) -> Handler:
         return grpc.stream_stream_rpc_method_handler(
             _guard_stream(duplex, method, _each_readable), decode, encode
         )
-    unchanged: Handler = handler
-    return unchanged
+    return handler
 
 
 class _Unreadable:

@@ -106,7 +106,7 @@ class ServerSpans:
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer = tracer
 
-    def wrap(self, handler: Any, method: str) -> Handler:
+    def wrap(self, handler: Handler, method: str) -> Handler:
         """The handler, traced."""
         decode, encode = handler.request_deserializer, handler.response_serializer
         unary, stream = handler.unary_unary, handler.unary_stream
@@ -116,8 +116,7 @@ class ServerSpans:
             return grpc.unary_stream_rpc_method_handler(
                 self._stream(stream, method), decode, encode
             )
-        unchanged: Handler = handler
-        return unchanged
+        return handler
 
     def _unary(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
         async def traced(request: Any, context: Context) -> Any:
