@@ -66,8 +66,10 @@ def python(name: str, port: int, where: Path, *module: str, **environment: str) 
     )
 
 
-def sidecar(daprd: Path, app: Service, app_id: str, protocol: str, where: Path) -> Service:
-    """An app's daprd as a tutorial starts it, but on loopback only."""
+def sidecar(
+    daprd: Path, app: Service, app_id: str, protocol: str, where: Path, **environment: str
+) -> Service:
+    """An app's daprd as a tutorial starts it, but on loopback only, and with `environment`."""
     ports = {"HTTP": free_port(), "gRPC": free_port(), "metrics": free_port()}
     (where / "no-resources").mkdir(exist_ok=True)
     command = [
@@ -78,7 +80,7 @@ def sidecar(daprd: Path, app: Service, app_id: str, protocol: str, where: Path) 
         "--dapr-internal-grpc-listen-address", "127.0.0.1",
         "--resources-path", str(where / "no-resources"), "--log-level", "warn",
     ]  # fmt: skip
-    environment = {**os.environ, "DAPR_HOST_IP": "127.0.0.1"}
+    environment = {**os.environ, "DAPR_HOST_IP": "127.0.0.1"} | environment
     return Service(f"{app.name}-sidecar", command, environment, ports,
                    where / f"{app.name}-sidecar.log")  # fmt: skip
 

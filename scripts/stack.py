@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from scripts.local_model import MODEL_NAME
-from scripts.run_file import app_environment, daprd_command
+from scripts.run_file import app_environment, daprd_command, sidecar_environment
 from scripts.service import Service
 
 _READY_TIMEOUT_S = 60.0
@@ -55,9 +55,7 @@ class Stack:
                     "metrics": app["metricsPort"],
                 }
                 command = daprd_command(daprd, config["common"], app)
-                # What the sidecar tells others to reach it at: it listens nowhere else.
-                environment = {**os.environ, "DAPR_HOST_IP": "127.0.0.1"}
-                self._add(f"{app_id}-sidecar", command, environment, ports, log_dir)
+                self._add(f"{app_id}-sidecar", command, sidecar_environment(), ports, log_dir)
 
     @property
     def apps(self) -> list[Service]:

@@ -69,8 +69,8 @@ async def run(lab: Lab) -> Result:
     result.notes.append(
         "Both with the same model server, which answers at once (`bench/model_server.py`), and "
         "behind sidecars. Ours has its outbox, memory and rate limits on; the old design "
-        "(`bench/old_design.py`) counts and remembers nothing. Each message begins a "
-        "conversation, unless said otherwise."
+        "(`bench/old_design.py`) counts and remembers nothing, and its sidecars may use all cores, "
+        "as when a tutorial starts them. Each message begins a conversation, unless said otherwise."
     )
     with folder() as where, folder() as old_where:
         async with (

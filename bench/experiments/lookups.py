@@ -21,6 +21,7 @@ from bench.report import Bar, Result, row
 from bench.stacks import Lab, folder, our_system, pids, python, running, services_of, sidecar
 from chat_service.analytics import AnalyticsClient
 from rpc.sidecar import Peer
+from scripts.run_file import sidecar_environment
 from tests.dapr.conftest import RunningStack, free_port
 
 _DIRECT, _BARE_DIRECT = "Go, direct", "a bare handler: Go, direct"
@@ -42,7 +43,7 @@ async def run(lab: Lab) -> Result:
     bare_id = f"constant-{uuid4().hex[:8]}"
     with folder() as where:
         bare = python("constant", free_port(), where, "bench.constant")
-        bare_sidecar = sidecar(lab.daprd, bare, bare_id, "grpc", where)
+        bare_sidecar = sidecar(lab.daprd, bare, bare_id, "grpc", where, **sidecar_environment())
         async with running(bare, bare_sidecar), our_system(where, lab, also=bare_id) as system:
             services = services_of(system)
             del services["chat"]
