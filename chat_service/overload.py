@@ -30,6 +30,8 @@ _TICK_S = 0.003
 _MOST_PER_S, _MOST_AT_ONCE = 400, 3.0
 # Over what time lags are averaged: a short pause is no overload.
 _MEMORY_S = 0.1
+# From how many chats on they start together, and how long the first waits for the others.
+_MANY, _GATHER_S = 10, 0.01
 
 
 class Load:
@@ -41,6 +43,8 @@ class Load:
         self.turned_away = 0
         self.lag_s = 0.0
         self._room = _MOST_AT_ONCE
+        self._coming = 0
+        self._start: asyncio.Future[None] | None = None
 
     async def watch(self) -> None:
         """Measure the event loop's lag, for ever, and tell of those who were turned away: once
@@ -53,6 +57,8 @@ class Load:
             due = time.monotonic() + _TICK_S
             await asyncio.sleep(_TICK_S)
             lag_s = time.monotonic() - due
+            # Whose body has not come since costs nothing, and is not to be in others' way.
+            self._coming = 0
             weight = -math.expm1(-(lag_s + _TICK_S) / _MEMORY_S)
             self.lag_s += weight * (lag_s - self.lag_s)
             more = _MOST_PER_S * (lag_s + _TICK_S)
@@ -69,6 +75,7 @@ class Load:
     @contextmanager
     def under_way(self) -> Iterator[None]:
         """One chat, asked for or not, is under way in this context."""
+        self._coming = max(0, self._coming - 1)
         self.chats += 1
         try:
             yield
@@ -77,12 +84,30 @@ class Load:
 
     def is_too_much(self) -> bool:
         """Whether another chat must be turned away now; it counts as admitted if not."""
-        if self.chats < _ALWAYS_ADMITTED:
-            return False
-        self._room -= 1
-        too_much = self.chats >= self.limit or self._room < 0 or self.lag_s > _MAX_LAG_S
-        self.turned_away += too_much
-        return too_much
+        chats = self.chats + self._coming
+        if chats >= _ALWAYS_ADMITTED:
+            self._room -= 1
+            if chats >= self.limit or self._room < 0 or self.lag_s > _MAX_LAG_S:
+                self.turned_away += 1
+                return True
+        self._coming += 1
+        return False
+
+    async def start_together(self) -> None:
+        """If many chats are under way, wait up to 10 ms for others to start with: they take
+        their steps together, which then cost a sixth less (ADR 0020)."""
+        if self.chats < _MANY:
+            return
+        if self._start is None:
+            loop = asyncio.get_running_loop()
+            self._start = loop.create_future()
+            loop.call_later(_GATHER_S, self._let_start)
+        await asyncio.shield(self._start)
+
+    def _let_start(self) -> None:
+        if self._start is not None:
+            self._start.set_result(None)
+            self._start = None
 
 
 def _too_much() -> Unavailable:
@@ -111,6 +136,7 @@ class CountChats:
                 message = await receive()
                 if message["type"] == "http.request" and not message.get("more_body", False):
                     counted.enter_context(self._load.under_way())
+                    await self._load.start_together()
                 return message
 
             await self._app(scope, counting_receive, send)

@@ -91,6 +91,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         self, request: _ChatRequest, context: Context
     ) -> AsyncIterator[ChatMessage]:
         with self._load.one_more():
+            await self._load.start_together()
             await self._authorize(request, context)
             message = _decode(request)
             self._conversation.check(message)

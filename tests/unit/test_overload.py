@@ -60,6 +60,36 @@ async def test_a_few_that_come_together_are_admitted_while_there_is_little_to_do
     watching.cancel()
 
 
+async def test_of_a_burst_only_a_few_are_admitted_before_they_show_as_chats() -> None:
+    load = Load()
+    assert [load.is_too_much() for _ in range(25)] == [False] * 23 + [True] * 2
+    watching = asyncio.create_task(load.watch())
+    await asyncio.sleep(0.03)
+    assert not load.is_too_much(), "heads without bodies are in nobody's way"
+    watching.cancel()
+
+
+async def test_chats_start_together_if_there_are_many() -> None:
+    load = Load()
+    alone = asyncio.create_task(load.start_together())
+    await asyncio.sleep(0)
+    assert alone.done()
+    load.chats = 10
+    first = asyncio.create_task(load.start_together())
+    await asyncio.sleep(0.003)
+    second = asyncio.create_task(load.start_together())
+    given_up = asyncio.create_task(load.start_together())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert await asyncio.wait({first}, timeout=1) == ({first}, set())
+    await asyncio.sleep(0)
+    assert second.done()
+    next_one = asyncio.create_task(load.start_together())
+    await asyncio.sleep(0)
+    assert not next_one.done()
+    await next_one
+
+
 async def test_the_log_tells_how_many_were_turned_away_but_not_each(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
