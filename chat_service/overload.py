@@ -45,15 +45,20 @@ class Load:
         self._room = _MOST_AT_ONCE
         self._coming = 0
         self._start: asyncio.Future[None] | None = None
+        self._many = asyncio.Event()
 
     async def watch(self) -> None:
-        """Measure the event loop's lag, for ever, and tell of those who were turned away: once
-        a second, as a line for each would be a part of the load."""
+        """Measure the event loop's lag while many chats are under way, for ever, and tell of those
+        who were turned away: once a second, as a line for each would be a part of the load."""
         told, next_time = self.turned_away, 0.0
         while True:
             if self.turned_away > told and time.monotonic() > next_time:
                 log.warning("overload: %d chats were turned away", self.turned_away - told)
                 told, next_time = self.turned_away, time.monotonic() + 1
+            if self.chats + self._coming < _MANY and self.turned_away == told:
+                self.lag_s = 0
+                self._many.clear()
+                await self._many.wait()
             due = time.monotonic() + _TICK_S
             await asyncio.sleep(_TICK_S)
             lag_s = time.monotonic() - due
@@ -85,6 +90,8 @@ class Load:
     def is_too_much(self) -> bool:
         """Whether another chat must be turned away now; it counts as admitted if not."""
         chats = self.chats + self._coming
+        if chats >= _MANY:
+            self._many.set()
         if chats >= _ALWAYS_ADMITTED:
             self._room -= 1
             if chats >= self.limit or self._room < 0 or self.lag_s > _MAX_LAG_S:

@@ -36,6 +36,8 @@ def test_there_is_a_most_even_for_chats_that_only_wait() -> None:
 
 async def test_the_lag_shows_lasting_work_and_not_one_pause() -> None:
     load = Load()
+    load.chats = 10
+    load.is_too_much()
     watching = asyncio.create_task(load.watch())
     await asyncio.sleep(0.05)
     idle_s = load.lag_s
@@ -46,6 +48,9 @@ async def test_the_lag_shows_lasting_work_and_not_one_pause() -> None:
         time.sleep(0.06)  # noqa: ASYNC251
         await asyncio.sleep(0.001)
     assert max(idle_s, one_pause_s) < 0.015 < load.lag_s
+    load.chats = 9
+    await asyncio.sleep(0.01)
+    assert load.lag_s == 0, "with few chats nobody asks for it, and measuring has its cost"
     watching.cancel()
 
 
