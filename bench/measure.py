@@ -102,7 +102,7 @@ async def closed_loop(calls: Sequence[Call], seconds: float) -> Sample:
     return sample
 
 
-async def open_loop(calls: Sequence[Call], rate: float, seconds: float) -> Sample:
+async def open_loop(calls: Sequence[Call], rate: float, seconds: float, *, seed: int = 1) -> Sample:
     """Requests at random moments, `rate` a second, whether the last are answered or not.
 
     Latencies count from the moment that was meant for the request: a stall of the server, or
@@ -112,7 +112,7 @@ async def open_loop(calls: Sequence[Call], rate: float, seconds: float) -> Sampl
     free: asyncio.LifoQueue[Call] = asyncio.LifoQueue()
     for call in calls:
         free.put_nowait(call)
-    arrivals = random.Random(1)  # noqa: S311
+    arrivals = random.Random(seed)  # noqa: S311
     began = time.perf_counter()
 
     async def one(due: float) -> None:

@@ -1,12 +1,15 @@
 """One replica of each service on a PostgreSQL, beside two and three."""
 
+import asyncio
+from collections import Counter
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from bench.clients import HttpClient, clients_load
 from bench.experiments.chats import new_chat
-from bench.measure import Sample, Side, alternate, median_ratio
+from bench.measure import Load, Sample, Side, alternate, median_ratio, open_loop
 from bench.processes import cpu_seconds
 from bench.report import Bar, Result, row
 from bench.stacks import Lab, folder, model_server, url
@@ -15,29 +18,51 @@ from tests.postgres import Cluster, running_cluster
 from tests.replicas.processes import Processes
 
 _COUNTS = (1, 2, 3)
+_PER_REPLICA = 45.0
+"""Chats a second: three replicas keep two cores busy for two thirds of the time."""
 _CLIENTS = 12
 _OURS = ("chat", "analytics")
 
 
 async def run(lab: Lab) -> Result:
-    """The same load, on ever more replicas."""
+    """The same load for each of ever more replicas, and the same load for all of them."""
     result = Result("replicas", "POST /chat/ by the number of replicas, on one PostgreSQL")
     result.notes.append(
-        f"{_CLIENTS} clients, shared among the chat processes, each of which has an analytics "
-        "process of its own; no sidecars. On one machine more can't be faster: what counts "
-        "is the CPU time of a chat."
+        "Each chat process has an analytics process of its own; no sidecars. On one machine more "
+        f"can't be faster: what counts is the CPU time of a chat. Once each replica is offered "
+        f"{_PER_REPLICA:.0f} chats a second, once {_CLIENTS} clients in a closed loop are shared "
+        "among the replicas. The more chats a process has at once, the less each costs: so a "
+        "load that one can carry costs more on three."
     )
     with folder() as where, running_cluster() as cluster:
         async with model_server(where) as model, AsyncExitStack() as stack:
-            sides = []
+            open_sides: list[Side] = []
+            closed_sides: list[Side] = []
             for count in _COUNTS:
                 replicas = await _replicas(where, cluster, model, count)
                 await stack.enter_async_context(replicas.running())
-                sides.append(Side(str(count), partial(_load, replicas, cluster)))
-            samples = await alternate(sides, rounds=lab.rounds(), seconds=lab.seconds(3))
-    result.tables["By replicas"] = {name: row(found) for name, found in samples.items()}
-    grown = median_ratio(samples["3"], samples["1"], _cpu_us)
-    result.bars.append(Bar("CPU of a chat in our processes, 3 replicas of 1", grown, 1.15, "times"))
+                for sides, load in ((open_sides, _same_each), (closed_sides, _same_for_all)):
+                    counted = partial(_counting_cpu, replicas, cluster, partial(load, replicas))
+                    sides.append(Side(str(count), counted))
+            for title, what, sides in (
+                (
+                    f"{_PER_REPLICA:.0f} chats a second for each",
+                    "offered the same each",
+                    open_sides,
+                ),
+                (f"{_CLIENTS} clients for all", "sharing one's load", closed_sides),
+            ):
+                samples = await alternate(sides, rounds=lab.rounds(), seconds=lab.seconds(6))
+                result.tables[title] = {name: row(found) for name, found in samples.items()}
+                grown = median_ratio(samples["3"], samples["1"], _cpu_us)
+                result.bars.append(
+                    Bar(
+                        f"CPU of a chat in our processes, 3 replicas {what}, of 1",
+                        grown,
+                        1.15,
+                        "times",
+                    )
+                )
     return result
 
 
@@ -53,11 +78,32 @@ async def _replicas(where: Path, cluster: Cluster, model: Service, count: int) -
     )
 
 
-async def _load(replicas: Processes, cluster: Cluster, seconds: float) -> Sample:
-    before = _cpu_s(replicas, cluster)
+async def _same_each(replicas: Processes, seconds: float) -> Sample:
+    clients = [[HttpClient(url, new_chat) for _ in range(20)] for url in replicas.urls]
+    samples = await asyncio.gather(
+        *(open_loop(mine, _PER_REPLICA, seconds, seed=n) for n, mine in enumerate(clients))
+    )
+    for client in chain(*clients):
+        client.close()
+    return Sample(
+        list(chain(*(sample.latencies_s for sample in samples))),
+        sum((sample.errors for sample in samples), Counter()),
+        sum(sample.answered for sample in samples),
+        seconds,
+    )
+
+
+async def _same_for_all(replicas: Processes, seconds: float) -> Sample:
     urls = replicas.urls
     clients = [HttpClient(urls[number % len(urls)], new_chat) for number in range(_CLIENTS)]
-    sample = await clients_load(clients, seconds)
+    return await clients_load(clients, seconds)
+
+
+async def _counting_cpu(
+    replicas: Processes, cluster: Cluster, load: Load, seconds: float
+) -> Sample:
+    before = _cpu_s(replicas, cluster)
+    sample = await load(seconds)
     sample.cpu_s = {name: now - before[name] for name, now in _cpu_s(replicas, cluster).items()}
     return sample
 
