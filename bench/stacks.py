@@ -5,7 +5,7 @@ import os
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -115,10 +115,10 @@ def url(service: Service) -> str:
 
 @asynccontextmanager
 async def our_system(
-    where: Path, lab: Lab, model: Service | None = None, also: str = ""
+    where: Path, lab: Lab, model: Service | None = None, also: Sequence[str] = ()
 ) -> AsyncIterator[RunningStack]:
-    """Our design with everything on, which knows `USERS` users. `also` is another app id that
-    is to be called with the same policies as analytics."""
+    """Our design with everything on, which knows `USERS` users. `also` are app ids that are
+    to be called with the same policies as analytics."""
 
     def prepare(stack: RunningStack) -> None:
         chat = stack.stack.services[stack.chat].environment
@@ -127,10 +127,9 @@ async def our_system(
         chat |= dict.fromkeys(("CHAT_RATE_LIMIT_USER", "CHAT_RATE_LIMIT_ADDRESS"), _NO_LIMIT)
         if model:
             chat |= {"OPENAI_BASE_URL": f"{url(model)}/v1", "CHAT_MODEL": "bench"}
-        if also:
-            policies = where / "resources/resiliency.yaml"
-            targets = f"    apps:\n      {also}:\n        retry: unavailable\n"
-            policies.write_text(policies.read_text().replace("    apps:\n", targets))
+        policies = where / "resources/resiliency.yaml"
+        targets = "".join(f"      {app_id}:\n        retry: unavailable\n" for app_id in also)
+        policies.write_text(policies.read_text().replace("    apps:\n", f"    apps:\n{targets}"))
 
     async with running_stack(where, lab.daprd, prepare) as system:
         await _record_users(system)

@@ -26,6 +26,7 @@ from tests.dapr.conftest import RunningStack, free_port
 
 _DIRECT, _BARE_DIRECT = "Go, direct", "a bare handler: Go, direct"
 _PROXIED, _BARE = "Go, two sidecars", "a bare handler: Go, two sidecars"
+_IN_MEMORY = "our service from memory: Go, two sidecars"
 _PYTHON, _HTTP = "our Python client, two sidecars", "Dapr's HTTP invoke"
 
 
@@ -36,28 +37,42 @@ async def run(lab: Lab) -> Result:
         result.notes.append("Not measured: there was no Go to build the caller with.")
         return result
     result.notes.append(
-        "One user. The bare handler (`bench/constant.py`) is a grpc.aio server on uvloop that "
-        "answers from memory; both are called through the same sidecar, and policies, of the "
-        "caller's."
+        "One user. Two servers answer from memory (`bench/in_memory.py`): a bare handler, on a "
+        "grpc.aio server and uvloop, and our service as it is but for its store, with its checks, "
+        "errors, ids, metrics and log. All are called through the same sidecar, and policies, of "
+        "the caller's."
     )
-    bare_id = f"constant-{uuid4().hex[:8]}"
+    suffix = uuid4().hex[:8]
+    app_ids = {name: f"{name}-{suffix}" for name in ("bare", "service")}
     with folder() as where:
-        bare = python("constant", free_port(), where, "bench.constant")
-        bare_sidecar = sidecar(lab.daprd, bare, bare_id, "grpc", where, **sidecar_environment())
-        async with running(bare, bare_sidecar), our_system(where, lab, also=bare_id) as system:
+        others = {
+            name: python(name, free_port(), where, "bench.in_memory", name) for name in app_ids
+        }
+        sidecars = {
+            name: sidecar(lab.daprd, app, app_ids[name], "grpc", where, **sidecar_environment())
+            for name, app in others.items()
+        }
+        async with (
+            running(*others.values(), *sidecars.values()),
+            our_system(where, lab, also=list(app_ids.values())) as system,
+        ):
             services = services_of(system)
             del services["chat"]
-            bares = {"analytics": bare, "analytics' sidecar": bare_sidecar}
+            pairs = {
+                name: {"analytics": others[name], "analytics' sidecar": sidecars[name]}
+                for name in others
+            }
             processes = dict.fromkeys((_PROXIED, _PYTHON, _HTTP), services) | {
                 _DIRECT: {"analytics": services["analytics"]},
-                _BARE_DIRECT: {"analytics": bare},
-                _BARE: services | bares,
+                _BARE_DIRECT: {"analytics": others["bare"]},
+                _BARE: services | pairs["bare"],
+                _IN_MEMORY: services | pairs["service"],
             }
             for clients in (1, 16):
                 sides = [
                     Side(name, load, pids(processes[name]))
                     for name, load in _loads(
-                        lab.caller, system, bare.ports["gRPC"], bare_id, clients
+                        lab.caller, system, others["bare"].ports["gRPC"], app_ids, clients
                     ).items()
                 ]
                 samples = await alternate(sides, rounds=lab.rounds(5), seconds=lab.seconds())
@@ -66,7 +81,7 @@ async def run(lab: Lab) -> Result:
 
 
 def _loads(
-    caller: Path, system: RunningStack, bare_port: int, bare_id: str, clients: int
+    caller: Path, system: RunningStack, bare_port: int, app_ids: dict[str, str], clients: int
 ) -> dict[str, Load]:
     direct = f"127.0.0.1:{system.stack.services[system.analytics].ports['gRPC']}"
     proxy = f"127.0.0.1:{system.sidecar_port(system.chat, 'gRPC')}"
@@ -84,7 +99,8 @@ def _loads(
         _DIRECT: through_go(direct, ""),
         _BARE_DIRECT: through_go(f"127.0.0.1:{bare_port}", ""),
         _PROXIED: through_go(proxy, system.analytics),
-        _BARE: through_go(proxy, bare_id),
+        _BARE: through_go(proxy, app_ids["bare"]),
+        _IN_MEMORY: through_go(proxy, app_ids["service"]),
         _PYTHON: partial(_python_load, peer, clients),
         _HTTP: partial(http_load, http_url, [partial(get, path)] * clients, kind=ChunkedConnection),
     }
@@ -107,13 +123,17 @@ async def _python_load(peer: Peer, clients: int, seconds: float) -> Sample:
 def _judge(result: Result, samples: dict[str, list[Sample]], clients: int) -> None:
     title = f"{clients} client{'s' if clients > 1 else ''}"
     result.tables[title] = {name: row(found) for name, found in samples.items()}
-    result.bars.append(
-        Bar(
-            f"{title}: throughput through two sidecars, of a bare handler's",
-            100 * median_ratio(samples[_PROXIED], samples[_BARE], rate),
-            90, "%", at_least=True,
+    for what, other in (("a bare handler's", _BARE), ("our service's from memory", _IN_MEMORY)):
+        share = 100 * median_ratio(samples[_PROXIED], samples[other], rate)
+        result.bars.append(
+            Bar(
+                f"{title}: throughput through two sidecars, of {what}",
+                share,
+                90,
+                "%",
+                at_least=True,
+            )
         )
-    )  # fmt: skip
     if clients == 1:
         added = median_difference(samples[_PYTHON], samples[_PROXIED], at(50))
         result.bars.append(

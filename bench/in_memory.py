@@ -1,0 +1,67 @@
+"""Servers that answer `GetAnalytics` from memory, to hold the real one against:
+`python -m bench.in_memory bare PORT` is a bare grpc.aio server on uvloop, about the least that
+Python can do; `python -m bench.in_memory service PORT` is the whole service, but for its store."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import date
+
+import grpc
+import uvloop
+from grpc import aio
+
+from analytics_service.__main__ import SERVICE_NAME, build_server
+from analytics_service.store import AnalyticsStore, SentMessage, UserAnalytics
+from daca.analytics.v1 import analytics_pb2 as pb
+from rpc.telemetry import configure_logging
+
+
+class InMemory:
+    """`analytics_service.store.Counts` of people who all have sent 5 messages."""
+
+    async def user(self, user_id: str) -> UserAnalytics | None:
+        """Anyone is known."""
+        return UserAnalytics(user_id, 5, None)
+
+    async def activity(self, user_id: str, since: date) -> dict[date, int]:
+        """Nothing."""
+        return {}
+
+    async def record(self, messages: Sequence[SentMessage]) -> int:
+        """Keeps none."""
+        return 0
+
+    async def close(self) -> None:
+        """Nothing to let go."""
+
+
+async def _service(port: int) -> None:
+    configure_logging("INFO", secrets=())
+    server = build_server(AnalyticsStore(InMemory()))
+    await server.start([SERVICE_NAME], "127.0.0.1", port, "PORT")
+    await asyncio.Event().wait()
+
+
+async def _answer(request: pb.GetAnalyticsRequest, context: object) -> pb.GetAnalyticsResponse:
+    analytics = pb.UserAnalytics(user_id=request.user_id, message_count=5)
+    return pb.GetAnalyticsResponse(analytics=analytics)
+
+
+async def _bare(port: int) -> None:
+    server = aio.server(options=[("grpc.so_reuseport", 0)])
+    handler = grpc.unary_unary_rpc_method_handler(
+        _answer,
+        request_deserializer=pb.GetAnalyticsRequest.FromString,
+        response_serializer=pb.GetAnalyticsResponse.SerializeToString,
+    )
+    methods = {"GetAnalytics": handler}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE_NAME, methods)])
+    server.add_registered_method_handlers(SERVICE_NAME, methods)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+if __name__ == "__main__":
+    uvloop.run({"bare": _bare, "service": _service}[sys.argv[1]](int(sys.argv[2])))
