@@ -66,7 +66,7 @@ class LimitedHttp(HttpToolsProtocol):
     """Refuses heads that are too long, come too slowly, or name two hosts (RFC 9112, 3.2), and
     chats that are too many."""
 
-    load = Load()
+    load: Load
     _in_head = True
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None

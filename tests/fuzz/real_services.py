@@ -1,6 +1,7 @@
 """Both services as they run, in this process: their stores, outbox, agent and servers are
 the real ones. Only the model is the offline one, without its pauses."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from chat_service.gateway import build_gateway
 from chat_service.history import History
 from chat_service.models import ChatModel
 from chat_service.offline import OfflineModel
-from chat_service.overload import Load
+from chat_service.overload import CountChats, Load
 from chat_service.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from chat_service.status import Status
@@ -46,10 +47,12 @@ class Services:
 
 
 @asynccontextmanager
-async def running_services(folder: Path) -> AsyncIterator[Services]:
+async def running_services(folder: Path, load: Load | None = None) -> AsyncIterator[Services]:
     """Both services with their data in `folder`. Analytics stands in for the chat service's
     sidecar too, so that the planted token really travels."""
+    load = load or Load()
     async with AsyncExitStack() as stack:
+        stack.callback(asyncio.create_task(load.watch()).cancel)
         store = await open_store(folder / "analytics.db", seed_demo_users=True)
         stack.push_async_callback(store.close)
         analytics_server = await stack.enter_async_context(
@@ -79,10 +82,10 @@ async def running_services(folder: Path) -> AsyncIterator[Services]:
         stack.push_async_callback(conversation.close)
         history = History(stores.archive)
         chat_server = GrpcServer()
-        servicer = ChatServicer(conversation, history, Load())
+        servicer = ChatServicer(conversation, history, load)
         chat_server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
         await stack.enter_async_context(listening(chat_server, [CHAT]))
-        status = Status(analytics, outbox, Load(), model="offline")
+        status = Status(analytics, outbox, load, model="offline")
         yield Services(
             build_gateway(
                 conversation, history, settled, status, cors_origins=settings.cors_origins
@@ -92,12 +95,13 @@ async def running_services(folder: Path) -> AsyncIterator[Services]:
         )
 
 
-def real_gateway(folder: Path) -> ASGIApp:
+def real_gateway(folder: Path, load: Load | None = None) -> ASGIApp:
     """The gateway of `running_services`, which live as long as the server that serves it."""
+    load = load or Load()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, FastAPI]]:
-        async with running_services(folder) as services:
+        async with running_services(folder, load) as services:
             yield {"gateway": services.gateway}
 
     services = Starlette(lifespan=lifespan)
@@ -106,4 +110,4 @@ def real_gateway(folder: Path) -> ASGIApp:
         serve = services if scope["type"] == "lifespan" else scope["state"]["gateway"]
         await serve(scope, receive, send)
 
-    return app
+    return CountChats(app, load)

@@ -13,7 +13,8 @@ import pytest_asyncio
 import uvicorn
 from grpc import StatusCode, aio
 
-from chat_service.http_protocol import Gateway, LimitedHttp
+from chat_service.http_protocol import Gateway, limited_http
+from chat_service.overload import Load
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from tests.fuzz.hostile import STRANGE_USER_IDS, USER_IDS
@@ -32,8 +33,10 @@ _PACKET = 2**15
 async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
     """Of a real HTTP server."""
     folder = tmp_path_factory.mktemp("hostile-http")
+    load = Load()
+    app = real_gateway(folder, load)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Gateway(uvicorn.Config(real_gateway(folder), http=LimitedHttp, log_config=None))
+        server = Gateway(uvicorn.Config(app, http=limited_http(load), log_config=None))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         yield listener.getsockname()[1]
         server.should_exit = True
