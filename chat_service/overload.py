@@ -30,7 +30,8 @@ _TICK_S = 0.003
 _MOST_PER_S, _MOST_AT_ONCE = 400, 3.0
 # Over what time lags are averaged: a short pause is no overload.
 _MEMORY_S = 0.1
-# From how many chats on they start together, and how long the first waits for the others.
+# From how many chats on the lag is measured and chats start together, and how long the first
+# waits for the others.
 _MANY, _GATHER_S = 10, 0.01
 
 
@@ -44,7 +45,7 @@ class Load:
         self.lag_s = 0.0
         self._room = _MOST_AT_ONCE
         self._coming = 0
-        self._start: asyncio.Future[None] | None = None
+        self._start: asyncio.Task[None] | None = None
         self._many = asyncio.Event()
 
     async def watch(self) -> None:
@@ -105,16 +106,9 @@ class Load:
         their steps together, which then cost a sixth less (ADR 0020)."""
         if self.chats < _MANY:
             return
-        if self._start is None:
-            loop = asyncio.get_running_loop()
-            self._start = loop.create_future()
-            loop.call_later(_GATHER_S, self._let_start)
+        if self._start is None or self._start.done():
+            self._start = asyncio.create_task(asyncio.sleep(_GATHER_S))
         await asyncio.shield(self._start)
-
-    def _let_start(self) -> None:
-        if self._start is not None:
-            self._start.set_result(None)
-            self._start = None
 
 
 def _too_much() -> Unavailable:

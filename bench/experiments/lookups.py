@@ -125,15 +125,8 @@ def _judge(result: Result, samples: dict[str, list[Sample]], clients: int) -> No
     result.tables[title] = {name: row(found) for name, found in samples.items()}
     for what, other in (("a bare handler's", _BARE), ("our service's from memory", _IN_MEMORY)):
         share = 100 * median_ratio(samples[_PROXIED], samples[other], rate)
-        result.bars.append(
-            Bar(
-                f"{title}: throughput through two sidecars, of {what}",
-                share,
-                90,
-                "%",
-                at_least=True,
-            )
-        )
+        name = f"{title}: throughput through two sidecars, of {what}"
+        result.bars.append(Bar(name, share, 90, "%", at_least=True))
     if clients == 1:
         added = median_difference(samples[_PYTHON], samples[_PROXIED], at(50))
         result.bars.append(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import chain
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from bench.clients import HttpClient, clients_load
 from bench.experiments.chats import new_chat
-from bench.measure import Load, Sample, Side, alternate, median_ratio, open_loop
+from bench.measure import Sample, Side, alternate, median_ratio, open_loop
 from bench.processes import cpu_seconds
 from bench.report import Bar, Result, row
 from bench.stacks import Lab, folder, model_server, url
@@ -36,34 +37,25 @@ async def run(lab: Lab) -> Result:
     )
     with folder() as where, running_cluster() as cluster:
         async with model_server(where) as model, AsyncExitStack() as stack:
-            open_sides: list[Side] = []
-            closed_sides: list[Side] = []
-            for count in _COUNTS:
-                replicas = await _replicas(where, cluster, model, count)
-                await stack.enter_async_context(replicas.running())
-                for sides, load in ((open_sides, _same_each), (closed_sides, _same_for_all)):
-                    counted = partial(_counting_cpu, replicas, cluster, partial(load, replicas))
-                    sides.append(Side(str(count), counted))
-            for title, what, sides in (
-                (
-                    f"{_PER_REPLICA:.0f} chats a second for each",
-                    "offered the same each",
-                    open_sides,
-                ),
-                (f"{_CLIENTS} clients for all", "sharing one's load", closed_sides),
-            ):
+            systems = [await _replicas(where, cluster, model, count) for count in _COUNTS]
+            for system in systems:
+                await stack.enter_async_context(system.running())
+            each = f"{_PER_REPLICA:.0f} chats a second for each"
+            for title, load in ((each, _same_each), (f"{_CLIENTS} clients for all", _same_for_all)):
+                sides = [
+                    Side(str(count), partial(_counting_cpu, system, cluster, load))
+                    for count, system in zip(_COUNTS, systems, strict=True)
+                ]
                 samples = await alternate(sides, rounds=lab.rounds(), seconds=lab.seconds(6))
-                result.tables[title] = {name: row(found) for name, found in samples.items()}
-                grown = median_ratio(samples["3"], samples["1"], _cpu_us)
-                result.bars.append(
-                    Bar(
-                        f"CPU of a chat in our processes, 3 replicas {what}, of 1",
-                        grown,
-                        1.15,
-                        "times",
-                    )
-                )
+                _judge(result, title, samples)
     return result
+
+
+def _judge(result: Result, title: str, samples: dict[str, list[Sample]]) -> None:
+    result.tables[title] = {name: row(found) for name, found in samples.items()}
+    grown = median_ratio(samples["3"], samples["1"], _cpu_us)
+    what = f"{title}: CPU of a chat in our processes, 3 replicas of 1"
+    result.bars.append(Bar(what, grown, 1.15, "times"))
 
 
 async def _replicas(where: Path, cluster: Cluster, model: Service, count: int) -> Processes:
@@ -100,10 +92,13 @@ async def _same_for_all(replicas: Processes, seconds: float) -> Sample:
 
 
 async def _counting_cpu(
-    replicas: Processes, cluster: Cluster, load: Load, seconds: float
+    replicas: Processes,
+    cluster: Cluster,
+    load: Callable[[Processes, float], Awaitable[Sample]],
+    seconds: float,
 ) -> Sample:
     before = _cpu_s(replicas, cluster)
-    sample = await load(seconds)
+    sample = await load(replicas, seconds)
     sample.cpu_s = {name: now - before[name] for name, now in _cpu_s(replicas, cluster).items()}
     return sample
 

@@ -47,10 +47,9 @@ class Services:
 
 
 @asynccontextmanager
-async def running_services(folder: Path, load: Load | None = None) -> AsyncIterator[Services]:
+async def running_services(folder: Path, load: Load) -> AsyncIterator[Services]:
     """Both services with their data in `folder`. Analytics stands in for the chat service's
     sidecar too, so that the planted token really travels."""
-    load = load or Load()
     async with AsyncExitStack() as stack:
         stack.callback(asyncio.create_task(load.watch()).cancel)
         store = await open_store(folder / "analytics.db", seed_demo_users=True)
@@ -95,9 +94,8 @@ async def running_services(folder: Path, load: Load | None = None) -> AsyncItera
         )
 
 
-def real_gateway(folder: Path, load: Load | None = None) -> ASGIApp:
+def real_gateway(folder: Path, load: Load) -> ASGIApp:
     """The gateway of `running_services`, which live as long as the server that serves it."""
-    load = load or Load()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, FastAPI]]:

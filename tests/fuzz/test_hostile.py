@@ -51,7 +51,7 @@ async def http(port: int) -> AsyncIterator[httpx2.AsyncClient]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def services(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Services]:
-    async with running_services(tmp_path_factory.mktemp("hostile-grpc")) as services:
+    async with running_services(tmp_path_factory.mktemp("hostile-grpc"), Load()) as services:
         yield services
 
 

@@ -22,6 +22,7 @@ from schemathesis.checks import (
 )
 from schemathesis.python.asgi import shutdown_lifespans
 
+from chat_service.overload import Load
 from tests.fuzz.amounts import amount
 from tests.fuzz.real_services import real_gateway
 
@@ -49,7 +50,7 @@ _QUERY = st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=4)
 @pytest.fixture
 def document(tmp_path: Path) -> Iterator[schemathesis.BaseSchema]:
     load_all_checks()
-    document = schemathesis.openapi.from_asgi("/openapi.json", real_gateway(tmp_path))
+    document = schemathesis.openapi.from_asgi("/openapi.json", real_gateway(tmp_path, Load()))
     # The document can't tell what a page token looks like, nor how long a text this service
     # takes, nor how large a body.
     checks = document.config.checks

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_service.overload import Load
 from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2
 from tests.fuzz.amounts import FULL, amount
@@ -114,7 +115,7 @@ def runner() -> Iterator[asyncio.Runner]:
 @pytest.fixture
 def services(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Services]:
     stack = AsyncExitStack()
-    yield runner.run(stack.enter_async_context(running_services(tmp_path)))
+    yield runner.run(stack.enter_async_context(running_services(tmp_path, Load())))
     runner.run(stack.aclose())
 
 
