@@ -42,7 +42,8 @@ def _twin(service: Service, ports: dict[int, int]) -> Service:
 
 @asynccontextmanager
 async def second_replica(system: RunningStack) -> AsyncIterator[tuple[Service, Service]]:
-    """Another analytics, and its sidecar."""
+    """Another analytics, and its sidecar. While it is there, and after it, chat's sidecar knows
+    the addresses of those that live: it asks mdns at its start, and then twice a minute."""
     first = system.stack.services[system.analytics]
     first_sidecar = system.stack.services[f"{system.analytics}-sidecar"]
     ports = {p: free_port() for p in {*first.ports.values(), *first_sidecar.ports.values()}}
@@ -52,10 +53,18 @@ async def second_replica(system: RunningStack) -> AsyncIterator[tuple[Service, S
     try:
         await returned(app)
         await sidecar.listens()
+        await _ask_mdns_anew(system)
         yield app, sidecar
     finally:
         await app.stop(signal.SIGKILL)
         await sidecar.stop(signal.SIGKILL)
+        # The first sidecar may have a new port, if it was restarted while this one had its own.
+        await _ask_mdns_anew(system)
+
+
+async def _ask_mdns_anew(system: RunningStack) -> None:
+    await system.stack.services[f"{system.chat}-sidecar"].restart()
+    await system.wait_until_ready()
 
 
 @pytest.mark.parametrize("dies", ["app and sidecar", "app"])
@@ -80,10 +89,6 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
             times_s.append(time.monotonic() - began)
 
     async with supervised(system), second_replica(system) as (app, sidecar):
-        # It asks mdns at its start, and then twice a minute. Each call takes two addresses off
-        # its list by turns: of two, often the same one, until that fails.
-        await system.stack.services[f"{system.chat}-sidecar"].restart()
-        await system.wait_until_ready()
         async with (
             aio.insecure_channel(f"127.0.0.1:{port}") as channel,
             asyncio.TaskGroup() as group,
@@ -96,7 +101,8 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
             await asyncio.sleep(1)
             used = [_cpu(one) - ticks for one, ticks in zip(both, before, strict=True)]
             share = max(used) / sum(used)
-            # The one that answers most, lest nobody miss it.
+            # The one that answers most, lest nobody miss it: each call takes two addresses off
+            # the sidecar's list by turns, of two often the same one, until that fails.
             own = [app, sidecar], [both[1], system.stack.services[f"{system.analytics}-sidecar"]]
             victims = own[used.index(max(used))][: 2 if dies == "app and sidecar" else 1]
             for victim in victims:
