@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -120,15 +121,18 @@ class SqliteDatabase:
 
     async def _open(self, migrations: Sequence[Work[None]]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = self._connect()
-        self._writer.execute("PRAGMA journal_mode = WAL")
-        self._writer.execute("PRAGMA synchronous = FULL")
-        await self._in_transaction(partial(_migrate, migrations))
-        self._reader = self._connect()
-        self._reader.execute("PRAGMA query_only = ON")
-        # From now on nothing may hold up the event loop.
-        for connection in (self._writer, self._reader):
-            connection.execute("PRAGMA busy_timeout = 0")
+        with ExitStack() as on_failure:
+            on_failure.callback(self._disk.shutdown)
+            self._writer = on_failure.enter_context(closing(self._connect()))
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._writer.execute("PRAGMA synchronous = FULL")
+            await self._in_transaction(partial(_migrate, migrations))
+            self._reader = on_failure.enter_context(closing(self._connect()))
+            self._reader.execute("PRAGMA query_only = ON")
+            # From now on nothing may hold up the event loop.
+            for connection in (self._writer, self._reader):
+                connection.execute("PRAGMA busy_timeout = 0")
+            on_failure.pop_all()
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(

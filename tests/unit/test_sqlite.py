@@ -100,10 +100,12 @@ async def test_a_failed_migration_leaves_the_file_as_it_was(path: Path) -> None:
     await database.close()
 
 
-async def test_a_newer_schema_is_refused(path: Path) -> None:
+async def test_a_newer_schema_is_refused_and_its_file_let_go_of(path: Path) -> None:
     await (await SqliteDatabase.open(path, [create, add(1)])).close()
     with pytest.raises(Unavailable, match="newer"):
         await SqliteDatabase.open(path, [create])
+    # SQLite removes it with the last connection.
+    assert not path.with_name(f"{path.name}-wal").exists()
 
 
 async def test_a_commit_survives_power_loss(database: SqliteDatabase) -> None:
