@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +128,10 @@ async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output
 
     async def chat_serves() -> int:
         url = f"http://127.0.0.1:{ports['http']}/readyz"
-        return (await asyncio.to_thread(http, "GET", url))[0]
+        with suppress(OSError):  # until the listener is there, in which the request waits for chat
+            return (await asyncio.to_thread(http, "GET", url))[0]
+        return 0
 
-    await asyncio.sleep(1)  # until the listener is there, in which the request waits for chat
     await eventually(chat_serves, expected=200)
     os.close(read_end)
     process.send_signal(signal.SIGINT)

@@ -44,7 +44,7 @@ async def model(
     request: pytest.FixtureRequest, server: ModelServer, choose: Choose
 ) -> AsyncIterator[ChatModel]:
     if request.param == "responses":
-        client = AsyncOpenAI(api_key=KEY, base_url=server.url, timeout=0.5, max_retries=0)
+        client = AsyncOpenAI(api_key=KEY, base_url=server.url, timeout=1, max_retries=0)
         settings = ModelSettings(retry=one_retry())
         model = ChatModel("m", agents.OpenAIResponsesModel("m", client), settings, client)
     else:
@@ -52,7 +52,7 @@ async def model(
             OPENAI_BASE_URL=server.url,
             OPENAI_API_KEY=KEY,
             CHAT_MODEL="m",
-            CHAT_MODEL_TIMEOUT_S="0.5",
+            CHAT_MODEL_TIMEOUT_S="1",
         )
     yield model
     await model.close()
@@ -100,7 +100,7 @@ async def test_a_tool_call_goes_there_and_back(model: ChatModel, server: ModelSe
         (Fault(500), Unavailable),
         (Fault(503), Unavailable),
         (Fault(drop=True), Unavailable),
-        (Fault(delay_s=1), TimedOut),
+        (Fault(delay_s=2), TimedOut),
     ],
     ids=str,
 )
