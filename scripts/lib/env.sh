@@ -17,15 +17,16 @@ esac
 
 # Run a long step with its output in a log, and show that it moves: with_progress LOG USUAL_S
 # COMMAND... says every ten seconds how long it has taken, and how long it usually does.
+PROGRESS_EVERY_S=10
 with_progress() {
-  local log=$1 usual_s=$2 began=$SECONDS next_s=10 child
+  local log=$1 usual_s=$2 began=$SECONDS next_s=$PROGRESS_EVERY_S child
   shift 2
   "$@" >"$log" 2>&1 &
   child=$!
   while kill -0 "$child" 2>/dev/null; do
     if ((SECONDS - began >= next_s)); then
       say "  $((SECONDS - began)) s of about $usual_s s$(last_line "$log")"
-      next_s=$((next_s + 10))
+      next_s=$((next_s + PROGRESS_EVERY_S))
     fi
     sleep 0.1
   done

@@ -32,14 +32,14 @@ async def output_of(*command: str | Path, **environment: str) -> str:
 
 @asynccontextmanager
 async def command(
-    *arguments: str | Path, folder: Path, **environment: str
+    *arguments: str | Path, folder: Path, out: int = asyncio.subprocess.PIPE, **environment: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A command in a process group of its own, all of which is gone afterwards."""
     process = await asyncio.create_subprocess_exec(
         *map(str, arguments),
         cwd=ROOT,
         env={**os.environ, "DACA_DATA_DIR": str(folder / "data"), **environment},
-        stdout=asyncio.subprocess.PIPE,
+        stdout=out,
         stderr=asyncio.subprocess.STDOUT,
         start_new_session=True,
     )
@@ -91,8 +91,11 @@ async def ask(port: int, user_id: str = "alice") -> Any:
     return answer["message_count"]
 
 
-@pytest.mark.parametrize("mode", [[], ["--direct"]], ids=["sidecars", "direct"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+@pytest.mark.parametrize(
+    ("mode", "number"),
+    [([], signal.SIGINT), (["--direct"], signal.SIGTERM)],
+    ids=["sidecars and Ctrl-C", "direct and SIGTERM"],
+)
 async def test_run_sh_serves_remembers_and_leaves_nothing_behind(
     tmp_path: Path, mode: list[str], number: signal.Signals
 ) -> None:
@@ -114,17 +117,8 @@ async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output
     tmp_path: Path,
 ) -> None:
     run_file = render_run_file(tmp_path)
-    arguments = ("scripts/run.sh", "--direct", "--run-file", str(run_file))
-    read_end, write_end = os.pipe()
-    process = await asyncio.create_subprocess_exec(
-        *arguments,
-        cwd=ROOT,
-        env={**os.environ, "DACA_DATA_DIR": str(tmp_path / "data")},
-        stdout=write_end,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    os.close(write_end)
     ports = ports_of(run_file)
+    read_end, write_end = os.pipe()
 
     async def chat_serves() -> int:
         url = f"http://127.0.0.1:{ports['http']}/readyz"
@@ -132,10 +126,14 @@ async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output
             return (await asyncio.to_thread(http, "GET", url))[0]
         return 0
 
-    await eventually(chat_serves, expected=200)
-    os.close(read_end)
-    process.send_signal(signal.SIGINT)
-    await asyncio.wait_for(process.wait(), 20)
+    async with command(
+        "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path, out=write_end
+    ) as process:
+        os.close(write_end)
+        await eventually(chat_serves, expected=200, timeout_s=30)
+        os.close(read_end)
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.wait(), 20)
     assert [use for use, port in ports.items() if not is_free(port)] == []
     for log in (tmp_path / "data/logs").iterdir():
         assert "stopping" in log.read_text(), f"{log.name}: it was killed"

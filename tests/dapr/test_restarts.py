@@ -2,16 +2,14 @@
 
 import asyncio
 import signal
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
-import httpx2
 import pytest
 from grpc import aio
 
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
-from tests.dapr.conftest import RunningStack, eventually, http
+from tests.dapr.conftest import RunningStack, http
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -55,36 +53,3 @@ async def test_a_third_turn_refers_back_to_the_first_over_http_grpc_and_a_restar
     assert [(c["title"], c["turn_count"]) for c in past["conversations"]] == [
         ("My dog is called Rex", 3)
     ]
-
-
-async def test_a_rolling_restart_under_load_fails_no_chat_and_loses_no_count(
-    system: RunningStack,
-) -> None:
-    users = [f"user-{uuid4()}" for _ in range(8)]
-    sent = dict.fromkeys(users, 0)
-    done = asyncio.Event()
-
-    async def keep_chatting(user_id: str) -> None:
-        async with httpx2.AsyncClient(base_url=system.url, timeout=10) as client:
-            while not done.is_set():
-                body = {"user_id": user_id, "text": "Hello"}
-                answer = await client.post("/chat/", json=body)
-                assert answer.status_code == 200
-                # Never a wrong one; none, if the machine is too busy to have it in time.
-                assert answer.json()["message_count"] in (sent[user_id], None)
-                sent[user_id] += 1
-
-    async with asyncio.TaskGroup() as group:
-        for user_id in users:
-            group.create_task(keep_chatting(user_id))
-        for name in (system.analytics, system.chat):
-            before = system.stack.services[name].process
-            await system.stack.replace(name)
-            after = system.stack.services[name].process
-            assert before
-            assert before.returncode == 0
-            assert after
-            assert after.returncode is None
-        done.set()
-    for user_id in users:
-        await eventually(partial(system.count, user_id), sent[user_id])

@@ -362,14 +362,16 @@ async def test_run_sh_secure_serves_those_with_a_token_and_leaves_nothing_behind
     analytics, chat = (app["appID"] for app in yaml.safe_load(run_file.read_text())["apps"])
     config_dir = render_configurations(tmp_path / "secure", analytics, chat)
     ports = ports_of(run_file) | {"sentry": free_port(), "sentry's health": free_port()}
-    start = ("scripts/run.sh", "--run-file", run_file, "--secure", config_dir)
     environment = {
         "SENTRY_PORT": str(ports["sentry"]),
         "SENTRY_HEALTH_PORT": str(ports["sentry's health"]),
         "APP_API_TOKEN": 'it\'s "given"',
         "PATH": f"{tool('GRPCURL').parent}:{os.environ['PATH']}",
     }
-    async with command(*start, folder=tmp_path, **environment) as process:
+    settings = (f"{name}={value}" for name, value in environment.items())
+    start: list[str | Path] = ["env", *settings, "scripts/run.sh"]
+    start += ["--run-file", run_file, "--secure", config_dir]
+    async with command(*start, folder=tmp_path) as process:
         shown = await read_until(process, "Ctrl-C stops everything")
         assert "mTLS" in shown
         assert await ask(ports["http"]) == 5
@@ -379,7 +381,7 @@ async def test_run_sh_secure_serves_those_with_a_token_and_leaves_nothing_behind
         assert "daca.chat.v1.ChatService" in await output_of("bash", "-c", typed, **path)
 
         before = contents_of(tmp_path / "data/secure")
-        async with command(*start, folder=tmp_path, **environment) as second:
+        async with command(*start, folder=tmp_path) as second:
             said, _ = await second.communicate()
         assert second.returncode == 1
         assert f"port {ports['sentry']} (sentry, certificates)" in said.decode()

@@ -38,9 +38,8 @@ def services(system: RunningStack, who: str) -> list[Service]:
     [
         ("analytics", 2, 1),
         pytest.param("analytics", 30, 3, marks=full_only),
-        # tests/dapr kills sidecars too.
-        pytest.param("analytics' sidecar", 0, 1, marks=full_only),
-        pytest.param("chat's sidecar", 0, 1, marks=full_only),
+        ("analytics' sidecar", 0, 1),
+        ("chat's sidecar", 0, 1),
         pytest.param("chat", 0, 1, marks=full_only),
         ("both services", 0, 1),
     ],
