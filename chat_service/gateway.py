@@ -111,19 +111,26 @@ def build_gateway(
     async def chat(message: Annotated[ChatMessage, Depends(admitted)]) -> ReplyBody:
         return ReplyBody.of(await conversation.reply(message))
 
+    async def streamed(
+        message: Annotated[ChatMessage, Depends(admitted)],
+    ) -> AsyncIterator[AsyncIterator[str | ChatReply]]:
+        """Closed with the response. FastAPI leaves the generator of a route to the garbage
+        collector if its reader goes away while an event is being sent."""
+        async with aclosing(conversation.stream(message)) as events:
+            yield events
+
     @private.post("/chat/stream", response_class=EventSourceResponse, max_body_size=_MAX_BODY_BYTES)
     async def chat_stream(
-        message: Annotated[ChatMessage, Depends(admitted)],
+        events: Annotated[AsyncIterator[str | ChatReply], Depends(streamed)],
     ) -> AsyncIterator[ServerSentEvent]:
         """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`)
         or one `error`."""
         try:
-            async with aclosing(conversation.stream(message)) as events:
-                async for event in events:
-                    if isinstance(event, ChatReply):
-                        yield ServerSentEvent(event="completed", data=ReplyBody.of(event))
-                    else:
-                        yield ServerSentEvent(event="delta", data={"text": event})
+            async for event in events:
+                if isinstance(event, ChatReply):
+                    yield ServerSentEvent(event="completed", data=ReplyBody.of(event))
+                else:
+                    yield ServerSentEvent(event="delta", data={"text": event})
         except DomainError as error:
             yield _error_event(http_status(error), error.message)
         except Exception:

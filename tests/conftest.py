@@ -1,5 +1,6 @@
-"""Where services keep what they know."""
+"""What tests of several folders need."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,11 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return tmp_path / "daca.db"
     cluster: Cluster = request.getfixturevalue("postgres")
     return await cluster.new_database()
+
+
+@pytest.fixture
+def no_garbage_collection() -> Iterator[None]:
+    """Whatever is closed has then been closed by its owner, and at once."""
+    gc.disable()
+    yield
+    gc.enable()

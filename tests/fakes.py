@@ -142,6 +142,8 @@ class FakeAgent:
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.delay_s = 0.0
+        self.babbles = False
+        """Whether a stream has no end, and makes deltas faster than anybody reads them."""
         self.counts: list[int | None] = []
 
     async def reply(self, message: ChatMessage, count: Count, history: Items) -> Turn:
@@ -157,6 +159,9 @@ class FakeAgent:
         await count
         for delta in ("You ", "said: "):
             yield delta
+        while self.babbles:
+            await asyncio.sleep(0)
+            yield "and so on "
         turn = await self.reply(message, count, history)
         yield message.text
         yield turn

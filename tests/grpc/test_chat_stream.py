@@ -67,6 +67,18 @@ async def test_a_caller_who_cancels_finds_what_came_in_the_history(
     assert len(chat.outbox.accepted) == 1
 
 
+async def test_a_caller_who_cancels_stops_a_model_that_is_faster_than_the_caller(
+    stub: Stub, chat: FakeChat, no_garbage_collection: None
+) -> None:
+    chat.agent.babbles = True
+    for _ in range(5):
+        call = stub.ChatStream(request())
+        assert (await anext(aiter(call))).reply_delta == "You "
+        assert chat.conversation.streams == 1
+        call.cancel()
+        await eventually(lambda: chat.conversation.streams == 0)
+
+
 async def test_the_callers_deadline_ends_the_stream(stub: Stub, chat: FakeChat) -> None:
     chat.agent.delay_s = FOREVER_S
     with pytest.raises(aio.AioRpcError) as raised:

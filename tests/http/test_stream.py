@@ -90,3 +90,14 @@ async def test_a_reader_who_leaves_finds_what_came_in_the_history(
     assert turn.stopped
     assert turn.reply == "You said: "
     assert len(chat.outbox.accepted) == 1
+
+
+async def test_a_reader_who_leaves_stops_a_model_that_is_faster_than_the_reader(
+    http: httpx2.AsyncClient, chat: FakeChat, no_garbage_collection: None
+) -> None:
+    chat.agent.babbles = True
+    for _ in range(5):
+        async with http.stream("POST", "/chat/stream", json=body()) as response:
+            assert await anext(events_of(response)) == ("delta", {"text": "You "})
+            assert chat.conversation.streams == 1
+        await eventually(lambda: chat.conversation.streams == 0)
