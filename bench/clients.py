@@ -3,9 +3,11 @@
 import asyncio
 import json
 import re
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +133,13 @@ async def go_load(
     caller: Path, target: str, seconds: float, *, app: str = "", clients: int = 1, users: int = 0
 ) -> Sample:
     """`GetAnalytics` from the Go caller, bench/go."""
-    process = await asyncio.create_subprocess_exec(
+    command = [
         caller, "-target", target, "-app", app, "-clients", str(clients),
         "-length", f"{seconds}s", "-users", str(users),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    seen = json.loads(output)
+    ]  # fmt: skip
+    # Not through the event loop: uvloop forks, in which gRPC, once in use here, can hang for ever.
+    run = partial(subprocess.run, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
+    seen = json.loads((await asyncio.to_thread(run, command)).stdout)
     return Sample(
         latencies_s=[us / 1e6 for us in seen["latencies_us"]],
         answered=len(seen["latencies_us"]),
