@@ -100,9 +100,9 @@ build() {
       ldflags+=" -X github.com/dapr/dapr/pkg/buildinfo.version=$DAPR_VERSION"
       ;;
   esac
-  say "building $tool $(version_of "$tool") from source (once; about 3 minutes on 2 cores)"
+  say "building $tool $(version_of "$tool") from source (once; 3 to 6 minutes on 2 cores)"
   # -v names each package when it is compiled, which shows that the build moves.
-  with_progress "$into/build.log" 180 in_folder "$into" env CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off \
+  with_progress "$into/build.log" 300 in_folder "$into" env CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off \
     go build -v -trimpath ${tags[@]+"${tags[@]}"} -ldflags "$ldflags" -o "$tool" "$package" ||
     { tail -n 15 "$into/build.log" >&2; return 1; }
 }
