@@ -2,6 +2,7 @@
 
 import os
 import platform
+import ssl
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,5 +42,6 @@ def machine() -> dict[str, str]:
         "memory": f"{memory_kb / 1e6:.0f} GB",
         "kernel": f"{platform.system()} {platform.release()}",
         "Python": sys.version.split()[0],
+        "OpenSSL": ssl.OPENSSL_VERSION.split()[1],
         "date": datetime.now(UTC).date().isoformat(),
     }
