@@ -15,9 +15,9 @@ case "$(uname -m)" in
   *) arch=$(uname -m) ;;
 esac
 
-# Run a long step with its output in a log, and show that it moves: with_progress LOG USUAL_S
-# COMMAND... says every ten seconds how long it has taken, and how long it usually does.
 PROGRESS_EVERY_S=10
+# Run a long step with its output in a log, and show that it moves: with_progress LOG USUAL_S
+# COMMAND... says now and then how long it has taken, and how long it usually does.
 with_progress() {
   local log=$1 usual_s=$2 began=$SECONDS next_s=$PROGRESS_EVERY_S child
   shift 2
