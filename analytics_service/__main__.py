@@ -16,12 +16,12 @@ from analytics_service.settings import AnalyticsSettings
 from analytics_service.sqlite import SqliteCounts
 from analytics_service.store import AnalyticsStore, Counts
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
-from rpc.domain import DomainError
-from rpc.metrics import serving_metrics, watch_lag
-from rpc.ports import PortTaken
-from rpc.server import GrpcServer, stop_signal, tell_supervisor
-from rpc.telemetry import configure_logging
-from rpc.tracing import NO_TRACING, Tracing, choose_tracing
+from daca_shared.calls.ports import PortTaken
+from daca_shared.calls.server import GrpcServer, stop_signal, tell_supervisor
+from daca_shared.domain import DomainError
+from daca_shared.observe.logs import configure_logging
+from daca_shared.observe.metrics import serving_metrics, watch_lag
+from daca_shared.observe.tracing import NO_TRACING, Tracing, choose_tracing
 
 log = logging.getLogger("analytics_service")
 SERVICE_NAME = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"].full_name

@@ -12,8 +12,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from analytics_service.servicer import parse_user_id
 from analytics_service.store import AnalyticsStore
-from rpc.domain import NotFound
-from rpc.errors import Context
+from daca_shared.calls.errors import Context
+from daca_shared.domain import NotFound
 
 _PREFIX = "analytics/"
 

@@ -7,10 +7,10 @@ from typing import Self
 from pydantic import SecretStr
 
 from analytics_service.store import DEMO_COUNTS, SentMessage, UserAnalytics
-from rpc.domain import Unavailable
-from rpc.tracing import Tracing
-from storage.groups import Groups
-from storage.postgres import PostgresDatabase
+from daca_shared.domain import Unavailable
+from daca_shared.observe.tracing import Tracing
+from daca_shared.storage.groups import Groups
+from daca_shared.storage.postgres import PostgresDatabase
 
 # In the order of their code points user ids compare fast, and everywhere the same.
 _CREATE = """

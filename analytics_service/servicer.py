@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from analytics_service.store import AnalyticsStore, MessageBatch, UserAnalytics, check_user_id
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
-from rpc.domain import InvalidInput, validated
-from rpc.errors import Context
-from rpc.requests import note_user
+from daca_shared.calls.errors import Context
+from daca_shared.domain import InvalidInput, validated
+from daca_shared.observe.requests import note_user
 
 _DEFAULT_DAYS, _MAX_DAYS = 14, 90
 

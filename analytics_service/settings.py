@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from rpc.settings import MetricsPort, ServiceSettings
+from daca_shared.settings import MetricsPort, ServiceSettings
 
 
 class AnalyticsSettings(ServiceSettings):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from analytics_service.store import DEMO_COUNTS, SentMessage, UserAnalytics
-from rpc.tracing import Tracing
-from storage.sqlite import SqliteDatabase
+from daca_shared.observe.tracing import Tracing
+from daca_shared.storage.sqlite import SqliteDatabase
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

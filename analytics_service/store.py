@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, TypeAdapter
 from pydantic_core import PydanticCustomError
 
-from rpc.domain import NotFound, UserId
+from daca_shared.domain import NotFound, UserId
 
 MAX_BATCH = 1000
 """How many messages one batch may hold."""

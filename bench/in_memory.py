@@ -14,7 +14,7 @@ from grpc import aio
 from analytics_service.__main__ import SERVICE_NAME, build_server
 from analytics_service.store import AnalyticsStore, SentMessage, UserAnalytics
 from daca.analytics.v1 import analytics_pb2 as pb
-from rpc.telemetry import configure_logging
+from daca_shared.observe.logs import configure_logging
 
 
 class InMemory:

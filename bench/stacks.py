@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from bench.processes import rss_mb
-from chat_service.analytics import AnalyticsClient
-from chat_service.outbox_rows import OutboxEntry
-from rpc.sidecar import Peer
+from chat_service.outbox.analytics import AnalyticsClient
+from chat_service.outbox.outbox_rows import OutboxEntry
+from daca_shared.calls.sidecar import Peer
 from scripts.service import Service
 from tests.dapr.conftest import RunningStack, free_port, running_stack
 

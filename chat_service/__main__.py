@@ -10,31 +10,31 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from chat_service.agent import ChatAgent
-from chat_service.analytics import AnalyticsClient, SettledAnalytics
-from chat_service.conversation import Conversation
-from chat_service.gateway import build_gateway
-from chat_service.history import History
-from chat_service.http_protocol import Gateway, limited_http, listen
-from chat_service.http_spans import TraceHttp
-from chat_service.identity import choose_identity
-from chat_service.metrics import count_fallback, measured, observed
-from chat_service.models import choose_model
-from chat_service.overload import CountChats, Load
-from chat_service.rates import Rates
-from chat_service.reporting import RequestReporter
-from chat_service.servicer import ChatServicer
+from chat_service.access.identity import choose_identity
+from chat_service.access.overload import CountChats, Load
+from chat_service.access.rates import Rates
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import choose_model
+from chat_service.chat.conversation import Conversation
+from chat_service.grpc.servicer import ChatServicer
+from chat_service.health.metrics import count_fallback, measured, observed
+from chat_service.health.status import Status
+from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
 from chat_service.settings import ChatSettings
-from chat_service.status import Status
-from chat_service.stores import open_stores, sending
+from chat_service.turns.history import History
+from chat_service.turns.stores import open_stores, sending
+from chat_service.web.gateway import build_gateway
+from chat_service.web.http_protocol import Gateway, limited_http, listen
+from chat_service.web.http_spans import TraceHttp
+from chat_service.web.reporting import RequestReporter
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
-from rpc.domain import DomainError
-from rpc.metrics import serving_metrics, watch_lag
-from rpc.ports import PortTaken
-from rpc.server import GrpcServer, stop_signal, tell_supervisor
-from rpc.sidecar import Peer, find_peer
-from rpc.telemetry import configure_logging
-from rpc.tracing import Tracing, choose_tracing
+from daca_shared.calls.ports import PortTaken
+from daca_shared.calls.server import GrpcServer, stop_signal, tell_supervisor
+from daca_shared.calls.sidecar import Peer, find_peer
+from daca_shared.domain import DomainError
+from daca_shared.observe.logs import configure_logging
+from daca_shared.observe.metrics import serving_metrics, watch_lag
+from daca_shared.observe.tracing import Tracing, choose_tracing
 
 log = logging.getLogger("chat_service")
 # How long whoever asks for a count over HTTP waits for the user's last messages to be in it.

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from rpc.settings import MetricsPort, ServiceSettings
+from daca_shared.settings import MetricsPort, ServiceSettings
 
 
 def _split(value: object) -> object:

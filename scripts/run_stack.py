@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rpc.settings import ServiceSettings
+from daca_shared.settings import ServiceSettings
 from scripts.secure import Security
 from scripts.service import ROOT, Service
 from scripts.stack import Stack, StackError

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from rpc.settings import ServiceSettings
+from daca_shared.settings import ServiceSettings
 from scripts.service import ROOT, Service
 from scripts.stack import Stack, StackError
 

@@ -9,18 +9,18 @@ from uuid import UUID
 
 from grpc import aio
 
-from chat_service.analytics import SettledAnalytics
-from chat_service.conversation import Conversation
-from chat_service.history import History, PastConversation, PastMessage
-from chat_service.memory import ConversationKey, Items, Turn
-from chat_service.outbox import Outbox
-from chat_service.outbox_rows import OutboxEntry
-from chat_service.overload import Load
-from chat_service.ports import ChatMessage, Count
-from chat_service.status import LastCall, Status
-from chat_service.stores import open_stores
-from rpc.domain import InvalidInput, NotFound, TimedOut
-from rpc.server import GrpcServer
+from chat_service.access.overload import Load
+from chat_service.chat.conversation import Conversation
+from chat_service.chat.ports import ChatMessage, Count
+from chat_service.health.status import LastCall, Status
+from chat_service.outbox.analytics import SettledAnalytics
+from chat_service.outbox.outbox import Outbox
+from chat_service.outbox.outbox_rows import OutboxEntry
+from chat_service.turns.history import History, PastConversation, PastMessage
+from chat_service.turns.memory import ConversationKey, Items, Turn
+from chat_service.turns.stores import open_stores
+from daca_shared.calls.server import GrpcServer
+from daca_shared.domain import InvalidInput, NotFound, TimedOut
 from tests.postgres import Place
 
 BAD_USER_IDS = {

@@ -9,8 +9,8 @@ from typing import Any
 
 from prometheus_client import REGISTRY
 
-from rpc.reports import make_reports
-from rpc.telemetry import configure_logging
+from daca_shared.observe.logs import configure_logging
+from daca_shared.observe.reports import make_reports
 
 
 class Report:

@@ -9,8 +9,8 @@ from typing import Any, Self
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from chat_service.identity import ASYMMETRIC, SYMMETRIC, Bearer, Secret
-from chat_service.jwks import Jwks
+from chat_service.access.identity import ASYMMETRIC, SYMMETRIC, Bearer, Secret
+from chat_service.access.jwks import Jwks
 
 SECRET = "a secret of the tests, 32 bytes long"
 AUDIENCE = "daca-chat"

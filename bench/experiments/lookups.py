@@ -19,8 +19,8 @@ from bench.measure import (
 )
 from bench.report import Bar, Result, row
 from bench.stacks import Lab, folder, our_system, pids, python, running, services_of, sidecar
-from chat_service.analytics import AnalyticsClient
-from rpc.sidecar import Peer
+from chat_service.outbox.analytics import AnalyticsClient
+from daca_shared.calls.sidecar import Peer
 from scripts.run_file import sidecar_environment
 from tests.dapr.conftest import RunningStack, free_port
 

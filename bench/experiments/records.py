@@ -7,8 +7,8 @@ from bench.chart import Chart
 from bench.measure import Sample, Side, alternate, closed_loop
 from bench.report import Bar, Result, row
 from bench.stacks import Lab, entries, folder, our_system, pids, services_of
-from chat_service.analytics import AnalyticsClient
-from rpc.sidecar import Peer
+from chat_service.outbox.analytics import AnalyticsClient
+from daca_shared.calls.sidecar import Peer
 
 _SIZES = (1, 10, 100, 500, 1000)
 

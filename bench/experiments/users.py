@@ -12,7 +12,7 @@ from bench.measure import Sample, Side, alternate, at, median_ratio
 from bench.processes import rss_mb
 from bench.report import Bar, Result, Row, row
 from bench.stacks import Lab, folder, pids, python, running
-from rpc.tracing import NO_TRACING
+from daca_shared.observe.tracing import NO_TRACING
 from scripts.service import Service
 from tests.dapr.conftest import free_port
 

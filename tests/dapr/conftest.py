@@ -20,7 +20,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from rpc.settings import ServiceSettings
+from daca_shared.settings import ServiceSettings
 from scripts.service import ROOT
 from scripts.stack import Stack
 from scripts.tracing import trace_sidecars

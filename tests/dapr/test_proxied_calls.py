@@ -8,13 +8,13 @@ import pytest
 import pytest_asyncio
 
 from analytics_service.servicer import AnalyticsServicer
-from chat_service.analytics import AnalyticsClient
+from chat_service.outbox.analytics import AnalyticsClient
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
-from rpc.domain import NotFound, TimedOut, Unavailable
-from rpc.errors import Context
-from rpc.server import GrpcServer
-from rpc.sidecar import find_peer
+from daca_shared.calls.errors import Context
+from daca_shared.calls.server import GrpcServer
+from daca_shared.calls.sidecar import find_peer
+from daca_shared.domain import NotFound, TimedOut, Unavailable
 from scripts.stack import Stack
 from tests.dapr.conftest import RunningStack, eventually, http, render_run_file
 

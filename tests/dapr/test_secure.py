@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
-from rpc.server import GrpcServer
+from daca_shared.calls.server import GrpcServer
 from scripts.service import ROOT, Service
 from scripts.stack import Stack
 from tests.dapr.conftest import eventually, free_port, http, render_run_file, tool

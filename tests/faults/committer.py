@@ -9,7 +9,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-from storage.sqlite import SqliteDatabase
+from daca_shared.storage.sqlite import SqliteDatabase
 
 
 def _create(db: sqlite3.Connection) -> None:

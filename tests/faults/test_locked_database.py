@@ -15,7 +15,7 @@ from tests.faults.conftest import Report, database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# storage.sqlite waits 1 s for a lock, and who comes meanwhile waits for the next group.
+# daca_shared.storage.sqlite waits 1 s for a lock, and who comes meanwhile waits for the next group.
 _WITHIN_S = 2.5
 
 

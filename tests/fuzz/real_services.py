@@ -17,20 +17,20 @@ from analytics_service.__main__ import SERVICE_NAME as ANALYTICS
 from analytics_service.__main__ import build_server, open_store
 from chat_service.__main__ import SERVICE_NAME as CHAT
 from chat_service.__main__ import analytics_peer
-from chat_service.agent import ChatAgent
-from chat_service.analytics import AnalyticsClient, SettledAnalytics
-from chat_service.conversation import Conversation
-from chat_service.gateway import build_gateway
-from chat_service.history import History
-from chat_service.models import ChatModel
-from chat_service.offline import OfflineModel
-from chat_service.overload import CountChats, Load
-from chat_service.servicer import ChatServicer
+from chat_service.access.overload import CountChats, Load
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import ChatModel
+from chat_service.agent.offline import OfflineModel
+from chat_service.chat.conversation import Conversation
+from chat_service.grpc.servicer import ChatServicer
+from chat_service.health.status import Status
+from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
 from chat_service.settings import ChatSettings
-from chat_service.status import Status
-from chat_service.stores import open_stores, sending
+from chat_service.turns.history import History
+from chat_service.turns.stores import open_stores, sending
+from chat_service.web.gateway import build_gateway
 from daca.chat.v1 import chat_pb2_grpc
-from rpc.server import GrpcServer
+from daca_shared.calls.server import GrpcServer
 from tests.fakes import channel_to, listening
 
 SECRET = "sk-planted-5ecret"

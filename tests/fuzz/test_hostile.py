@@ -13,8 +13,8 @@ import pytest_asyncio
 import uvicorn
 from grpc import StatusCode, aio
 
-from chat_service.http_protocol import Gateway, limited_http
-from chat_service.overload import Load
+from chat_service.access.overload import Load
+from chat_service.web.http_protocol import Gateway, limited_http
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from tests.fuzz.hostile import STRANGE_USER_IDS, USER_IDS

@@ -22,7 +22,7 @@ from schemathesis.checks import (
 )
 from schemathesis.python.asgi import shutdown_lifespans
 
-from chat_service.overload import Load
+from chat_service.access.overload import Load
 from tests.fuzz.amounts import amount
 from tests.fuzz.real_services import real_gateway
 

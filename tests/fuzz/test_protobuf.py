@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_service.overload import Load
+from chat_service.access.overload import Load
 from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2
 from tests.fuzz.amounts import FULL, amount

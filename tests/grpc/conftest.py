@@ -10,9 +10,9 @@ from analytics_service.__main__ import SERVICE_NAME as ANALYTICS
 from analytics_service.__main__ import build_server, open_store
 from analytics_service.store import AnalyticsStore
 from chat_service.__main__ import SERVICE_NAME as CHAT
-from chat_service.servicer import ChatServicer
+from chat_service.grpc.servicer import ChatServicer
 from daca.chat.v1 import chat_pb2_grpc
-from rpc.server import GrpcServer
+from daca_shared.calls.server import GrpcServer
 from tests.fakes import FakeChat, channel_to, listening
 
 

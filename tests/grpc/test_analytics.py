@@ -12,14 +12,14 @@ from grpc import StatusCode, aio
 
 from analytics_service.__main__ import build_server
 from analytics_service.store import AnalyticsStore
-from chat_service.analytics import AnalyticsClient
-from chat_service.outbox_rows import OutboxEntry
+from chat_service.outbox.analytics import AnalyticsClient
+from chat_service.outbox.outbox_rows import OutboxEntry
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
-from rpc.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
-from rpc.errors import INTERNAL_MESSAGE, Context
-from rpc.server import GrpcServer
-from rpc.sidecar import Peer, find_peer
+from daca_shared.calls.errors import INTERNAL_MESSAGE, Context
+from daca_shared.calls.server import GrpcServer
+from daca_shared.calls.sidecar import Peer, find_peer
+from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
 from tests.fakes import BAD_USER_IDS, FOREVER_S, channel_to, listening
 from tests.grpc.refusals import assert_bad_fields, refusal, send_bytes
 

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 from analytics_service.__main__ import SERVICE_NAME, build_server
 from analytics_service.store import AnalyticsStore
-from chat_service.servicer import ChatServicer
+from chat_service.grpc.servicer import ChatServicer
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
-from rpc.server import GrpcServer
+from daca_shared.calls.server import GrpcServer
 from tests.fakes import channel_to, listening
 from tests.grpc.refusals import Refused, refusal
 

@@ -11,18 +11,18 @@ from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 
-from chat_service.analytics import AnalyticsClient
-from chat_service.conversation import Conversation
-from chat_service.history import History
-from chat_service.overload import Load
-from chat_service.servicer import ChatServicer
+from chat_service.access.overload import Load
+from chat_service.chat.conversation import Conversation
+from chat_service.grpc.servicer import ChatServicer
+from chat_service.outbox.analytics import AnalyticsClient
+from chat_service.turns.history import History
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
-from rpc.domain import Unavailable
-from rpc.server import GrpcServer
-from rpc.sidecar import Peer
-from rpc.telemetry import hash_user_id
+from daca_shared.calls.server import GrpcServer
+from daca_shared.calls.sidecar import Peer
+from daca_shared.domain import Unavailable
+from daca_shared.observe.logs import hash_user_id
 from tests.fakes import (
     FOREVER_S,
     FakeAgent,
@@ -37,7 +37,7 @@ from tests.fakes import (
 from tests.grpc.refusals import send_bytes
 from tests.reports import Report, reported, sample
 
-LOGGER = "rpc.calls"
+LOGGER = "daca_shared.calls.reporting"
 CHAT = "daca.chat.v1.ChatService/Chat"
 STREAM = "daca.chat.v1.ChatService/ChatStream"
 COUNT = "daca.analytics.v1.AnalyticsService/GetAnalytics"

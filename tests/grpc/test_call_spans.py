@@ -14,11 +14,11 @@ from opentelemetry.trace import SpanKind
 
 from analytics_service.servicer import AnalyticsServicer
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
-from rpc.domain import NotFound
-from rpc.grpc_spans import ServerSpans, TracingClientInterceptor
-from rpc.server import GrpcServer
-from rpc.sidecar import Peer
-from rpc.tracing import Tracing
+from daca_shared.calls.server import GrpcServer
+from daca_shared.calls.sidecar import Peer
+from daca_shared.calls.spans import ServerSpans, TracingClientInterceptor
+from daca_shared.domain import NotFound
+from daca_shared.observe.tracing import Tracing
 
 
 class Servicer(AnalyticsServicer):

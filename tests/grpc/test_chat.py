@@ -8,8 +8,15 @@ from grpc import StatusCode, aio
 
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
-from rpc.domain import DomainError, Failed, LimitReached, Misconfigured, TimedOut, Unavailable
-from rpc.errors import INTERNAL_MESSAGE
+from daca_shared.calls.errors import INTERNAL_MESSAGE
+from daca_shared.domain import (
+    DomainError,
+    Failed,
+    LimitReached,
+    Misconfigured,
+    TimedOut,
+    Unavailable,
+)
 from tests.fakes import BAD_USER_IDS, FOREVER_S, FakeChat, eventually
 from tests.grpc.refusals import assert_bad_fields, refusal, send_bytes
 

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from grpc import aio
 
-from chat_service.history import PastConversation, PastMessage
+from chat_service.turns.history import PastConversation, PastMessage
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from tests.fakes import BAD_USER_IDS, FakeChat

@@ -3,8 +3,8 @@ from grpc import StatusCode, aio
 
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
-from rpc.domain import Unavailable
-from rpc.errors import INTERNAL_MESSAGE
+from daca_shared.calls.errors import INTERNAL_MESSAGE
+from daca_shared.domain import Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
 
 type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only

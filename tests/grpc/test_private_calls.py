@@ -11,11 +11,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from limits import parse_many
 
 from chat_service.__main__ import SERVICE_NAME
-from chat_service.rates import Rates
-from chat_service.servicer import ChatServicer
+from chat_service.access.rates import Rates
+from chat_service.grpc.servicer import ChatServicer
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
-from rpc.server import GrpcServer
+from daca_shared.calls.server import GrpcServer
 from tests.fakes import FakeChat, channel_to, listening
 from tests.grpc.refusals import Refused, refusal
 from tests.tokens import bearer, secret_identity, token

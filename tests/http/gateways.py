@@ -10,8 +10,8 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
-from chat_service.gateway import build_gateway
-from chat_service.http_protocol import Gateway
+from chat_service.web.gateway import build_gateway
+from chat_service.web.http_protocol import Gateway
 from tests.fakes import FakeChat
 
 

@@ -5,8 +5,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from chat_service.gateway import build_gateway
-from chat_service.history import PastConversation, PastMessage
+from chat_service.turns.history import PastConversation, PastMessage
+from chat_service.web.gateway import build_gateway
 from tests.fakes import FakeChat
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-from chat_service.gateway import build_gateway
-from chat_service.status import LastCall
-from rpc.domain import (
+from chat_service.health.status import LastCall
+from chat_service.web.gateway import build_gateway
+from daca_shared.calls.errors import INTERNAL_MESSAGE
+from daca_shared.domain import (
     DomainError,
     Failed,
     LimitReached,
@@ -19,7 +20,6 @@ from rpc.domain import (
     TimedOut,
     Unavailable,
 )
-from rpc.errors import INTERNAL_MESSAGE
 from tests.fakes import BAD_USER_IDS, FakeChat
 
 PAGE = "http://localhost:3000"

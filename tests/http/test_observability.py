@@ -14,19 +14,19 @@ import yaml
 from prometheus_client import REGISTRY
 
 from chat_service.__main__ import analytics_peer
-from chat_service.agent import ChatAgent
-from chat_service.analytics import AnalyticsClient, SettledAnalytics
-from chat_service.conversation import Conversation
-from chat_service.gateway import build_gateway
-from chat_service.history import History
-from chat_service.metrics import count_fallback, measured, observed
-from chat_service.models import choose_model
-from chat_service.overload import Load
-from chat_service.reporting import RequestReporter
+from chat_service.access.overload import Load
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import choose_model
+from chat_service.chat.conversation import Conversation
+from chat_service.health.metrics import count_fallback, measured, observed
+from chat_service.health.status import Status
+from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
 from chat_service.settings import ChatSettings
-from chat_service.status import Status
-from chat_service.stores import open_stores, sending
-from rpc.server import GrpcServer
+from chat_service.turns.history import History
+from chat_service.turns.stores import open_stores, sending
+from chat_service.web.gateway import build_gateway
+from chat_service.web.reporting import RequestReporter
+from daca_shared.calls.server import GrpcServer
 from scripts.service import ROOT
 from tests.grpc.conftest import analytics_server, store
 from tests.model_server import model_server

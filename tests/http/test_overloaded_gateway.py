@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from chat_service.http_protocol import limited_http
-from chat_service.overload import CountChats
+from chat_service.access.overload import CountChats
+from chat_service.web.http_protocol import limited_http
 from tests.fakes import FakeChat, eventually
 from tests.http.gateways import gateway_app, served
 

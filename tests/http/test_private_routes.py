@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from rpc.domain import Unavailable
+from daca_shared.domain import Unavailable
 from tests.fakes import FakeChat
 from tests.http.gateways import gateway
 from tests.tokens import bearer, secret_identity, token

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from limits import parse_many
 
-from chat_service.rates import Rates
+from chat_service.access.rates import Rates
 from tests.fakes import FakeChat
 from tests.http.gateways import gateway, gateway_app, served
 

@@ -8,15 +8,15 @@ from typing import Any
 import httpx2
 import pytest
 
-from chat_service.overload import CountChats
-from chat_service.reporting import RequestReporter
-from rpc.domain import Unavailable
-from rpc.telemetry import hash_user_id
+from chat_service.access.overload import CountChats
+from chat_service.web.reporting import RequestReporter
+from daca_shared.domain import Unavailable
+from daca_shared.observe.logs import hash_user_id
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.http.gateways import gateway_app, served
 from tests.reports import Report, reported, sample
 
-LOGGER = "chat_service.reporting"
+LOGGER = "chat_service.web.reporting"
 BODY = {"user_id": "alice", "text": "my secret diary"}
 
 

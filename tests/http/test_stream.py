@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from rpc.domain import Unavailable
-from rpc.errors import INTERNAL_MESSAGE
+from daca_shared.calls.errors import INTERNAL_MESSAGE
+from daca_shared.domain import Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.http.gateways import gateway_app, served
 

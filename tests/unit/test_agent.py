@@ -9,12 +9,19 @@ import pytest
 from agents import ModelSettings
 from openai import AsyncOpenAI
 
-from chat_service.agent import ChatAgent
-from chat_service.models import ChatModel, choose_model
-from chat_service.ports import ChatMessage
-from chat_service.retry_budget import one_retry
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import ChatModel, choose_model
+from chat_service.agent.retry_budget import one_retry
+from chat_service.chat.ports import ChatMessage
 from chat_service.settings import ChatSettings
-from rpc.domain import DomainError, Failed, LimitReached, Misconfigured, TimedOut, Unavailable
+from daca_shared.domain import (
+    DomainError,
+    Failed,
+    LimitReached,
+    Misconfigured,
+    TimedOut,
+    Unavailable,
+)
 from tests.fakes import known
 from tests.model_server import Fault, ModelServer, model_server
 

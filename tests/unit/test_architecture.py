@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(
     path.relative_to(ROOT)
-    for folder in ("analytics_service", "chat_service", "rpc", "storage")
+    for folder in ("analytics_service", "chat_service", "daca_shared")
     for path in (ROOT / folder).rglob("*.py")
 )
 SETTINGS = [path for path in MODULES if path.name == "settings.py"]
@@ -43,10 +43,9 @@ def reads_environment(path: Path) -> bool:
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_services_meet_only_in_shared_packages(path: Path) -> None:
     allowed = {
-        "analytics_service": {"analytics_service", "rpc", "storage", "daca"},
-        "chat_service": {"chat_service", "rpc", "storage", "daca"},
-        "rpc": {"rpc"},
-        "storage": {"storage", "rpc"},
+        "analytics_service": {"analytics_service", "daca_shared", "daca"},
+        "chat_service": {"chat_service", "daca_shared", "daca"},
+        "daca_shared": {"daca_shared"},
     }
     ours = packages(path) & {*allowed, "daca", "tests", "scripts"}
     assert ours <= allowed[path.parts[0]]
@@ -58,7 +57,7 @@ def test_only_settings_modules_read_the_environment(path: Path) -> None:
 
 
 def test_the_environment_rule_sees_a_reader() -> None:
-    assert reads_environment(Path("rpc/settings.py"))
+    assert reads_environment(Path("daca_shared/settings.py"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
@@ -69,9 +68,9 @@ def test_modules_are_short(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "strangers"),
     [
-        ("chat_service.conversation", {"grpc", "fastapi", "agents"}),
+        ("chat_service.chat.conversation", {"grpc", "fastapi", "agents"}),
         ("analytics_service.store", {"grpc", "fastapi", "agents"}),
-        ("rpc.domain", {"grpc", "fastapi", "agents"}),
+        ("daca_shared.domain", {"grpc", "fastapi", "agents"}),
         ("analytics_service.__main__", {"agents", "openai", "fastapi", "opentelemetry.sdk"}),
         ("chat_service.__main__", {"opentelemetry.sdk", "opentelemetry.exporter", "requests"}),
     ],

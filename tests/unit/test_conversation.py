@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from chat_service.ports import ChatMessage
-from rpc.domain import (
+from chat_service.chat.ports import ChatMessage
+from daca_shared.domain import (
     DomainError,
     Failed,
     InvalidInput,

@@ -15,11 +15,11 @@ import yaml
 from compose_spec import PyCompose
 
 from analytics_service.settings import AnalyticsSettings
-from chat_service.http_protocol import _LAST_REQUESTS_S
 from chat_service.settings import ChatSettings
-from chat_service.stores import _LAST_FLUSH_S
+from chat_service.turns.stores import _LAST_FLUSH_S
+from chat_service.web.http_protocol import _LAST_REQUESTS_S
 from daca.analytics.v1 import analytics_pb2
-from rpc.settings import ServiceSettings
+from daca_shared.settings import ServiceSettings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -2,14 +2,20 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2
 from grpc import StatusCode
 
-from rpc.domain import DomainError, FieldViolation, InvalidInput, LimitReached, Unauthenticated
-from rpc.errors import (
+from daca_shared.calls.errors import (
     ERROR_DOMAIN,
     HTTP_STATUSES,
     STATUS_CODES,
     http_headers,
     http_status,
     status_of,
+)
+from daca_shared.domain import (
+    DomainError,
+    FieldViolation,
+    InvalidInput,
+    LimitReached,
+    Unauthenticated,
 )
 
 FAILURES = [code for code in StatusCode if code is not StatusCode.OK]

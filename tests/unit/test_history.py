@@ -5,10 +5,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chat_service.history import MAX_PAGE_SIZE, History, MessagesQuery, PageQuery
-from chat_service.memory import ConversationKey, Turn
-from chat_service.stores import Stores, open_stores
-from rpc.domain import InvalidInput
+from chat_service.turns.history import MAX_PAGE_SIZE, History, MessagesQuery, PageQuery
+from chat_service.turns.memory import ConversationKey, Turn
+from chat_service.turns.stores import Stores, open_stores
+from daca_shared.domain import InvalidInput
 from tests.postgres import Place
 
 

@@ -5,9 +5,9 @@ import time
 import jwt
 import pytest
 
-from chat_service.identity import ANYONE, Bearer, Caller, choose_identity
+from chat_service.access.identity import ANYONE, Bearer, Caller, choose_identity
 from chat_service.settings import ChatSettings
-from rpc.domain import Forbidden, Unauthenticated
+from daca_shared.domain import Forbidden, Unauthenticated
 from tests.tokens import AUDIENCE, SECRET, claims, secret_identity, token
 
 OTHER_SECRET = "another secret of the tests, as long"

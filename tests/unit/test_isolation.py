@@ -8,9 +8,9 @@ from agents.items import TResponseStreamEvent
 from agents.models.interface import Model
 from agents.testing import assistant_message
 
-from chat_service.agent import ChatAgent
-from chat_service.models import ChatModel
-from chat_service.ports import ChatMessage
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import ChatModel
+from chat_service.chat.ports import ChatMessage
 from tests.fakes import known
 
 USERS = 300

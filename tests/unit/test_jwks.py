@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from chat_service.jwks import Jwks
-from rpc.domain import Unauthenticated, Unavailable
+from chat_service.access.jwks import Jwks
+from daca_shared.domain import Unauthenticated, Unavailable
 from tests.fakes import FOREVER_S, eventually
 from tests.tokens import SECRET, JwksHost, PrivateKey, claims, jwks_identity, public_jwk
 

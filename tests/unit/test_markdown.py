@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from chat_service.markdown import render
+from chat_service.web.markdown import render
 
 
 def test_markdown_becomes_html() -> None:

@@ -11,15 +11,15 @@ import pytest
 from agents import ModelSettings
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-from chat_service.agent import ChatAgent
-from chat_service.conversation import Conversation
-from chat_service.memory import MAX_TURNS, ConversationKey, Items, Memory, Turn
-from chat_service.models import ChatModel
-from chat_service.offline import OfflineModel
-from chat_service.ports import Agent, ChatMessage, Count
-from chat_service.stores import MIGRATIONS, open_stores
-from rpc.domain import Failed, TimedOut
-from storage.sqlite import SqliteDatabase
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import ChatModel
+from chat_service.agent.offline import OfflineModel
+from chat_service.chat.conversation import Conversation
+from chat_service.chat.ports import Agent, ChatMessage, Count
+from chat_service.turns.memory import MAX_TURNS, ConversationKey, Items, Memory, Turn
+from chat_service.turns.stores import MIGRATIONS, open_stores
+from daca_shared.domain import Failed, TimedOut
+from daca_shared.storage.sqlite import SqliteDatabase
 from tests.fakes import FakeAgent, FakeAnalytics, FakeOutbox, eventually, turn_of
 from tests.postgres import Place
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from agents import ModelSettings
 
-from chat_service.agent import ChatAgent
-from chat_service.metrics import count_fallback, measured, observed
-from chat_service.models import ChatModel
-from chat_service.offline import OfflineModel
-from chat_service.overload import Load
-from chat_service.ports import ChatMessage
-from rpc.domain import DomainError, Unavailable
-from rpc.metrics import serving_metrics
-from rpc.ports import PortTaken
-from rpc.settings import ServiceSettings
+from chat_service.access.overload import Load
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import ChatModel
+from chat_service.agent.offline import OfflineModel
+from chat_service.chat.ports import ChatMessage
+from chat_service.health.metrics import count_fallback, measured, observed
+from daca_shared.calls.ports import PortTaken
+from daca_shared.domain import DomainError, Unavailable
+from daca_shared.observe.metrics import serving_metrics
+from daca_shared.settings import ServiceSettings
 from tests.fakes import FakeChat, FakeRecorder, eventually, known, running_outbox
 from tests.model_server import Fault, ModelServer, model_server
 from tests.postgres import Place

@@ -5,7 +5,7 @@ from typing import Any
 import agents
 import pytest
 
-from rpc.domain import Unavailable
+from daca_shared.domain import Unavailable
 from tests.model_server import ModelServer
 from tests.unit.test_agent import KEY, Choose, ask, choose, server
 

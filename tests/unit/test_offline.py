@@ -2,11 +2,11 @@ import re
 
 import pytest
 
-from chat_service.agent import ChatAgent
-from chat_service.memory import Turn
-from chat_service.models import ChatModel, choose_model
-from chat_service.ports import ChatMessage
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import ChatModel, choose_model
+from chat_service.chat.ports import ChatMessage
 from chat_service.settings import ChatSettings
+from chat_service.turns.memory import Turn
 from tests.fakes import known
 
 

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from chat_service.outbox import Outbox
-from chat_service.ports import ChatMessage
-from chat_service.stores import open_stores
-from rpc.domain import TimedOut, Unavailable
+from chat_service.chat.ports import ChatMessage
+from chat_service.outbox.outbox import Outbox
+from chat_service.turns.stores import open_stores
+from daca_shared.domain import TimedOut, Unavailable
 from tests.fakes import FakeRecorder, eventually, running_outbox
 from tests.postgres import Place, nobody_can_write, run_sql
 

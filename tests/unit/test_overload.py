@@ -4,8 +4,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from chat_service.overload import Load
-from rpc.domain import Unavailable
+from chat_service.access.overload import Load
+from daca_shared.domain import Unavailable
 
 
 def fill(load: Load, stack: ExitStack, chats: int) -> None:

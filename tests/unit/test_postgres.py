@@ -13,13 +13,13 @@ from pydantic import SecretStr
 
 from analytics_service.__main__ import open_store
 from analytics_service.store import MessageBatch, SentMessage
-from chat_service import postgres as chat
-from chat_service.leases import TurnLeases
-from chat_service.memory import ConversationKey, Memory, Turn
-from chat_service.outbox_rows import OutboxEntry
-from chat_service.stores import open_stores
-from rpc.domain import Unavailable
-from storage.postgres import PostgresDatabase
+from chat_service.outbox.outbox_rows import OutboxEntry
+from chat_service.turns import postgres as chat
+from chat_service.turns.leases import TurnLeases
+from chat_service.turns.memory import ConversationKey, Memory, Turn
+from chat_service.turns.stores import open_stores
+from daca_shared.domain import Unavailable
+from daca_shared.storage.postgres import PostgresDatabase
 from tests.fakes import eventually
 from tests.postgres import Cluster, run_sql
 

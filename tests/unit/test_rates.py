@@ -4,8 +4,8 @@ import time
 import pytest
 from limits import parse_many
 
-from chat_service.rates import Rates, Windows
-from rpc.domain import LimitReached
+from chat_service.access.rates import Rates, Windows
+from daca_shared.domain import LimitReached
 
 
 async def test_a_user_over_the_limit_is_refused_and_others_are_not() -> None:

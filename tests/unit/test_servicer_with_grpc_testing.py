@@ -15,11 +15,11 @@ from grpc import StatusCode
 from analytics_service.__main__ import open_store
 from analytics_service.servicer import AnalyticsServicer
 from analytics_service.store import AnalyticsStore
-from chat_service.conversation import Conversation
-from chat_service.history import History
-from chat_service.overload import Load
-from chat_service.ports import ChatMessage, ChatReply
-from chat_service.servicer import ChatServicer
+from chat_service.access.overload import Load
+from chat_service.chat.conversation import Conversation
+from chat_service.chat.ports import ChatMessage, ChatReply
+from chat_service.grpc.servicer import ChatServicer
+from chat_service.turns.history import History
 from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2
 from tests.fakes import FOREVER_S, FakeAgent, FakeAnalytics, FakeArchive, FakeMemory, FakeOutbox

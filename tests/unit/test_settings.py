@@ -5,7 +5,7 @@ from pydantic import SecretStr, ValidationError
 
 from analytics_service.settings import AnalyticsSettings
 from chat_service.settings import ChatSettings
-from rpc.settings import ServiceSettings
+from daca_shared.settings import ServiceSettings
 
 BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
 

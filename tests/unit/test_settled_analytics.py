@@ -2,9 +2,9 @@
 
 import pytest
 
-from chat_service.analytics import SettledAnalytics
-from chat_service.ports import ChatMessage
-from rpc.domain import TimedOut
+from chat_service.chat.ports import ChatMessage
+from chat_service.outbox.analytics import SettledAnalytics
+from daca_shared.domain import TimedOut
 from tests.fakes import FakeAnalytics, FakeOutbox, FakeRecorder, running_outbox
 from tests.postgres import Place
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rpc.domain import Unavailable
-from storage.sqlite import SqliteDatabase
+from daca_shared.domain import Unavailable
+from daca_shared.storage.sqlite import SqliteDatabase
 
 
 def create(db: sqlite3.Connection) -> None:

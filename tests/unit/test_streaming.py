@@ -9,14 +9,14 @@ from uuid import uuid4
 
 import pytest
 
-from chat_service.agent import ChatAgent
-from chat_service.conversation import Conversation
-from chat_service.memory import ConversationKey, Items, Memory
-from chat_service.models import choose_model
-from chat_service.ports import ChatMessage, ChatReply
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import choose_model
+from chat_service.chat.conversation import Conversation
+from chat_service.chat.ports import ChatMessage, ChatReply
 from chat_service.settings import ChatSettings
-from chat_service.stores import open_stores
-from rpc.domain import InvalidInput, TimedOut, Unavailable
+from chat_service.turns.memory import ConversationKey, Items, Memory
+from chat_service.turns.stores import open_stores
+from daca_shared.domain import InvalidInput, TimedOut, Unavailable
 from tests.fakes import FakeAnalytics, FakeOutbox, eventually
 from tests.model_server import Fault, ModelServer, model_server
 

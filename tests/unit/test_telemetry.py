@@ -4,8 +4,8 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-from rpc.requests import begin_request, note_user
-from rpc.telemetry import hash_user_id
+from daca_shared.observe.logs import hash_user_id
+from daca_shared.observe.requests import begin_request, note_user
 from tests.reports import reported
 
 log = logging.getLogger("a.library")

@@ -21,15 +21,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, get_current_span
 
-from chat_service.agent_spans import AgentSpans
-from chat_service.http_spans import TraceHttp
-from chat_service.outbox_rows import OutboxEntry, OutboxRows
-from chat_service.stores import open_stores
-from rpc.grpc_spans import ServerSpans
-from rpc.otel import OtelTracing
-from rpc.settings import ServiceSettings
-from rpc.tracing import NO_TRACING, choose_tracing
-from rpc.zipkin import ZipkinExporter
+from chat_service.agent.spans import AgentSpans
+from chat_service.outbox.outbox_rows import OutboxEntry, OutboxRows
+from chat_service.turns.stores import open_stores
+from chat_service.web.http_spans import TraceHttp
+from daca_shared.calls.spans import ServerSpans
+from daca_shared.observe.otel import OtelTracing
+from daca_shared.observe.tracing import NO_TRACING, choose_tracing
+from daca_shared.observe.zipkin import ZipkinExporter
+from daca_shared.settings import ServiceSettings
 from scripts.service import ROOT
 from scripts.stack import Stack
 from scripts.tracing import trace_sidecars

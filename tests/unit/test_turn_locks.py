@@ -8,18 +8,18 @@ from uuid import UUID
 
 import pytest
 
-from chat_service.memory import ConversationKey
-from chat_service.stores import open_stores
-from chat_service.turn_locks import FileTurnLocks
-from rpc.domain import Unavailable
+from chat_service.turns.memory import ConversationKey
+from chat_service.turns.stores import open_stores
+from chat_service.turns.turn_locks import FileTurnLocks
+from daca_shared.domain import Unavailable
 
 KEY = ConversationKey("alice", UUID(int=1))
 HOLD = """
 import asyncio, sys
 from pathlib import Path
 from uuid import UUID
-from chat_service.memory import ConversationKey
-from chat_service.turn_locks import FileTurnLocks
+from chat_service.turns.memory import ConversationKey
+from chat_service.turns.turn_locks import FileTurnLocks
 locks = FileTurnLocks(Path(sys.argv[1]))
 print(asyncio.run(locks.try_lock(ConversationKey("alice", UUID(int=1)))), flush=True)
 sys.stdin.read()

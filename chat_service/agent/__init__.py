@@ -1,0 +1,1 @@
+"""Which model replies, and how."""

@@ -1,0 +1,92 @@
+"""The model for machines without a key: no intelligence, but a real turn of the agent loop.
+
+It reads the count from its instructions and calls `get_current_time` like any model would,
+so that everything around it can be seen to work.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from agents.items import ModelResponse, TResponseStreamEvent
+from agents.models.interface import Model, ModelTracing
+from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
+
+LABEL = "[offline model]"
+
+# What `chat_service.agent.agent.instructions` says.
+# One pattern: what a quoted user id says of a count is not the count.
+_PROFILE = re.compile(
+    r'The user\'s id is (?P<user>"(?:[^"\\]|\\.)*")\.'
+    r"(?: The user has sent (?P<count>\d+) messages before this one)?"
+)
+_ASKS_TIME = re.compile(r"\b(time|date|day|clock)\b", re.IGNORECASE)
+_ASKS_FIRST = re.compile(r"\bfirst\b", re.IGNORECASE)
+_WORD = re.compile(r"\s*\S+|\s+$")
+
+
+class OfflineModel(Model):
+    """Deterministic replies, each labelled as what it is.
+
+    Each call runs a script of one step in the SDK's own scripted model, which knows how to
+    put a reply into the SDK's events, whole or streamed.
+    """
+
+    def __init__(self, *, pause_s: float = 0.02) -> None:
+        # After each word: a pace that can be watched, and stopped.
+        self._pause_s = pause_s
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        """One whole reply; see `Model.get_response`."""
+        return await _one_step(*args, *kwargs.values()).get_response(*args, **kwargs)
+
+    async def stream_response(
+        self, *args: Any, **kwargs: Any
+    ) -> AsyncGenerator[TResponseStreamEvent]:
+        """One reply as events, word by word; see `Model.stream_response`."""
+        async for event in _one_step(*args, *kwargs.values()).stream_response(*args, **kwargs):
+            if event.type != "response.output_text.delta":
+                yield event
+                continue
+            for word in _WORD.findall(event.delta):
+                yield event.model_copy(update={"delta": word})
+                await asyncio.sleep(self._pause_s)
+
+
+def _one_step(*arguments: Any) -> ScriptedModel:
+    # The SDK gives it by its name or by its place, as it happens.
+    tracing = next((a for a in arguments if isinstance(a, ModelTracing)), ModelTracing.DISABLED)
+    return ScriptedModel([ModelStep.respond(_respond)], emit_traces=not tracing.is_disabled())
+
+
+def _respond(call: ModelCall) -> ModelStep:
+    items = [{"content": call.input}] if isinstance(call.input, str) else call.input
+    last = items[-1]
+    if last.get("type") == "function_call_output":
+        return _say(f"It is {last['output']} (UTC).")
+    if _ASKS_TIME.search(str(last.get("content", ""))):
+        # Ids only have to differ within a conversation.
+        call_id = f"call_{len(items)}"
+        return ModelStep(output=[function_call("get_current_time", {}, call_id=call_id)])
+    if _ASKS_FIRST.search(str(last.get("content", ""))):
+        first = next(item for item in items if item.get("role", "user") == "user")
+        return _say(f"Your first message in this conversation was: {first['content']}")
+    return _say(_greeting(call.system_instructions or ""))
+
+
+def _greeting(instructions: str) -> str:
+    profile = _PROFILE.search(instructions)
+    user = json.loads(profile["user"]) if profile else "there"
+    if profile is None or profile["count"] is None:
+        return f"Hello {user}! I can't tell at the moment how many messages you have sent."
+    count = int(profile["count"])
+    if count == 0:
+        return f"Hello {user}! This is your first message: you have sent 0 before it."
+    noun = "message" if count == 1 else "messages"
+    return f"Hello {user}! You have sent {count} {noun} before this one."
+
+
+def _say(text: str) -> ModelStep:
+    return ModelStep(output=[assistant_message(f"{LABEL} {text}")])

@@ -1,0 +1,181 @@
+"""The chat service's HTTP face: decode, call the use case, encode."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.convertors import PathConvertor, register_url_convertor
+
+from chat_service.access.identity import ANYONE, Identity
+from chat_service.access.rates import NO_LIMITS, Rates
+from chat_service.chat.conversation import ANALYTICS_TIMEOUT_S, Conversation
+from chat_service.chat.ports import ChatMessage, ChatReply, FullAnalytics
+from chat_service.health.status import Status, StatusBody
+from chat_service.turns.history import History, MessagesQuery
+from chat_service.web.bodies import (
+    ERROR_RESPONSES,
+    ActivityBody,
+    AnalyticsBody,
+    ConversationsBody,
+    MessagesBody,
+    ReplyBody,
+    UserBody,
+)
+from chat_service.web.headers import JsonByDefault, SecureApp
+from chat_service.web.pages import add_pages
+from chat_service.web.private import OwnBody, OwnId, OwnPage, private_router
+from daca_shared.calls.errors import INTERNAL_MESSAGE, http_headers, http_status
+from daca_shared.domain import DomainError
+from daca_shared.observe.requests import note_error
+
+log = logging.getLogger(__name__)
+
+_MAX_BODY_BYTES = 1_000_000
+# One megabyte of bad tags must not come back as eighteen megabytes of errors.
+_MAX_ERRORS = 10
+
+
+def build_gateway(
+    conversation: Conversation,
+    history: History,
+    analytics: FullAnalytics,
+    status: Status,
+    *,
+    cors_origins: Sequence[str],
+    identity: Identity = ANYONE,
+    rates: Rates = NO_LIMITS,
+) -> FastAPI:
+    """The HTTP application."""
+    app = SecureApp(
+        title="DACA Chat", version="1", responses=ERROR_RESPONSES, docs_url=None, redoc_url=None
+    )
+    private = private_router(identity)
+    app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
+                       allow_headers=["*"])  # fmt: skip
+    app.add_middleware(JsonByDefault)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(DomainError, _answer_domain_error)
+    app.add_exception_handler(Exception, _answer_unexpected)
+
+    @app.get("/")
+    async def welcome() -> dict[str, str]:
+        return {
+            "message": "Welcome to the DACA Chat Service! Access /docs for the API documentation."
+        }
+
+    @app.get("/healthz")
+    async def live() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def ready() -> dict[str, str]:
+        return await status.ready()
+
+    @app.get("/status")
+    async def report() -> StatusBody:
+        return await status.report()
+
+    @private.get("/users/{user_id:anything}/analytics")
+    async def user_analytics(user_id: OwnId) -> AnalyticsBody:
+        count = await analytics.message_count(user_id, timeout_s=ANALYTICS_TIMEOUT_S)
+        return AnalyticsBody(message_count=count)
+
+    @private.get("/users/{user_id:anything}/activity")
+    async def activity(user_id: OwnId) -> ActivityBody:
+        days = await analytics.activity(user_id, timeout_s=ANALYTICS_TIMEOUT_S)
+        return ActivityBody.model_validate(
+            {"days": [{"date": day, "message_count": count} for day, count in days.items()]}
+        )
+
+    @private.get("/users/{user_id:anything}")
+    async def user(
+        user_id: OwnId, role: Annotated[str, Query(min_length=1, max_length=64)] = "guest"
+    ) -> UserBody:
+        return UserBody(user_id=user_id, role=role)
+
+    async def admitted(body: OwnBody, request: Request) -> ChatMessage:
+        """What is refused must be so before a stream, and its status 200, begin."""
+        message = body.message()
+        conversation.check(message)
+        await rates.spend(message.user_id, request.client.host if request.client else None)
+        return message
+
+    @private.post("/chat/", max_body_size=_MAX_BODY_BYTES)
+    async def chat(message: Annotated[ChatMessage, Depends(admitted)]) -> ReplyBody:
+        return ReplyBody.of(await conversation.reply(message))
+
+    async def streamed(
+        message: Annotated[ChatMessage, Depends(admitted)],
+    ) -> AsyncIterator[AsyncIterator[str | ChatReply]]:
+        """Closed with the response. FastAPI leaves the generator of a route to the garbage
+        collector if its reader goes away while an event is being sent."""
+        async with aclosing(conversation.stream(message)) as events:
+            yield events
+
+    @private.post("/chat/stream", response_class=EventSourceResponse, max_body_size=_MAX_BODY_BYTES)
+    async def chat_stream(
+        events: Annotated[AsyncIterator[str | ChatReply], Depends(streamed)],
+    ) -> AsyncIterator[ServerSentEvent]:
+        """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`)
+        or one `error`."""
+        try:
+            async for event in events:
+                if isinstance(event, ChatReply):
+                    yield ServerSentEvent(event="completed", data=ReplyBody.of(event))
+                else:
+                    yield ServerSentEvent(event="delta", data={"text": event})
+        except DomainError as error:
+            yield _error_event(http_status(error), error.message)
+        except Exception:
+            log.exception("a stream failed unexpectedly")
+            yield _error_event(500, INTERNAL_MESSAGE)
+
+    @private.get("/conversations")
+    async def conversations(query: OwnPage) -> ConversationsBody:
+        return ConversationsBody.of(await history.conversations(query))
+
+    @private.get("/conversations/{session_id}")
+    async def messages(session_id: UUID, query: OwnPage) -> MessagesBody:
+        asked = MessagesQuery(**query.model_dump(), session_id=session_id)
+        return MessagesBody.of(await history.messages(asked))
+
+    app.include_router(private)
+    add_pages(app)
+    return app
+
+
+def _error_event(status: int, detail: str) -> ServerSentEvent:
+    note_error(str(status))
+    return ServerSentEvent(event="error", data={"status": status, "detail": detail})
+
+
+class Anything(PathConvertor):
+    """A path parameter of any characters, so that an id with slashes or line feeds comes
+    as far as the rule that refuses it by name."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("anything", Anything())
+
+
+async def _answer_invalid(request: Request, error: Any) -> JSONResponse:
+    # Without the input that FastAPI would send back: it may not even be valid Unicode.
+    told = error.errors()[:_MAX_ERRORS]
+    detail = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in told]
+    return JSONResponse({"detail": detail}, 422)
+
+
+async def _answer_domain_error(request: Request, error: Any) -> JSONResponse:
+    return JSONResponse({"detail": error.message}, http_status(error), http_headers(error))
+
+
+async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": INTERNAL_MESSAGE}, 500)

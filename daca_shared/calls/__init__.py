@@ -1,0 +1,1 @@
+"""Being called over gRPC, and calling."""

@@ -1,0 +1,99 @@
+"""A gRPC server as both services run it: errors mapped, health and reflection on,
+one owner per port, and a stop that finishes what it began."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from pydantic import SecretStr
+
+from daca_shared.calls.errors import answering_errors
+from daca_shared.calls.methods import Methods
+from daca_shared.calls.ports import PortTaken
+from daca_shared.calls.reporting import reporting_calls
+from daca_shared.calls.sidecar import TokenGate
+from daca_shared.observe.tracing import NO_TRACING, Tracing
+
+# Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
+# queued: daprd ignores --app-max-concurrency for proxied calls.
+_MAX_CONCURRENT_CALLS = 1024
+
+
+class GrpcServer:
+    """A `grpc.aio` server with the standard health and reflection services. With an
+    `app_api_token` it serves only those who show it, but for health."""
+
+    def __init__(
+        self,
+        *,
+        reuse_port: bool = False,
+        app_api_token: SecretStr | None = None,
+        tracing: Tracing = NO_TRACING,
+    ) -> None:
+        # The outermost see the status that the call ends with.
+        wraps = [*tracing.server_wraps, reporting_calls, answering_errors]
+        gate = None
+        if app_api_token is not None:
+            gate = TokenGate(app_api_token.get_secret_value())
+        self._methods = Methods(wraps, gate)
+        self._server = aio.server(
+            handlers=[self._methods],
+            # If on, a second server binds the same port silently and shares its calls.
+            options=[("grpc.so_reuseport", int(reuse_port))],
+            maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS,
+        )
+        self._health = health.aio.HealthServicer()
+        self.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
+        self.port = 0
+
+    def add[S](self, add_to_server: Callable[[S, Any], None], servicer: S) -> None:
+        """Serve `servicer`; `add_to_server` is its `add_…_to_server` of the generated code."""
+        add_to_server(servicer, self._methods)
+
+    async def start(self, services: Iterable[str], host: str, port: int, variable: str) -> Self:
+        """Listen and report healthy. `services` are the full names to list in reflection
+        and health; `variable` is the setting that a `PortTaken` error names."""
+        names = list(services)
+        listed = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        self.add(
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server,
+            reflection.aio.ReflectionServicer(listed),
+        )
+        try:
+            self.port = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise PortTaken(host, port, variable) from error
+        await self._server.start()
+        for name in ["", *names]:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return self
+
+    async def drain(self) -> None:
+        """Report unhealthy, and go on serving."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace_s: float) -> None:
+        """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
+        await self.drain()
+        await self._server.stop(grace_s)
+
+
+def tell_supervisor(ready_fd: int | None) -> None:
+    """Tell whoever started us that we serve: a line feed on the pipe that they gave us."""
+    if ready_fd is not None:
+        os.write(ready_fd, b"\n")
+        os.close(ready_fd)
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets, so that the program can end in its own order."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

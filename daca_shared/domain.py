@@ -1,0 +1,126 @@
+"""The words that both services share: what a user id is, and what can go wrong.
+
+Nothing here knows a transport: `daca_shared.calls.errors` gives the errors a gRPC status."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+# Control characters and line separators would forge log lines, slashes paths.
+_USER_ID_PATTERN = r"^(?!\s*$)[^\x00-\x1f\x7f-\x9f\u2028\u2029/\\]{1,128}$"
+_is_user_id = re.compile(_USER_ID_PATTERN).fullmatch
+# They can't be encoded. Not in the pattern: other dialects know no such characters.
+_has_surrogate = re.compile(r"[\ud800-\udfff]").search
+
+
+def _check_user_id(user_id: str) -> str:
+    if not _is_user_id(user_id) or _has_surrogate(user_id):
+        raise PydanticCustomError(
+            "user_id", "must be 1 to 128 characters, with no control characters and no slashes"
+        )
+    return user_id
+
+
+UserId = Annotated[
+    str,
+    AfterValidator(_check_user_id),
+    Field(json_schema_extra={"minLength": 1, "maxLength": 128, "pattern": _USER_ID_PATTERN}),
+]
+"""Who sent a message: 1 to 128 characters, no control characters and no slashes."""
+
+
+class DomainError(Exception):
+    """Something that a caller must be told. Its text is written for the caller:
+    never another exception's text, never a secret."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+        """How long to wait before another try; None if that is not known."""
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One field of a request that breaks a rule."""
+
+    field: str
+    """Its path in the request, e.g. `messages[3].user_id`."""
+    description: str
+    """The rule that it breaks, in words."""
+
+
+# Statuses travel in HTTP/2 headers, which have room for about 8 KB.
+_MAX_VIOLATIONS = 10
+
+
+class InvalidInput(DomainError):
+    """The request breaks a rule; sending it again will not help. Tells the first ten violations."""
+
+    def __init__(self, violations: list[FieldViolation], message: str | None = None) -> None:
+        self.violations = violations[:_MAX_VIOLATIONS]
+        told = [f"{v.field}: {v.description}" for v in self.violations]
+        if more := len(violations) - len(told):
+            told.append(f"and {more} more")
+        super().__init__(message or "; ".join(told))
+
+    @classmethod
+    def field(cls, field: str, description: str, message: str | None = None) -> "InvalidInput":
+        """The request breaks a rule in this one field."""
+        return cls([FieldViolation(field, description)], message)
+
+    @classmethod
+    def from_validation(cls, error: ValidationError) -> "InvalidInput":
+        """What pydantic found, as field violations."""
+        return cls([FieldViolation(_path(e["loc"]), e["msg"]) for e in error.errors()])
+
+
+def validated[M: BaseModel](model: type[M], fields: dict[str, Any]) -> M:
+    """`fields` as a `model`. Raises `InvalidInput` naming every field that breaks a rule."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidInput.from_validation(error) from None
+
+
+class NotFound(DomainError):
+    """What was asked for does not exist."""
+
+
+class Unauthenticated(DomainError):
+    """Who calls is not known: a token is missing or is not good."""
+
+
+class Forbidden(DomainError):
+    """Who calls is known, and may not do this."""
+
+
+class Unavailable(DomainError):
+    """Something that we depend on is away; trying again may help."""
+
+
+class TimedOut(DomainError):
+    """The answer did not come in time."""
+
+
+class LimitReached(DomainError):
+    """A quota or rate limit is used up; trying again later may help."""
+
+
+class Misconfigured(DomainError):
+    """The service was set up wrongly; only its operator can help."""
+
+
+class Failed(DomainError):
+    """Something of ours failed in a way that is known, but that no caller can help."""
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`("messages", 3, "user_id")` → `messages[3].user_id`."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path

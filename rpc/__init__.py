@@ -1,1 +1,0 @@
-"""What both services share about calling and being called; no business rules."""
