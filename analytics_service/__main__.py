@@ -17,7 +17,7 @@ from analytics_service.sqlite import SqliteCounts
 from analytics_service.store import AnalyticsStore, Counts
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca_shared.calls.ports import PortTaken
-from daca_shared.calls.server import GrpcServer, stop_signal, tell_supervisor
+from daca_shared.calls.server import GrpcServer, stop_signal
 from daca_shared.domain import DomainError
 from daca_shared.observe.logs import configure_logging
 from daca_shared.observe.metrics import serving_metrics, watch_lag
@@ -44,12 +44,11 @@ async def open_store(
 def build_server(
     store: AnalyticsStore,
     *,
-    reuse_port: bool = False,
     app_api_token: SecretStr | None = None,
     tracing: Tracing = NO_TRACING,
 ) -> GrpcServer:
     """A server, not started yet, with every servicer of this service on `store`."""
-    server = GrpcServer(reuse_port=reuse_port, app_api_token=app_api_token, tracing=tracing)
+    server = GrpcServer(app_api_token=app_api_token, tracing=tracing)
     server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, AnalyticsServicer(store))
     server.add(appcallback_pb2_grpc.add_AppCallbackServicer_to_server, InvokeServicer(store))
     return server
@@ -69,16 +68,10 @@ async def _serve(settings: AnalyticsSettings, stop: asyncio.Event) -> None:
     )
     watching = asyncio.create_task(watch_lag())
     try:
-        server = build_server(
-            store,
-            reuse_port=settings.reuse_port,
-            app_api_token=settings.app_api_token,
-            tracing=tracing,
-        )
+        server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         where = settings.database if isinstance(settings.database, Path) else "PostgreSQL"
         log.info("serving gRPC on %s:%d, data in %s", settings.host, server.port, where)
-        tell_supervisor(settings.ready_fd)
         await stop.wait()
         log.info("stopping")
         await server.drain()

@@ -29,7 +29,7 @@ from chat_service.web.http_spans import TraceHttp
 from chat_service.web.reporting import RequestReporter
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from daca_shared.calls.ports import PortTaken
-from daca_shared.calls.server import GrpcServer, stop_signal, tell_supervisor
+from daca_shared.calls.server import GrpcServer, stop_signal
 from daca_shared.calls.sidecar import Peer, find_peer
 from daca_shared.domain import DomainError
 from daca_shared.observe.logs import configure_logging
@@ -132,13 +132,11 @@ async def _serve(
             forwarded_allow_ips=proxies,
         )
     )
-    server = GrpcServer(
-        reuse_port=settings.reuse_port, app_api_token=settings.app_api_token, tracing=tracing
-    )
+    server = GrpcServer(app_api_token=settings.app_api_token, tracing=tracing)
     servicer = ChatServicer(conversation, history, load, identity, rates)
     server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
 
-    with listen(settings) as http_socket:
+    with listen(settings.host, settings.http_port) as http_socket:
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
         serving = asyncio.create_task(gateway.serve(sockets=[http_socket]))
         host, port = http_socket.getsockname()[:2]
@@ -147,7 +145,6 @@ async def _serve(
         # would hold the event loop up for a tenth of a second each time.
         gc.collect()
         gc.freeze()
-        tell_supervisor(settings.ready_fd)
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait([serving, stopped], return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping")

@@ -47,9 +47,6 @@ class ChatSettings(ServiceSettings):
 
     http_port: int = Field(8000, ge=0, le=65535, validation_alias="CHAT_HTTP_PORT")
     """The HTTP gateway's port; 0 takes a free one."""
-    http_fd: int | None = Field(None, ge=3, validation_alias="CHAT_HTTP_FD")
-    """A listening socket to inherit instead of opening `http_port`: it outlives this process,
-    so that nobody is refused while the next one starts."""
     grpc_port: int = Field(8002, ge=0, le=65535, validation_alias="CHAT_GRPC_PORT")
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
     metrics_port: MetricsPort = Field(9464, validation_alias="CHAT_METRICS_PORT")

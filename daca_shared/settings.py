@@ -53,11 +53,6 @@ class ServiceSettings(BaseSettings):
     drain_s: float = Field(0.3, ge=0, le=600, validation_alias="DACA_DRAIN_S")
     """How long to go on taking requests after SIGTERM while health already says no, so that
     whoever balances load can turn away."""
-    reuse_port: bool = Field(False, validation_alias="DACA_REUSE_PORT")
-    """Whether another process may listen on the same gRPC port: for a rolling restart, in
-    which the next process serves before this one ends."""
-    ready_fd: int | None = Field(None, ge=3, validation_alias="DACA_READY_FD")
-    """A pipe on which to tell a supervisor that we serve."""
     dapr_grpc_port: int | None = Field(None, ge=1, le=65535, validation_alias="DAPR_GRPC_PORT")
     """Our sidecar's gRPC port; without one, other services are dialled directly."""
     dapr_api_token: SecretStr | None = Field(None, validation_alias="DAPR_API_TOKEN")

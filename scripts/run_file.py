@@ -12,8 +12,7 @@ def app_environment(app: dict[str, Any], *, sidecar: bool) -> dict[str, str]:
     # The run file's values are defaults: the caller's environment wins, except that the
     # gRPC port has to be the one that the sidecar knows.
     own: dict[str, str] = app["env"]
-    # Two processes of an app listen on its port while one replaces the other.
-    environment = {**own, "DACA_REUSE_PORT": "true", **os.environ}
+    environment = {**own, **os.environ}
     environment |= {name: value for name, value in own.items() if name.endswith("_GRPC_PORT")}
     for name in ("DAPR_GRPC_PORT", "DAPR_HTTP_PORT"):
         environment.pop(name, None)

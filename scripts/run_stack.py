@@ -24,11 +24,10 @@ async def run(
     viewer: Viewer | None,
 ) -> None:
     """Run the stack until SIGINT or SIGTERM."""
-    stop, restart = asyncio.Event(), asyncio.Event()
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGUSR2, restart.set)
     if viewer is not None:
         os.environ.update(viewer.endpoint)
     stack = Stack(run_file, daprd=daprd, log_dir=data_dir / "logs")
@@ -54,7 +53,6 @@ async def run(
         await ready
         print(_welcome(url, chat, daprd, security, viewer), flush=True)
         tasks += [asyncio.create_task(stack.keep_running(name)) for name in stack.services]
-        tasks.append(asyncio.create_task(_restart_when(restart, stack)))
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -65,18 +63,6 @@ async def run(
         await stack.stop()
         for task in tasks:
             task.cancel()
-
-
-async def _restart_when(asked: asyncio.Event, stack: Stack) -> None:
-    while True:
-        await asked.wait()
-        asked.clear()
-        for app in stack.apps:
-            print(f"restarting {app.name}", flush=True)
-            try:
-                await stack.replace(app.name)
-            except StackError as error:
-                print(error, flush=True)
 
 
 async def _wait_until_ready(stack: Stack, url: str, viewer: Viewer | None) -> None:
@@ -110,7 +96,7 @@ Try it:
 
   {curl} -X POST {url}/chat/ -d '{{"user_id":"alice","text":"How many messages have I sent?"}}'
 {tokens}
-Ctrl-C stops everything; kill -USR2 {os.getpid()} restarts both services, dropping no request."""
+Ctrl-C stops everything."""
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ class Stack:
         config = yaml.safe_load(run_file.read_text())
         self.services: dict[str, Service] = {}
         self._stopping = False
-        # Held while processes are exchanged, and by the stop.
+        # Held while a sidecar is restarted, and by the stop.
         self.changing = asyncio.Lock()
         log_dir.mkdir(parents=True, exist_ok=True)
         for app in config["apps"]:
@@ -98,9 +98,6 @@ class Stack:
         """Start everything at once; each part waits for the others by itself."""
         for service in self.services.values():
             service.log_path.write_bytes(b"")
-            if service.is_app and "HTTP" in service.ports:
-                address = service.environment.get("DACA_HOST", "127.0.0.1"), service.ports["HTTP"]
-                service.listener = socket.create_server(address, backlog=2048)
             await service.start()
 
     async def stop(self) -> None:
@@ -108,18 +105,8 @@ class Stack:
         self._stopping = True
         async with self.changing:
             for service in reversed(self.apps):
-                if service.listener is not None:
-                    service.listener.close()
                 await service.stop()
             await asyncio.gather(*(service.stop() for service in self.services.values()))
-
-    async def replace(self, name: str) -> None:
-        """Restart an app without dropping a request: its next process serves before the old
-        one drains. Raises `StackError` if the next one doesn't come to serve."""
-        async with self.changing:
-            service = self.services[name]
-            if not self._stopping and not await service.replace():
-                raise StackError(f"{name} did not start anew:\n{service.last_words()}")
 
     async def keep_running(self, name: str) -> None:
         """Start the service again whenever it dies, until the stack stops.
@@ -134,7 +121,7 @@ class Stack:
             if self._stopping:
                 return
             if service.process is not process:
-                continue  # replaced
+                continue  # restarted
             quick_deaths = quick_deaths + 1 if time.monotonic() - began < 10 else 0  # noqa: PLR2004
             if quick_deaths >= _MAX_QUICK_DEATHS:
                 raise StackError(f"{name} keeps ending; its last words:\n{service.last_words()}")

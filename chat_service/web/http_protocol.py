@@ -13,7 +13,6 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from chat_service.access.overload import CHAT_PATHS, Load, refusal
-from chat_service.settings import ChatSettings
 from daca_shared.calls.ports import PortTaken
 
 _MAX_HEAD_BYTES = 64 * 1024
@@ -26,14 +25,12 @@ _REFUSAL = refusal()
 _LAST_REQUESTS_S = 0.2
 
 
-def listen(settings: ChatSettings) -> socket.socket:
-    """The gateway's listening socket: an inherited one, or a new one. Raises `PortTaken`."""
-    if settings.http_fd is not None:
-        return socket.socket(fileno=settings.http_fd)
+def listen(host: str, port: int) -> socket.socket:
+    """The gateway's listening socket. Raises `PortTaken`."""
     try:
-        return socket.create_server((settings.host, settings.http_port))
+        return socket.create_server((host, port))
     except OSError as error:
-        raise PortTaken(settings.host, settings.http_port, "CHAT_HTTP_PORT") from error
+        raise PortTaken(host, port, "CHAT_HTTP_PORT") from error
 
 
 class Gateway(uvicorn.Server):

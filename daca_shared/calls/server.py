@@ -2,7 +2,6 @@
 one owner per port, and a stop that finishes what it began."""
 
 import asyncio
-import os
 import signal
 from collections.abc import Callable, Iterable
 from typing import Any, Self
@@ -31,7 +30,6 @@ class GrpcServer:
     def __init__(
         self,
         *,
-        reuse_port: bool = False,
         app_api_token: SecretStr | None = None,
         tracing: Tracing = NO_TRACING,
     ) -> None:
@@ -44,7 +42,7 @@ class GrpcServer:
         self._server = aio.server(
             handlers=[self._methods],
             # If on, a second server binds the same port silently and shares its calls.
-            options=[("grpc.so_reuseport", int(reuse_port))],
+            options=[("grpc.so_reuseport", 0)],
             maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS,
         )
         self._health = health.aio.HealthServicer()
@@ -81,13 +79,6 @@ class GrpcServer:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
         await self.drain()
         await self._server.stop(grace_s)
-
-
-def tell_supervisor(ready_fd: int | None) -> None:
-    """Tell whoever started us that we serve: a line feed on the pipe that they gave us."""
-    if ready_fd is not None:
-        os.write(ready_fd, b"\n")
-        os.close(ready_fd)
 
 
 def stop_signal() -> asyncio.Event:

@@ -57,11 +57,7 @@ async def watch_lag() -> None:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
-
-
-class _ReusingServer(_Server):
-    # While one process replaces another, both listen, and either may be asked.
-    allow_reuse_port = True
+    allow_reuse_port = False  # not left to the Python version: a second process must not share it
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -81,9 +77,8 @@ def serving_metrics(
         yield None
         return
     host = settings.metrics_host
-    server_class = _ReusingServer if settings.reuse_port else _Server
     try:
-        server = make_server(host, port, make_wsgi_app(), server_class, _QuietHandler)
+        server = make_server(host, port, make_wsgi_app(), _Server, _QuietHandler)
     except OSError as error:
         raise PortTaken(host, port, variable) from error
     log.info("metrics on http://%s:%d/metrics", host, server.server_port)

@@ -122,7 +122,7 @@ async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output
 
     async def chat_serves() -> int:
         url = f"http://127.0.0.1:{ports['http']}/readyz"
-        with suppress(OSError):  # until the listener is there, in which the request waits for chat
+        with suppress(OSError):
             return (await asyncio.to_thread(http, "GET", url))[0]
         return 0
 
