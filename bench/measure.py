@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.processes import cpu_seconds
+from lab.load import percentile
 
 type Call = Callable[[], Awaitable[float]]
 """One request: returns its latency in seconds, or raises `Failed`."""
@@ -134,15 +135,6 @@ async def open_loop(calls: Sequence[Call], rate: float, seconds: float, *, seed:
                 await asyncio.sleep(early)
             group.create_task(one(due))
     return sample
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of the values do not exceed (nearest rank); NaN of none."""
-    if not values:
-        return float("nan")
-    ordered = sorted(values)
-    rank = -(-len(ordered) * percent // 100)
-    return ordered[max(0, int(rank) - 1)]
 
 
 def median_ratio(

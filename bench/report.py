@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.chart import Chart
-from bench.measure import Sample, percentile
+from bench.measure import Sample
+from lab.load import percentile
 
 type Row = Mapping[str, float | str]
 

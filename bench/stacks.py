@@ -17,8 +17,9 @@ from bench.processes import rss_mb
 from chat_service.outbox.analytics import AnalyticsClient
 from chat_service.outbox.outbox_rows import OutboxEntry
 from daca_shared.calls.sidecar import Peer
+from lab.machine import free_port
+from lab.stack import RunningStack, running_stack
 from scripts.service import Service
-from tests.dapr.conftest import RunningStack, free_port, running_stack
 
 USERS = 1000
 # So high that the code runs and refuses nobody.

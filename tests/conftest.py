@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tests.postgres import Cluster, Place, running_cluster
+from lab.postgres import Cluster, Place, running_cluster
 
 
 @pytest.fixture(scope="session")

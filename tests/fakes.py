@@ -21,7 +21,7 @@ from chat_service.turns.memory import ConversationKey, Items, Turn
 from chat_service.turns.stores import open_stores
 from daca_shared.calls.server import GrpcServer
 from daca_shared.domain import InvalidInput, NotFound, TimedOut
-from tests.postgres import Place
+from lab.postgres import Place
 
 BAD_USER_IDS = {
     "empty": "",

@@ -15,7 +15,6 @@ from bench.measure import (
     median_difference,
     median_ratio,
     open_loop,
-    percentile,
     rate,
 )
 from bench.report import Bar, Result, row
@@ -31,6 +30,7 @@ from bench.stacks import (
     url,
     user,
 )
+from lab.load import percentile
 
 _OURS, _GOING_ON = "this design", "this design, conversations of 20 turns"
 _OLD, _MODEL = "the old design", "the model server alone"

@@ -21,8 +21,9 @@ from bench.report import Bar, Result, row
 from bench.stacks import Lab, folder, our_system, pids, python, running, services_of, sidecar
 from chat_service.outbox.analytics import AnalyticsClient
 from daca_shared.calls.sidecar import Peer
+from lab.machine import free_port
+from lab.stack import RunningStack
 from scripts.run_file import sidecar_environment
-from tests.dapr.conftest import RunningStack, free_port
 
 _DIRECT, _BARE_DIRECT = "Go, direct", "a bare handler: Go, direct"
 _PROXIED, _BARE = "Go, two sidecars", "a bare handler: Go, two sidecars"

@@ -14,9 +14,9 @@ from bench.measure import Sample, Side, alternate, median_ratio, open_loop
 from bench.processes import cpu_seconds
 from bench.report import Bar, Result, row
 from bench.stacks import Lab, folder, model_server, url
+from lab.postgres import Cluster, running_cluster
+from lab.processes import Processes
 from scripts.service import Service
-from tests.postgres import Cluster, running_cluster
-from tests.replicas.processes import Processes
 
 _COUNTS = (1, 2, 3)
 _PER_REPLICA = 45.0

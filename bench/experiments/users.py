@@ -13,8 +13,8 @@ from bench.processes import rss_mb
 from bench.report import Bar, Result, Row, row
 from bench.stacks import Lab, folder, pids, python, running
 from daca_shared.observe.tracing import NO_TRACING
+from lab.machine import free_port
 from scripts.service import Service
-from tests.dapr.conftest import free_port
 
 _CLIENTS = 4
 

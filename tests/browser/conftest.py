@@ -9,7 +9,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.dapr.conftest import RunningStack, no_keys, running_stack, tool
+from lab.machine import tool
+from lab.stack import RunningStack, running_stack
+from tests.dapr.conftest import no_keys
 
 __all__ = ["no_keys"]
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 
-from tests.dapr.conftest import RunningStack, running_stack
+from lab.stack import RunningStack, running_stack
 from tests.tokens import SECRET, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from grpc import aio
 
+from lab.machine import free_port, tool
+from lab.stack import RunningStack, eventually, render_run_file
 from scripts.secure import Security
 from scripts.service import ROOT, Service
 from scripts.stack import Stack
-from tests.dapr.conftest import RunningStack, eventually, free_port, render_run_file, tool
 
 
 class Wiretap:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from lab.machine import free_port, tool
+from lab.stack import eventually, http, render_run_file
 from scripts.service import ROOT
-from tests.dapr.conftest import eventually, free_port, http, render_run_file, tool
 
 
 async def output_of(*command: str | Path, **environment: str) -> str:

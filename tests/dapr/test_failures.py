@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.dapr.conftest import RunningStack, eventually
+from lab.stack import RunningStack, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -16,7 +16,8 @@ import pytest_asyncio
 from grpc import StatusCode, aio
 
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
-from tests.dapr.conftest import RunningStack, eventually, free_port, render_run_file, running_stack
+from lab.machine import free_port
+from lab.stack import RunningStack, eventually, render_run_file, running_stack
 from tests.dapr.otlp import ReceivedSpan, Receiver, receiving
 from tests.dapr.test_commands import command, is_free, ports_of, read_until
 

@@ -15,8 +15,8 @@ from daca_shared.calls.errors import Context
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import find_peer
 from daca_shared.domain import NotFound, TimedOut, Unavailable
+from lab.stack import RunningStack, eventually, http, render_run_file
 from scripts.stack import Stack
-from tests.dapr.conftest import RunningStack, eventually, http, render_run_file
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -9,7 +9,7 @@ import pytest
 from grpc import aio
 
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
-from tests.dapr.conftest import RunningStack, http
+from lab.stack import RunningStack, http
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

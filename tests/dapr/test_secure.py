@@ -21,9 +21,10 @@ from pydantic import SecretStr
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.server import GrpcServer
+from lab.machine import free_port, tool
+from lab.stack import eventually, http, render_run_file
 from scripts.service import ROOT, Service
 from scripts.stack import Stack
-from tests.dapr.conftest import eventually, free_port, http, render_run_file, tool
 from tests.dapr.secure_stack import (
     SecureStack,
     certificate_authority,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lab.stack import RunningStack, eventually
 from scripts.service import ROOT
-from tests.dapr.conftest import RunningStack, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

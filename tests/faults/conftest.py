@@ -21,9 +21,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
+from lab.load import Load
+from lab.stack import RunningStack, running_stack
 from scripts.service import Service
-from tests.dapr.conftest import RunningStack, daprd, no_keys, running_stack
-from tests.faults.load import Load
+from tests.dapr.conftest import daprd, no_keys
 
 __all__ = ["daprd", "no_keys"]
 

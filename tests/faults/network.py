@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
-from tests.dapr.conftest import RunningStack
+from lab.stack import RunningStack
 
 # Debian keeps iptables there, which is not on everybody's path.
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"

@@ -13,7 +13,8 @@ from grpc import aio
 
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
-from tests.dapr.conftest import RunningStack
+from lab.connection import Connection, chat_request
+from lab.stack import RunningStack
 from tests.faults.conftest import (
     FULL,
     Report,
@@ -23,7 +24,6 @@ from tests.faults.conftest import (
     stored_messages,
     supervised,
 )
-from tests.faults.load import Connection, chat_request
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -7,9 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.dapr.conftest import running_stack
+from lab.connection import Connection, chat_request
+from lab.stack import running_stack
 from tests.faults.conftest import FULL, Report, database, stored_messages
-from tests.faults.load import Connection, chat_request
 from tests.model_server import Fault, model_server
 
 _REQUESTS = 1000 if FULL else 304

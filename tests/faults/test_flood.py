@@ -9,10 +9,11 @@ from uuid import uuid4
 import pytest
 import uvloop
 
+from lab.connection import Answer, Connection, chat_request
+from lab.load import load, percentile
+from lab.stack import RunningStack
 from scripts.service import Service
-from tests.dapr.conftest import RunningStack
 from tests.faults.conftest import FULL, Report
-from tests.faults.load import Answer, Connection, chat_request, load, percentile
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

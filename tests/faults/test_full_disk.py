@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from tests.dapr.conftest import RunningStack, eventually, http, running_stack
+from lab.stack import RunningStack, eventually, http, running_stack
 from tests.faults.conftest import Report
 
 pytestmark = [

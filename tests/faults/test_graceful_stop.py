@@ -12,9 +12,9 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
-from tests.dapr.conftest import running_stack
+from lab.connection import Connection, chat_request
+from lab.stack import running_stack
 from tests.faults.conftest import Report, database, health, stored_messages
-from tests.faults.load import Connection, chat_request
 from tests.model_server import Fault, model_server
 
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

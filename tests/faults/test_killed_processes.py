@@ -12,10 +12,10 @@ import time
 
 import pytest
 
+from lab.load import Load, load
+from lab.stack import RunningStack
 from scripts.service import Service
-from tests.dapr.conftest import RunningStack
 from tests.faults.conftest import FULL, Report, exact, full_only, kill, settle, supervised
-from tests.faults.load import Load, load
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.dapr.conftest import RunningStack, running_stack
+from lab.load import Load, load
+from lab.stack import RunningStack, running_stack
 from tests.faults.conftest import FULL, Report, database, stored_messages
-from tests.faults.load import Load, load
 from tests.faults.network import Network
 
 pytestmark = [

@@ -14,10 +14,11 @@ from grpc import StatusCode, aio
 
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
+from lab.load import percentile
+from lab.machine import free_port
+from lab.stack import RunningStack
 from scripts.service import Service
-from tests.dapr.conftest import RunningStack, free_port
 from tests.faults.conftest import FULL, Report, returned, supervised
-from tests.faults.load import percentile
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

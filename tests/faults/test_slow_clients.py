@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.dapr.conftest import RunningStack
+from lab.load import load, percentile
+from lab.stack import RunningStack
 from tests.faults.conftest import FULL, Report
-from tests.faults.load import load, percentile
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

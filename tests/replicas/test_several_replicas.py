@@ -12,9 +12,9 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from tests.dapr.conftest import eventually
-from tests.postgres import Cluster
-from tests.replicas.processes import Processes
+from lab.postgres import Cluster
+from lab.processes import Processes
+from lab.stack import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

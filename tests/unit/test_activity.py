@@ -8,7 +8,7 @@ import pytest
 from analytics_service.__main__ import open_store
 from analytics_service.store import AnalyticsStore, MessageBatch, SentMessage
 from daca_shared.domain import NotFound
-from tests.postgres import Place
+from lab.postgres import Place
 
 NOON = datetime.now(UTC).replace(hour=12)
 

@@ -81,3 +81,10 @@ def test_importing_brings_in_no(module: str, strangers: set[str]) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert run.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("folder", ["lab", "bench"])
+def test_measurements_need_no_tests(folder: str) -> None:
+    strangers = {"tests", "bench"} - {folder}
+    for path in (ROOT / folder).rglob("*.py"):
+        assert not packages(path) & strangers, path

@@ -20,10 +20,10 @@ from bench.measure import (
     closed_loop,
     median_ratio,
     open_loop,
-    percentile,
     rate,
 )
 from bench.report import Bar, number, row, table
+from lab.load import percentile
 
 
 @pytest.mark.parametrize(

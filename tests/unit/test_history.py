@@ -9,7 +9,7 @@ from chat_service.turns.history import MAX_PAGE_SIZE, History, MessagesQuery, Pa
 from chat_service.turns.memory import ConversationKey, Turn
 from chat_service.turns.stores import Stores, open_stores
 from daca_shared.domain import InvalidInput
-from tests.postgres import Place
+from lab.postgres import Place
 
 
 class Past:

@@ -20,8 +20,8 @@ from chat_service.turns.memory import MAX_TURNS, ConversationKey, Items, Memory,
 from chat_service.turns.stores import MIGRATIONS, open_stores
 from daca_shared.domain import Failed, TimedOut
 from daca_shared.storage.sqlite import SqliteDatabase
+from lab.postgres import Place
 from tests.fakes import FakeAgent, FakeAnalytics, FakeOutbox, eventually, turn_of
-from tests.postgres import Place
 
 SESSION = UUID("7f6f8f5e-0000-4000-8000-000000000001")
 OFFLINE = ChatModel("offline", OfflineModel(), ModelSettings())

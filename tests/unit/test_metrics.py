@@ -16,9 +16,9 @@ from daca_shared.calls.ports import PortTaken
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.metrics import serving_metrics
 from daca_shared.settings import ServiceSettings
+from lab.postgres import Place
 from tests.fakes import FakeChat, FakeRecorder, eventually, known, running_outbox
 from tests.model_server import Fault, ModelServer, model_server
-from tests.postgres import Place
 from tests.reports import sample, total
 from tests.unit.test_agent import choose, model
 

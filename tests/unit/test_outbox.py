@@ -10,8 +10,8 @@ from chat_service.chat.ports import ChatMessage
 from chat_service.outbox.outbox import Outbox
 from chat_service.turns.stores import open_stores
 from daca_shared.domain import TimedOut, Unavailable
+from lab.postgres import Place, nobody_can_write, run_sql
 from tests.fakes import FakeRecorder, eventually, running_outbox
-from tests.postgres import Place, nobody_can_write, run_sql
 
 
 @pytest.fixture

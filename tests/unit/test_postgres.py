@@ -20,8 +20,8 @@ from chat_service.turns.memory import ConversationKey, Memory, Turn
 from chat_service.turns.stores import open_stores
 from daca_shared.domain import Unavailable
 from daca_shared.storage.postgres import PostgresDatabase
+from lab.postgres import Cluster, run_sql
 from tests.fakes import eventually
-from tests.postgres import Cluster, run_sql
 
 KEY = ConversationKey("alice", uuid4())
 TURN = Turn(uuid4(), "hi", "ok", [])

@@ -5,8 +5,8 @@ import pytest
 from chat_service.chat.ports import ChatMessage
 from chat_service.outbox.analytics import SettledAnalytics
 from daca_shared.domain import TimedOut
+from lab.postgres import Place
 from tests.fakes import FakeAnalytics, FakeOutbox, FakeRecorder, running_outbox
-from tests.postgres import Place
 
 
 class CountingAnalytics(FakeAnalytics):

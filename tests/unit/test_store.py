@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from analytics_service.__main__ import open_store
 from analytics_service.store import MAX_BATCH, AnalyticsStore, MessageBatch, SentMessage
 from daca_shared.domain import NotFound, Unavailable
-from tests.postgres import Place
+from lab.postgres import Place
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 

@@ -30,10 +30,10 @@ from daca_shared.observe.otel import OtelTracing
 from daca_shared.observe.tracing import NO_TRACING, choose_tracing
 from daca_shared.observe.zipkin import ZipkinExporter
 from daca_shared.settings import ServiceSettings
+from lab.postgres import Place
 from scripts.service import ROOT
 from scripts.stack import Stack
 from scripts.tracing import trace_sidecars
-from tests.postgres import Place
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 FAR, NEAR = "b7ad6b7169203331", "00f067aa0ba902b7"

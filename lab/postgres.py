@@ -15,7 +15,7 @@ from uuid import uuid4
 import asyncpg
 from pydantic import SecretStr
 
-from tests.dapr.conftest import tool
+from lab.machine import tool
 
 type Place = Path | SecretStr
 """A SQLite file, or the URL of a PostgreSQL."""

@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx2
 from pydantic import SecretStr
 
+from lab.machine import free_port
+from lab.stack import eventually
 from scripts.service import Service
-from tests.dapr.conftest import eventually, free_port
 
 
 class Processes:

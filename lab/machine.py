@@ -1,0 +1,28 @@
+"""What this machine has: free ports, and the programs that the scripts have got."""
+
+import contextlib
+import os
+import random
+import shutil
+import socket
+from pathlib import Path
+
+_given_ports: set[int] = set()
+
+
+def free_port() -> int:
+    """A free port, given once, below those that the system hands out by itself: daprd takes one
+    of these for its internal port, and it might be the one that was free a moment ago."""
+    while True:
+        port = random.randint(20_000, 30_000)  # noqa: S311
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            if port not in _given_ports:
+                _given_ports.add(port)
+                return port
+
+
+def tool(variable: str) -> Path:
+    """A program that scripts/test.sh has got and names in the environment."""
+    path = os.environ.get(variable) or shutil.which(variable.lower())
+    assert path, f"{variable} is not set: run the tests through scripts/test.sh"
+    return Path(path)
