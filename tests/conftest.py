@@ -8,6 +8,9 @@ import pytest
 from pydantic import SecretStr
 
 from lab.postgres import Cluster, Place, running_cluster
+from tests.fault_table import pytest_collection_modifyitems, pytest_terminal_summary, report
+
+__all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary", "report"]
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,11 @@
-"""Faults done to the whole system under load, and a table of what they cost.
-
-`DACA_FAULTS=full` (scripts/faults.sh) runs all of it at length; else a short pass.
-"""
+"""Faults done to the whole system under load."""
 
 import asyncio
-import os
 import shlex
 import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -28,55 +24,7 @@ from tests.dapr.conftest import daprd, no_keys
 
 __all__ = ["daprd", "no_keys"]
 
-FULL = os.environ.get("DACA_FAULTS") == "full"
-full_only = pytest.mark.full_only
-"""For the full pass, scripts/faults.sh; the short one does not select it."""
-
 type Figures = dict[str, object]
-type Report = Callable[[str, Mapping[str, object], dict[str, bool]], None]
-
-_ROWS = pytest.StashKey[list[tuple[str, str, str, str]]]()
-
-
-@pytest.fixture
-def report(pytestconfig: pytest.Config) -> Report:
-    """Put a fault into the table, and fail where a bar is missed."""
-    rows = pytestconfig.stash.setdefault(_ROWS, [])
-
-    def add(fault: str, figures: Mapping[str, object], bar: dict[str, bool]) -> None:
-        told = ", ".join(f"{name} {_rounded(value)}" for name, value in figures.items())
-        missed = [name for name, met in bar.items() if not met]
-        rows.append((fault, told, "; ".join(bar), "MISSED" if missed else "ok"))
-        assert not missed, f"{fault}: missed {missed}; {told}"
-
-    return add
-
-
-def _rounded(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    rows = config.stash.get(_ROWS, [])
-    if not rows:
-        return
-    table = [("fault", "figures", "bar", ""), ("---",) * 4, *rows]
-    lines = ["| " + " | ".join(row) + " |" for row in table]
-    terminalreporter.section("faults")
-    for line in lines:
-        terminalreporter.line(line)
-    if FULL:
-        path = Path(os.environ.get("DACA_FAULTS_TABLE", "data/faults.md"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(lines) + "\n")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out = [] if FULL else [item for item in items if item.get_closest_marker("full_only")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -13,7 +13,7 @@ from grpc import aio
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from lab.stack import RunningStack, eventually, running_stack
-from tests.faults.conftest import Report, full_only
+from tests.fault_table import Report, full_only
 
 _FAKETIME = os.environ.get("LIBFAKETIME") or next(
     (str(path) for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), ""

@@ -15,15 +15,8 @@ from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from lab.connection import Connection, chat_request
 from lab.stack import RunningStack
-from tests.faults.conftest import (
-    FULL,
-    Report,
-    count_of,
-    database,
-    kill,
-    stored_messages,
-    supervised,
-)
+from tests.fault_table import FULL, Report
+from tests.faults.conftest import count_of, database, kill, stored_messages, supervised
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

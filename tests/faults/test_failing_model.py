@@ -9,7 +9,8 @@ import pytest
 
 from lab.connection import Connection, chat_request
 from lab.stack import running_stack
-from tests.faults.conftest import FULL, Report, database, stored_messages
+from tests.fault_table import FULL, Report
+from tests.faults.conftest import database, stored_messages
 from tests.model_server import Fault, model_server
 
 _REQUESTS = 1000 if FULL else 304

@@ -13,7 +13,7 @@ from lab.connection import Answer, Connection, chat_request
 from lab.load import load, percentile
 from lab.stack import RunningStack
 from scripts.service import Service
-from tests.faults.conftest import FULL, Report
+from tests.fault_table import FULL, Report
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

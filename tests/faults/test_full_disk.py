@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from lab.stack import RunningStack, eventually, http, running_stack
-from tests.faults.conftest import Report
+from tests.fault_table import Report
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

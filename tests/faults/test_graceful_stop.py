@@ -14,7 +14,8 @@ from grpc_health.v1 import health_pb2
 
 from lab.connection import Connection, chat_request
 from lab.stack import running_stack
-from tests.faults.conftest import Report, database, health, stored_messages
+from tests.fault_table import Report
+from tests.faults.conftest import database, health, stored_messages
 from tests.model_server import Fault, model_server
 
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

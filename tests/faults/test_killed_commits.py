@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import FULL, Report
+from tests.fault_table import FULL, Report
 
 _TIMES = 200 if FULL else 10
 _STEP = 1_000_000

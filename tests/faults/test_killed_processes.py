@@ -15,7 +15,8 @@ import pytest
 from lab.load import Load, load
 from lab.stack import RunningStack
 from scripts.service import Service
-from tests.faults.conftest import FULL, Report, exact, full_only, kill, settle, supervised
+from tests.fault_table import FULL, Report, full_only
+from tests.faults.conftest import exact, kill, settle, supervised
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -11,7 +11,8 @@ from uuid import uuid4
 import pytest
 
 from lab.stack import RunningStack, eventually
-from tests.faults.conftest import Report, database
+from tests.fault_table import Report
+from tests.faults.conftest import database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

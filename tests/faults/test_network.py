@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from lab.load import Load, load
 from lab.stack import RunningStack, running_stack
-from tests.faults.conftest import FULL, Report, database, stored_messages
+from tests.fault_table import FULL, Report
+from tests.faults.conftest import database, stored_messages
 from tests.faults.network import Network
 
 pytestmark = [

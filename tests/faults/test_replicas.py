@@ -18,7 +18,8 @@ from lab.load import percentile
 from lab.machine import free_port
 from lab.stack import RunningStack
 from scripts.service import Service
-from tests.faults.conftest import FULL, Report, returned, supervised
+from tests.fault_table import FULL, Report
+from tests.faults.conftest import returned, supervised
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -10,7 +10,7 @@ import pytest
 
 from lab.load import load, percentile
 from lab.stack import RunningStack
-from tests.faults.conftest import FULL, Report
+from tests.fault_table import FULL, Report
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
