@@ -9,10 +9,19 @@ from pathlib import Path
 
 import uvloop
 
-from bench.experiments import chats, concurrency, lookups, memory, records, replicas, streams, users
+from bench.experiments import (
+    chats,
+    concurrency,
+    floor,
+    memory,
+    replicas,
+    streams,
+    versions,
+)
+from bench.experiments.analytics import lookups, records, users
 from bench.processes import load_average, machine
 from bench.report import Result, write_summary
-from bench.stacks import Lab
+from bench.systems.stacks import Plan
 
 EXPERIMENTS = {
     "chats": chats.run,
@@ -23,10 +32,14 @@ EXPERIMENTS = {
     "users": users.run,
     "memory": memory.run,
     "replicas": replicas.run,
+    "floor": floor.run,
+    "versions": versions.run,
 }
+# What needs a second worktree is run only when named, and is no part of the summary.
+USUAL = [name for name in EXPERIMENTS if name != "versions"]
 
 
-async def _run(names: list[str], lab: Lab, into: Path) -> list[Result]:
+async def _run(names: list[str], plan: Plan, into: Path) -> list[Result]:
     # Ended from outside, we still end what we have started.
     task = asyncio.current_task()
     assert task  # noqa: S101
@@ -34,13 +47,14 @@ async def _run(names: list[str], lab: Lab, into: Path) -> list[Result]:
     results = []
     for name in names:
         began, load = time.monotonic(), load_average()
-        result = await EXPERIMENTS[name](lab)
+        result = await EXPERIMENTS[name](plan)
         result.seconds = time.monotonic() - began
         result.load_average = load, load_average()
-        result.quick, result.machine = lab.quick, machine()
+        result.quick, result.machine = plan.quick, machine()
         print(result.markdown(), flush=True)
         result.write(into)
-        write_summary(into, machine(), list(EXPERIMENTS))
+        if name in USUAL:
+            write_summary(into, machine(), USUAL)
         results.append(result)
     return results
 
@@ -51,13 +65,25 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(EXPERIMENTS))
     parser.add_argument("--quick", action="store_true", help="shorter and rougher")
     parser.add_argument("--into", type=Path, default=Path("bench/results"), help="where to write")
+    parser.add_argument(
+        "--against", type=Path, metavar="WORKTREE", help="the version that `versions` compares with"
+    )
+    parser.add_argument("--direct", action="store_true", help="`versions` without sidecars")
     given = parser.parse_args()
     if unknown := set(given.names) - set(EXPERIMENTS):
         parser.error(f"no such experiment: {', '.join(sorted(unknown))}")
+    if "versions" in given.names and not (given.against and given.against.is_dir()):
+        parser.error("versions: --against must name another version's worktree")
     caller = os.environ.get("BENCH_CALLER")
-    lab = Lab(Path(os.environ["DAPRD"]), Path(caller) if caller else None, given.quick)
+    plan = Plan(
+        Path(os.environ["DAPRD"]),
+        Path(caller) if caller else None,
+        given.quick,
+        given.against and given.against.resolve(),
+        given.direct,
+    )
     given.into.mkdir(parents=True, exist_ok=True)
-    results = uvloop.run(_run(given.names or list(EXPERIMENTS), lab, given.into))
+    results = uvloop.run(_run(given.names or USUAL, plan, given.into))
     for result in results:
         for bar in result.bars:
             verdict = bar.row()

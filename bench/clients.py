@@ -8,11 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from bench.measure import Failed, Sample, closed_loop
-from lab.connection import Answer, Connection
+from lab.connection import Answer, Connection, chat_request
+from lab.load import USERS_PER_CLIENT
 
 _RETRY_AFTER = re.compile(rb"\r\nretry-after: (\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: chunked", re.IGNORECASE)
@@ -108,6 +111,12 @@ def post(path: str, body: dict[str, Any]) -> bytes:
 def get(path: str) -> bytes:
     """A whole HTTP request."""
     return f"GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n".encode()
+
+
+def messages_of(client: int, path: str = "/chat/") -> Callable[[], bytes]:
+    """The messages of a client's users in turn, each in a conversation of its own."""
+    users = cycle([f"client-{client}-{number}" for number in range(USERS_PER_CLIENT)])
+    return lambda: chat_request(next(users), str(uuid4()), path=path)
 
 
 async def http_load(

@@ -16,6 +16,9 @@ type Call = Callable[[], Awaitable[float]]
 type Load = Callable[[float], Awaitable["Sample"]]
 """A load of so many seconds."""
 
+type Figure = Callable[["Sample"], float]
+"""What is read from a sample."""
+
 
 class Failed(Exception):
     """A request that was not answered well; its text is the code to count it under."""
@@ -137,23 +140,24 @@ async def open_loop(calls: Sequence[Call], rate: float, seconds: float, *, seed:
     return sample
 
 
-def median_ratio(
-    ours: Sequence[Sample], theirs: Sequence[Sample], figure: Callable[[Sample], float]
-) -> float:
-    """The median, over the rounds, of our figure by theirs."""
+def ratios(ours: Sequence[Sample], theirs: Sequence[Sample], figure: Figure) -> list[float]:
+    """Our figure by theirs, in each round."""
     pairs = [(figure(a), figure(b)) for a, b in zip(ours, theirs, strict=True)]
     # A side that answered nothing in some round has no ratio there.
-    return statistics.median([a / b if b else float("nan") for a, b in pairs])
+    return [a / b if b else float("nan") for a, b in pairs]
 
 
-def median_difference(
-    ours: Sequence[Sample], theirs: Sequence[Sample], figure: Callable[[Sample], float]
-) -> float:
+def median_ratio(ours: Sequence[Sample], theirs: Sequence[Sample], figure: Figure) -> float:
+    """The median, over the rounds, of our figure by theirs."""
+    return statistics.median(ratios(ours, theirs, figure))
+
+
+def median_difference(ours: Sequence[Sample], theirs: Sequence[Sample], figure: Figure) -> float:
     """The median, over the rounds, of our figure less theirs."""
     return statistics.median([figure(a) - figure(b) for a, b in zip(ours, theirs, strict=True)])
 
 
-def at(percent: float) -> Callable[[Sample], float]:
+def at(percent: float) -> Figure:
     """The figure: a percentile of a sample's latencies, in seconds."""
     return lambda sample: percentile(sample.latencies_s, percent)
 
@@ -161,3 +165,13 @@ def at(percent: float) -> Callable[[Sample], float]:
 def rate(sample: Sample) -> float:
     """The figure: units a second."""
     return sample.rate
+
+
+def first_text_ms(sample: Sample) -> float:
+    """The figure: the median latency of a stream, which is its first text's, in milliseconds."""
+    return 1e3 * percentile(sample.latencies_s, 50)
+
+
+def cpu_ms(*processes: str) -> Figure:
+    """The figure: the CPU time of these for each unit, in milliseconds."""
+    return lambda sample: sum(sample.cpu_us(process) for process in processes) / 1e3

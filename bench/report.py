@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.chart import Chart
-from bench.measure import Sample
+from bench.measure import Figure, Sample, ratios
 from lab.load import percentile
 
 type Row = Mapping[str, float | str]
@@ -118,6 +118,19 @@ def row(samples: Sequence[Sample]) -> Row:
         median = statistics.median(sample.cpu_us(process) for sample in samples)
         found[f"CPU µs {process}"] = median
     return found
+
+
+def comparison(samples: Mapping[str, Sequence[Sample]], figure: Figure) -> Row:
+    """A figure of two sides: the medians of its rounds, and the median, the least and the most
+    of the rounds' ratios."""
+    (ours, theirs) = samples
+    found = ratios(samples[ours], samples[theirs], figure)
+    return {
+        **{side: statistics.median(map(figure, rounds)) for side, rounds in samples.items()},
+        f"{ours} / {theirs}": statistics.median(found),
+        "least": min(found),
+        "most": max(found),
+    }
 
 
 def table(rows: Mapping[str, Row]) -> list[str]:

@@ -20,7 +20,7 @@ _COUNT = re.compile(rb'"message_count":(\d+|null)')
 _RETRY_S = 0.05
 # After this the message is given up, and reported as such.
 _GIVE_UP_S = 40.0
-_USERS_PER_CLIENT = 8
+USERS_PER_CLIENT = 8
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Load:
     async def client(self, number: int) -> None:
         connection: Connection | None = None
         while not self.done:
-            user_id = f"{self.prefix}{number}-{self.sent % _USERS_PER_CLIENT}"
+            user_id = f"{self.prefix}{number}-{self.sent % USERS_PER_CLIENT}"
             connection = await self._chat(connection, user_id, str(uuid4()))
         if connection:
             connection.close()

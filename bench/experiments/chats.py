@@ -18,18 +18,8 @@ from bench.measure import (
     rate,
 )
 from bench.report import Bar, Result, row
-from bench.stacks import (
-    USERS,
-    Lab,
-    folder,
-    model_server,
-    old_system,
-    our_system,
-    pids,
-    services_of,
-    url,
-    user,
-)
+from bench.systems.programs import folder, model_server, pids, url
+from bench.systems.stacks import USERS, Plan, old_system, our_system, services_of, user
 from lab.load import percentile
 
 _OURS, _GOING_ON = "this design", "this design, conversations of 20 turns"
@@ -63,20 +53,21 @@ def ask_model() -> bytes:
     return post("/v1/chat/completions", {"model": "bench", "messages": messages})
 
 
-async def run(lab: Lab) -> Result:
+async def run(plan: Plan) -> Result:
     """Closed loops of both designs, then open ones of ours."""
     result = Result("chats", "POST /chat/, this design and the old one")
     result.notes.append(
-        "Both with the same model server, which answers at once (`bench/model_server.py`), and "
-        "behind sidecars. Ours has its outbox, memory and rate limits on; the old design "
-        "(`bench/old_design.py`) counts and remembers nothing, and its sidecars may use all cores, "
-        "as when a tutorial starts them. Each message begins a conversation, unless said otherwise."
+        "Both with the same model server, which answers at once "
+        "(`bench/systems/model_server.py`), and behind sidecars. Ours has its outbox, memory and "
+        "rate limits on; the old design (`bench/systems/old_design.py`) counts and remembers "
+        "nothing, and its sidecars may use all cores, as when a tutorial starts them. Each message "
+        "begins a conversation, unless said otherwise."
     )
     with folder() as where, folder() as old_where:
         async with (
             model_server(where) as model,
-            our_system(where, lab, model) as ours,
-            old_system(old_where, lab, model) as old,
+            our_system(where, plan, model) as ours,
+            old_system(old_where, plan, model) as old,
         ):
             processes = pids(services_of(ours) | {"model": model})
             old_processes = pids(old.services | {"model": model})
@@ -90,11 +81,11 @@ async def run(lab: Lab) -> Result:
                     Side(_MODEL, partial(http_load, url(model), [ask_model] * clients), processes),
                 ]
                 samples = await alternate(
-                    sides, rounds=lab.rounds(), seconds=lab.seconds(3), warm_up_s=lab.seconds(3)
+                    sides, rounds=plan.rounds(), seconds=plan.seconds(3), warm_up_s=plan.seconds(3)
                 )
                 _judge(result, samples, clients)
                 peak = max(peak, *(sample.rate for sample in samples[_OURS]))
-            await _open(result, lab, ours.url, peak, processes)
+            await _open(result, plan, ours.url, peak, processes)
     return result
 
 
@@ -128,7 +119,7 @@ def _judge(result: Result, samples: dict[str, list[Sample]], clients: int) -> No
 
 
 async def _open(
-    result: Result, lab: Lab, target: str, peak: float, processes: dict[str, int]
+    result: Result, plan: Plan, target: str, peak: float, processes: dict[str, int]
 ) -> None:
     clients = [HttpClient(target, new_chat) for _ in range(_OPEN_CLIENTS)]
     # Connections are made before, as a browser's or a proxy's are.
@@ -138,7 +129,7 @@ async def _open(
     for part in (30, 60, 80):
         offered = peak * part / 100
         side = Side("", partial(open_loop, clients, offered), processes)
-        sample = await side.measure(lab.seconds(12) * (4 if lab.quick else 1))
+        sample = await side.measure(plan.seconds(12) * (4 if plan.quick else 1))
         rows[f"{part} % of the peak: {offered:.0f} a second offered"] = row([sample])
         for name, line in lines.items():
             line.append((part, 1e3 * percentile(sample.latencies_s, int(name[1:]))))

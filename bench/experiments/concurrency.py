@@ -7,12 +7,13 @@ from bench.clients import http_load
 from bench.experiments.chats import new_chat
 from bench.measure import Side, alternate
 from bench.report import Bar, Result, row
-from bench.stacks import Lab, folder, model_server, our_system, pids, services_of
+from bench.systems.programs import folder, model_server, pids
+from bench.systems.stacks import Plan, our_system, services_of
 
 _LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-async def run(lab: Lab) -> Result:
+async def run(plan: Plan) -> Result:
     """Closed loops of ever more clients."""
     result = Result("concurrency", "POST /chat/ by the number of clients")
     result.notes.append(
@@ -20,16 +21,16 @@ async def run(lab: Lab) -> Result:
         "and sends another message. Rates and latencies are of the answers (200) only; the 503s "
         "are among the errors."
     )
-    levels = _LEVELS[::2] if lab.quick else _LEVELS
+    levels = _LEVELS[::2] if plan.quick else _LEVELS
     with folder() as where:
-        async with model_server(where) as model, our_system(where, lab, model) as ours:
+        async with model_server(where) as model, our_system(where, plan, model) as ours:
             processes = pids(services_of(ours) | {"model": model})
             sides = [
                 Side(str(n), partial(http_load, ours.url, [new_chat] * n), processes)
                 for n in levels
             ]
             # Longer than Retry-After, so that those who wait come again.
-            samples = await alternate(sides, rounds=lab.rounds(3), seconds=4 * lab.seconds(1))
+            samples = await alternate(sides, rounds=plan.rounds(3), seconds=4 * plan.seconds(1))
     rows = {clients: row(found) for clients, found in samples.items()}
     result.tables["By clients"] = rows
     rates = {int(clients): float(found["a second"]) for clients, found in rows.items()}

@@ -7,20 +7,11 @@ from random import randrange
 from bench.clients import HttpClient, StreamConnection, http_load, post
 from bench.experiments.chats import new_chat
 from bench.measure import Failed
-from bench.model_server import SLOWLY
 from bench.processes import cpu_seconds
 from bench.report import Bar, Result
-from bench.stacks import (
-    USERS,
-    Lab,
-    folder,
-    memory,
-    model_server,
-    our_system,
-    pids,
-    services_of,
-    user,
-)
+from bench.systems.model_server import SLOWLY
+from bench.systems.programs import folder, memory, model_server, pids
+from bench.systems.stacks import USERS, Plan, our_system, services_of, user
 
 _STREAMS = 1000
 _STEADY_S = 6.0
@@ -33,7 +24,7 @@ def _slow_stream() -> bytes:
     return post("/chat/stream", body)
 
 
-async def run(lab: Lab) -> Result:
+async def run(plan: Plan) -> Result:
     """One chat process holds them all; the model says a word every three seconds in each."""
     result = Result("memory", "Memory and CPU by process")
     result.notes.append(
@@ -41,10 +32,10 @@ async def run(lab: Lab) -> Result:
         f"core, is of {_STEADY_S:.0f} s of that."
     )
     with folder() as where:
-        async with model_server(where) as model, our_system(where, lab, model) as ours:
+        async with model_server(where) as model, our_system(where, plan, model) as ours:
             services = services_of(ours) | {"model": model}
             idle = memory(services)
-            await http_load(ours.url, [new_chat] * 16, lab.seconds(10) * (3 if lab.quick else 1))
+            await http_load(ours.url, [new_chat] * 16, plan.seconds(10) * (3 if plan.quick else 1))
             loaded = memory(services)
             clients = [
                 HttpClient(ours.url, _slow_stream, StreamConnection) for _ in range(_STREAMS)

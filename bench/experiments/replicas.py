@@ -13,7 +13,8 @@ from bench.experiments.chats import new_chat
 from bench.measure import Sample, Side, alternate, median_ratio, open_loop
 from bench.processes import cpu_seconds
 from bench.report import Bar, Result, row
-from bench.stacks import Lab, folder, model_server, url
+from bench.systems.programs import folder, model_server, url
+from bench.systems.stacks import Plan
 from lab.postgres import Cluster, running_cluster
 from lab.processes import Processes
 from scripts.service import Service
@@ -25,7 +26,7 @@ _CLIENTS = 12
 _OURS = ("chat", "analytics")
 
 
-async def run(lab: Lab) -> Result:
+async def run(plan: Plan) -> Result:
     """The same load for each of ever more replicas, and the same load for all of them."""
     result = Result("replicas", "POST /chat/ by the number of replicas, on one PostgreSQL")
     result.notes.append(
@@ -46,7 +47,7 @@ async def run(lab: Lab) -> Result:
                     Side(str(count), partial(_counting_cpu, system, cluster, load))
                     for count, system in zip(_COUNTS, systems, strict=True)
                 ]
-                samples = await alternate(sides, rounds=lab.rounds(), seconds=lab.seconds(6))
+                samples = await alternate(sides, rounds=plan.rounds(), seconds=plan.seconds(6))
                 _judge(result, title, samples)
     return result
 

@@ -6,7 +6,8 @@ from random import randrange
 from bench.clients import StreamConnection, http_load, post
 from bench.measure import Side, alternate, at, median_difference
 from bench.report import Bar, Result, row
-from bench.stacks import USERS, Lab, folder, model_server, our_system, pids, services_of, url, user
+from bench.systems.programs import folder, model_server, pids, url
+from bench.systems.stacks import USERS, Plan, our_system, services_of, user
 
 _OURS, _MODEL = "this design", "the model server alone"
 
@@ -20,12 +21,12 @@ def _ask_model() -> bytes:
     return post("/v1/chat/completions", {"model": "bench", "messages": messages, "stream": True})
 
 
-async def run(lab: Lab) -> Result:
+async def run(plan: Plan) -> Result:
     """Each client reads its stream to the end; what counts is when the first text came."""
     result = Result("streams", "POST /chat/stream, the first text")
     result.notes.append("Latencies are until the first text; rates are of whole streams.")
     with folder() as where:
-        async with model_server(where) as model, our_system(where, lab, model) as ours:
+        async with model_server(where) as model, our_system(where, plan, model) as ours:
             processes = pids(services_of(ours) | {"model": model})
             for clients in (1, 16):
                 load = partial(http_load, kind=StreamConnection)
@@ -34,7 +35,7 @@ async def run(lab: Lab) -> Result:
                     Side(_OURS, partial(load, ours.url, new), processes),
                     Side(_MODEL, partial(load, url(model), ask), processes),
                 ]
-                samples = await alternate(sides, rounds=lab.rounds(), seconds=lab.seconds())
+                samples = await alternate(sides, rounds=plan.rounds(), seconds=plan.seconds())
                 title = f"{clients} client{'s' if clients > 1 else ''}"
                 result.tables[title] = {name: row(found) for name, found in samples.items()}
                 if clients == 1:

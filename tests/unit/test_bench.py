@@ -2,6 +2,7 @@
 claims to be."""
 
 import asyncio
+import json
 import math
 from typing import Any
 
@@ -10,19 +11,21 @@ import pytest
 from agents import Agent, RunConfig
 from agents.testing import ScriptedModel, assistant_message
 
-from bench import old_design
 from bench.chart import Chart
+from bench.clients import messages_of
 from bench.measure import (
     Failed,
     Sample,
     Side,
     alternate,
     closed_loop,
+    cpu_ms,
     median_ratio,
     open_loop,
     rate,
 )
-from bench.report import Bar, number, row, table
+from bench.report import Bar, comparison, number, row, table
+from bench.systems import old_design
 from lab.load import percentile
 
 
@@ -45,6 +48,29 @@ def test_the_median_of_ratios_is_not_the_ratio_of_medians() -> None:
     ours = [Sample(answered=n, seconds=1) for n in (10, 40, 90)]
     theirs = [Sample(answered=n, seconds=1) for n in (10, 10, 30)]
     assert median_ratio(ours, theirs, rate) == 3
+
+
+def test_a_comparison_has_both_sides_and_how_far_the_rounds_agree() -> None:
+    sides = {
+        "new": [Sample(answered=n, seconds=1) for n in (10, 40, 90)],
+        "old": [Sample(answered=n, seconds=1) for n in (10, 10, 30)],
+    }
+    expected = {"new": 40, "old": 10, "new / old": 3, "least": 1, "most": 4}
+    assert comparison(sides, rate) == expected
+
+
+def test_cpu_time_is_of_all_that_are_named() -> None:
+    sample = Sample([0.1, 0.1], cpu_s={"chat": 0.004, "analytics": 0.002, "generator": 1})
+    assert cpu_ms("chat", "analytics", "absent")(sample) == pytest.approx(3)
+
+
+def test_a_client_speaks_for_eight_users_in_turn_and_never_repeats_a_message() -> None:
+    ask = messages_of(3, "/chat/stream")
+    sent = [ask() for _ in range(16)]
+    assert len(set(sent)) == 16
+    assert all(request.startswith(b"POST /chat/stream HTTP/1.1") for request in sent)
+    users = [json.loads(request.partition(b"\r\n\r\n")[2])["user_id"] for request in sent]
+    assert users[:8] == users[8:] == [f"client-3-{number}" for number in range(8)]
 
 
 async def test_sides_alternate_and_turn_round() -> None:
@@ -127,7 +153,7 @@ class Analytics:
 class OldChat:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.analytics = Analytics()
-        monkeypatch.setattr("bench.old_design.make_client", self.analytics.client)
+        monkeypatch.setattr("bench.systems.old_design.make_client", self.analytics.client)
         self.model = ScriptedModel([[assistant_message("Hi")]] * 9)
         self.agent: Agent[None] = Agent(name="ChatAgent", model=self.model)
         config = RunConfig(model=self.model, tracing_disabled=True)

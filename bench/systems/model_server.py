@@ -1,6 +1,6 @@
 """A Chat Completions server that answers at once, and costs little: a raw protocol on uvloop.
 
-`python -m bench.model_server PORT`. A request that says "slowly" gets its stream a word
+`python -m bench.systems.model_server PORT`. A request that says "slowly" gets its stream a word
 every three seconds.
 """
 

@@ -2,8 +2,8 @@
 through Dapr's HTTP API by a client made for each request, and one agent that all requests
 share and whose instructions each of them changes.
 
-`python -m bench.old_design analytics|chat PORT`; chat reads DAPR_HTTP_PORT, ANALYTICS_APP_ID
-and OPENAI_BASE_URL.
+`python -m bench.systems.old_design analytics|chat PORT`; chat reads DAPR_HTTP_PORT,
+ANALYTICS_APP_ID and OPENAI_BASE_URL.
 """
 
 import os

@@ -18,7 +18,8 @@ from bench.measure import (
     rate,
 )
 from bench.report import Bar, Result, row
-from bench.stacks import Lab, folder, our_system, pids, python, running, services_of, sidecar
+from bench.systems.programs import folder, pids, python, running, sidecar
+from bench.systems.stacks import Plan, our_system, services_of
 from chat_service.outbox.analytics import AnalyticsClient
 from daca_shared.calls.sidecar import Peer
 from lab.machine import free_port
@@ -31,31 +32,32 @@ _IN_MEMORY = "our service from memory: Go, two sidecars"
 _PYTHON, _HTTP = "our Python client, two sidecars", "Dapr's HTTP invoke"
 
 
-async def run(lab: Lab) -> Result:
+async def run(plan: Plan) -> Result:
     """Direct, through the sidecars, and beside a handler that does nothing."""
     result = Result("lookups", "GetAnalytics")
-    if lab.caller is None:
+    if plan.caller is None:
         result.notes.append("Not measured: there was no Go to build the caller with.")
         return result
     result.notes.append(
-        "One user. Two servers answer from memory (`bench/in_memory.py`): a bare handler, on a "
-        "grpc.aio server and uvloop, and our service as it is but for its store, with its checks, "
-        "errors, ids, metrics and log. All are called through the same sidecar, and policies, of "
-        "the caller's."
+        "One user. Two servers answer from memory (`bench/systems/in_memory.py`): a bare handler, "
+        "on a grpc.aio server and uvloop, and our service as it is but for its store, with its "
+        "checks, errors, ids, metrics and log. All are called through the same sidecar, and "
+        "policies, of the caller's."
     )
     suffix = uuid4().hex[:8]
     app_ids = {name: f"{name}-{suffix}" for name in ("bare", "service")}
     with folder() as where:
         others = {
-            name: python(name, free_port(), where, "bench.in_memory", name) for name in app_ids
+            name: python(name, free_port(), where, "bench.systems.in_memory", name)
+            for name in app_ids
         }
         sidecars = {
-            name: sidecar(lab.daprd, app, app_ids[name], "grpc", where, **sidecar_environment())
+            name: sidecar(plan.daprd, app, app_ids[name], "grpc", where, **sidecar_environment())
             for name, app in others.items()
         }
         async with (
             running(*others.values(), *sidecars.values()),
-            our_system(where, lab, also=list(app_ids.values())) as system,
+            our_system(where, plan, also=list(app_ids.values())) as system,
         ):
             services = services_of(system)
             del services["chat"]
@@ -73,10 +75,10 @@ async def run(lab: Lab) -> Result:
                 sides = [
                     Side(name, load, pids(processes[name]))
                     for name, load in _loads(
-                        lab.caller, system, others["bare"].ports["gRPC"], app_ids, clients
+                        plan.caller, system, others["bare"].ports["gRPC"], app_ids, clients
                     ).items()
                 ]
-                samples = await alternate(sides, rounds=lab.rounds(5), seconds=lab.seconds())
+                samples = await alternate(sides, rounds=plan.rounds(5), seconds=plan.seconds())
                 _judge(result, samples, clients)
     return result
 

@@ -1,6 +1,6 @@
 """Servers that answer `GetAnalytics` from memory, to hold the real one against:
-`python -m bench.in_memory bare PORT` is a bare grpc.aio server on uvloop, about the least that
-Python can do; `python -m bench.in_memory service PORT` is the whole service, but for its store."""
+`python -m bench.systems.in_memory bare PORT` is a bare grpc.aio server on uvloop, about the least
+that Python can do; with `service` for `bare` it is the whole service, but for its store."""
 
 import asyncio
 import sys

@@ -6,14 +6,15 @@ from functools import partial
 from bench.chart import Chart
 from bench.measure import Sample, Side, alternate, closed_loop
 from bench.report import Bar, Result, row
-from bench.stacks import Lab, entries, folder, our_system, pids, services_of
+from bench.systems.programs import folder, pids
+from bench.systems.stacks import Plan, entries, our_system, services_of
 from chat_service.outbox.analytics import AnalyticsClient
 from daca_shared.calls.sidecar import Peer
 
 _SIZES = (1, 10, 100, 500, 1000)
 
 
-async def run(lab: Lab) -> Result:
+async def run(plan: Plan) -> Result:
     """One sender with chat's own client, which sends a batch when the last is acknowledged."""
     result = Result("records", "RecordMessages by batch size")
     result.notes.append(
@@ -21,14 +22,14 @@ async def run(lab: Lab) -> Result:
         "latencies of batches. What is acknowledged has been flushed to disk."
     )
     with folder() as where:
-        async with our_system(where, lab) as system:
+        async with our_system(where, plan) as system:
             proxy = f"127.0.0.1:{system.sidecar_port(system.chat, 'gRPC')}"
             client = AnalyticsClient(Peer(proxy, (("dapr-app-id", system.analytics),)))
             services = services_of(system)
             del services["chat"]
             processes = pids(services)
             sides = [Side(str(size), partial(_load, client, size), processes) for size in _SIZES]
-            samples = await alternate(sides, rounds=lab.rounds(5), seconds=lab.seconds())
+            samples = await alternate(sides, rounds=plan.rounds(5), seconds=plan.seconds())
             await client.close()
     rows = {size: row(found) for size, found in samples.items()}
     result.tables["By batch size"] = rows

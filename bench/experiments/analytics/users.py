@@ -11,7 +11,8 @@ from bench.clients import go_load
 from bench.measure import Sample, Side, alternate, at, median_ratio
 from bench.processes import rss_mb
 from bench.report import Bar, Result, Row, row
-from bench.stacks import Lab, folder, pids, python, running
+from bench.systems.programs import folder, pids, python, running
+from bench.systems.stacks import Plan
 from daca_shared.observe.tracing import NO_TRACING
 from lab.machine import free_port
 from scripts.service import Service
@@ -19,26 +20,26 @@ from scripts.service import Service
 _CLIENTS = 4
 
 
-async def run(lab: Lab) -> Result:
+async def run(plan: Plan) -> Result:
     """A process for each size, all running, asked in turn for users at random."""
     result = Result("users", "GetAnalytics by the number of users")
-    if lab.caller is None:
+    if plan.caller is None:
         result.notes.append("Not measured: there was no Go to build the caller with.")
         return result
     result.notes.append(
         f"Go, {_CLIENTS} clients, direct: sidecars would only hide what the store does. Each "
         "call asks for any of the users."
     )
-    sizes = [10**n for n in range(3, 7 if lab.quick else 8)]
+    sizes = [10**n for n in range(3, 7 if plan.quick else 8)]
     with folder() as where:
         services = [await _service(where, size) for size in sizes]
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(running(*services))
             sides = [
-                _side(lab.caller, service, size)
+                _side(plan.caller, service, size)
                 for service, size in zip(services, sizes, strict=True)
             ]
-            samples = await alternate(sides, rounds=lab.rounds(), seconds=lab.seconds(3))
+            samples = await alternate(sides, rounds=plan.rounds(), seconds=plan.seconds(3))
             rows: dict[str, Row] = {}
             for service, size in zip(services, sizes, strict=True):
                 pid = service.process.pid if service.process else 0

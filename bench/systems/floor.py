@@ -1,0 +1,76 @@
+"""The bare floor of `POST /chat/`: an HTTP server, a route, and a run of the Agents SDK with chat's
+own client of the model. Nothing is kept, counted, logged, measured or authorised.
+
+`python -m bench.systems.floor PORT`; reads OPENAI_BASE_URL.
+"""
+
+import gc
+import os
+import sys
+from copy import copy
+from uuid import UUID
+
+import uvicorn
+import uvloop
+from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, RunConfig, Runner
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from bench.systems.old_design import get_current_time
+from chat_service.agent.completions import CompletionsClient
+
+
+class Message(BaseModel):
+    """What comes in."""
+
+    user_id: str
+    text: str
+    message_id: UUID
+
+
+class Reply(BaseModel):
+    """What goes out."""
+
+    user_id: str
+    reply: str
+
+
+def floor_app(agent: Agent[None]) -> FastAPI:
+    """One route, which lets the agent reply."""
+    app = FastAPI()
+    config = RunConfig(tracing_disabled=True)
+
+    @app.post("/chat/")
+    async def chat(message: Message) -> Reply:
+        # A copy, as the SDK compares the runs of one agent with each other, all with all.
+        result = await Runner.run(copy(agent), message.text, run_config=config)
+        return Reply(user_id=message.user_id, reply=result.final_output)
+
+    return app
+
+
+async def serve(app: FastAPI, port: int) -> None:
+    """With the HTTP server of chat's gateway: where that changes, this has to follow."""
+    config = uvicorn.Config(app, port=port, http="httptools", log_config=None, access_log=False)
+    await uvicorn.Server(config).serve()
+
+
+async def _run(port: int) -> None:
+    client = CompletionsClient(os.environ["OPENAI_BASE_URL"], "none", timeout_s=30)
+    agent: Agent[None] = Agent(
+        name="Floor",
+        instructions="You are a helpful chatbot. The user has sent 5 messages before.",
+        tools=[get_current_time],
+        model=OpenAIChatCompletionsModel("bench", client),
+        model_settings=ModelSettings(include_usage=True),
+    )
+    gc.collect()
+    gc.freeze()
+    try:
+        await serve(floor_app(agent), port)
+    finally:
+        await client.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(_run(int(sys.argv[1])))

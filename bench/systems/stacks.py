@@ -1,0 +1,132 @@
+"""The systems that are measured, each with app ids and ports of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from bench.systems.programs import python, running, sidecar, url, wait_until_answered
+from chat_service.outbox.analytics import AnalyticsClient
+from chat_service.outbox.outbox_rows import OutboxEntry
+from daca_shared.calls.sidecar import Peer
+from lab.machine import free_port
+from lab.stack import RunningStack, running_stack
+from scripts.service import Service
+
+USERS = 1000
+# So high that the code runs and refuses nobody.
+UNLIMITED = dict.fromkeys(("CHAT_RATE_LIMIT_USER", "CHAT_RATE_LIMIT_ADDRESS"), "100000000/second")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the experiments run with."""
+
+    daprd: Path
+    caller: Path | None
+    """The Go caller, if Go was there to build it."""
+    quick: bool
+    against: Path | None = None
+    """The worktree of another version, to compare this one with."""
+    direct: bool = False
+    """Whether versions are compared without sidecars."""
+
+    def rounds(self, full: int = 6) -> int:
+        """How often each side is measured."""
+        return 2 if self.quick else full
+
+    def seconds(self, full: float = 2.0) -> float:
+        """For how long each time."""
+        return min(1.0, full) if self.quick else full
+
+
+def user(number: int) -> str:
+    """The id of a user whom both designs know, if below `USERS`."""
+    return f"user-{number:08d}"
+
+
+@asynccontextmanager
+async def our_system(
+    where: Path, plan: Plan, model: Service | None = None, also: Sequence[str] = ()
+) -> AsyncIterator[RunningStack]:
+    """Our design with everything on, which knows `USERS` users. `also` are app ids that are
+    to be called with the same policies as analytics."""
+
+    def prepare(stack: RunningStack) -> None:
+        chat = stack.stack.services[stack.chat].environment
+        chat |= dict.fromkeys(("OPENAI_API_KEY", "GEMINI_API_KEY", "AUTH_JWKS_URL"), "")
+        chat |= dict.fromkeys(("AUTH_JWT_SECRET", "OPENAI_BASE_URL", "CHAT_MODEL"), "")
+        chat |= UNLIMITED
+        if model:
+            chat |= {"OPENAI_BASE_URL": f"{url(model)}/v1", "CHAT_MODEL": "bench"}
+        policies = where / "resources/resiliency.yaml"
+        targets = "".join(f"      {app_id}:\n        retry: unavailable\n" for app_id in also)
+        policies.write_text(policies.read_text().replace("    apps:\n", f"    apps:\n{targets}"))
+
+    async with running_stack(where, plan.daprd, prepare) as system:
+        await _record_users(system)
+        yield system
+
+
+async def _record_users(system: RunningStack) -> None:
+    port = system.stack.services[system.analytics].ports["gRPC"]
+    client = AnalyticsClient(Peer(f"127.0.0.1:{port}"))
+    await client.record(entries(USERS))
+    await client.close()
+
+
+def entries(count: int) -> list[OutboxEntry]:
+    """New messages of as many users, as the outbox has them."""
+    now = datetime.now(UTC)
+    return [OutboxEntry(n, uuid4(), user(n % USERS), now, 1) for n in range(count)]
+
+
+@dataclass(frozen=True)
+class OldSystem:
+    """The old design, running."""
+
+    url: str
+    services: dict[str, Service]
+
+
+@asynccontextmanager
+async def old_system(where: Path, plan: Plan, model: Service) -> AsyncIterator[OldSystem]:
+    """The old design, as its tutorial runs it."""
+    suffix = uuid4().hex[:8]
+    analytics_id = f"old-analytics-{suffix}"
+    analytics = python("old-analytics", free_port(), where, "bench.systems.old_design", "analytics")
+    chat = python("old-chat", free_port(), where, "bench.systems.old_design", "chat")
+    sidecars = [
+        sidecar(plan.daprd, analytics, analytics_id, "http", where),
+        sidecar(plan.daprd, chat, f"old-chat-{suffix}", "http", where),
+    ]
+    dapr_port = sidecars[1].ports["HTTP"]
+    chat.environment |= {
+        "DAPR_HTTP_PORT": str(dapr_port),
+        "ANALYTICS_APP_ID": analytics_id,
+        "OPENAI_BASE_URL": f"{url(model)}/v1",
+    }
+    async with running(analytics, chat, *sidecars):
+        probe = f"http://127.0.0.1:{dapr_port}/v1.0/invoke/{analytics_id}/method/analytics/alice"
+        await asyncio.to_thread(wait_until_answered, probe)
+        services = {
+            "chat": chat,
+            "analytics": analytics,
+            "analytics' sidecar": sidecars[0],
+            "chat's sidecar": sidecars[1],
+        }
+        yield OldSystem(url(chat), services)
+
+
+def services_of(system: RunningStack) -> dict[str, Service]:
+    """Our processes, by what they are."""
+    found = system.stack.services
+    return {
+        "chat": found[system.chat],
+        "analytics": found[system.analytics],
+        "chat's sidecar": found[f"{system.chat}-sidecar"],
+        "analytics' sidecar": found[f"{system.analytics}-sidecar"],
+    }
