@@ -20,6 +20,7 @@ class Connection(asyncio.Protocol):
     """One keep-alive connection, one request at a time."""
 
     def __init__(self) -> None:
+        self.url = ""
         self.used = False
         self._transport: asyncio.Transport | None = None
         self._data = b""
@@ -32,6 +33,7 @@ class Connection(asyncio.Protocol):
         assert parts.port
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(cls, parts.hostname, parts.port)
+        connection.url = url
         return connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

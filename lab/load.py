@@ -18,6 +18,7 @@ from lab.connection import Answer, Connection, chat_request
 
 _COUNT = re.compile(rb'"message_count":(\d+|null)')
 _RETRY_S = 0.05
+_CHECK_EVERY_S = 0.1
 # After this the message is given up, and reported as such.
 _GIVE_UP_S = 40.0
 USERS_PER_CLIENT = 8
@@ -27,7 +28,8 @@ USERS_PER_CLIENT = 8
 class Load:
     """What a load has seen so far."""
 
-    url: str
+    urls: Sequence[str]
+    """Of the replicas that are ready: each client goes to one of them."""
     prefix: str = field(default_factory=lambda: f"load-{uuid4().hex[:8]}-")
     timeout_s: float = 15.0
     accepted: dict[str, str] = field(default_factory=dict)
@@ -66,12 +68,12 @@ class Load:
         connection: Connection | None = None
         while not self.done:
             user_id = f"{self.prefix}{number}-{self.sent % USERS_PER_CLIENT}"
-            connection = await self._chat(connection, user_id, str(uuid4()))
+            connection = await self._chat(connection, number, user_id, str(uuid4()))
         if connection:
             connection.close()
 
     async def _chat(
-        self, connection: Connection | None, user_id: str, message_id: str
+        self, connection: Connection | None, number: int, user_id: str, message_id: str
     ) -> Connection | None:
         self.sent += 1
         request = chat_request(user_id, message_id)
@@ -80,8 +82,7 @@ class Load:
         while time.monotonic() - began < _GIVE_UP_S:
             attempts += 1
             try:
-                if connection is None or not connection.is_open:
-                    connection = await Connection.open(self.url)
+                connection = await self._connected(connection, number)
                 answer = await connection.send(request, self.timeout_s)
             except ConnectionResetError as error:
                 # RFC 9112, 9.3.1: send again at once what a closing connection has not read.
@@ -104,6 +105,16 @@ class Load:
         self.given_up += 1
         return connection
 
+    async def _connected(self, connection: Connection | None, number: int) -> Connection:
+        if not self.urls:
+            raise ConnectionRefusedError
+        url = self.urls[number % len(self.urls)]
+        if connection and connection.is_open and connection.url == url:
+            return connection
+        if connection:
+            connection.close()
+        return await Connection.open(url)
+
     def _accept(
         self, answer: Answer, user_id: str, message_id: str, began: float, attempts: int
     ) -> None:
@@ -125,7 +136,7 @@ class Load:
 @asynccontextmanager
 async def load(url: str, clients: int = 16) -> AsyncIterator[Load]:
     """Closed-loop clients, until the end of the context; then each finishes its message."""
-    running = Load(url)
+    running = Load([url])
     async with asyncio.TaskGroup() as group:
         for number in range(clients):
             group.create_task(running.client(number))
@@ -133,6 +144,40 @@ async def load(url: str, clients: int = 16) -> AsyncIterator[Load]:
             yield running
         finally:
             running.done = True
+
+
+@asynccontextmanager
+async def balanced_load(urls: Sequence[str], clients: int = 16) -> AsyncIterator[Load]:
+    """The same through a load balancer: it turns away from a replica whose readiness says no."""
+    async with load(urls[0], clients) as running, asyncio.TaskGroup() as group:
+        checks = [group.create_task(_keep_checking(url, running, urls)) for url in urls]
+        try:
+            yield running
+        finally:
+            for check in checks:
+                check.cancel()
+
+
+async def _keep_checking(url: str, running: Load, urls: Sequence[str]) -> None:
+    while True:
+        is_ready = await _is_ready(url)
+        ready = {*running.urls, url} if is_ready else {*running.urls} - {url}
+        running.urls = [each for each in urls if each in ready]
+        await asyncio.sleep(_CHECK_EVERY_S)
+
+
+async def _is_ready(url: str) -> bool:
+    try:
+        connection = await Connection.open(url)
+    except OSError:
+        return False
+    try:
+        answer = await connection.send(b"GET /readyz HTTP/1.1\r\nhost: test\r\n\r\n", 1)
+    except OSError:
+        return False
+    finally:
+        connection.close()
+    return answer.status == 200
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

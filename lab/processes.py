@@ -35,10 +35,13 @@ class Processes:
                 "ANALYTICS_METRICS_PORT": "0",
                 "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "GEMINI_API_KEY": "",
             } | settings  # fmt: skip
-            for name, services in (("analytics", self.analytics), ("chat", self.chats)):
+            for name, services, its_ports in (
+                ("analytics", self.analytics, {"gRPC": analytics_port}),
+                ("chat", self.chats, ports),
+            ):
                 command = [sys.executable, "-m", f"{name}_service"]
                 log = folder / f"{name}-{n}.log"
-                services.append(Service(f"{name}-{n}", command, environment, ports, log))
+                services.append(Service(f"{name}-{n}", command, environment, its_ports, log))
         self.urls = [f"http://127.0.0.1:{chat.ports['HTTP']}" for chat in self.chats]
         self.client = httpx2.AsyncClient(timeout=10)
 
@@ -48,11 +51,14 @@ class Processes:
 
     async def serve(self) -> bool:
         """Whether all are ready."""
+        return all([await self.is_ready(url) for url in self.urls])
+
+    async def is_ready(self, url: str) -> bool:
         try:
-            answers = [await self.client.get(f"{url}/readyz") for url in self.urls]
+            answer = await self.client.get(f"{url}/readyz")
         except httpx2.TransportError:
             return False
-        return all(answer.status_code == 200 for answer in answers)
+        return answer.status_code == 200
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -38,7 +38,6 @@ def render_run_file(folder: Path) -> Path:
     """The project's dapr.yaml with app ids and ports of the test's own."""
     suffix = uuid4().hex[:8]
     text = (ROOT / "dapr.yaml").read_text()
-    resiliency = (ROOT / "deploy/local/resources/resiliency.yaml").read_text()
     config = yaml.safe_load(text)
     ports = {port: free_port() for port in (8000, 9464, 9465)}
     for app in config["apps"]:
@@ -49,10 +48,7 @@ def render_run_file(folder: Path) -> Path:
         text = text.replace(f":{old} ", f":{new} ")
     for app_id in ("analytics-service", "chat-service"):
         text = text.replace(app_id, f"{app_id}-{suffix}")
-        resiliency = resiliency.replace(app_id, f"{app_id}-{suffix}")
-    resources = folder / "resources"
-    resources.mkdir()
-    (resources / "resiliency.yaml").write_text(resiliency)
+    resources = render_resources(folder, f"analytics-service-{suffix}")
     text = text.replace("deploy/local/resources", str(resources))
     text = text.replace("deploy/local/config.yaml", str(ROOT / "deploy/local/config.yaml"))
     text = text.replace(".venv/bin/python", str(ROOT / ".venv/bin/python"))
@@ -60,6 +56,15 @@ def render_run_file(folder: Path) -> Path:
     run_file = folder / "dapr.yaml"
     run_file.write_text(text)
     return run_file
+
+
+def render_resources(folder: Path, analytics: str) -> Path:
+    """The project's policies for an analytics of that app id; their folder."""
+    resources = folder / "resources"
+    resources.mkdir()
+    text = (ROOT / "deploy/local/resources/resiliency.yaml").read_text()
+    (resources / "resiliency.yaml").write_text(text.replace("analytics-service", analytics))
+    return resources
 
 
 def http(method: str, url: str, body: Any = None) -> tuple[int, Any]:

@@ -1,0 +1,111 @@
+"""Replicas of both services on one PostgreSQL, each replica with a sidecar of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import SecretStr
+
+from lab.machine import free_port
+from lab.processes import Processes
+from lab.stack import eventually, render_resources
+from scripts.run_file import daprd_command, sidecar_environment
+from scripts.service import Service
+
+_CHECK_TIMEOUT_S = 2.0
+
+
+class ProxiedProcesses(Processes):
+    """Chat reaches analytics by its app id, which all of its replicas have."""
+
+    def __init__(
+        self, folder: Path, url: SecretStr, count: int, daprd: Path, **settings: str
+    ) -> None:
+        suffix = uuid4().hex[:8]
+        self.analytics_id, self.chat_id = f"analytics-{suffix}", f"chat-{suffix}"
+        super().__init__(folder, url, count, ANALYTICS_APP_ID=self.analytics_id, **settings)
+        common = {
+            "appProtocol": "grpc",
+            "configFilePath": "deploy/local/config.yaml",
+            "resourcesPaths": [render_resources(folder, self.analytics_id)],
+            "logLevel": "warn",
+        }
+        self.sidecars: dict[str, Service] = {}
+        """By the name of the app's process."""
+        for app in super().all:
+            ports = {use: free_port() for use in ("HTTP", "gRPC", "metrics")}
+            keys = {
+                "appID": self.app_id(app),
+                "appPort": app.ports["gRPC"],
+                "daprHTTPPort": ports["HTTP"],
+                "daprGRPCPort": ports["gRPC"],
+                "metricsPort": ports["metrics"],
+            }
+            command = daprd_command(daprd, common, keys)
+            # The same after a restart: others ask where a sidecar is but twice a minute.
+            command += ["--dapr-internal-grpc-port", str(free_port())]
+            name = f"{app.name}-sidecar"
+            self.sidecars[app.name] = Service(
+                name, command, sidecar_environment(), ports, folder / f"{name}.log"
+            )
+            app.environment = app.environment | {"DAPR_GRPC_PORT": str(ports["gRPC"])}
+
+    def app_id(self, app: Service) -> str:
+        return self.analytics_id if app in self.analytics else self.chat_id
+
+    def sidecar_of(self, app: Service) -> Service:
+        return self.sidecars[app.name]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Chat's sidecars start last, to find both replicas of analytics when they first ask."""
+        try:
+            for apps in (self.analytics, self.chats):
+                services = [*apps, *map(self.sidecar_of, apps)]
+                await asyncio.gather(*(service.start() for service in services))
+                for app in apps:
+                    await self.ready(app)
+            yield
+        finally:
+            await asyncio.gather(*(service.stop() for service in self.all))
+            await asyncio.gather(*(service.stop() for service in self.sidecars.values()))
+            await self.client.aclose()
+
+    async def restart(self, app: Service) -> int | None:
+        """Stop an app and then its sidecar, start both, and wait until they serve. Returns the
+        app's exit code."""
+        sidecar = self.sidecar_of(app)
+        code = await app.stop()
+        await sidecar.stop()
+        await sidecar.start()
+        await app.start()
+        await self.ready(app)
+        return code
+
+    async def ready(self, app: Service) -> None:
+        """Wait until the app answers through its own sidecar and, if it is chat, says over HTTP
+        that it is ready."""
+        await eventually(partial(self._answers, app), expected=True, timeout_s=60)
+        if app in self.chats:
+            url = self.urls[self.chats.index(app)]
+            await eventually(partial(self.is_ready, url), expected=True, timeout_s=60)
+
+    async def _answers(self, app: Service) -> bool:
+        port = self.sidecar_of(app).ports["gRPC"]
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            try:
+                answer = await stub.Check(
+                    health_pb2.HealthCheckRequest(),
+                    timeout=_CHECK_TIMEOUT_S,
+                    metadata=(("dapr-app-id", self.app_id(app)),),
+                )
+            except aio.AioRpcError:
+                return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,0 +1,3 @@
+from tests.dapr.conftest import daprd, no_keys
+
+__all__ = ["daprd", "no_keys"]
