@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -42,27 +43,28 @@ async def run(
     stack.check_ports()
     url = f"http://localhost:{chat.ports['HTTP']}"
     print(f"starting {', '.join(stack.services)}; logs in {data_dir / 'logs'}", flush=True)
-    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
     try:
         await stack.start()
-        ready = asyncio.create_task(_wait_until_ready(stack, f"{url}/readyz", viewer))
-        await asyncio.wait([*tasks, ready], return_when=asyncio.FIRST_COMPLETED)
-        if stop.is_set():
-            ready.cancel()
-            return
-        await ready
-        print(_welcome(url, chat, daprd, security, viewer), flush=True)
-        tasks += [asyncio.create_task(stack.keep_running(name)) for name in stack.services]
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await _do_until(stop, _wait_until_ready(stack, f"{url}/readyz", viewer))
+        if not stop.is_set():
+            print(_welcome(url, chat, daprd, security, viewer), flush=True)
+            await _do_until(stop, stack.supervise())
     finally:
         # Nobody may be reading any more (`scripts/run.sh | head`): the stop matters more.
         with contextlib.suppress(OSError):
             print("stopping", flush=True)
         await stack.stop()
-        for task in tasks:
-            task.cancel()
+
+
+async def _do_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; `stop` ends it early."""
+    tasks = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    if not tasks[0].cancelled():
+        tasks[0].result()
 
 
 async def _wait_until_ready(stack: Stack, url: str, viewer: Viewer | None) -> None:

@@ -22,7 +22,6 @@ class Service:
     ports: dict[str, int]
     log_path: Path
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
-    _restart: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
     @property
     def is_sidecar(self) -> bool:
@@ -47,19 +46,10 @@ class Service:
                 start_new_session=True,
             )
 
-    async def restart(self) -> None:
-        """Kill it and start it again; for `ended`, it has not ended."""
-        async with self._restart:
-            await self.stop(signal.SIGKILL)
-            await self.start()
-
-    async def ended(self) -> asyncio.subprocess.Process | None:
-        """Wait until its process has ended, and return that."""
-        process = self.process
-        if process is not None:
-            await process.wait()
-        async with self._restart:
-            return process
+    async def ended(self) -> None:
+        """Wait until its process has ended."""
+        if self.process is not None:
+            await self.process.wait()
 
     async def listens(self) -> bool:
         """Wait until its gRPC port accepts connections; False if it ends before."""

@@ -7,6 +7,7 @@ again, and a stop drains the apps before it ends their sidecars (the CLI kills t
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -34,9 +35,6 @@ class Stack:
     def __init__(self, run_file: Path, *, daprd: Path | None, log_dir: Path) -> None:
         config = yaml.safe_load(run_file.read_text())
         self.services: dict[str, Service] = {}
-        self._stopping = False
-        # Held while a sidecar is restarted, and by the stop.
-        self.changing = asyncio.Lock()
         log_dir.mkdir(parents=True, exist_ok=True)
         for app in config["apps"]:
             app_id = app["appID"]
@@ -102,45 +100,39 @@ class Stack:
 
     async def stop(self) -> None:
         """Drain and end the apps, the first started last, then their sidecars."""
-        self._stopping = True
-        async with self.changing:
-            for service in reversed(self.apps):
-                await service.stop()
-            await asyncio.gather(*(service.stop() for service in self.services.values()))
+        for service in reversed(self.apps):
+            await service.stop()
+        await asyncio.gather(*(service.stop() for service in self.services.values()))
 
-    async def keep_running(self, name: str) -> None:
-        """Start the service again whenever it dies, until the stack stops.
+    async def supervise(self) -> None:
+        """Start what dies again, until cancelled; to be cancelled before a stop.
 
-        Raises `StackError` when it keeps dying at once.
+        Raises `StackError` when something keeps dying at once.
         """
-        service = self.services[name]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for service in self.services.values():
+                    group.create_task(self._keep_running(service))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _keep_running(self, service: Service) -> None:
         quick_deaths = 0
-        began = time.monotonic()
         while True:
-            process = await service.ended()
-            if self._stopping:
-                return
-            if service.process is not process:
-                continue  # restarted
+            began = time.monotonic()
+            await service.ended()
             quick_deaths = quick_deaths + 1 if time.monotonic() - began < 10 else 0  # noqa: PLR2004
             if quick_deaths >= _MAX_QUICK_DEATHS:
-                raise StackError(f"{name} keeps ending; its last words:\n{service.last_words()}")
-            print(f"{name} ended ({service.ending()}); starting it again", flush=True)
+                words = service.last_words()
+                raise StackError(f"{service.name} keeps ending; its last words:\n{words}")
+            print(f"{service.name} ended ({service.ending()}); starting it again", flush=True)
             await asyncio.sleep(0.1 * 2**quick_deaths)
-            if not self._stopping:
-                began = time.monotonic()
-                await service.start()
-                await self._renew_sidecar(service)
-
-    async def _renew_sidecar(self, app: Service) -> None:
-        """Once `app` listens again, restart its sidecar, which has been backing off from it:
-        after 2 s of absence by 2 s more, after 30 s by 15, in the end by 120."""
-        sidecar = self.services.get(f"{app.name}-sidecar")
-        if sidecar and await app.listens():
-            # Not beside a stop, which would miss the process that is started here.
-            async with self.changing:
-                if not self._stopping:
-                    await sidecar.restart()
+            await service.start()
+            sidecar = self.services.get(f"{service.name}-sidecar")
+            if sidecar and await service.listens():
+                # It has been backing off from its app: after 2 s of absence by 2 s more, after
+                # 30 s by 15, in the end by 120. So it starts anew, too.
+                sidecar.signal(signal.SIGKILL)
 
     async def wait_until_ready(self, url: str) -> None:
         """Wait until `url` (chat's /readyz) says that analytics answers, through the sidecars.

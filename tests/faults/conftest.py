@@ -39,15 +39,15 @@ async def system(
 @asynccontextmanager
 async def supervised(system: RunningStack) -> AsyncIterator[None]:
     """Have what dies started again, as scripts/run.sh does."""
-    stack = system.stack
-    tasks = [asyncio.create_task(stack.keep_running(name)) for name in stack.services]
-    try:
-        yield
-    finally:
-        async with stack.changing:  # never between the end of a process and the next one's start
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+    async with asyncio.TaskGroup() as group:
+        supervising = group.create_task(system.stack.supervise())
+        try:
+            yield
+        finally:
+            supervising.cancel()
+    for service in system.stack.services.values():
+        if service.ending():
+            await service.start()
 
 
 async def returned(service: Service) -> float:
