@@ -64,6 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench.sh", description="Measure, and judge.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(EXPERIMENTS))
     parser.add_argument("--quick", action="store_true", help="shorter and rougher")
+    parser.add_argument("--rounds", type=int, help="how often each side is measured")
     parser.add_argument("--into", type=Path, default=Path("bench/results"), help="where to write")
     parser.add_argument(
         "--against", type=Path, metavar="WORKTREE", help="the version that `versions` compares with"
@@ -81,6 +82,7 @@ def main() -> None:
         given.quick,
         given.against and given.against.resolve(),
         given.direct,
+        given.rounds,
     )
     given.into.mkdir(parents=True, exist_ok=True)
     results = uvloop.run(_run(given.names or USUAL, plan, given.into))

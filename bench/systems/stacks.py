@@ -33,10 +33,12 @@ class Plan:
     """The worktree of another version, to compare this one with."""
     direct: bool = False
     """Whether versions are compared without sidecars."""
+    given_rounds: int | None = None
+    """How often, if that is asked for."""
 
     def rounds(self, full: int = 6) -> int:
         """How often each side is measured."""
-        return 2 if self.quick else full
+        return self.given_rounds or (2 if self.quick else full)
 
     def seconds(self, full: float = 2.0) -> float:
         """For how long each time."""
