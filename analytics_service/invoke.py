@@ -1,10 +1,9 @@
-"""The old REST face of analytics, for callers of Dapr's HTTP invoke API.
-
-`GET /v1.0/invoke/analytics-service/method/analytics/{user_id}` at any sidecar, and
-`dapr invoke --method analytics/{user_id}`, reach a gRPC app as `AppCallback.OnInvoke`.
-"""
+"""The old REST face of analytics, for callers of Dapr's HTTP invoke API: a sidecar's
+`GET /v1.0/invoke/analytics-service/method/analytics/{user_id}`, and
+`dapr invoke --method analytics/{user_id}`, reach a gRPC app as `AppCallback.OnInvoke`."""
 
 import json
+from dataclasses import dataclass
 
 from dapr.proto.common.v1 import common_pb2
 from dapr.proto.runtime.v1 import appcallback_pb2_grpc
@@ -18,11 +17,11 @@ from daca_shared.domain import NotFound
 _PREFIX = "analytics/"
 
 
+@dataclass(eq=False)
 class InvokeServicer(appcallback_pb2_grpc.AppCallbackServicer):
     """`AppCallback.OnInvoke` for the one method `analytics/{user_id}`."""
 
-    def __init__(self, store: AnalyticsStore) -> None:
-        self._store = store
+    store: AnalyticsStore
 
     async def OnInvoke(
         self, request: common_pb2.InvokeRequest, context: Context
@@ -31,7 +30,7 @@ class InvokeServicer(appcallback_pb2_grpc.AppCallbackServicer):
         method = request.method.removeprefix("/")
         if not method.startswith(_PREFIX):
             raise NotFound(f"No such method; there is {_PREFIX}{{user_id}}")
-        analytics = await self._store.get(parse_user_id(method.removeprefix(_PREFIX)))
+        analytics = await self.store.get(parse_user_id(method.removeprefix(_PREFIX)))
         body = json.dumps({"message_count": analytics.message_count}).encode()
         return common_pb2.InvokeResponse(
             data=AnyMessage(value=body), content_type="application/json"

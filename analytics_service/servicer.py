@@ -1,10 +1,11 @@
 """The analytics service's gRPC face: decode, call the store, encode."""
 
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from analytics_service.store import AnalyticsStore, MessageBatch, UserAnalytics, check_user_id
+from analytics_service.store import AnalyticsStore, MessageBatch, check_user_id
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import Context
@@ -14,27 +15,25 @@ from daca_shared.observe.requests import note_user
 _DEFAULT_DAYS, _MAX_DAYS = 14, 90
 
 
+@dataclass(eq=False)
 class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
     """`daca.analytics.v1.AnalyticsService` on a store."""
 
-    def __init__(self, store: AnalyticsStore) -> None:
-        self._store = store
+    store: AnalyticsStore
 
     async def GetAnalytics(
         self, request: pb.GetAnalyticsRequest, context: Context
     ) -> pb.GetAnalyticsResponse:
-        """What is known of one user."""
-        analytics = await self._store.get(parse_user_id(request.user_id))
-        return pb.GetAnalyticsResponse(analytics=_encode(analytics))
+        analytics = await self.store.get(parse_user_id(request.user_id))
+        return pb.GetAnalyticsResponse(analytics=pb.UserAnalytics(**asdict(analytics)))
 
     async def ListActivity(
         self, request: pb.ListActivityRequest, context: Context
     ) -> pb.ListActivityResponse:
-        """What one user did on each of the last days."""
         if not 0 <= request.day_count <= _MAX_DAYS:
             raise InvalidInput.field("day_count", f"must be 0 to {_MAX_DAYS}")
         user_id = parse_user_id(request.user_id)
-        days = await self._store.activity(user_id, request.day_count or _DEFAULT_DAYS)
+        days = await self.store.activity(user_id, request.day_count or _DEFAULT_DAYS)
         response = pb.ListActivityResponse()
         for day in days:
             response.days.add(date=day.date.isoformat(), message_count=day.message_count)
@@ -43,8 +42,7 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
     async def RecordMessages(
         self, request: pb.RecordMessagesRequest, context: Context
     ) -> pb.RecordMessagesResponse:
-        """Count a batch of sent messages, each id once."""
-        counted = await self._store.record(_decode_batch(request))
+        counted = await self.store.record(_decode_batch(request))
         return pb.RecordMessagesResponse(counted=counted)
 
 
@@ -77,10 +75,3 @@ def _decode_time(message: pb.SentMessage, field: str) -> datetime:
         return message.sent_time.ToDatetime(UTC)
     except (ValueError, OverflowError):
         raise InvalidInput.field(field, "is no valid time between years 1 and 9999") from None
-
-
-def _encode(analytics: UserAnalytics) -> pb.UserAnalytics:
-    message = pb.UserAnalytics(user_id=analytics.user_id, message_count=analytics.message_count)
-    if analytics.last_message_time is not None:
-        message.last_message_time.FromDatetime(analytics.last_message_time)
-    return message

@@ -1,27 +1,45 @@
 """The counts: which messages were sent, and how many by whom."""
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Protocol
+from pathlib import Path
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, TypeAdapter
+from pydantic import AfterValidator, AwareDatetime, BaseModel, SecretStr, TypeAdapter
 from pydantic_core import PydanticCustomError
 
 from daca_shared.domain import NotFound, UserId
+from daca_shared.observe.tracing import NO_TRACING, Tracing
+from daca_shared.storage.database import Database, Statements, open_database
 
 MAX_BATCH = 1000
 """How many messages one batch may hold."""
 
-DEMO_COUNTS = {"alice": 5, "bob": 3}
-"""What a fresh demo store starts with."""
+# What a fresh demo store starts with.
+_SEED = "INSERT INTO analytics.users (user_id, message_count) VALUES ('alice', 5), ('bob', 3);"
+
+_SELECT_USER = "SELECT message_count, last_message_time FROM analytics.users WHERE user_id = $1"
+_SELECT_DAYS = "SELECT day, message_count FROM analytics.activity WHERE user_id = $1 AND day >= $2"
+_ADD_MESSAGE = """
+INSERT INTO analytics.messages (message_id, user_id, sent_time) VALUES ($1, $2, $3)
+ON CONFLICT DO NOTHING RETURNING user_id, sent_time"""
+_COUNT = """
+INSERT INTO analytics.users AS known (user_id, message_count, last_message_time)
+VALUES ($1, $2, $3)
+ON CONFLICT (user_id) DO UPDATE SET
+    message_count = known.message_count + excluded.message_count,
+    last_message_time = CASE WHEN known.last_message_time > excluded.last_message_time
+        THEN known.last_message_time ELSE excluded.last_message_time END"""
+_COUNT_DAY = """
+INSERT INTO analytics.activity AS known (user_id, day, message_count) VALUES ($1, $2, $3)
+ON CONFLICT (user_id, day) DO UPDATE SET
+    message_count = known.message_count + excluded.message_count"""
 
 
-class SentMessage(BaseModel):
+class SentMessage(BaseModel, frozen=True):
     """One message that a user has sent, without its text."""
-
-    model_config = ConfigDict(frozen=True)
 
     message_id: UUID
     user_id: UserId
@@ -34,18 +52,14 @@ def _check_size(messages: tuple[SentMessage, ...]) -> tuple[SentMessage, ...]:
     return messages
 
 
-class MessageBatch(BaseModel):
+class MessageBatch(BaseModel, frozen=True):
     """The messages that one call records."""
-
-    model_config = ConfigDict(frozen=True)
 
     messages: Annotated[tuple[SentMessage, ...], AfterValidator(_check_size)]
 
 
 @dataclass(frozen=True)
 class UserAnalytics:
-    """What is known of one user."""
-
     user_id: str
     message_count: int
     last_message_time: datetime | None
@@ -63,55 +77,58 @@ class DailyActivity:
 check_user_id = TypeAdapter(UserId).validate_python
 
 
-class Counts(Protocol):
-    """Where the counts are kept. Each call raises `Unavailable` if that fails."""
-
-    async def user(self, user_id: str) -> UserAnalytics | None:
-        """None for an unknown user."""
-        ...
-
-    async def activity(self, user_id: str, since: date) -> dict[date, int]:
-        """How many messages the user sent on each day on which they sent any."""
-        ...
-
-    async def record(self, messages: Sequence[SentMessage]) -> int:
-        """Count each message id once, ever; returns how many are new. All or none, durably."""
-        ...
-
-    async def close(self) -> None:
-        """Finish writes under way and let go."""
-        ...
-
-
+@dataclass(eq=False)
 class AnalyticsStore:
-    """Counts each message id once, ever."""
+    """Counts each message id once, ever. Each call raises `Unavailable` if the storage fails."""
 
-    def __init__(self, counts: Counts) -> None:
-        self._counts = counts
+    database: Database
+
+    @classmethod
+    async def open(
+        cls, place: Path | SecretStr, *, seed_demo_users: bool, tracing: Tracing = NO_TRACING
+    ) -> Self:
+        """The counts in a SQLite file, or in the PostgreSQL of a URL. Raises `Unavailable`."""
+        schema = Path(__file__).with_name("schema")
+        seed = _SEED if seed_demo_users else ""
+        return cls(await open_database(place, "analytics", schema, tracing, on_create=seed))
 
     async def get(self, user_id: str) -> UserAnalytics:
         """What is known of `user_id`. Raises `NotFound` for an unknown user."""
-        user = await self._counts.user(user_id)
-        if user is None:
+        rows = await self.database.read(_SELECT_USER, user_id)
+        if not rows:
             raise NotFound("User not found")
-        return user
+        ((count, last),) = rows
+        return UserAnalytics(user_id, count, None if last is None else self.database.time(last))
 
     async def activity(self, user_id: str, day_count: int) -> list[DailyActivity]:
-        """The last `day_count` days without gaps, today last. Raises `NotFound` for an
-        unknown user."""
+        """The last `day_count` days, today last. Raises `NotFound` for an unknown user."""
         await self.get(user_id)
         today = datetime.now(UTC).date()
         days = [today - timedelta(days=n) for n in reversed(range(day_count))]
-        counts = await self._counts.activity(user_id, days[0])
+        rows = await self.database.read(_SELECT_DAYS, user_id, days[0].isoformat())
+        counts = {date.fromisoformat(day): count for day, count in rows}
         return [DailyActivity(day, counts.get(day, 0)) for day in days]
 
     async def record(self, batch: MessageBatch) -> int:
-        """Count each message that was not counted before; returns how many those were.
+        """Count each new message, all or none. Returns how many were new, once that is on disk."""
+        # All processes lock rows in the same order, so no two wait for each other in a circle.
+        ordered = sorted(batch.messages, key=lambda message: message.message_id)
+        messages = [(m.message_id, m.user_id, m.sent_time) for m in ordered]
 
-        All or none: once this returns, the batch is on disk.
-        """
-        return await self._counts.record(batch.messages)
+        async def record(statements: Statements) -> int:
+            new = await statements.fetchmany(_ADD_MESSAGE, messages)
+            sent = [(user_id, self.database.time(time)) for user_id, time in new]
+            # By time, so that each user's last one stays.
+            latest = dict(sorted(sent, key=lambda message: message[1]))
+            users = Counter(user_id for user_id, _ in sent)
+            counts = [(user_id, count, latest[user_id]) for user_id, count in sorted(users.items())]
+            await statements.fetchmany(_COUNT, counts)
+            days = Counter((user_id, time.date().isoformat()) for user_id, time in sent)
+            day_counts = [(*user_day, count) for user_day, count in sorted(days.items())]
+            await statements.fetchmany(_COUNT_DAY, day_counts)
+            return len(sent)
+
+        return await self.database.write(record)
 
     async def close(self) -> None:
-        """Finish writes under way and let go."""
-        await self._counts.close()
+        await self.database.close()

@@ -1,22 +1,15 @@
 """The settings of the chat service."""
 
-from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
+import pydantic
 from limits import RateLimitItem, parse_many
-from pydantic import (
-    BeforeValidator,
-    Field,
-    HttpUrl,
-    InstanceOf,
-    IPvAnyNetwork,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, HttpUrl, InstanceOf, IPvAnyNetwork, SecretStr
 from pydantic_settings import NoDecode
 
-from daca_shared.settings import MetricsPort, ServiceSettings
+from daca_shared.settings import MetricsPort, Port, ServiceSettings
 
 
 def _split(value: object) -> object:
@@ -35,6 +28,7 @@ def _parse_rates(value: object) -> object:
     return rates
 
 
+type _Many[T] = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
 type _Rates = Annotated[
     tuple[InstanceOf[RateLimitItem], ...], NoDecode, BeforeValidator(_parse_rates)
 ]
@@ -43,15 +37,15 @@ _MIN_SECRET_BYTES = 32  # RFC 7518 for HS256
 
 
 class ChatSettings(ServiceSettings):
-    """See the README's table."""
+    database_file = "chat.db"
 
-    http_port: int = Field(8000, ge=0, le=65535, validation_alias="CHAT_HTTP_PORT")
+    http_port: Port = Field(8000, validation_alias="CHAT_HTTP_PORT")
     """The HTTP gateway's port; 0 takes a free one."""
-    grpc_port: int = Field(8002, ge=0, le=65535, validation_alias="CHAT_GRPC_PORT")
+    grpc_port: Port = Field(8002, validation_alias="CHAT_GRPC_PORT")
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
     metrics_port: MetricsPort = Field(9464, validation_alias="CHAT_METRICS_PORT")
     """Where the metrics can be read; 0 takes a free port, `off` none."""
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+    cors_origins: _Many[str] = Field(
         ("http://localhost:3000",), validation_alias="CHAT_CORS_ORIGINS"
     )
     """Which web origins may call the gateway, separated by commas."""
@@ -74,10 +68,8 @@ class ChatSettings(ServiceSettings):
     """How many messages a user may send, e.g. 60/minute; several are separated by semicolons."""
     rate_limit_address: _Rates = Field((), validation_alias="CHAT_RATE_LIMIT_ADDRESS")
     """How many messages may come from one address over HTTP."""
-    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_split)] = (
-        Field((), validation_alias="CHAT_TRUSTED_PROXIES")
-    )
-    """Whose word on a caller's address counts: addresses or networks, separated by commas."""
+    trusted_proxies: _Many[IPvAnyNetwork] = Field((), validation_alias="CHAT_TRUSTED_PROXIES")
+    """Proxies whose `X-Forwarded-For` is believed: addresses or networks, separated by commas."""
 
     analytics_app_id: str = Field("analytics-service", validation_alias="ANALYTICS_APP_ID")
     """The Dapr app id of the analytics service."""
@@ -95,17 +87,19 @@ class ChatSettings(ServiceSettings):
     gemini_api_key: SecretStr | None = Field(None, validation_alias="GEMINI_API_KEY")
     """The key for Google's Gemini."""
 
-    @field_validator("jwt_secret")
+    @pydantic.field_validator("jwt_secret")
     @classmethod
-    def _check_secret(cls, secret: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
-        if secret and others.data.get("jwks_url"):
+    def _check_secret(cls, secret: SecretStr, others: pydantic.ValidationInfo) -> SecretStr:
+        if others.data.get("jwks_url"):
             raise ValueError("can't be set together with AUTH_JWKS_URL")
-        if secret and len(secret.get_secret_value().encode()) < _MIN_SECRET_BYTES:
+        if len(secret.get_secret_value().encode()) < _MIN_SECRET_BYTES:
             raise ValueError(f"must have at least {_MIN_SECRET_BYTES} bytes")
         return secret
 
-    @property
-    def database(self) -> Path | SecretStr:
-        """Where the conversations and the outbox are: a SQLite file, or the URL of a
-        PostgreSQL."""
-        return self.database_url or self.data_dir / "chat.db"
+    def proxy_for(self, url: str) -> str | None:
+        """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for `url`."""
+        parts = urlsplit(url)
+        if proxy_bypass(parts.netloc):
+            return None
+        proxies = getproxies()
+        return proxies.get(parts.scheme) or proxies.get("all")

@@ -1,6 +1,5 @@
-"""The words that both services share: what a user id is, and what can go wrong.
-
-Nothing here knows a transport: `daca_shared.calls.errors` gives the errors a gRPC status."""
+"""The words that both services share: what a user id is, and what can go wrong. Nothing here knows
+a transport: `daca_shared.calls.errors` gives the errors a gRPC status."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pydantic_core import PydanticCustomError
 # Control characters and line separators would forge log lines, slashes paths.
 _USER_ID_PATTERN = r"^(?!\s*$)[^\x00-\x1f\x7f-\x9f\u2028\u2029/\\]{1,128}$"
 _is_user_id = re.compile(_USER_ID_PATTERN).fullmatch
-# They can't be encoded. Not in the pattern: other dialects know no such characters.
+# Surrogates can't be encoded. Not in the pattern, which other dialects must understand, too.
 _has_surrogate = re.compile(r"[\ud800-\udfff]").search
 
 
@@ -45,12 +44,10 @@ class DomainError(Exception):
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """One field of a request that breaks a rule."""
+    """A field of a request, e.g. `messages[3].user_id`, and the rule that it breaks, in words."""
 
     field: str
-    """Its path in the request, e.g. `messages[3].user_id`."""
     description: str
-    """The rule that it breaks, in words."""
 
 
 # Statuses travel in HTTP/2 headers, which have room for about 8 KB.
@@ -71,19 +68,6 @@ class InvalidInput(DomainError):
     def field(cls, field: str, description: str, message: str | None = None) -> "InvalidInput":
         """The request breaks a rule in this one field."""
         return cls([FieldViolation(field, description)], message)
-
-    @classmethod
-    def from_validation(cls, error: ValidationError) -> "InvalidInput":
-        """What pydantic found, as field violations."""
-        return cls([FieldViolation(_path(e["loc"]), e["msg"]) for e in error.errors()])
-
-
-def validated[M: BaseModel](model: type[M], fields: dict[str, Any]) -> M:
-    """`fields` as a `model`. Raises `InvalidInput` naming every field that breaks a rule."""
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        raise InvalidInput.from_validation(error) from None
 
 
 class NotFound(DomainError):
@@ -115,12 +99,20 @@ class Misconfigured(DomainError):
 
 
 class Failed(DomainError):
-    """Something of ours failed in a way that is known, but that no caller can help."""
+    """Something of ours failed in a known way, about which no caller can do anything."""
+
+
+def validated[M: BaseModel](model: type[M], fields: dict[str, Any]) -> M:
+    """`fields` as a `model`. Raises `InvalidInput` naming every field that breaks a rule."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        # A default that can't be made of a field that breaks a rule breaks none itself.
+        found = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
+        raise InvalidInput([FieldViolation(_path(e["loc"]), e["msg"]) for e in found]) from None
 
 
 def _path(location: tuple[int | str, ...]) -> str:
     """`("messages", 3, "user_id")` → `messages[3].user_id`."""
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location]
+    return "".join(parts).removeprefix(".")

@@ -1,38 +1,43 @@
 """What the settings of both services have in common; the only readers of the environment."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    HttpUrl,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+import pydantic
+from pydantic import BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
-
-def _parse_port(value: object) -> object:
-    return None if value == "off" else value
-
-
-MetricsPort = Annotated[Annotated[int, Field(ge=0, le=65535)] | None, BeforeValidator(_parse_port)]
+Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Sampler = Literal["parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"]
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""A port, or 0 for a free one."""
+MetricsPort = Annotated[Port | None, BeforeValidator(lambda port: None if port == "off" else port)]
 """A port, 0 for a free one, or `off`."""
+
+
+class PortTaken(Exception):
+    """Another process listens on the port."""
+
+    def __init__(self, host: str, port: int, variable: str) -> None:
+        super().__init__(
+            f"Port {port} on {host} is taken (or may not be used); "
+            f"stop what listens there, or set {variable} to another"
+        )
 
 
 class ServiceSettings(BaseSettings):
     """Settings from the environment, or else from `.env` in the working folder."""
 
     model_config = SettingsConfigDict(
-        frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore"
+        frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore", validate_default=False
     )
+
+    database_file: ClassVar[str]
 
     data_dir: Path = Field(Path("data"), validation_alias="DACA_DATA_DIR")
     """Where the service keeps its database."""
@@ -40,9 +45,7 @@ class ServiceSettings(BaseSettings):
     """The PostgreSQL that keeps it instead, for several replicas of each service."""
     host: str = Field("127.0.0.1", validation_alias="DACA_HOST")
     """The address to listen on."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", validation_alias="DACA_LOG_LEVEL"
-    )
+    log_level: Level = Field("INFO", validation_alias="DACA_LOG_LEVEL")
     """The least severe log line to print."""
     log_user_ids: bool = Field(False, validation_alias="DACA_LOG_USER_IDS")
     """Whether log lines have user ids as they are, instead of a hash."""
@@ -51,8 +54,7 @@ class ServiceSettings(BaseSettings):
     shutdown_grace_s: float = Field(10, gt=0, le=600, validation_alias="DACA_SHUTDOWN_GRACE_S")
     """How long requests in flight may take to finish after SIGTERM."""
     drain_s: float = Field(0.3, ge=0, le=600, validation_alias="DACA_DRAIN_S")
-    """How long to go on taking requests after SIGTERM while health already says no, so that
-    whoever balances load can turn away."""
+    """How long to go on serving after SIGTERM while health already tells balancers to go away."""
     dapr_grpc_port: int | None = Field(None, ge=1, le=65535, validation_alias="DAPR_GRPC_PORT")
     """Our sidecar's gRPC port; without one, other services are dialled directly."""
     dapr_api_token: SecretStr | None = Field(None, validation_alias="DAPR_API_TOKEN")
@@ -63,43 +65,43 @@ class ServiceSettings(BaseSettings):
     otlp_endpoint: HttpUrl | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     """Where spans go, by OTLP over HTTP. Without it or `zipkin_endpoint`, nothing is traced."""
     otlp_headers: SecretStr | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_HEADERS")
-    """What their receiver wants to see: `name=value`, separated by commas."""
+    """The headers that their receiver wants: `name=value`, separated by commas."""
     zipkin_endpoint: HttpUrl | None = Field(None, validation_alias="OTEL_EXPORTER_ZIPKIN_ENDPOINT")
-    """Or where they go as Zipkin takes them."""
-    sampler: Literal[
-        "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"
-    ] = Field("parentbased_always_on", validation_alias="OTEL_TRACES_SAMPLER")
-    """Which requests to trace that come without a decision of their caller's."""
+    """Or where they go in Zipkin's own form."""
+    sampler: Sampler = Field("parentbased_always_on", validation_alias="OTEL_TRACES_SAMPLER")
+    """Which requests to trace where the caller has not decided."""
     sampler_arg: float = Field(1, ge=0, le=1, validation_alias="OTEL_TRACES_SAMPLER_ARG")
     """Which part of them `parentbased_traceidratio` takes."""
     trace_content: bool = Field(False, validation_alias="DACA_TRACE_CONTENT")
     """Whether the texts of messages and replies may be in spans."""
 
-    @field_validator("database_url")
+    @pydantic.field_validator("database_url")
     @classmethod
-    def _check_database_url(cls, url: SecretStr | None) -> SecretStr | None:
-        try:
-            parts = urlsplit(url.get_secret_value() if url else "postgresql:")
-            is_good = parts.scheme in _DATABASE_SCHEMES and parts.port != 0
-        except ValueError:
-            is_good = False
-        if not is_good:
-            raise ValueError("must be like postgresql://user:password@host:5432/database")
-        return url
+    def _check_database_url(cls, url: SecretStr) -> SecretStr:
+        with suppress(ValueError):
+            parts = urlsplit(url.get_secret_value())
+            if parts.scheme in _DATABASE_SCHEMES and parts.port != 0:
+                return url
+        raise ValueError("must be like postgresql://user:password@host:5432/database")
 
-    @field_validator("otlp_headers")
+    @pydantic.field_validator("otlp_headers")
     @classmethod
-    def _check_headers(cls, headers: SecretStr | None) -> SecretStr | None:
-        if headers and not all("=" in part for part in headers.get_secret_value().split(",")):
+    def _check_headers(cls, headers: SecretStr) -> SecretStr:
+        if not all("=" in part for part in headers.get_secret_value().split(",")):
             raise ValueError("must be like name=value,name=value")
         return headers
 
-    @field_validator("zipkin_endpoint")
+    @pydantic.field_validator("zipkin_endpoint")
     @classmethod
-    def _check_endpoints(cls, endpoint: HttpUrl | None, others: ValidationInfo) -> HttpUrl | None:
-        if endpoint and others.data.get("otlp_endpoint"):
+    def _check_endpoints(cls, endpoint: HttpUrl, others: pydantic.ValidationInfo) -> HttpUrl:
+        if others.data.get("otlp_endpoint"):
             raise ValueError("can't be set together with OTEL_EXPORTER_OTLP_ENDPOINT")
         return endpoint
+
+    @property
+    def database(self) -> Path | SecretStr:
+        """Where the service keeps what it knows: a SQLite file, or the URL of a PostgreSQL."""
+        return self.database_url or self.data_dir / self.database_file
 
     @property
     def otlp_headers_by_name(self) -> dict[str, str]:
@@ -110,14 +112,13 @@ class ServiceSettings(BaseSettings):
 
     @property
     def sampling_ratio(self) -> float:
-        """Which part of the requests to trace that come without a decision."""
+        """Which part of the requests to trace where the caller has not decided."""
         ratios = {"parentbased_always_on": 1.0, "parentbased_always_off": 0.0}
         return ratios.get(self.sampler, self.sampler_arg)
 
     def secrets(self) -> list[str]:
         """Every secret that is set, for the log to leave out."""
-        values = (getattr(self, name) for name in type(self).model_fields)
-        found = [v.get_secret_value() for v in values if isinstance(v, SecretStr)]
+        found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         found += self.otlp_headers_by_name.values()
         if self.database_url:
             # A library may quote the password without the URL around it.
@@ -130,7 +131,7 @@ class ServiceSettings(BaseSettings):
         """Read and check all settings; end the program, naming each bad variable, if one is bad."""
         try:
             return cls()
-        except ValidationError as error:
+        except pydantic.ValidationError as error:
             # Values stay out of the message: one of them may be a key.
             problems = [f"  {e['loc'][0]}: {e['msg']}" for e in error.errors()]
             sys.exit("Bad settings in the environment or in .env:\n" + "\n".join(problems))

@@ -128,8 +128,8 @@ class Load:
             self.countless.append((began, now))
             return
         self.counted.append(now)
-        # What was cut off and sent again may be counted already when it is answered.
-        if int(match[1]) not in ((known,) if attempts == 1 else (known, known + 1)):
+        # Also of what was cut off and sent again: it is answered as it was, or not kept yet.
+        if int(match[1]) != known:
             self.wrong_counts.append(f"{user_id}: {int(match[1])}, not {known}")
 
 

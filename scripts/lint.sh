@@ -7,6 +7,7 @@ ensure_python
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
+.venv/bin/lint-imports --no-cache --no-logo
 .venv/bin/mypy .
 .venv/bin/buf lint
 .venv/bin/buf format -d --exit-code

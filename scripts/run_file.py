@@ -28,7 +28,7 @@ def sidecar_environment() -> dict[str, str]:
     """The environment of a sidecar."""
     return {
         # With more, it spends a third of its CPU on passing work between threads; with one, it
-        # still carries some 3,000 calls a second (ADR 0020).
+        # still carries some 3,000 calls a second (ADR 0014).
         "GOMAXPROCS": "1",
         **os.environ,
         # What it tells others to reach it at: it listens nowhere else.

@@ -13,4 +13,5 @@ LIBFAKETIME=$(scripts/install_fault_tools.sh)
 # Without a Java there is no Zipkin, and its test says so.
 scripts/install_tracing.sh zipkin >/dev/null || say "NO ZIPKIN: its test is skipped"
 export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM POSTGRES_BIN LIBFAKETIME
-exec .venv/bin/python -m pytest "$@"
+# Two at a time: most tests wait for others more than they compute.
+exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

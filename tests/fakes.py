@@ -1,26 +1,30 @@
 """Stand-ins for what the use case and the outbox depend on, and real servers to call."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from grpc import aio
 
-from chat_service.access.overload import Load
+from chat_service.access.admission import Admission
+from chat_service.app import SCHEMA
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.ports import ChatMessage, Count
-from chat_service.health.status import LastCall, Status
-from chat_service.outbox.analytics import SettledAnalytics
-from chat_service.outbox.outbox import Outbox
-from chat_service.outbox.outbox_rows import OutboxEntry
-from chat_service.turns.history import History, PastConversation, PastMessage
-from chat_service.turns.memory import ConversationKey, Items, Turn
-from chat_service.turns.stores import open_stores
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Turn
+from chat_service.health.status import Status
+from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
+from chat_service.outbox.outbox import Outbox, OutboxEntry
+from chat_service.turns import history
+from chat_service.turns.history import MessagesQuery, Page, PageQuery, PastConversation
+from chat_service.turns.leases import TurnLeases, TurnLocks
+from chat_service.turns.store import TurnStore
 from daca_shared.calls.server import GrpcServer
 from daca_shared.domain import InvalidInput, NotFound, TimedOut
+from daca_shared.observe.metrics import watch_lag
+from daca_shared.storage.database import Database, open_database
 from lab.postgres import Place
 
 BAD_USER_IDS = {
@@ -37,7 +41,7 @@ BAD_USER_IDS = {
 FOREVER_S = 60.0
 
 
-class FakeAnalytics:
+class FakeAnalytics(AnalyticsClient):
     """Counts from a dict; can be slow or fail."""
 
     def __init__(self, counts: dict[str, int] | None = None) -> None:
@@ -46,7 +50,7 @@ class FakeAnalytics:
         self.delay_s = 0.0
         self.timeouts_s: list[float] = []
         self.way = "by a fake"
-        self.last_call: LastCall | None = None
+        self.last_call = None
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         self.timeouts_s.append(timeout_s)
@@ -74,64 +78,78 @@ class FakeAnalytics:
             raise self.failure
 
 
-class FakeOutbox:
-    """Remembers what it accepted; can fail, or never settle."""
+class FakeOutbox(Outbox):
+    """Has a backlog of what a test says; can fail, or never settle."""
 
     def __init__(self) -> None:
-        self.accepted: list[ChatMessage] = []
+        self.waiting = 0
         self.failure: Exception | None = None
         self.settles = True
-
-    @asynccontextmanager
-    async def accept(self, message: ChatMessage) -> AsyncIterator[None]:
-        yield
-        if self.failure:
-            raise self.failure
-        self.accepted.append(message)
 
     async def backlog(self) -> tuple[int, datetime | None]:
         if self.failure:
             raise self.failure
-        oldest = datetime.now(UTC) - timedelta(seconds=90) if self.accepted else None
-        return len(self.accepted), oldest
+        oldest = datetime.now(UTC) - timedelta(seconds=90) if self.waiting else None
+        return self.waiting, oldest
 
     async def settled(self, user_id: str) -> None:
         if not self.settles:
             await asyncio.Event().wait()
 
 
-class FakeMemory:
-    """Remembers what it kept; can fail. Its turns never wait."""
+class FakeTurns(TurnStore):
+    """Remembers the turns that it kept; can fail. Lists what a test puts there."""
 
     def __init__(self) -> None:
-        self.items: dict[ConversationKey, list[dict[str, Any]]] = {}
-        self.turns: list[Turn] = []
+        self.kept: list[Turn] = []
         self.failure: Exception | None = None
+        self.past_conversations: list[PastConversation] = []
 
-    @asynccontextmanager
-    async def turn(self, key: ConversationKey) -> AsyncIterator[None]:
-        yield
+    async def find(self, user_id: str, message_id: UUID) -> Turn | None:
+        found = [
+            turn
+            for turn in self.kept
+            if (turn.conversation.user_id, turn.message_id) == (user_id, message_id)
+        ]
+        return found[0] if found else None
 
-    async def recall(self, key: ConversationKey) -> Items:
-        return self.items.get(key, [])
+    async def latest(self, key: ConversationKey, *, before: Turn | None = None) -> list[Turn]:
+        end = before.seq if before else len(self.kept) + 1
+        return [turn for turn in self.kept if turn.conversation == key and turn.seq < end]
 
-    async def keep(self, key: ConversationKey, turn: Turn) -> None:
+    async def keep(self, turn: Turn) -> Turn:
         if self.failure:
             raise self.failure
-        self.turns.append(turn)
-        self.items.setdefault(key, []).extend(turn.items)
+        earlier = await self.find(turn.conversation.user_id, turn.message_id)
+        if earlier and not earlier.stopped:
+            return earlier
+        if earlier:
+            self.kept[earlier.seq - 1] = replace(turn, seq=earlier.seq)
+        else:
+            self.kept.append(replace(turn, seq=len(self.kept) + 1))
+        return self.kept[earlier.seq - 1 if earlier else -1]
 
+    async def conversations(self, query: PageQuery) -> Page[PastConversation]:
+        before = query.behind(first=len(self.past_conversations) + 1)
+        return history.page_of([c for c in self.past_conversations if c.seq < before], query.limit)
 
-def known(count: int | None) -> Count:
-    """A count that is there already."""
-    future: Count = asyncio.get_running_loop().create_future()
-    future.set_result(count)
-    return future
+    async def messages(self, query: MessagesQuery) -> Page[Turn]:
+        key, after = ConversationKey(query.user_id, query.session_id), query.behind(first=0)
+        found = [turn for turn in self.kept if turn.conversation == key and turn.seq > after]
+        return history.page_of_turns(found, query.limit)
 
 
 def turn_of(message: ChatMessage, reply: str, *, stopped: bool = False) -> Turn:
-    items = [{"role": "user", "content": message.text}]
-    return Turn(message.message_id, message.text, reply, items, stopped)
+    return Turn(
+        conversation=message.conversation,
+        message_id=message.message_id,
+        prompt=message.text,
+        answer=Answer(reply),
+        stopped=stopped,
+        message_count=None,
+        model="fake",
+        end_time=datetime.now(UTC),
+    )
 
 
 class FakeAgent:
@@ -145,29 +163,30 @@ class FakeAgent:
         self.babbles = False
         """Whether a stream has no end, and makes deltas faster than anybody reads them."""
         self.counts: list[int | None] = []
+        self.histories: list[Sequence[Turn]] = []
 
-    async def reply(self, message: ChatMessage, count: Count, history: Items) -> Turn:
-        self.counts.append(await count)
+    async def answer(
+        self,
+        message: ChatMessage,
+        count: int | None,
+        history: Sequence[Turn],
+        say: Callable[[str], None] | None,
+    ) -> Answer:
+        self.counts.append(count)
+        self.histories.append(history)
+        if say:
+            for delta in ("You ", "said: "):
+                say(delta)
+                await asyncio.sleep(0)
+            while self.babbles:
+                await asyncio.sleep(0)
+                say("and so on ")
         await asyncio.sleep(self.delay_s)
         if self.failure:
             raise self.failure
-        return turn_of(message, f"You said: {message.text}")
-
-    async def stream(
-        self, message: ChatMessage, count: Count, history: Items
-    ) -> AsyncGenerator[str | Turn]:
-        await count
-        for delta in ("You ", "said: "):
-            yield delta
-        while self.babbles:
-            await asyncio.sleep(0)
-            yield "and so on "
-        turn = await self.reply(message, count, history)
-        yield message.text
-        yield turn
-
-    def stopped(self, message: ChatMessage, reply: str) -> Turn:
-        return turn_of(message, reply, stopped=True)
+        if say:
+            say(message.text)
+        return Answer(f"You said: {message.text}")
 
 
 class FakeRecorder:
@@ -193,23 +212,6 @@ class FakeRecorder:
         self.recorded.extend(entries)
 
 
-class FakeArchive:
-    """Lists what a test puts there."""
-
-    def __init__(self) -> None:
-        self.past_conversations: list[PastConversation] = []
-        self.past_messages: list[PastMessage] = []
-
-    async def conversations(
-        self, user_id: str, *, before: int | None, limit: int
-    ) -> list[PastConversation]:
-        found = [c for c in self.past_conversations if before is None or c.seq < before]
-        return found[:limit]
-
-    async def messages(self, key: ConversationKey, *, after: int, limit: int) -> list[PastMessage]:
-        return [m for m in self.past_messages if m.seq > after][:limit]
-
-
 class FakeChat:
     """The use case on fakes."""
 
@@ -222,24 +224,22 @@ class FakeChat:
     ) -> None:
         self.analytics = FakeAnalytics()
         self.outbox = FakeOutbox()
-        self.memory = FakeMemory()
+        self.turns = FakeTurns()
         self.agent = FakeAgent()
-        self.archive = FakeArchive()
-        self.history = History(self.archive)
-        self.load = Load()
+        self.admission = Admission()
         self.stopping = False
         self.status = Status(
             self.analytics,
             self.outbox,
-            self.load,
+            self.admission,
             model="fake",
             stopping=lambda: self.stopping,
         )
         self.settled = SettledAnalytics(self.analytics, self.outbox, patience_s=0.05)
         self.conversation = Conversation(
             SettledAnalytics(self.analytics, self.outbox),
-            self.outbox,
-            self.memory,
+            self.turns,
+            TurnLocks(),
             self.agent,
             max_text_length=max_text_length,
             timeout_s=timeout_s,
@@ -248,16 +248,61 @@ class FakeChat:
 
 
 @asynccontextmanager
-async def running_outbox(place: Place, recorder: FakeRecorder) -> AsyncIterator[Outbox]:
-    """A real outbox that sends to `recorder`, until it is killed."""
-    async with open_stores(place) as stores:
-        outbox = Outbox(stores.outbox_rows, recorder)
-        sending = asyncio.create_task(outbox.run())
-        try:
-            yield outbox
-        finally:
-            sending.cancel()
-            await asyncio.wait([sending])
+async def watched(admission: Admission) -> AsyncIterator[None]:
+    """An admission that is told how late this loop is, which has been idle until now."""
+    admission.note_lag(0)
+    watching = asyncio.create_task(watch_lag(admission.note_lag))
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+class ChatStores:
+    """What a chat process keeps, with an outbox that sends to `recorder`."""
+
+    def __init__(self, database: Database, recorder: FakeRecorder) -> None:
+        self.database = database
+        self.outbox = Outbox(database, recorder)
+        self.locks = TurnLeases(database) if database.is_shared else TurnLocks()
+        self.turns = TurnStore(database, self.outbox, self.locks)
+
+    async def conversations(self, user_id: str = "alice") -> list[PastConversation]:
+        return (await self.turns.conversations(PageQuery(user_id=user_id))).items
+
+    async def messages(self, key: ConversationKey) -> list[Turn]:
+        query = MessagesQuery(user_id=key.user_id, session_id=key.session_id)
+        return (await self.turns.messages(query)).items
+
+
+@asynccontextmanager
+async def opened_stores(
+    place: Place, recorder: FakeRecorder | None = None
+) -> AsyncIterator[ChatStores]:
+    """The stores of a chat process, whose outbox sends nothing by itself."""
+    database = await open_database(place, "chat", SCHEMA)
+    try:
+        yield ChatStores(database, recorder or FakeRecorder())
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def running_stores(place: Place, recorder: FakeRecorder) -> AsyncIterator[ChatStores]:
+    """The stores of a chat process, whose outbox sends until it is killed."""
+    async with opened_stores(place, recorder) as stores, sending(stores.outbox):
+        yield stores
+
+
+@asynccontextmanager
+async def sending(outbox: Outbox) -> AsyncIterator[Outbox]:
+    """An outbox that sends until it is killed."""
+    task = asyncio.create_task(outbox.run())
+    try:
+        yield outbox
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @asynccontextmanager

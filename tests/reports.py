@@ -10,20 +10,16 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from daca_shared.observe.logs import configure_logging
-from daca_shared.observe.reports import make_reports
 
 
 class Report:
     """The lines of a log."""
 
-    def __init__(self, handler: logging.Handler, stream: io.StringIO) -> None:
-        self._handler = handler
+    def __init__(self, stream: io.StringIO) -> None:
         self._stream = stream
 
     @property
     def text(self) -> str:
-        make_reports()
-        self._handler.flush()
         return self._stream.getvalue()
 
     @property
@@ -46,7 +42,7 @@ def reported(level: str = "INFO", **options: Any) -> Iterator[Report]:
     stream = io.StringIO()
     handler.setStream(stream)
     try:
-        yield Report(handler, stream)
+        yield Report(stream)
     finally:
         root.handlers[:] = before
         root.setLevel(level_before)
@@ -54,13 +50,11 @@ def reported(level: str = "INFO", **options: Any) -> Iterator[Report]:
 
 def sample(name: str, **labels: str) -> float:
     """A metric's value; 0 if it isn't there."""
-    make_reports()
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 def total(name: str, **labels: str) -> float:
     """The sum over all series that have these labels."""
-    make_reports()
     return sum(
         s.value
         for family in REGISTRY.collect()

@@ -9,7 +9,7 @@ from typing import Any, Self
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from chat_service.access.identity import ASYMMETRIC, SYMMETRIC, Bearer, Secret
+from chat_service.access.identity import ASYMMETRIC, SYMMETRIC, Identity
 from chat_service.access.jwks import Jwks
 
 SECRET = "a secret of the tests, 32 bytes long"
@@ -33,12 +33,15 @@ def bearer(subject: str = "alice") -> dict[str, str]:
     return {"authorization": f"Bearer {token(subject)}"}
 
 
-def secret_identity(issuer: str | None = None) -> Bearer:
-    return Bearer(Secret(SECRET), SYMMETRIC, audience=AUDIENCE, issuer=issuer)
+def secret_identity(issuer: str | None = None) -> Identity:
+    async def find_key(kid: str | None) -> str:
+        return SECRET
+
+    return Identity(find_key, SYMMETRIC, audience=AUDIENCE, issuer=issuer)
 
 
-def jwks_identity(jwks: Jwks) -> Bearer:
-    return Bearer(jwks, ASYMMETRIC, audience=AUDIENCE, issuer=None)
+def jwks_identity(jwks: Jwks) -> Identity:
+    return Identity(jwks.find, ASYMMETRIC, audience=AUDIENCE, issuer=None)
 
 
 def public_jwk(key: PrivateKey, kid: str, **others: str) -> dict[str, Any]:

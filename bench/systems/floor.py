@@ -8,16 +8,18 @@ import gc
 import os
 import sys
 from copy import copy
+from typing import cast
 from uuid import UUID
 
-import uvicorn
 import uvloop
 from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, RunConfig, Runner
 from fastapi import FastAPI
+from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 from bench.systems.old_design import get_current_time
 from chat_service.agent.completions import CompletionsClient
+from chat_service.web.server import HttpServer
 
 
 class Message(BaseModel):
@@ -50,9 +52,13 @@ def floor_app(agent: Agent[None]) -> FastAPI:
 
 
 async def serve(app: FastAPI, port: int) -> None:
-    """With the HTTP server of chat's gateway: where that changes, this has to follow."""
-    config = uvicorn.Config(app, port=port, http="httptools", log_config=None, access_log=False)
-    await uvicorn.Server(config).serve()
+    """With the HTTP server of chat's gateway."""
+    server = HttpServer(app, "127.0.0.1", port, variable="PORT", trusted_proxies=[])
+    await server.start()
+    try:
+        await server.wait()
+    finally:
+        await server.stop(1)
 
 
 async def _run(port: int) -> None:
@@ -61,7 +67,7 @@ async def _run(port: int) -> None:
         name="Floor",
         instructions="You are a helpful chatbot. The user has sent 5 messages before.",
         tools=[get_current_time],
-        model=OpenAIChatCompletionsModel("bench", client),
+        model=OpenAIChatCompletionsModel("bench", cast(AsyncOpenAI, client)),
         model_settings=ModelSettings(include_usage=True),
     )
     gc.collect()

@@ -1,36 +1,40 @@
 """Servers that answer `GetAnalytics` from memory, to hold the real one against:
 `python -m bench.systems.in_memory bare PORT` is a bare grpc.aio server on uvloop, about the least
-that Python can do; with `service` for `bare` it is the whole service, but for its store."""
+that Python can do; with `service` for `bare` it is the whole service, but for its database."""
 
 import asyncio
 import sys
 from collections.abc import Sequence
-from datetime import date
+from datetime import datetime
+from typing import Any
 
 import grpc
 import uvloop
 from grpc import aio
 
 from analytics_service.__main__ import SERVICE_NAME, build_server
-from analytics_service.store import AnalyticsStore, SentMessage, UserAnalytics
+from analytics_service.store import AnalyticsStore
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca_shared.observe.logs import configure_logging
+from daca_shared.storage.database import Row, Work
 
 
 class InMemory:
-    """`analytics_service.store.Counts` of people who all have sent 5 messages."""
+    """A `Database` whose every row says that a user has sent 5 messages, and that keeps none."""
 
-    async def user(self, user_id: str) -> UserAnalytics | None:
-        """Anyone is known."""
-        return UserAnalytics(user_id, 5, None)
+    is_shared = False
 
-    async def activity(self, user_id: str, since: date) -> dict[date, int]:
-        """Nothing."""
-        return {}
+    async def read(self, statement: str, *arguments: Any) -> Sequence[Row]:
+        """A user's row, whatever is asked."""
+        return [(5, None)]
 
-    async def record(self, messages: Sequence[SentMessage]) -> int:
-        """Keeps none."""
-        return 0
+    async def write[T](self, work: Work[T]) -> T:
+        """Nothing is ever written."""
+        raise NotImplementedError
+
+    def time(self, stored: Any) -> datetime:
+        """No row has one."""
+        raise NotImplementedError
 
     async def close(self) -> None:
         """Nothing to let go."""

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from bench.systems.programs import python, running, sidecar, url, wait_until_answered
 from chat_service.outbox.analytics import AnalyticsClient
-from chat_service.outbox.outbox_rows import OutboxEntry
+from chat_service.outbox.outbox import OutboxEntry
 from daca_shared.calls.sidecar import Peer
 from lab.machine import free_port
 from lab.stack import RunningStack, running_stack
@@ -83,7 +83,7 @@ async def _record_users(system: RunningStack) -> None:
 def entries(count: int) -> list[OutboxEntry]:
     """New messages of as many users, as the outbox has them."""
     now = datetime.now(UTC)
-    return [OutboxEntry(n, uuid4(), user(n % USERS), now, 1) for n in range(count)]
+    return [OutboxEntry(n, uuid4(), user(n % USERS), now, None) for n in range(count)]
 
 
 @dataclass(frozen=True)

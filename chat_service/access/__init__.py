@@ -1,1 +1,0 @@
-"""Who may, and how much."""

@@ -1,9 +1,9 @@
 """Who calls, by a bearer token (RFC 6750), and whom they may act as. Both edges ask here."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import jwt
 
@@ -14,7 +14,7 @@ from daca_shared.observe.requests import note_user
 
 log = logging.getLogger(__name__)
 
-# Which algorithms are fixed here, never taken from a token: a public key is no HMAC secret.
+# Fixed here: a token that chose its algorithm could make an HMAC secret of a public key.
 SYMMETRIC = ("HS256",)
 ASYMMETRIC = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -25,92 +25,49 @@ _LEEWAY_S = 10
 
 @dataclass(frozen=True)
 class Caller:
-    """Who calls."""
-
     subject: str | None
-    """A user id; None where nobody is asked who they are, so that all may be anyone."""
+    """The caller's user id; None where no tokens are wanted, and anyone may claim any id."""
 
     def must_be(self, user_id: str) -> None:
-        """The request is this user's. Raises `Forbidden` for another's user id."""
+        """Raises `Forbidden` if the request is about another user."""
         if self.subject not in (None, user_id):
             raise Forbidden("The token is not this user's")
         note_user(user_id)
 
 
-class Identity(Protocol):
-    """Tells who calls."""
-
-    @property
-    def required(self) -> bool:
-        """Whether callers have to say who they are."""
-        ...
-
-    async def caller(self, authorization: str | None) -> Caller:
-        """Who sent this `Authorization` header. Raises `Unauthenticated`, `Unavailable`."""
-        ...
+type FindKey = Callable[[str | None], Awaitable[Any]]
+"""Finds the key with an id. Raises `jwt.PyJWTError` if there is none, `Unavailable` if that
+can't be known."""
 
 
-class Anyone:
-    """Believes every user id."""
+@dataclass(frozen=True)
+class Identity:
+    """Believes tokens that a known key has signed, for our audience and not yet expired; without
+    `find_key` every user id."""
 
-    required = False
+    find_key: FindKey | None = None
+    algorithms: Sequence[str] = ()
+    _: KW_ONLY
+    audience: str = ""
+    issuer: str | None = None
 
     async def caller(self, authorization: str | None) -> Caller:
-        """Somebody."""
-        return Caller(None)
-
-
-ANYONE = Anyone()
-
-
-class Keys(Protocol):
-    """What signatures are checked with."""
-
-    async def find(self, kid: str | None) -> Any:
-        """The key with this id. Raises `jwt.PyJWTError` if there is none, `Unavailable` if that
-        can't be known."""
-        ...
-
-
-class Secret:
-    """The one key that signs and checks."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
-
-    async def find(self, kid: str | None) -> str:
-        """The secret."""
-        return self._secret
-
-
-class Bearer:
-    """Believes tokens that are signed with one of `keys`, for us and for now."""
-
-    required = True
-
-    def __init__(
-        self, keys: Keys, algorithms: Sequence[str], *, audience: str, issuer: str | None
-    ) -> None:
-        self._keys = keys
-        self._algorithms = algorithms
-        self._audience = audience
-        self._issuer = issuer
-
-    async def caller(self, authorization: str | None) -> Caller:
-        """The token's subject. What is wrong with a token stays unsaid: only forgers would
-        learn from it."""
+        """Who sent this `Authorization` header. Raises `Unauthenticated`, `Unavailable`. What is
+        wrong with a token isn't told: it would help forgers."""
+        if self.find_key is None:
+            return Caller(None)
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("A bearer token is required")
         try:
-            key = await self._keys.find(jwt.get_unverified_header(token).get("kid"))
+            key = await self.find_key(jwt.get_unverified_header(token).get("kid"))
             claims = jwt.decode(
                 token,
                 key,
-                self._algorithms,
+                self.algorithms,
                 {"require": ["exp", "sub"], "enforce_minimum_key_length": True},
-                audience=self._audience,
-                issuer=self._issuer,
+                audience=self.audience,
+                issuer=self.issuer,
                 leeway=_LEEWAY_S,
             )
         except jwt.PyJWTError:
@@ -118,14 +75,20 @@ class Bearer:
         return Caller(claims["sub"])
 
 
+ANYONE = Identity()
+
+
 def choose_identity(settings: ChatSettings) -> Identity:
-    """As the settings say."""
     audience, issuer = settings.jwt_audience, settings.jwt_issuer
     if settings.jwks_url:
-        jwks = Jwks(str(settings.jwks_url))
-        return Bearer(jwks, ASYMMETRIC, audience=audience, issuer=issuer)
+        find_key = Jwks(str(settings.jwks_url)).find
+        return Identity(find_key, ASYMMETRIC, audience=audience, issuer=issuer)
     if settings.jwt_secret:
-        secret = Secret(settings.jwt_secret.get_secret_value())
-        return Bearer(secret, SYMMETRIC, audience=audience, issuer=issuer)
+        secret = settings.jwt_secret.get_secret_value()
+
+        async def the_secret(kid: str | None) -> str:
+            return secret
+
+        return Identity(the_secret, SYMMETRIC, audience=audience, issuer=issuer)
     log.warning("no AUTH_JWKS_URL and no AUTH_JWT_SECRET is set: anyone may claim any user id")
     return ANYONE

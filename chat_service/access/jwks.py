@@ -12,7 +12,7 @@ from daca_shared.domain import Unavailable
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 5.0
-# A withdrawn key is believed no longer than this, while its host answers.
+# How long a withdrawn key is believed at the most, while its host answers.
 _MAX_AGE_S = 300.0
 # Tokens with made-up key ids must not become requests to the host.
 _MIN_INTERVAL_S = 10.0
@@ -43,7 +43,7 @@ class Jwks:
             self._tried_at_s = now_s
             self._fetching = asyncio.create_task(self._fetch())
         if kid not in self._keys and self._fetching:
-            # Others wait for it too, and this caller may leave.
+            # Shielded, as others wait for it too and this caller may leave.
             await asyncio.shield(self._fetching)
         if not self._keys:
             raise Unavailable("Tokens can't be checked now", retry_after_s=self._min_interval_s)

@@ -1,67 +1,64 @@
-"""How many messages a user, and an address, may send in a time."""
+"""Rate limits: how many messages a user, and an address, may send in a time."""
 
 import time
 from collections.abc import Sequence
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from limits import RateLimitItem
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import FixedWindowRateLimiter
 
 from daca_shared.domain import LimitReached
 
+# Who makes up more users than this is forgiven for the first of them, so that memory is bounded.
+_MAX_WINDOWS = 100_000
+
 
 class Rates:
-    """The limits of all users and addresses."""
-
     def __init__(
         self, user: Sequence[RateLimitItem] = (), address: Sequence[RateLimitItem] = ()
     ) -> None:
-        self._user = [_Rate(item) for item in user]
-        self._address = [_Rate(item) for item in address]
+        self._user = [_Rate(item, "this user") for item in user]
+        self._address = [_Rate(item, "this address") for item in address]
 
-    async def spend(self, user_id: str, address: str | None = None) -> None:
+    def spend(self, user_id: str, address: str | None = None) -> None:
         """Take one message from what they have left. Raises `LimitReached`."""
         if address:
             for rate in self._address:
-                await rate.spend(_network(address), "this address")
+                rate.spend(_network(address))
         for rate in self._user:
-            await rate.spend(user_id, "this user")
+            rate.spend(user_id)
 
 
 NO_LIMITS = Rates()
 
 
 class _Rate:
-    def __init__(self, item: RateLimitItem) -> None:
+    """Counts in windows of one length, each of which begins with a first message: so they end in
+    the order in which they began."""
+
+    def __init__(self, item: RateLimitItem, whose: str) -> None:
         self._item = item
-        self._limiter = FixedWindowRateLimiter(Windows())
+        self._whose = whose
+        # When each key's window ends, and how many messages are in it.
+        self._windows: dict[str, tuple[float, int]] = {}
 
-    async def spend(self, key: str, whose: str) -> None:
-        if not await self._limiter.hit(self._item, key):
-            window = await self._limiter.get_window_stats(self._item, key)
+    def spend(self, key: str) -> None:
+        now = time.monotonic()
+        while self._windows:
+            oldest = next(iter(self._windows))
+            if self._windows[oldest][0] > now and len(self._windows) < _MAX_WINDOWS:
+                break
+            del self._windows[oldest]
+        end, count = self._windows.get(key) or (now + self._item.get_expiry(), 0)
+        if count >= self._item.amount:
             raise LimitReached(
-                f"Too many messages from {whose}: at most {self._item}",
-                retry_after_s=max(0, window.reset_time - time.time()),
+                f"Too many messages from {self._whose}: at most {self._item}",
+                retry_after_s=end - now,
             )
-
-
-class Windows(MemoryStorage):
-    """The library's own looks through all keys at each hit: 50 ms with 300,000 users. Here all
-    windows are of one length, so they end in the order in which they began."""
-
-    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        """Add to the window of `key`, or begin one."""
-        now = time.time()
-        while self.expirations and self.expirations[oldest := next(iter(self.expirations))] <= now:
-            del self.expirations[oldest], self.storage[oldest]
-        self.expirations.setdefault(key, now + expiry)
-        self.storage[key] += amount
-        return self.storage[key]
+        self._windows[key] = end, count + 1
 
 
 def _network(address: str) -> str:
-    """Whoever has one IPv6 address has 2⁶⁴ of them."""
+    """What is limited: an IPv4 address, or the /64 of an IPv6 one, as its owner has them all."""
     try:
         ip = ip_address(address)
     except ValueError:

@@ -1,1 +1,0 @@
-"""Which model replies, and how."""

@@ -1,8 +1,6 @@
-"""The model for machines without a key: no intelligence, but a real turn of the agent loop.
-
-It reads the count from its instructions and calls `get_current_time` like any model would,
-so that everything around it can be seen to work.
-"""
+"""The model for machines without a key: no intelligence, but a real turn of the agent loop. It
+reads the count from its instructions and calls `get_current_time` as any model would, so that
+everything around it can be seen to work."""
 
 import asyncio
 import json
@@ -11,13 +9,10 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from agents.items import ModelResponse, TResponseStreamEvent
-from agents.models.interface import Model, ModelTracing
+from agents.models.interface import Model
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
 
-LABEL = "[offline model]"
-
-# What `chat_service.agent.agent.instructions` says.
-# One pattern: what a quoted user id says of a count is not the count.
+# What the agent's instructions say. One pattern, so that a count in a user's id isn't taken for it.
 _PROFILE = re.compile(
     r'The user\'s id is (?P<user>"(?:[^"\\]|\\.)*")\.'
     r"(?: The user has sent (?P<count>\d+) messages before this one)?"
@@ -28,25 +23,20 @@ _WORD = re.compile(r"\s*\S+|\s+$")
 
 
 class OfflineModel(Model):
-    """Deterministic replies, each labelled as what it is.
-
-    Each call runs a script of one step in the SDK's own scripted model, which knows how to
-    put a reply into the SDK's events, whole or streamed.
-    """
+    """Deterministic replies, each labelled as what it is. The SDK's own scripted model, which plays
+    a script of one step for each call, puts them into the SDK's events, whole or streamed."""
 
     def __init__(self, *, pause_s: float = 0.02) -> None:
         # After each word: a pace that can be watched, and stopped.
         self._pause_s = pause_s
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
-        """One whole reply; see `Model.get_response`."""
-        return await _one_step(*args, *kwargs.values()).get_response(*args, **kwargs)
+        return await _one_step().get_response(*args, **kwargs)
 
     async def stream_response(
         self, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[TResponseStreamEvent]:
-        """One reply as events, word by word; see `Model.stream_response`."""
-        async for event in _one_step(*args, *kwargs.values()).stream_response(*args, **kwargs):
+        async for event in _one_step().stream_response(*args, **kwargs):
             if event.type != "response.output_text.delta":
                 yield event
                 continue
@@ -55,10 +45,9 @@ class OfflineModel(Model):
                 await asyncio.sleep(self._pause_s)
 
 
-def _one_step(*arguments: Any) -> ScriptedModel:
-    # The SDK gives it by its name or by its place, as it happens.
-    tracing = next((a for a in arguments if isinstance(a, ModelTracing)), ModelTracing.DISABLED)
-    return ScriptedModel([ModelStep.respond(_respond)], emit_traces=not tracing.is_disabled())
+def _one_step() -> ScriptedModel:
+    # Where tracing is off, the SDK makes nothing of these traces.
+    return ScriptedModel([ModelStep.respond(_respond)], emit_traces=True)
 
 
 def _respond(call: ModelCall) -> ModelStep:
@@ -89,4 +78,4 @@ def _greeting(instructions: str) -> str:
 
 
 def _say(text: str) -> ModelStep:
-    return ModelStep(output=[assistant_message(f"{LABEL} {text}")])
+    return ModelStep(output=[assistant_message(f"[offline model] {text}")])

@@ -1,13 +1,9 @@
-"""Retries of model requests that can't become a storm.
-
-One more try helps against a dropped connection. Against an ailing host it doubles the load
-that ails it, so retries come out of a budget that refills slowly.
-"""
+"""Retries of model requests that can't become a storm: one more try helps after a dropped
+connection, but doubles the load of a host in trouble, so retries come out of a budget."""
 
 import time
-from collections.abc import Callable
 
-from agents import ModelRetrySettings, RetryPolicyContext, retry_policies
+from agents import ModelRetryBackoffSettings, ModelRetrySettings, RetryPolicyContext, retry_policies
 
 _BURST = 5
 _REFILL_PER_S = 0.1
@@ -16,14 +12,12 @@ _REFILL_PER_S = 0.1
 class RetryBudget:
     """A token bucket: five retries at once, then one in ten seconds."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._tokens = float(_BURST)
-        self._updated = now()
+    def __init__(self) -> None:
+        self._tokens, self._updated = float(_BURST), time.monotonic()
 
     def __call__(self, context: RetryPolicyContext) -> bool:
         """Take a retry out of the budget, if one is left."""
-        now = self._now()
+        now = time.monotonic()
         self._tokens = min(_BURST, self._tokens + (now - self._updated) * _REFILL_PER_S)
         self._updated = now
         if self._tokens < 1:
@@ -33,8 +27,7 @@ class RetryBudget:
 
 
 def one_retry() -> ModelRetrySettings:
-    """One retry a request of what the host's answer says may be retried, within the budget."""
+    """One retry a request, if the host's answer allows it and the budget has one left."""
     policy = retry_policies.all(retry_policies.provider_suggested(), RetryBudget())
-    return ModelRetrySettings(
-        max_retries=1, policy=policy, backoff={"initial_delay": 0.2, "jitter": True}
-    )
+    backoff = ModelRetryBackoffSettings(initial_delay=0.2, jitter=True)
+    return ModelRetrySettings(max_retries=1, policy=policy, backoff=backoff)

@@ -1,72 +1,52 @@
-"""The use case: one chat message in, one reply out, and the message counted once."""
+"""The use case: one chat message in, one reply out, and the message counted once.
+
+Count, think, keep: the user's count is fetched, the agent replies, and turn and outgoing message
+are kept in one transaction. So a user's count is the number of that user's kept turns.
+"""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 
-from chat_service.chat.ports import Agent, Analytics, ChatMessage, ChatReply, Count, Memory, Outbox
-from chat_service.turns.memory import ConversationKey, Items, Turn
-from daca_shared.domain import DomainError, Failed, InvalidInput, NotFound, TimedOut
+from chat_service.chat.messages import Answer, ChatMessage, ChatReply, Turn
+from chat_service.chat.ports import Agent, Counts, Locks, Turns
+from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
-ANALYTICS_TIMEOUT_S = 0.5
+COUNT_TIMEOUT_S = 0.5
 """The most that knowing the user's count may cost a chat."""
+# grpc may cancel a call whose time is over a moment before we notice it.
+_MOMENT_S = 0.1
 
 
-@dataclass(frozen=True)
-class _Begun:
-    """A turn that has begun, and what the agent may know."""
-
-    key: ConversationKey
-    count: Count
-    """Known, or known to be unknown, once the message is on disk."""
-    history: Items
-    limit: asyncio.Timeout
-
-
+@dataclass(eq=False)
 class Conversation:
-    """Answers chat messages. One object serves all users, and holds nothing of any."""
+    """Answers chat messages. One object serves all users and keeps nothing about any of them."""
 
-    def __init__(
-        self,
-        analytics: Analytics,
-        outbox: Outbox,
-        memory: Memory,
-        agent: Agent,
-        *,
-        max_text_length: int,
-        timeout_s: float,
-        tracing: Tracing = NO_TRACING,
-        on_no_count: Callable[[str], None] = lambda reason: None,
-    ) -> None:
-        self._analytics = analytics
-        self._outbox = outbox
-        self._memory = memory
-        self._agent = agent
-        self._max_text_length = max_text_length
-        self._timeout_s = timeout_s
-        self._tracing = tracing
-        self._on_no_count = on_no_count
-        self._streams: set[asyncio.Task[None]] = set()
+    counts: Counts
+    turns: Turns
+    locks: Locks
+    agent: Agent
+    _: KW_ONLY
+    max_text_length: int
+    timeout_s: float
+    tracing: Tracing = NO_TRACING
+    on_no_count: Callable[[str], None] = lambda reason: None
+    _streams: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow.
 
-        The message counts from the moment that it is on disk, whatever the model does
-        then. Raises `InvalidInput` (nothing is counted), `TimedOut`, `Unavailable`,
-        `LimitReached` or `Misconfigured`.
+        A message that was answered before gets the same answer. A failure keeps and counts
+        nothing; it raises `InvalidInput`, `TimedOut`, `Unavailable`, `LimitReached`,
+        `Misconfigured` or `Failed`.
         """
         self.check(message)
-        async with self._begin(message, timeout_s) as begun:
-            turn = await self._agent.reply(message, begun.count, begun.history)
-            # Only now, and as a whole: a failed run leaves the history as it was.
-            await self._memory.keep(begun.key, turn)
-        return self._reply(message, turn, await begun.count)
+        return await self._take_turn(message, timeout_s, say=None)
 
     async def stream(
         self, message: ChatMessage, *, timeout_s: float | None = None
@@ -74,12 +54,19 @@ class Conversation:
         """Answer `message` piece by piece; the whole reply is the last event.
 
         Limits and errors are those of `reply`. Closing it, or cancelling its consumer, stops
-        the model at once; what came so far is kept in the history, marked as stopped.
+        the model at once; what came so far is kept, marked as stopped, and counts.
         """
         self.check(message)
         events: asyncio.Queue[str | ChatReply | Exception] = asyncio.Queue()
-        # In a task of its own, which lives a moment longer than a consumer that goes away.
-        task = asyncio.create_task(self._run_stream(message, timeout_s, events.put_nowait))
+
+        async def take_turn() -> None:
+            try:
+                events.put_nowait(await self._take_turn(message, timeout_s, events.put_nowait))
+            except Exception as error:
+                events.put_nowait(error)
+
+        # In a task of its own, which can still keep the turn when the consumer has left.
+        task = asyncio.create_task(take_turn())
         self._streams.add(task)
         task.add_done_callback(self._streams.discard)
         try:
@@ -93,102 +80,88 @@ class Conversation:
 
     @property
     def streams(self) -> int:
-        """How many streams are open."""
         return len(self._streams)
 
     async def close(self) -> None:
         """Stop the streams that are still running, and keep what they have."""
         for task in self._streams:
-            task.cancel()
+            # One that its user has stopped is keeping its turn.
+            if not task.cancelling():
+                task.cancel()
         if self._streams:
             await asyncio.wait(self._streams)
-
-    async def _run_stream(
-        self,
-        message: ChatMessage,
-        timeout_s: float | None,
-        send: Callable[[str | ChatReply | Exception], None],
-    ) -> None:
-        try:
-            async with self._begin(message, timeout_s) as begun:
-                turn = await self._stream_turn(message, begun, send)
-            send(self._reply(message, turn, await begun.count))
-        except Exception as error:
-            send(error)
-
-    async def _stream_turn(
-        self, message: ChatMessage, begun: _Begun, send: Callable[[str], None]
-    ) -> Turn:
-        said: list[str] = []
-        try:
-            async with aclosing(self._agent.stream(message, begun.count, begun.history)) as events:
-                async for event in events:
-                    if isinstance(event, Turn):
-                        await self._memory.keep(begun.key, event)
-                        return event
-                    said.append(event)
-                    send(event)
-            raise Failed("The agent could not make a reply")
-        except asyncio.CancelledError:
-            # Running out of time is a failure, as in `reply`; this is a user who left.
-            if not begun.limit.expired():
-                stopped = self._agent.stopped(message, "".join(said))
-                await self._memory.keep(begun.key, stopped)
-            raise
-
-    @asynccontextmanager
-    async def _begin(self, message: ChatMessage, timeout_s: float | None) -> AsyncIterator[_Begun]:
-        """One turn, in its order and its time: the conversation's history is known, and the
-        message on its way to the disk, beside all else. Raises `TimedOut`."""
-        limit_s = self._timeout_s if timeout_s is None else min(timeout_s, self._timeout_s)
-        key = ConversationKey(message.user_id, message.session_id)
-        with self._tracing.span("turn"):
-            try:
-                async with (
-                    asyncio.timeout(limit_s) as limit,
-                    self._memory.turn(key),
-                    self._accepting(message) as count,
-                ):
-                    yield _Begun(key, count, await self._memory.recall(key), limit)
-            except TimeoutError:
-                raise TimedOut("The reply took too long; try again") from None
-
-    @asynccontextmanager
-    async def _accepting(self, message: ChatMessage) -> AsyncIterator[Count]:
-        """Write the message, and read how many its user has sent before, beside the body."""
-        count = asyncio.create_task(self._accept(message))
-        try:
-            # A step for the task, and one for the call that it makes: the question is on its
-            # way before the agent takes the event loop.
-            for _ in range(2):
-                await asyncio.sleep(0)
-            yield count
-        finally:
-            count.cancel()
-            await asyncio.gather(count, return_exceptions=True)
-
-    async def _accept(self, message: ChatMessage) -> int | None:
-        async with self._outbox.accept(message):
-            return await self._known_count(message.user_id)
-
-    def _reply(self, message: ChatMessage, turn: Turn, count: int | None) -> ChatReply:
-        return ChatReply(message, turn.reply, datetime.now(UTC), count, self._agent.model)
 
     def check(self, message: ChatMessage) -> None:
         """Raises `InvalidInput` unless the text is one that may be sent."""
         if not message.text.strip():
             raise InvalidInput.field("text", "must not be blank", "Message text cannot be empty")
-        if len(message.text) > self._max_text_length:
-            raise InvalidInput.field("text", f"must be at most {self._max_text_length} characters")
+        if len(message.text) > self.max_text_length:
+            raise InvalidInput.field("text", f"must be at most {self.max_text_length} characters")
 
-    async def _known_count(self, user_id: str) -> int | None:
-        """The user's count so far, 0 for a new user. None if that can't be known in time:
-        a wrong number would be worse than none."""
+    async def _take_turn(
+        self, message: ChatMessage, timeout_s: float | None, say: Callable[[str], None] | None
+    ) -> ChatReply:
+        limit_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
+        ends_at = asyncio.get_running_loop().time() + limit_s
+        with self.tracing.span("turn"):
+            try:
+                async with asyncio.timeout_at(ends_at), self.locks.turn(message.conversation):
+                    turn = await self._answer(message, say, ends_at)
+            except TimeoutError:
+                raise TimedOut("The reply took too long; try again") from None
+        return ChatReply(turn, message.tags)
+
+    async def _answer(
+        self, message: ChatMessage, say: Callable[[str], None] | None, ends_at: float
+    ) -> Turn:
+        earlier = None
+        if message.may_be_known:
+            earlier = await self.turns.find(message.user_id, message.message_id)
+        if earlier and not earlier.stopped:
+            if say:
+                say(earlier.answer.text)
+            return earlier
+        if earlier and earlier.conversation != message.conversation:
+            # Its turn stays in the conversation that it was sent to at first.
+            first = {"session_id": earlier.conversation.session_id}
+            async with self.locks.turn(earlier.conversation):
+                return await self._answer(message.model_copy(update=first), say, ends_at)
+        count, history = await asyncio.gather(
+            self._count_before(message.user_id, earlier),
+            self.turns.latest(message.conversation, before=earlier),
+        )
+        said: list[str] = []
+
+        def turn(answer: Answer, *, stopped: bool) -> Turn:
+            return Turn(
+                message.conversation, message.message_id, message.text, answer, stopped, count,
+                self.agent.model, datetime.now(UTC), earlier.seq if earlier else 0,
+            )  # fmt: skip
+
+        def say_and_note(text: str) -> None:
+            said.append(text)
+            if say:
+                say(text)
+
         try:
-            return await self._analytics.message_count(user_id, timeout_s=ANALYTICS_TIMEOUT_S)
+            answer = await self.agent.answer(message, count, history, say and say_and_note)
+            return await self.turns.keep(turn(answer, stopped=False))
+        except asyncio.CancelledError:
+            # Running out of time is a failure, which keeps nothing. This is a user who left.
+            if say and asyncio.get_running_loop().time() < ends_at - _MOMENT_S:
+                await self.turns.keep(turn(Answer("".join(said)), stopped=True))
+            raise
+
+    async def _count_before(self, user_id: str, earlier: Turn | None) -> int | None:
+        """How many messages the user has sent before this one, 0 for a new user. None if that
+        can't be known in time: a wrong number would be worse than none."""
+        try:
+            count = await self.counts.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
         except NotFound:
             return 0
         except DomainError as error:
             log.warning("no count for this chat: %s", error)
-            self._on_no_count("timed_out" if isinstance(error, TimedOut) else "unavailable")
-        return None
+            self.on_no_count("timed_out" if isinstance(error, TimedOut) else "unavailable")
+            return None
+        # A message that was stopped and is sent again has been counted already.
+        return count - 1 if earlier else count

@@ -1,4 +1,4 @@
-"""What chat measures of its parts, from outside of them."""
+"""Metrics of the chat service's parts, measured from outside of them."""
 
 import asyncio
 import time
@@ -6,21 +6,23 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
-from agents.items import ModelResponse, TResponseStreamEvent
-from agents.models.interface import Model
-from agents.retry import ModelRetryAdvice, ModelRetryAdviceRequest
+from agents import Model, ModelResponse, ModelRetryAdvice, ModelRetryAdviceRequest
+from agents.items import TResponseStreamEvent
 from prometheus_client import REGISTRY, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.registry import Collector
 
+from chat_service.access.admission import Admission
 from chat_service.agent.models import ChatModel
-from chat_service.health.status import Backlogged, Loaded
+from chat_service.chat.conversation import Conversation
+from chat_service.outbox.outbox import Outbox
 from daca_shared.domain import DomainError
 
 _MODEL_LABELS = ("gen_ai_operation_name", "gen_ai_request_model")
-# As the conventions have them.
+# The buckets that OpenTelemetry's conventions advise.
 _SECONDS = [0.01 * 2**n for n in range(14)]
 _TOKENS = [4**n for n in range(14)]
 _SCRAPE_TIMEOUT_S = 1.0
@@ -47,7 +49,7 @@ _fallbacks = Counter(
     "daca_chat_count_fallbacks", "Chats that were answered without a count.", ("reason",)
 )
 
-# A counter that begins at 1 has no rate.
+# A counter that first shows up as 1 has no rate.
 for _reason in ("timed_out", "unavailable"):
     _fallbacks.labels(_reason)
 
@@ -58,14 +60,13 @@ def count_fallback(reason: str) -> None:
 
 
 class MeasuredModel(Model):
-    """A model, and how long it takes and what it uses."""
+    """A model whose time and tokens are measured."""
 
     def __init__(self, model: Model, name: str) -> None:
         self._model = model
         self._labels = ("chat", name)
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
-        """See `Model.get_response`."""
         with self._timed():
             response = await self._model.get_response(*args, **kwargs)
         self._count(response.usage)
@@ -74,45 +75,34 @@ class MeasuredModel(Model):
     async def stream_response(
         self, *args: Any, **kwargs: Any
     ) -> AsyncGenerator[TResponseStreamEvent]:
-        """See `Model.stream_response`."""
         began: float | None = time.perf_counter()
         with self._timed():
             async for event in self._model.stream_response(*args, **kwargs):
-                # What comes before says only that something will.
+                # Events before it hold no piece of the reply.
                 if began is not None and str(event.type).endswith(".delta"):
-                    self._first_chunk(began)
+                    _first_chunks.labels(*self._labels).observe(time.perf_counter() - began)
                     began = None
                 if event.type == "response.completed":
                     self._count(event.response.usage)
                 yield event
 
     def get_retry_advice(self, request: ModelRetryAdviceRequest) -> ModelRetryAdvice | None:
-        """The model's own."""
         return self._model.get_retry_advice(request)
-
-    async def close(self) -> None:
-        """Close the model."""
-        await self._model.close()
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
         began, error_type = time.perf_counter(), ""
         try:
             yield
-        except (asyncio.CancelledError, GeneratorExit):
-            error_type = "cancelled"
-            raise
         except BaseException as error:
-            error_type = type(error).__name__
+            stopped = isinstance(error, asyncio.CancelledError | GeneratorExit)
+            error_type = "cancelled" if stopped else type(error).__name__
             raise
         finally:
             _operations.labels(*self._labels, error_type).observe(time.perf_counter() - began)
 
-    def _first_chunk(self, began: float) -> None:
-        _first_chunks.labels(*self._labels).observe(time.perf_counter() - began)
-
     def _count(self, usage: Any) -> None:
-        # A host may say nothing, which is not the same as none, or nonsense.
+        # A host may send no usage, which is not the same as 0, or nonsense.
         for kind in ("input", "output"):
             count = getattr(usage, f"{kind}_tokens", None)
             if isinstance(count, int) and count:
@@ -120,61 +110,37 @@ class MeasuredModel(Model):
 
 
 def measured(model: ChatModel) -> ChatModel:
-    """The same model, measured."""
     return replace(model, model=MeasuredModel(model.model, model.name))
 
 
-class Streaming(Protocol):
-    """The use case, from outside."""
-
-    @property
-    def streams(self) -> int:
-        """How many streams are open."""
-        ...
-
-
 @contextmanager
-def observed(load: Loaded, outbox: Backlogged, conversation: Streaming) -> Iterator[None]:
-    """Each scrape tells how things stand with these."""
-    collector = _State(load, outbox, conversation, asyncio.get_running_loop())
-    REGISTRY.register(collector)
+def observed(admission: Admission, outbox: Outbox, conversation: Conversation) -> Iterator[None]:
+    """In this context each scrape of the metrics tells the state of these."""
+    loop = asyncio.get_running_loop()
+
+    class State(Collector):
+        def describe(self) -> list[Metric]:
+            """Empty, as the registry would else call `collect` on the loop that it waits for."""
+            return []
+
+        def collect(self) -> Iterator[Metric]:
+            """Called from the thread of a scrape."""
+            refused = admission.turned_away
+            yield Gauge("daca_chats", "Chats under way.", admission.chats)
+            yield Gauge("daca_chat_streams", "Streams open.", conversation.streams)
+            yield CounterMetricFamily("daca_chats_turned_away", "Refused for overload.", refused)
+            asked = asyncio.run_coroutine_threadsafe(outbox.backlog(), loop)
+            try:
+                entries, oldest = asked.result(_SCRAPE_TIMEOUT_S)
+            except (TimeoutError, DomainError):
+                return  # not known now; a number would be a guess
+            age_s = max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else 0.0
+            yield Gauge("daca_outbox_entries", "Messages not known as counted.", entries)
+            yield Gauge("daca_outbox_oldest_age_seconds", "The age of the oldest of them.", age_s)
+
+    state = State()
+    REGISTRY.register(state)
     try:
         yield
     finally:
-        REGISTRY.unregister(collector)
-
-
-class _State(Collector):
-    def __init__(
-        self,
-        load: Loaded,
-        outbox: Backlogged,
-        conversation: Streaming,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self._load = load
-        self._outbox = outbox
-        self._conversation = conversation
-        self._loop = loop
-
-    def describe(self) -> list[Metric]:
-        """Nothing: the registry would collect otherwise, on the loop that `collect` waits for."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """How things stand; called from the thread of a scrape."""
-        yield GaugeMetricFamily("daca_chats", "Chats under way.", self._load.chats)
-        yield GaugeMetricFamily("daca_chat_streams", "Streams open.", self._conversation.streams)
-        yield CounterMetricFamily(
-            "daca_chats_turned_away", "Chats refused for overload.", self._load.turned_away
-        )
-        asked = asyncio.run_coroutine_threadsafe(self._outbox.backlog(), self._loop)
-        try:
-            entries, oldest = asked.result(_SCRAPE_TIMEOUT_S)
-        except (TimeoutError, DomainError):
-            return  # not known now; a number would be a guess
-        age_s = (datetime.now(UTC) - oldest).total_seconds() if oldest else 0.0
-        yield GaugeMetricFamily("daca_outbox_entries", "Messages not known as counted.", entries)
-        yield GaugeMetricFamily(
-            "daca_outbox_oldest_age_seconds", "How old the oldest of them is.", max(0.0, age_s)
-        )
+        REGISTRY.unregister(state)

@@ -2,50 +2,16 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Protocol
 
 from pydantic import BaseModel
 
+from chat_service.access.admission import Admission
+from chat_service.outbox.analytics import AnalyticsClient, LastCall
+from chat_service.outbox.outbox import Outbox
 from daca_shared.domain import DomainError, Unavailable
-
-
-class LastCall(BaseModel):
-    """The latest call to analytics that has ended."""
-
-    method: str
-    outcome: str
-    """`OK`, or what went wrong, in words."""
-    time: datetime
-
-
-class Checked(Protocol):
-    """Analytics, as far as it can be asked how it is."""
-
-    way: str
-    """How calls go to it, in words."""
-    last_call: LastCall | None
-
-    async def check(self) -> None:
-        """Raises `DomainError`, saying why, unless it serves."""
-        ...
-
-
-class Backlogged(Protocol):
-    """The outbox, as far as it can be asked what waits there."""
-
-    async def backlog(self) -> tuple[int, datetime | None]:
-        """How many messages wait, and when the oldest was sent. Raises `Unavailable`."""
-        ...
-
-
-class Loaded(Protocol):
-    """How much there is to do."""
-
-    chats: int
-    turned_away: int
-    lag_s: float
 
 
 class StatusBody(BaseModel):
@@ -65,29 +31,20 @@ class StatusBody(BaseModel):
     event_loop_lag_ms: float
 
 
+@dataclass(eq=False)
 class Status:
-    """Tells how the service is."""
-
-    def __init__(
-        self,
-        analytics: Checked,
-        outbox: Backlogged,
-        load: Loaded,
-        *,
-        model: str,
-        stopping: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self._analytics = analytics
-        self._outbox = outbox
-        self._load = load
-        self._model = model
-        self._stopping = stopping
-        self._began = time.monotonic()
+    analytics: AnalyticsClient
+    outbox: Outbox
+    admission: Admission
+    _: KW_ONLY
+    model: str
+    stopping: Callable[[], bool] = lambda: False
+    _began: float = field(default_factory=time.monotonic, init=False)
 
     async def ready(self) -> dict[str, str]:
-        """Raises `Unavailable`, naming what is missing, if chats can't be answered. They can
-        without analytics, so its absence is only told."""
-        if self._stopping():
+        """Raises `Unavailable`, naming what is missing, if chats can't be answered. Without
+        analytics they can, so its absence is only reported."""
+        if self.stopping():
             raise Unavailable("Not ready: the service is stopping")
         try:
             outbox = await self._waiting()
@@ -96,7 +53,6 @@ class Status:
         return {"status": "ready", "analytics": await self._how_analytics_is(), "outbox": outbox}
 
     async def report(self) -> StatusBody:
-        """All that there is to tell."""
         try:
             outbox = await self._waiting()
         except DomainError as error:
@@ -104,25 +60,25 @@ class Status:
         return StatusBody(
             version=version("daca-chat"),
             uptime_s=int(time.monotonic() - self._began),
-            model=self._model,
+            model=self.model,
             analytics=await self._how_analytics_is(),
-            analytics_way=self._analytics.way,
-            analytics_last_call=self._analytics.last_call,
+            analytics_way=self.analytics.way,
+            analytics_last_call=self.analytics.last_call,
             outbox=outbox,
-            chats=self._load.chats,
-            chats_turned_away=self._load.turned_away,
-            event_loop_lag_ms=round(self._load.lag_s * 1000, 1),
+            chats=self.admission.chats,
+            chats_turned_away=self.admission.turned_away,
+            event_loop_lag_ms=round(self.admission.lag_s * 1000, 1),
         )
 
     async def _how_analytics_is(self) -> str:
         try:
-            await self._analytics.check()
+            await self.analytics.check()
         except DomainError as error:
-            return f"{error.message}, {self._analytics.way}"
+            return f"{error.message}, {self.analytics.way}"
         return "ok"
 
     async def _waiting(self) -> str:
-        count, oldest = await self._outbox.backlog()
+        count, oldest = await self.outbox.backlog()
         if not count or oldest is None:
             return "empty"
         age_s = max(0, (datetime.now(UTC) - oldest).total_seconds())

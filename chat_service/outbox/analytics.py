@@ -1,25 +1,35 @@
 """The client of the analytics service: one channel, through our own sidecar if there is one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pydantic import BaseModel
 
-from chat_service.chat.ports import FullAnalytics, Outbox
-from chat_service.health.status import LastCall
-from chat_service.outbox.outbox_rows import OutboxEntry
+from chat_service.outbox.outbox import Outbox, OutboxEntry
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.sidecar import UNREACHABLE, Peer
 from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
 from daca_shared.observe.requests import request_metadata
 
-_RECORD_TIMEOUT_S = 5.0
+# Less than a transaction may take: on PostgreSQL the outbox waits for the answer inside one.
+_RECORD_TIMEOUT_S = 3.0
 _READY_TIMEOUT_S = 1.0
+
+
+class LastCall(BaseModel):
+    """The latest call to analytics that has ended."""
+
+    method: str
+    outcome: str
+    """`OK`, or what went wrong, in words."""
+    time: datetime
 
 
 class AnalyticsClient:
@@ -33,31 +43,21 @@ class AnalyticsClient:
         """The latest call that has ended, but for checks."""
         self._channel = peer.channel(interceptors)
         self._stub = pb_grpc.AnalyticsServiceStub(self._channel)
-        # Its published stubs know no methods.
+        # `Any`, as the published types of the stub have no methods.
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
-
-    @property
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return (*self._peer.metadata, *request_metadata())
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         """How many messages `user_id` has sent. Raises `NotFound` for an unknown user,
         `TimedOut` or `Unavailable` when analytics does not say."""
         request = pb.GetAnalyticsRequest(user_id=user_id)
-        with self._noted("GetAnalytics"), _domain_errors():
-            response = await self._stub.GetAnalytics(
-                request, timeout=timeout_s, metadata=self._metadata
-            )
+        response = await self._call(self._stub.GetAnalytics, request, timeout_s)
         return response.analytics.message_count
 
     async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
         """How many messages `user_id` has sent on each of the last 14 days, by date (UTC), the
         oldest first. Raises as `message_count` does."""
         request = pb.ListActivityRequest(user_id=user_id)
-        with self._noted("ListActivity"), _domain_errors():
-            response = await self._stub.ListActivity(
-                request, timeout=timeout_s, metadata=self._metadata
-            )
+        response = await self._call(self._stub.ListActivity, request, timeout_s)
         return {day.date: day.message_count for day in response.days}
 
     async def record(self, entries: Sequence[OutboxEntry]) -> None:
@@ -67,79 +67,67 @@ class AnalyticsClient:
         for entry in entries:
             message = request.messages.add(message_id=str(entry.message_id), user_id=entry.user_id)
             message.sent_time.FromDatetime(entry.sent_time)
-        with self._noted("RecordMessages"), _domain_errors():
-            await self._stub.RecordMessages(
-                request, timeout=_RECORD_TIMEOUT_S, metadata=self._metadata
-            )
+        await self._call(self._stub.RecordMessages, request, _RECORD_TIMEOUT_S)
 
     async def check(self) -> None:
         """Raises `DomainError` unless analytics serves, by `grpc.health.v1` over the same way
         as every other call."""
         request = health_pb2.HealthCheckRequest()
-        with _domain_errors():
-            response = await self._health.Check(
-                request, timeout=_READY_TIMEOUT_S, metadata=self._metadata
-            )
+        response = await self._call(self._health.Check, request, _READY_TIMEOUT_S)
         if response.status != health_pb2.HealthCheckResponse.SERVING:
             raise Unavailable("Analytics is shutting down")
 
     async def close(self) -> None:
-        """Close the channel."""
         await self._channel.close()
 
-    @contextmanager
-    def _noted(self, method: str) -> Iterator[None]:
-        outcome = "OK"
+    async def _call[Question, Answer](
+        self,
+        method: aio.UnaryUnaryMultiCallable[Question, Answer],
+        request: Question,
+        timeout_s: float,
+    ) -> Answer:
+        name, outcome = type(request).__name__.removesuffix("Request"), "OK"
+        metadata = (*self._peer.metadata, *request_metadata())
         try:
-            yield
-        except DomainError as error:
-            outcome = error.message
-            raise
+            return await method(request, timeout=timeout_s, metadata=metadata)
+        except aio.AioRpcError as error:
+            failure = _domain_error(error)
+            outcome = failure.message
+            raise failure from error
         finally:
-            self.last_call = LastCall(method=method, outcome=outcome, time=datetime.now(UTC))
+            if name != "HealthCheck":
+                self.last_call = LastCall(method=name, outcome=outcome, time=datetime.now(UTC))
 
 
+@dataclass(eq=False)
 class SettledAnalytics:
-    """What analytics says of a user once it has counted all that the user's finished chats sent.
+    """What analytics says of a user once it has counted all of the user's kept turns.
 
-    After `patience_s`, it is what has been counted so far. Without, it is all or nothing: each
-    call raises `TimedOut` if that takes too long, or else what `AnalyticsClient` raises."""
+    With `patience_s` it waits no longer than that, and then tells what has been counted so far.
+    Without, a wait that takes too long raises `TimedOut`. Else it raises as `AnalyticsClient`."""
 
-    def __init__(
-        self, analytics: FullAnalytics, outbox: Outbox, *, patience_s: float | None = None
-    ) -> None:
-        self._analytics = analytics
-        self._outbox = outbox
-        self._patience_s = patience_s
+    analytics: AnalyticsClient
+    outbox: Outbox
+    patience_s: float | None = None
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
-        """See `AnalyticsClient.message_count`."""
-        return await self._settled(self._analytics.message_count, user_id, timeout_s)
+        left_s = await self._settled(user_id, timeout_s)
+        return await self.analytics.message_count(user_id, timeout_s=left_s)
 
     async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
-        """See `AnalyticsClient.activity`."""
-        return await self._settled(self._analytics.activity, user_id, timeout_s)
+        left_s = await self._settled(user_id, timeout_s)
+        return await self.analytics.activity(user_id, timeout_s=left_s)
 
-    async def _settled[T](
-        self, ask: Callable[..., Awaitable[T]], user_id: str, timeout_s: float
-    ) -> T:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+    async def _settled(self, user_id: str, timeout_s: float) -> float:
+        """Wait for the user's turns to be counted; returns what is left of `timeout_s`."""
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(timeout_s if self._patience_s is None else self._patience_s):
-                await self._outbox.settled(user_id)
+            async with asyncio.timeout(timeout_s if self.patience_s is None else self.patience_s):
+                await self.outbox.settled(user_id)
         except TimeoutError:
-            if self._patience_s is None:
+            if self.patience_s is None:
                 raise TimedOut(f"Analytics took over {timeout_s} s") from None
-        return await ask(user_id, timeout_s=timeout_s - (loop.time() - began))
-
-
-@contextmanager
-def _domain_errors() -> Iterator[None]:
-    try:
-        yield
-    except aio.AioRpcError as error:
-        raise _domain_error(error) from error
+        return timeout_s - (time.monotonic() - began)
 
 
 def _domain_error(error: aio.AioRpcError) -> DomainError:

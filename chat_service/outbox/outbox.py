@@ -1,123 +1,123 @@
-"""The outbox: a sent message is on our own disk before its chat goes on, and leaves it
-only once analytics has counted it. Sending twice is harmless, as a message id counts once."""
+"""The outbox: messages of kept turns on their way to analytics.
+
+A message gets in by the transaction that keeps its turn, and leaves once analytics has counted it.
+Sending twice is harmless, as an id counts once, so any process may send any message.
+"""
 
 import asyncio
 import logging
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
-from uuid import UUID
+from uuid import UUID, uuid5
 
-from chat_service.chat.ports import ChatMessage
-from chat_service.outbox.outbox_rows import BATCH, OutboxEntry, OutboxRows
+from chat_service.chat.messages import Turn
 from daca_shared.domain import DomainError, InvalidInput
 from daca_shared.observe.tracing import NO_TRACING, Tracing
+from daca_shared.storage.database import Database, Row, Statements, Work
 
 log = logging.getLogger(__name__)
 
+# How many of the oldest messages are in one call, and how many messages at the most.
+_BATCH, _MOST = 500, 1000
+# How long a stop may take to send what is left.
+LAST_SEND_S = 2.0
 # A first failure is often a restart; after that, twice a second is soon enough.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 0.5
-# Another process's message may be held by its chat. It is for that process to send, unless
-# it is so old that the process must be gone.
-_HOLD = timedelta(seconds=2)
-# How often to look for such, and how often whether another process has sent one.
-_TAKE_OVER_S, _POLL_S = 0.5, 0.02
-
-# A pass costs as much as a chat's other calls, so the messages of a moment share one, unless
-# somebody who wants to know their count waits for it.
+# How often to look for messages that a dead process has left.
+_LOOK_S = 0.5
+# A batch costs as much CPU as the count of a chat, so the messages of a moment share one, unless
+# a chat waits for its user's count.
 _GATHER_S = 0.05
+# How often to look whether another process has sent what a user waits for.
+_POLL_S = 0.02
+
+_ADD = """
+INSERT INTO chat.outbox (message_id, user_id, sent_time, origin) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING
+"""
+_SELECT = "SELECT seq, message_id, user_id, sent_time, origin FROM chat.outbox WHERE NOT refused"
+_OLDEST = f"{_SELECT} ORDER BY seq LIMIT {_BATCH}"
+_OF_USER = f"{_SELECT} AND user_id = $1 ORDER BY seq LIMIT $2"
+_HAS_UNSENT = "SELECT seq FROM chat.outbox WHERE user_id = $1 AND NOT refused LIMIT 1"
+_BACKLOG = "SELECT count(*), min(sent_time) FROM chat.outbox WHERE NOT refused"
+_DELETE = "DELETE FROM chat.outbox WHERE seq = $1"
+_REFUSE = "UPDATE chat.outbox SET refused = true WHERE seq = $1"
+
+
+@dataclass(frozen=True)
+class OutboxEntry:
+    """A message that analytics may not have counted yet."""
+
+    seq: int
+    message_id: UUID
+    """The id under which it counts."""
+    user_id: str
+    sent_time: datetime
+    origin: str | None
+    """Its chat's `traceparent`, if that was traced."""
 
 
 class Recorder(Protocol):
-    """Where the messages are counted."""
-
     async def record(self, entries: Sequence[OutboxEntry]) -> None:
-        """Returns once they are counted. Raises `DomainError` if that is not certain."""
-        ...
+        """Return once they are counted. Raises `InvalidInput` if they are refused, another
+        `DomainError` if it is not certain that they are counted."""
 
 
+@dataclass(eq=False)
 class Outbox:
-    """Sent messages on their way to analytics, in batches; `run` is what sends them."""
+    """Messages on their way to analytics; `run` sends them."""
 
-    def __init__(self, rows: OutboxRows, recorder: Recorder, tracing: Tracing = NO_TRACING) -> None:
-        self._rows = rows
-        self._recorder = recorder
-        self._tracing = tracing
-        # Messages whose own chat has not read the count yet: it must not include them.
-        self._held: set[UUID] = set()
-        self._me = secrets.randbits(62)
-        # How many messages were released for sending, and how many of those one complete
-        # pass has covered. A user is in the map while the last one's number is above that.
-        self._released = 1
-        self._delivered = 0
-        self._last_released: dict[str, int] = {}
-        # Other processes' messages that were sent before this have been tried by us.
-        self._taken_over = datetime.min.replace(tzinfo=UTC)
-        self._work = asyncio.Event()
+    database: Database
+    recorder: Recorder
+    tracing: Tracing = NO_TRACING
+    # Users whose chats wait for their count.
+    _waiting: set[str] = field(default_factory=set, init=False)
+    _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _sent: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    def adding(self, turn: Turn) -> Work[Sequence[Row]]:
+        """What adds the message of `turn`, in the transaction that keeps it. To be made outside
+        of that: there the present span is the chat's."""
+        # Made of both, as another user may have chosen the same id, which counts only once.
+        message_id = uuid5(turn.message_id, turn.conversation.user_id)
+        user_id, origin = turn.conversation.user_id, self.tracing.origin()
+        return lambda statements: statements.fetch(_ADD, message_id, user_id, turn.end_time, origin)
+
+    def send_soon(self) -> None:
         self._work.set()
-        self._hurry = asyncio.Event()
-        self._pass_done = asyncio.Event()
-
-    @asynccontextmanager
-    async def accept(self, message: ChatMessage) -> AsyncIterator[None]:
-        """Write the message while the context's body runs; leaving waits for the disk.
-
-        Raises `Unavailable` if it can't be written. The message counts once that is
-        done, even for a caller that was cancelled meanwhile.
-        """
-        self._held.add(message.message_id)
-        entry = OutboxEntry(
-            seq=0,
-            message_id=message.message_id,
-            user_id=message.user_id,
-            sent_time=datetime.now(UTC),
-            owner=self._me,
-            origin=self._tracing.origin(),
-        )
-        written = asyncio.create_task(self._rows.insert(entry))
-        try:
-            yield
-            await asyncio.shield(written)
-        finally:
-            if written.done():
-                self._release(message, written)
-            else:
-                written.add_done_callback(partial(self._release, message))
 
     async def settled(self, user_id: str) -> None:
-        """Wait until analytics has counted all that `user_id`'s finished chats sent, here or in
-        another process. Raises `Unavailable`."""
-        # What others accept from now on may wait for us.
-        now = datetime.now(UTC)
-        target = self._last_released.get(user_id, 0)
-        while self._delivered < target:
+        """Wait until analytics has counted all of the user's kept turns. Raises `Unavailable`."""
+        while await self.database.read(_HAS_UNSENT, user_id):
+            self._waiting.add(user_id)
+            self._work.set()
             self._hurry.set()
-            await self._pass_done.wait()
-        while await self._rows.has_others(  # noqa: ASYNC110
-            self._me, user_id=user_id, since=self._taken_over, until=now
-        ):
-            await asyncio.sleep(_POLL_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._sent.wait(), _POLL_S)
 
     async def backlog(self) -> tuple[int, datetime | None]:
-        """How many messages of all processes are here, and when the oldest was sent."""
-        return await self._rows.backlog()
+        """How many messages of all processes wait, and when the oldest was sent."""
+        ((count, oldest),) = await self.database.read(_BACKLOG)
+        return count, None if oldest is None else self.database.time(oldest)
 
     async def run(self) -> None:
-        """Send for ever, a pass whenever there is something, again until it succeeds."""
+        """Send what there is, for ever; what fails is sent again."""
         retry_s = _MIN_RETRY_S
         while True:
-            # Without work of our own too: another process may have died and left its own.
+            # Also without work of our own: another process may have died and left some.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), _TAKE_OVER_S)
+                await asyncio.wait_for(self._work.wait(), _LOOK_S)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), _GATHER_S)
             self._work.clear()
             self._hurry.clear()
             try:
-                await self.flush()
+                if await self.send_batch() >= _BATCH:
+                    self._work.set()
                 if retry_s > _MIN_RETRY_S:
                     log.info("analytics counts again")
                 retry_s = _MIN_RETRY_S
@@ -128,47 +128,74 @@ class Outbox:
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _MAX_RETRY_S)
 
-    async def flush(self) -> None:
-        """Send all that is waiting now. Raises `DomainError` if analytics does not take it."""
-        covered, now = self._released, datetime.now(UTC)
-        await self._send_all(partial(self._rows.own, self._me))
-        self._delivered = covered
-        self._last_released = {u: n for u, n in self._last_released.items() if n > covered}
-        self._pass_done.set()
-        self._pass_done = asyncio.Event()
-        if now - self._taken_over >= _HOLD + timedelta(seconds=_TAKE_OVER_S):
-            # Others' clocks may be a little ahead; if it is more, there is no reason to wait.
-            since, until = now - _HOLD, now + _HOLD
-            await self._send_all(partial(self._rows.others, self._me, since=since, until=until))
-            self._taken_over = since
-
-    async def _send_all(self, select: Callable[..., Awaitable[Sequence[OutboxEntry]]]) -> None:
-        after, count = 0, BATCH
-        while count == BATCH:
-            entries = await select(after=after)
-            if ready := [entry for entry in entries if entry.message_id not in self._held]:
-                await self._send(ready)
-            count = len(entries)
-            after = entries[-1].seq if entries else 0
-
-    async def _send(self, entries: Sequence[OutboxEntry]) -> None:
+    async def send_the_rest(self) -> None:
+        """Send what is left, unless analytics is away or slow: then it waits for the next start,
+        or for another process."""
         try:
-            with self._tracing.batch("outbox", (entry.origin for entry in entries)):
-                await self._recorder.record(entries)
-        except InvalidInput as error:
-            if len(entries) > 1:
-                for entry in entries:
-                    await self._send([entry])
-                return
-            # Kept on disk for its operator, but not in the way of the others.
-            log.warning("analytics refuses message %s: %s", entries[0].message_id, error)
-            return
-        await self._rows.delete([entry.seq for entry in entries])
+            async with asyncio.timeout(LAST_SEND_S):
+                while await self.send_batch() >= _BATCH:
+                    pass
+        except (DomainError, TimeoutError):
+            log.info("messages that analytics has not counted stay in the outbox")
 
-    def _release(self, message: ChatMessage, written: asyncio.Task[None]) -> None:
-        if not written.cancelled() and (error := written.exception()):
-            log.warning("message %s is not in the outbox: %s", message.message_id, error)
-        self._held.discard(message.message_id)
-        self._released += 1
-        self._last_released[message.user_id] = self._released
-        self._work.set()
+    async def send_batch(self) -> int:
+        """Send the oldest messages, and those of users whose chats wait; returns how many.
+
+        Raises `DomainError` if analytics or the storage fails."""
+        waiting, self._waiting = self._waiting, set()
+
+        async def send(statements: Statements) -> int:
+            entries = await self._pending(statements.fetch, waiting, " FOR UPDATE SKIP LOCKED")
+            await _remove(statements, entries, await self._record(entries))
+            return len(entries)
+
+        if self.database.is_shared:
+            # The rows stay locked until analytics has answered, so each is sent by one process.
+            sent = await self.database.write(send)
+        else:
+            entries = await self._pending(self.database.read, waiting)
+            if sent := len(entries):
+                refused = await self._record(entries)
+                await self.database.write(lambda statements: _remove(statements, entries, refused))
+        if sent:
+            self._sent.set()
+            self._sent = asyncio.Event()
+        return sent
+
+    async def _pending(
+        self, fetch: Callable[..., Awaitable[Sequence[Row]]], waiting: set[str], locking: str = ""
+    ) -> list[OutboxEntry]:
+        rows = {row[0]: row for row in await fetch(_OLDEST + locking)}
+        if len(rows) == _BATCH:
+            # More waits than one batch: users whose chats wait for a count must not wait for all.
+            for user_id in waiting:
+                if room := _MOST - len(rows):
+                    found = await fetch(_OF_USER + locking, user_id, room)
+                    rows |= {row[0]: row for row in found}
+        return [
+            OutboxEntry(seq, message_id, user_id, self.database.time(sent), origin)
+            for seq, message_id, user_id, sent, origin in rows.values()
+        ]
+
+    async def _record(self, entries: Sequence[OutboxEntry]) -> set[int]:
+        """Send them; returns the `seq` of those that analytics refuses."""
+        if not entries:
+            return set()
+        try:
+            with self.tracing.batch("outbox", (entry.origin for entry in entries)):
+                await self.recorder.record(entries)
+        except InvalidInput as error:
+            if len(entries) == 1:
+                # It stays in the table for an operator to see, and is not sent again.
+                log.warning("analytics refuses message %s: %s", entries[0].message_id, error)
+                return {entries[0].seq}
+            return {seq for entry in entries for seq in await self._record([entry])}
+        return set()
+
+
+async def _remove(
+    statements: Statements, entries: Sequence[OutboxEntry], refused: set[int]
+) -> None:
+    counted = [(entry.seq,) for entry in entries if entry.seq not in refused]
+    await statements.fetchmany(_DELETE, counted)
+    await statements.fetchmany(_REFUSE, [(seq,) for seq in refused])

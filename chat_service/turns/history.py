@@ -1,17 +1,15 @@
 """What a user may look back at: their conversations, and the messages of one, in pages
 (https://google.aip.dev/158)."""
 
-import base64
-import binascii
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
-from typing import Annotated, Protocol
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from chat_service.turns.memory import ConversationKey
+from chat_service.chat.messages import Turn
 from daca_shared.domain import InvalidInput, UserId
 
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
@@ -19,14 +17,12 @@ DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
 _MAX_PAGE_BYTES = 3 * 2**20
 
 
-class PageQuery(BaseModel):
+class PageQuery(BaseModel, frozen=True):
     """Which page of a user's list."""
-
-    model_config = ConfigDict(frozen=True)
 
     user_id: UserId
     page_size: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """How many at the most; 0 leaves it to us, and more than we allow is cut."""
+    """The most to return: 0 for our default, and never more than our maximum."""
     page_token: Annotated[str, Field(max_length=64)] = ""
     """The previous page's `next_page_token`; empty for the first."""
 
@@ -34,6 +30,14 @@ class PageQuery(BaseModel):
     def limit(self) -> int:
         """How many rows the page holds at the most."""
         return min(self.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+
+    def behind(self, *, first: int) -> int:
+        """The number of the row behind which the page begins: `first` for the first page. Raises
+        `InvalidInput`."""
+        token = self.page_token or str(first)
+        if not (token.isascii() and token.isdecimal()) or int(token) >= 2**63:
+            raise InvalidInput.field("page_token", "is not one that this list has returned")
+        return int(token)
 
 
 class MessagesQuery(PageQuery):
@@ -55,85 +59,21 @@ class PastConversation:
 
 
 @dataclass(frozen=True)
-class PastMessage:
-    """One message of the user, and the reply to it."""
-
-    seq: int
-    message_id: UUID
-    text: str
-    reply: str
-    time: datetime
-    """When the reply was complete, or stopped."""
-    stopped: bool
-    """Whether the user stopped the reply before its end."""
-
-
-@dataclass(frozen=True)
-class Page[T: (PastConversation, PastMessage)]:
+class Page[T: (PastConversation, Turn)]:
     """One page, and the token of the next; empty if this is the last."""
 
     items: list[T]
     next_page_token: str
 
 
-class Archive(Protocol):
-    """Where conversations are kept. Each list starts behind the row numbered `after`."""
-
-    async def conversations(
-        self, user_id: str, *, before: int | None, limit: int
-    ) -> list[PastConversation]:
-        """The latest first."""
-        ...
-
-    async def messages(self, key: ConversationKey, *, after: int, limit: int) -> list[PastMessage]:
-        """The oldest first."""
-        ...
-
-
-class History:
-    """Lists what was said, to the user who said it."""
-
-    def __init__(self, archive: Archive) -> None:
-        self._archive = archive
-
-    async def conversations(self, query: PageQuery) -> Page[PastConversation]:
-        """The user's conversations, the latest first. Raises `InvalidInput`, `Unavailable`."""
-        before = _decode(query.page_token) if query.page_token else None
-        found = await self._archive.conversations(
-            query.user_id, before=before, limit=query.limit + 1
-        )
-        return _page(found, query.limit)
-
-    async def messages(self, query: MessagesQuery) -> Page[PastMessage]:
-        """The conversation's messages, the oldest first; none if the user has no such
-        conversation. Raises `InvalidInput`, `Unavailable`."""
-        key = ConversationKey(query.user_id, query.session_id)
-        after = _decode(query.page_token) if query.page_token else 0
-        found = await self._archive.messages(key, after=after, limit=query.limit + 1)
-        return _page(found, min(query.limit, _fitting(found)))
-
-
-def _fitting(found: list[PastMessage]) -> int:
-    """How many of them go into one page; at least one."""
-    sizes = accumulate(len((message.text + message.reply).encode()) for message in found)
-    return max(1, sum(size <= _MAX_PAGE_BYTES for size in sizes))
-
-
-def _page[T: (PastConversation, PastMessage)](found: list[T], limit: int) -> Page[T]:
-    # One row more than the page holds tells whether there is another page.
+def page_of[T: (PastConversation, Turn)](found: list[T], limit: int) -> Page[T]:
+    """The page of a list's next rows, of which one more was looked for than it may hold."""
     items = found[:limit]
-    return Page(items, _encode(items[-1].seq) if len(found) > limit else "")
+    return Page(items, str(items[-1].seq) if len(found) > limit else "")
 
 
-def _encode(seq: int) -> str:
-    return base64.urlsafe_b64encode(b"%d" % seq).decode()
-
-
-def _decode(token: str) -> int:
-    try:
-        seq = int(base64.b64decode(token.encode(), altchars=b"-_", validate=True))
-    except (ValueError, binascii.Error):
-        seq = -1
-    if not 0 <= seq < 2**63:
-        raise InvalidInput.field("page_token", "is not one that this list has returned")
-    return seq
+def page_of_turns(found: list[Turn], limit: int) -> Page[Turn]:
+    """The same, with no more texts than a client takes at once, but with at least one turn."""
+    sizes = accumulate(len((turn.prompt + turn.answer.text).encode()) for turn in found)
+    fitting = sum(size <= _MAX_PAGE_BYTES for size in sizes)
+    return page_of(found, min(limit, max(1, fitting)))

@@ -1,111 +1,94 @@
-"""Locks on conversations between replicas, in PostgreSQL."""
+"""One turn of a conversation at a time."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from weakref import WeakValueDictionary
 
-from chat_service.turns.memory import ConversationKey
-from daca_shared.domain import Unavailable
-from daca_shared.storage.groups import Groups
-from daca_shared.storage.postgres import PostgresDatabase
+from chat_service.chat.messages import ConversationKey
+from daca_shared.domain import DomainError, Unavailable
+from daca_shared.storage.database import Database, Statements
 
-# A replica that dies keeps its conversations for as long as a lease lasts.
+# A lease lasts 3 s from its last renewal: for so long the conversations of a dead replica wait.
 _RENEW_S = 1.0
+# How often to look whether another replica's turn is over.
+_POLL_S = 0.05
 
-# Not in the write-ahead log: a lease has no use after a crash, and so waits for no disk.
-CREATE_LEASES = """
-CREATE UNLOGGED TABLE chat.leases (
-    user_id text COLLATE "C",
-    session_id uuid,
-    holder bigint NOT NULL,
-    end_time timestamptz NOT NULL,
-    PRIMARY KEY (user_id, session_id)
-);
-"""
-"""The migration that makes the table."""
-
-# It takes and it renews. Every replica takes rows in the same order, so that no two wait for
-# one another.
 _TAKE = """
 INSERT INTO chat.leases AS known (user_id, session_id, holder, end_time)
-SELECT user_id, session_id, $3, now() + interval '3 seconds'
-FROM unnest($1::text[], $2::uuid[]) AS wanted (user_id, session_id)
-ORDER BY user_id COLLATE "C", session_id
+VALUES ($1, $2, $3, now() + interval '3 seconds')
 ON CONFLICT (user_id, session_id) DO UPDATE
     SET holder = excluded.holder, end_time = excluded.end_time
-    WHERE known.holder = excluded.holder OR known.end_time < now()
-RETURNING user_id, session_id
+    WHERE known.end_time < now() OR known.holder = excluded.holder
+RETURNING holder
 """
-_LET_GO = """
-WITH ours AS (
-    SELECT known.user_id, known.session_id
-    FROM chat.leases AS known
-    JOIN unnest($1::text[], $2::uuid[]) AS done (user_id, session_id)
-        USING (user_id, session_id)
-    WHERE holder = $3
-    ORDER BY known.user_id, known.session_id
-    FOR UPDATE OF known
-)
-DELETE FROM chat.leases USING ours
-WHERE leases.user_id = ours.user_id AND leases.session_id = ours.session_id
+_RENEW = """
+UPDATE chat.leases SET end_time = now() + interval '3 seconds'
+WHERE user_id = $1 AND session_id = $2 AND holder = $3
+"""
+_LET_GO = "DELETE FROM chat.leases WHERE user_id = $1 AND session_id = $2 AND holder = $3"
+# Locks the row until the commit, so that whoever takes the lease over finds this turn.
+_CONFIRM = """
+SELECT holder FROM chat.leases WHERE user_id = $1 AND session_id = $2 AND holder = $3 FOR SHARE
 """
 
 
-class TurnLeases:
-    """`memory.TurnLocks` as rows that this replica, `holder`, renews while it lives."""
+class TurnLocks:
+    """One turn of a conversation at a time in this process: enough if the database is its own."""
 
-    def __init__(self, database: PostgresDatabase, holder: int) -> None:
+    def __init__(self) -> None:
+        # A lock is gone once nobody has it or waits for it.
+        self._locks = WeakValueDictionary[ConversationKey, asyncio.Lock]()
+
+    @asynccontextmanager
+    async def turn(self, key: ConversationKey) -> AsyncIterator[None]:
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            yield
+
+    async def confirm(self, key: ConversationKey, statements: Statements) -> None:
+        """Raises `Unavailable`, in the transaction that keeps a turn, if the lock is lost."""
+
+
+class TurnLeases(TurnLocks):
+    """The same across replicas, by rows that each replica renews while it lives."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
         self._database = database
-        self._holder = holder
+        self._holder = secrets.randbits(62)
         self._held: set[ConversationKey] = set()
-        # Whether each conversation is wanted or done with; its last word counts.
-        self._groups = Groups[tuple[ConversationKey, bool], bool](self._write, lasting=Unavailable)
 
-    async def try_lock(self, key: ConversationKey) -> bool:
-        with self._database.writing():
-            taken = await self._groups.put((key, True))
-        if taken:
-            self._held.add(key)
-        return taken
+    @asynccontextmanager
+    async def turn(self, key: ConversationKey) -> AsyncIterator[None]:
+        async with super().turn(key):
+            try:
+                while not await self._run(_TAKE, key):  # noqa: ASYNC110 - others free it
+                    await asyncio.sleep(_POLL_S)
+                self._held.add(key)
+                yield
+            finally:
+                self._held.discard(key)
+                # A lease that can't be given back ends by itself.
+                with suppress(DomainError):
+                    await self._run(_LET_GO, key)
 
-    def unlock(self, key: ConversationKey) -> None:
-        # Nobody waits for it: whoever is next in this process is behind it in the queue.
-        self._held.discard(key)
-        self._groups.put((key, False)).add_done_callback(_forgive)
+    async def confirm(self, key: ConversationKey, statements: Statements) -> None:
+        if not await statements.fetch(_CONFIRM, key.user_id, key.session_id, self._holder):
+            raise Unavailable("The conversation has gone on without this reply; try again")
 
-    async def run(self) -> NoReturn:
-        """Renew for ever."""
+    async def renew_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_RENEW_S)
-            for key in self._held:
-                self._groups.put((key, True)).add_done_callback(_forgive)
+            if self._held:
+                with suppress(DomainError):
+                    await self._database.write(self._renew)
 
-    async def close(self) -> None:
-        """Wait until what we let go of is free."""
-        await self._groups.finish()
+    async def _renew(self, statements: Statements) -> None:
+        held = [(key.user_id, key.session_id, self._holder) for key in self._held]
+        await statements.fetchmany(_RENEW, held)
 
-    async def _write(self, group: list[tuple[ConversationKey, bool]]) -> list[bool]:
-        last = dict(group)
-        done = [key for key, is_wanted in last.items() if not is_wanted]
-        wanted = [key for key, is_wanted in last.items() if is_wanted]
-        taken: set[ConversationKey] = set()
-        if done:
-            await self._fetch(_LET_GO, done)
-        if wanted:
-            rows = await self._fetch(_TAKE, wanted)
-            taken = {ConversationKey(row["user_id"], row["session_id"]) for row in rows}
-        return [key in taken for key, _ in group]
-
-    async def _fetch(self, statement: str, keys: Sequence[ConversationKey]) -> list[Any]:
-        return await self._database.write(
-            statement,
-            [key.user_id for key in keys],
-            [key.session_id for key in keys],
-            self._holder,
-        )
-
-
-def _forgive(done: asyncio.Future[bool]) -> None:
-    # A lease that can't be renewed or returned ends by itself. Losing it fails the turn.
-    if not done.cancelled():
-        done.exception()
+    async def _run(self, statement: str, key: ConversationKey) -> bool:
+        arguments = (key.user_id, key.session_id, self._holder)
+        rows = await self._database.write(lambda asked: asked.fetch(statement, *arguments))
+        return bool(rows)

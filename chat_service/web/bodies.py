@@ -1,23 +1,33 @@
 """The JSON bodies of the HTTP gateway."""
 
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, computed_field
+from pydantic import BaseModel, BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from chat_service.chat.ports import ChatMessage, ChatReply, Tags, Text
-from chat_service.turns.history import Page, PastConversation, PastMessage
+from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, Turn
+from chat_service.turns.history import Page, PastConversation
 from chat_service.web.markdown import render
 from daca_shared.domain import UserId
 
 
 def _refuse_number(value: object) -> object:
-    # Pydantic would take one for seconds since 1970, of which our document says nothing.
+    # Pydantic would take it for seconds since 1970, which our API document doesn't offer.
     if isinstance(value, int | float):
         raise PydanticCustomError("timestamp", "must be a date and time as in RFC 3339")
     return value
+
+
+def _uuid_of(key: str) -> UUID:
+    # The header's draft standard puts it in quotes.
+    key = key.strip('"')
+    try:
+        return UUID(key)
+    except ValueError:
+        return uuid5(NAMESPACE_URL, f"idempotency-key:{key}")
 
 
 class RequestMetadata(BaseModel):
@@ -37,16 +47,19 @@ class ChatBody(BaseModel):
     metadata: RequestMetadata = RequestMetadata()
     tags: Tags = ()
     message_id: UUID | None = None
-    """A retry with the same id counts once."""
+    """A message that is sent again with the same id gets the same answer, and counts once."""
 
-    def message(self) -> ChatMessage:
-        """The message that it holds."""
-        given = {"session_id": self.metadata.session_id, "message_id": self.message_id}
-        ids = {name: value for name, value in given.items() if value}
+    def message(self, idempotency_key: str | None) -> ChatMessage:
+        """The message. Its id may come as an `Idempotency-Key` instead: a UUID as it is, anything
+        else as a UUID that is made of it."""
+        message_id = self.message_id or (idempotency_key and _uuid_of(idempotency_key))
+        given = {"session_id": self.metadata.session_id, "message_id": message_id}
+        ids: dict[str, Any] = {name: value for name, value in given.items() if value}
         return ChatMessage(user_id=self.user_id, text=self.text, tags=self.tags, **ids)
 
 
-class ReplyMetadata(BaseModel):
+@dataclass
+class ReplyMetadata:
     """When the reply was complete, and the conversation it belongs to."""
 
     timestamp: datetime
@@ -70,16 +83,16 @@ class ReplyBody(BaseModel):
 
     @classmethod
     def of(cls, reply: ChatReply) -> "ReplyBody":
-        """The body that tells `reply`."""
+        turn = reply.turn
         return cls(
-            user_id=reply.message.user_id,
-            reply=reply.text,
-            reply_html=render(reply.text),
-            metadata=ReplyMetadata(timestamp=reply.time, session_id=reply.message.session_id),
-            message_id=reply.message.message_id,
-            message_count=reply.message_count,
-            tags=reply.message.tags,
-            model=reply.model,
+            user_id=turn.conversation.user_id,
+            reply=turn.answer.text,
+            reply_html=render(turn.answer.text),
+            metadata=ReplyMetadata(turn.end_time, turn.conversation.session_id),
+            message_id=turn.message_id,
+            message_count=turn.message_count,
+            tags=reply.tags,
+            model=turn.model,
         )
 
 
@@ -96,7 +109,8 @@ class AnalyticsBody(BaseModel):
     message_count: int
 
 
-class DayBody(BaseModel):
+@dataclass
+class DayBody:
     """One day of `GET /users/{user_id}/activity`."""
 
     date: date
@@ -109,10 +123,9 @@ class ActivityBody(BaseModel):
     days: list[DayBody]
 
 
-class ConversationBody(BaseModel):
+@dataclass
+class ConversationBody:
     """One conversation of `GET /conversations`."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     session_id: UUID
     title: str
@@ -128,26 +141,24 @@ class ConversationsBody(BaseModel):
 
     @classmethod
     def of(cls, page: Page[PastConversation]) -> "ConversationsBody":
-        """The body that holds `page`."""
-        items = [ConversationBody.model_validate(item) for item in page.items]
+        items = [
+            ConversationBody(item.session_id, item.title, item.update_time, item.turn_count)
+            for item in page.items
+        ]
         return cls(conversations=items, next_page_token=page.next_page_token)
 
 
-class MessageBody(BaseModel):
+@dataclass
+class MessageBody:
     """One message of `GET /conversations/{session_id}`, and the reply to it."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     message_id: UUID
     text: str
     reply: str
+    reply_html: str
+    """The reply as HTML with nothing active in it."""
     time: datetime
     stopped: bool
-
-    @computed_field
-    def reply_html(self) -> str:
-        """The reply as HTML with nothing active in it."""
-        return render(self.reply)
 
 
 class MessagesBody(BaseModel):
@@ -157,9 +168,18 @@ class MessagesBody(BaseModel):
     next_page_token: str
 
     @classmethod
-    def of(cls, page: Page[PastMessage]) -> "MessagesBody":
-        """The body that holds `page`."""
-        items = [MessageBody.model_validate(item) for item in page.items]
+    def of(cls, page: Page[Turn]) -> "MessagesBody":
+        items = [
+            MessageBody(
+                message_id=turn.message_id,
+                text=turn.prompt,
+                reply=turn.answer.text,
+                reply_html=render(turn.answer.text),
+                time=turn.end_time,
+                stopped=turn.stopped,
+            )
+            for turn in page.items
+        ]
         return cls(messages=items, next_page_token=page.next_page_token)
 
 
@@ -171,7 +191,6 @@ class ErrorBody(BaseModel):
 
 
 _ERROR = {"content": {"application/json": {"schema": ErrorBody.model_json_schema()}}}
-# Any route may answer so.
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request is refused; `detail` says why", **_ERROR},
     "5XX": {"description": "The request may be fine, but can't be answered now", **_ERROR},

@@ -6,34 +6,31 @@ from contextlib import aclosing
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from opentelemetry.trace import Tracer
 from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.types import ASGIApp
 
+from chat_service.access.admission import Admission
 from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
-from chat_service.chat.conversation import ANALYTICS_TIMEOUT_S, Conversation
-from chat_service.chat.ports import ChatMessage, ChatReply, FullAnalytics
+from chat_service.chat.conversation import COUNT_TIMEOUT_S, Conversation
+from chat_service.chat.messages import ChatMessage, ChatReply
 from chat_service.health.status import Status, StatusBody
-from chat_service.turns.history import History, MessagesQuery
-from chat_service.web.bodies import (
-    ERROR_RESPONSES,
-    ActivityBody,
-    AnalyticsBody,
-    ConversationsBody,
-    MessagesBody,
-    ReplyBody,
-    UserBody,
-)
-from chat_service.web.headers import JsonByDefault, SecureApp
+from chat_service.outbox.analytics import SettledAnalytics
+from chat_service.turns.history import MessagesQuery
+from chat_service.turns.store import TurnStore
+from chat_service.web import bodies
+from chat_service.web.edge import Edge
 from chat_service.web.pages import add_pages
-from chat_service.web.private import OwnBody, OwnId, OwnPage, private_router
-from daca_shared.calls.errors import INTERNAL_MESSAGE, http_headers, http_status
+from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router, refused
+from daca_shared.calls.errors import INTERNAL_MESSAGE, http_status
 from daca_shared.domain import DomainError
-from daca_shared.observe.requests import note_error
+from daca_shared.observe.requests import current_request
 
 log = logging.getLogger(__name__)
 
@@ -44,22 +41,27 @@ _MAX_ERRORS = 10
 
 def build_gateway(
     conversation: Conversation,
-    history: History,
-    analytics: FullAnalytics,
+    turns: TurnStore,
+    analytics: SettledAnalytics,
     status: Status,
+    admission: Admission,
     *,
     cors_origins: Sequence[str],
     identity: Identity = ANYONE,
     rates: Rates = NO_LIMITS,
-) -> FastAPI:
-    """The HTTP application."""
-    app = SecureApp(
-        title="DACA Chat", version="1", responses=ERROR_RESPONSES, docs_url=None, redoc_url=None
+    tracer: Tracer | None = None,
+) -> ASGIApp:
+    app = FastAPI(
+        title="DACA Chat",
+        version="1",
+        responses=bodies.ERROR_RESPONSES,
+        docs_url=None,
+        redoc_url=None,
     )
     private = private_router(identity)
+    chats = private_router(identity)
     app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                        allow_headers=["*"])  # fmt: skip
-    app.add_middleware(JsonByDefault)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(DomainError, _answer_domain_error)
     app.add_exception_handler(Exception, _answer_unexpected)
@@ -83,43 +85,49 @@ def build_gateway(
         return await status.report()
 
     @private.get("/users/{user_id:anything}/analytics")
-    async def user_analytics(user_id: OwnId) -> AnalyticsBody:
-        count = await analytics.message_count(user_id, timeout_s=ANALYTICS_TIMEOUT_S)
-        return AnalyticsBody(message_count=count)
+    async def user_analytics(user_id: OwnId) -> bodies.AnalyticsBody:
+        count = await analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
+        return bodies.AnalyticsBody(message_count=count)
 
     @private.get("/users/{user_id:anything}/activity")
-    async def activity(user_id: OwnId) -> ActivityBody:
-        days = await analytics.activity(user_id, timeout_s=ANALYTICS_TIMEOUT_S)
-        return ActivityBody.model_validate(
+    async def activity(user_id: OwnId) -> bodies.ActivityBody:
+        days = await analytics.activity(user_id, timeout_s=COUNT_TIMEOUT_S)
+        return bodies.ActivityBody.model_validate(
             {"days": [{"date": day, "message_count": count} for day, count in days.items()]}
         )
 
     @private.get("/users/{user_id:anything}")
     async def user(
         user_id: OwnId, role: Annotated[str, Query(min_length=1, max_length=64)] = "guest"
-    ) -> UserBody:
-        return UserBody(user_id=user_id, role=role)
+    ) -> bodies.UserBody:
+        return bodies.UserBody(user_id=user_id, role=role)
 
-    async def admitted(body: OwnBody, request: Request) -> ChatMessage:
-        """What is refused must be so before a stream, and its status 200, begin."""
-        message = body.message()
+    async def admitted(
+        body: OwnBody,
+        request: Request,
+        idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    ) -> ChatMessage:
+        """Checks that have to come before a stream begins, and with it status 200."""
+        message = body.message(idempotency_key)
         conversation.check(message)
-        await rates.spend(message.user_id, request.client.host if request.client else None)
+        rates.spend(message.user_id, request.client.host if request.client else None)
         return message
 
-    @private.post("/chat/", max_body_size=_MAX_BODY_BYTES)
-    async def chat(message: Annotated[ChatMessage, Depends(admitted)]) -> ReplyBody:
-        return ReplyBody.of(await conversation.reply(message))
+    @chats.post("/chat/", max_body_size=_MAX_BODY_BYTES)
+    async def chat(message: Annotated[ChatMessage, Depends(admitted)]) -> bodies.ReplyBody:
+        with admission.one_more():
+            return bodies.ReplyBody.of(await conversation.reply(message))
 
     async def streamed(
         message: Annotated[ChatMessage, Depends(admitted)],
     ) -> AsyncIterator[AsyncIterator[str | ChatReply]]:
-        """Closed with the response. FastAPI leaves the generator of a route to the garbage
+        """A dependency is closed with the response. A route's own generator is left to the garbage
         collector if its reader goes away while an event is being sent."""
-        async with aclosing(conversation.stream(message)) as events:
-            yield events
+        with admission.one_more():
+            async with aclosing(conversation.stream(message)) as events:
+                yield events
 
-    @private.post("/chat/stream", response_class=EventSourceResponse, max_body_size=_MAX_BODY_BYTES)
+    @chats.post("/chat/stream", response_class=EventSourceResponse, max_body_size=_MAX_BODY_BYTES)
     async def chat_stream(
         events: Annotated[AsyncIterator[str | ChatReply], Depends(streamed)],
     ) -> AsyncIterator[ServerSentEvent]:
@@ -128,7 +136,7 @@ def build_gateway(
         try:
             async for event in events:
                 if isinstance(event, ChatReply):
-                    yield ServerSentEvent(event="completed", data=ReplyBody.of(event))
+                    yield ServerSentEvent(event="completed", data=bodies.ReplyBody.of(event))
                 else:
                     yield ServerSentEvent(event="delta", data={"text": event})
         except DomainError as error:
@@ -138,27 +146,29 @@ def build_gateway(
             yield _error_event(500, INTERNAL_MESSAGE)
 
     @private.get("/conversations")
-    async def conversations(query: OwnPage) -> ConversationsBody:
-        return ConversationsBody.of(await history.conversations(query))
+    async def conversations(query: OwnPage) -> bodies.ConversationsBody:
+        return bodies.ConversationsBody.of(await turns.conversations(query))
 
     @private.get("/conversations/{session_id}")
-    async def messages(session_id: UUID, query: OwnPage) -> MessagesBody:
+    async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
         asked = MessagesQuery(**query.model_dump(), session_id=session_id)
-        return MessagesBody.of(await history.messages(asked))
+        return bodies.MessagesBody.of(await turns.messages(asked))
 
     app.include_router(private)
+    app.include_router(chats)
     add_pages(app)
-    return app
+    return Edge(Door(app, admission, chats), tracer)
 
 
 def _error_event(status: int, detail: str) -> ServerSentEvent:
-    note_error(str(status))
+    if request := current_request.get():
+        request.error = str(status)
     return ServerSentEvent(event="error", data={"status": status, "detail": detail})
 
 
 class Anything(PathConvertor):
-    """A path parameter of any characters, so that an id with slashes or line feeds comes
-    as far as the rule that refuses it by name."""
+    """A path parameter of any characters, so that an id with slashes or line feeds reaches the
+    rule that refuses it by name."""
 
     regex = "(?s:.*)"
 
@@ -174,7 +184,7 @@ async def _answer_invalid(request: Request, error: Any) -> JSONResponse:
 
 
 async def _answer_domain_error(request: Request, error: Any) -> JSONResponse:
-    return JSONResponse({"detail": error.message}, http_status(error), http_headers(error))
+    return refused(error)
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -1,5 +1,4 @@
-"""What the gateway shows in a browser: the chat page and Swagger UI, each with the policy that
-keeps everything else out of it."""
+"""The chat page and Swagger UI, each with a content security policy that lets in only its own."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -43,6 +42,6 @@ class _ChatPage(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["content-security-policy"] = _CHAT_POLICY
-        # Asked anew each time, which costs a 304: a page and a script of two versions clash.
+        # Revalidated at each load (a 304): a page and a script of two versions would clash.
         response.headers["cache-control"] = "no-cache"
         return response

@@ -1,8 +1,6 @@
-"""A gRPC server as both services run it: errors mapped, health and reflection on,
-one owner per port, and a stop that finishes what it began."""
+"""A gRPC server as both services run it: with health and reflection, one owner a port, and a stop
+that finishes what it began."""
 
-import asyncio
-import signal
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
@@ -11,12 +9,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pydantic import SecretStr
 
-from daca_shared.calls.errors import answering_errors
-from daca_shared.calls.methods import Methods
-from daca_shared.calls.ports import PortTaken
-from daca_shared.calls.reporting import reporting_calls
-from daca_shared.calls.sidecar import TokenGate
+from daca_shared.calls.wrap import Methods
 from daca_shared.observe.tracing import NO_TRACING, Tracing
+from daca_shared.settings import PortTaken
 
 # Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
 # queued: daprd ignores --app-max-concurrency for proxied calls.
@@ -28,20 +23,12 @@ class GrpcServer:
     `app_api_token` it serves only those who show it, but for health."""
 
     def __init__(
-        self,
-        *,
-        app_api_token: SecretStr | None = None,
-        tracing: Tracing = NO_TRACING,
+        self, *, app_api_token: SecretStr | None = None, tracing: Tracing = NO_TRACING
     ) -> None:
-        # The outermost see the status that the call ends with.
-        wraps = [*tracing.server_wraps, reporting_calls, answering_errors]
-        gate = None
-        if app_api_token is not None:
-            gate = TokenGate(app_api_token.get_secret_value())
-        self._methods = Methods(wraps, gate)
+        self._methods = Methods(tracing, app_api_token)
         self._server = aio.server(
             handlers=[self._methods],
-            # If on, a second server binds the same port silently and shares its calls.
+            # If on, a second server could silently bind the same port and get half of the calls.
             options=[("grpc.so_reuseport", 0)],
             maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS,
         )
@@ -58,10 +45,8 @@ class GrpcServer:
         and health; `variable` is the setting that a `PortTaken` error names."""
         names = list(services)
         listed = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
-        self.add(
-            reflection_pb2_grpc.add_ServerReflectionServicer_to_server,
-            reflection.aio.ReflectionServicer(listed),
-        )
+        add_reflection = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+        self.add(add_reflection, reflection.aio.ReflectionServicer(listed))
         try:
             self.port = self._server.add_insecure_port(f"{host}:{port}")
         except RuntimeError as error:
@@ -79,12 +64,3 @@ class GrpcServer:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
         await self.drain()
         await self._server.stop(grace_s)
-
-
-def stop_signal() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets, so that the program can end in its own order."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop

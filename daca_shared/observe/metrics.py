@@ -1,30 +1,24 @@
-"""Metrics in Prometheus' form: those that both services have, and where they are to be read.
-
-A process is one service, so its metrics are the process's. Names are those of OpenTelemetry's
-semantic conventions, as Prometheus writes them."""
+"""Metrics in Prometheus' form: those that both services have, and the port to read them at. Names
+are those of OpenTelemetry's conventions, as Prometheus writes them. They are the process's, as a
+process is one service."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from socketserver import ThreadingMixIn
-from threading import Thread
-from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import Histogram, disable_created_metrics, make_wsgi_app
+from prometheus_client import Histogram, disable_created_metrics, start_http_server
 
-from daca_shared.calls.ports import PortTaken
-from daca_shared.settings import ServiceSettings
+from daca_shared.settings import PortTaken, ServiceSettings
 
 log = logging.getLogger(__name__)
 
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
-_TICK_S = 0.1
+_TICK_S = 0.05
 
-# They would double the number of series, for nobody.
+# They would double the number of series, and nobody reads them.
 disable_created_metrics()
 
 _calls = Histogram(
@@ -40,50 +34,36 @@ _lag = Histogram(
 )
 
 
-@cache
-def call_durations(method: str, code: str) -> Any:
-    """Where the durations of a method's calls that ended so are observed. `method` must be one
-    of ours: each makes a time series."""
-    return _calls.labels(method, code)
+call_durations = cache(_calls.labels)
+"""Where calls of such labels are measured; the method must be one of ours, as each makes a time
+series."""
 
 
-async def watch_lag() -> None:
-    """Measure the event loop's lag, for ever."""
+async def watch_lag(tell: Callable[[float], None] = lambda lag_s: None) -> None:
+    """Measure the event loop's lag for ever, in seconds, and tell each measurement."""
     while True:
         due = time.perf_counter() + _TICK_S
         await asyncio.sleep(_TICK_S)
-        _lag.observe(max(0.0, time.perf_counter() - due))
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    allow_reuse_port = False  # not left to the Python version: a second process must not share it
-
-
-class _QuietHandler(WSGIRequestHandler):
-    timeout = 10  # a reader who sends nothing must not hold its thread for ever
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        pass
+        lag_s = max(0.0, time.perf_counter() - due)
+        _lag.observe(lag_s)
+        tell(lag_s)
 
 
 @contextmanager
 def serving_metrics(
     settings: ServiceSettings, port: int | None, variable: str
 ) -> Iterator[int | None]:
-    """The metrics can be read over HTTP, from a thread of their own; yields the port, or None if
+    """The metrics can be read over HTTP, from threads of their own; yields the port, or None if
     they are off. `variable` is the setting that a `PortTaken` error names."""
     if port is None:
         yield None
         return
     host = settings.metrics_host
     try:
-        server = make_server(host, port, make_wsgi_app(), _Server, _QuietHandler)
+        server, _ = start_http_server(port, host)
     except OSError as error:
         raise PortTaken(host, port, variable) from error
     log.info("metrics on http://%s:%d/metrics", host, server.server_port)
-    thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
-    thread.start()
     try:
         yield server.server_port
     finally:

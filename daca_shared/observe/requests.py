@@ -1,7 +1,7 @@
-"""The request that is being served: what its log lines share, and what goes on with it."""
+"""The request that is being served: what its log lines share, and what its own calls carry."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from random import Random
@@ -11,7 +11,7 @@ from opentelemetry import trace
 REQUEST_ID = "x-request-id"
 """The header, and the metadata key, that carries a request's id."""
 
-# No secret: random enough to be told apart, and no trip to the kernel.
+# Not secret, only different, so they need no trip to the kernel.
 _ids = Random()  # noqa: S311
 _is_id = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
 
@@ -28,24 +28,19 @@ class Request:
     """What went wrong after its status was sent."""
 
 
-_current: ContextVar[Request | None] = ContextVar("request", default=None)
+current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
+"""The request that a context serves; None in work that belongs to none."""
 
 
-def begin_request(shown_id: str | bytes | None) -> Request:
-    """The current context serves a new request from now on, by its caller's id if that is one:
-    at most 128 visible ASCII characters."""
-    if isinstance(shown_id, bytes):
-        shown_id = shown_id.decode("latin-1")
-    known = shown_id if shown_id and _is_id(shown_id) else f"{_ids.getrandbits(128):032x}"
+def begin_request(shown_ids: Sequence[str]) -> Request:
+    """From now on the current context serves a new request. Its id is the one that is shown, if
+    that is at most 128 visible ASCII characters."""
+    is_good = len(shown_ids) == 1 and _is_id(shown_ids[0])
+    known = shown_ids[0] if is_good else f"{_ids.getrandbits(128):032x}"
     request = Request(known, current_trace_id())
-    # Never reset: whatever a server says of the request after it still belongs to it.
-    _current.set(request)
+    # Never reset: what a server still logs after the request belongs to it.
+    current_request.set(request)
     return request
-
-
-def current_request() -> Request | None:
-    """The request that the current context serves; None in work that belongs to none."""
-    return _current.get()
 
 
 def current_trace_id() -> str | None:
@@ -56,23 +51,11 @@ def current_trace_id() -> str | None:
 
 def note_user(user_id: str) -> None:
     """The current request is this user's."""
-    if request := _current.get():
+    if request := current_request.get():
         request.user_id = user_id
-
-
-def note_error(error: str) -> None:
-    """The current request went wrong, whatever its status says."""
-    if request := _current.get():
-        request.error = error
 
 
 def request_metadata() -> tuple[tuple[str, str], ...]:
     """What a call to another service carries, so that its log lines have the same id."""
-    request = _current.get()
+    request = current_request.get()
     return () if request is None else ((REQUEST_ID, request.id),)
-
-
-def shown_id[V: str | bytes](pairs: Iterable[tuple[V, V]], key: V) -> V | None:
-    """The one value of `key`; None if there is none, or more."""
-    values = [value for name, value in pairs if name == key]
-    return values[0] if len(values) == 1 else None

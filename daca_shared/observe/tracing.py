@@ -1,44 +1,54 @@
-"""Where spans begin: what the services ask of tracing, and what they get when it is off.
+"""What the services ask of tracing. With a tracer it makes spans; without one it makes none, and
+costs next to nothing. OpenTelemetry's SDK is imported only if the settings say where spans go."""
 
-Nothing here imports OpenTelemetry; `daca_shared.observe.otel` does, once the settings say where
-spans go.
-"""
-
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from grpc import aio
-    from opentelemetry.trace import Tracer
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    from daca_shared.calls.methods import Wrap
+if TYPE_CHECKING:
     from daca_shared.settings import ServiceSettings
 
+PROPAGATOR = TraceContextTextMapPropagator()
+# A batch of 500 messages can have as many chats; these are enough to follow.
+_MAX_LINKS = 20
 _NOTHING = nullcontext()
 
 
 class Tracing:
-    """Makes no spans, and costs next to nothing."""
-
-    tracer: "Tracer | None" = None
-    """What makes spans; None if nothing does."""
-    content = False
-    """Whether the texts of messages may be in spans."""
-    server_wraps: "Sequence[Wrap]" = ()
-    client_interceptors: "Sequence[aio.ClientInterceptor]" = ()
+    def __init__(self, tracer: trace.Tracer | None = None, *, content: bool = False) -> None:
+        self.tracer = tracer
+        """For code that makes spans of its own; None without tracing."""
+        self.content = content
+        """Whether the texts of messages may be in spans."""
 
     def span(self, name: str) -> AbstractContextManager[None]:
-        """A span inside the present one; none where there is none, as in a poll."""
+        """A span inside the present one; none if there is no present one, as in a poll. An
+        exception is named in it, without its text."""
+        if self.tracer and trace.get_current_span().get_span_context().is_valid:
+            return _current(self.tracer, name)
         return _NOTHING
 
     def batch(self, name: str, origins: Iterable[str | None]) -> AbstractContextManager[None]:
-        """A trace of its own, for what was gathered from the traces of `origins`."""
-        return _NOTHING
+        """A trace of its own, linked with the spans of the first of `origins`."""
+        if not self.tracer:
+            return _NOTHING
+        found = dict.fromkeys(origin for origin in origins if origin)
+        contexts = [PROPAGATOR.extract({"traceparent": origin}, Context()) for origin in found]
+        spans = [trace.get_current_span(context) for context in contexts[:_MAX_LINKS]]
+        links = [trace.Link(span.get_span_context()) for span in spans]
+        return _current(self.tracer, name, Context(), links)
 
     def origin(self) -> str | None:
         """The present span, to be named in a later `batch`; None if it isn't recorded."""
-        return None
+        if not trace.get_current_span().is_recording():
+            return None
+        carrier: dict[str, str] = {}
+        PROPAGATOR.inject(carrier)
+        return carrier.get("traceparent")
 
     async def close(self) -> None:
         """Send what is still here."""
@@ -47,11 +57,30 @@ class Tracing:
 NO_TRACING = Tracing()
 
 
+def fail(span: trace.Span, error_type: str) -> None:
+    """Mark the span as failed, without an error's text, which may quote a message."""
+    span.set_attribute("error.type", error_type)
+    span.set_status(trace.StatusCode.ERROR)
+
+
 def choose_tracing(settings: "ServiceSettings", service_name: str) -> Tracing:
-    """The tracing that the settings ask for."""
     if settings.otlp_endpoint is None and settings.zipkin_endpoint is None:
         return NO_TRACING
     # Only now: it costs a sixth of a second and 5 MB.
     from daca_shared.observe.otel import OtelTracing  # noqa: PLC0415
 
     return OtelTracing(settings, service_name)
+
+
+@contextmanager
+def _current(
+    tracer: trace.Tracer, name: str, parent: Context | None = None, links: Sequence[trace.Link] = ()
+) -> Iterator[None]:
+    with tracer.start_as_current_span(
+        name, parent, links=links, record_exception=False, set_status_on_exception=False
+    ) as span:
+        try:
+            yield
+        except BaseException as error:
+            fail(span, type(error).__name__)
+            raise

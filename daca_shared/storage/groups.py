@@ -1,33 +1,22 @@
 """Writes in groups: what arrives while one is under way shares the next."""
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
-from typing import Any
 
 # More writes per commit gain little: 64 already give 11 times the throughput of one.
 _MAX_GROUP = 256
 
 
 class Groups[Item, Result]:
-    """Calls `write` for one group after the other; it returns a result for each of its items.
-
-    Where one of a group is at fault, each is written alone, so that it can't take others with
-    it. An error of the class `lasting` is nobody's own fault, and all of the group have it.
-    """
+    """Calls `write` for one group after the other. It returns a result or an exception for each
+    item of the group; what it raises is the outcome of all of them."""
 
     def __init__(
-        self,
-        write: Callable[[list[Item]], Awaitable[Sequence[Result]]],
-        *,
-        lasting: type[Exception],
-        most: int = _MAX_GROUP,
+        self, write: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]]
     ) -> None:
         self._write = write
-        self._lasting = lasting
-        self._most = most
-        self._pending: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._pending: list[tuple[Item, asyncio.Future[Result]]] = []
         self._writing: asyncio.Task[None] | None = None
 
     def put(self, item: Item) -> asyncio.Future[Result]:
@@ -35,7 +24,7 @@ class Groups[Item, Result]:
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._pending.append((item, done))
         if self._writing is None:
-            # Without the first caller's context: the span and the log lines of others aren't its.
+            # In a context of its own: a group's span and log lines aren't the first caller's.
             self._writing = asyncio.create_task(self._write_pending(), context=Context())
         return done
 
@@ -47,10 +36,13 @@ class Groups[Item, Result]:
     async def _write_pending(self) -> None:
         try:
             while self._pending:
-                count = min(len(self._pending), self._most)
-                group = [self._pending.popleft() for _ in range(count)]
-                group = [(item, done) for item, done in group if not done.done()]
-                outcomes = await self._write_group([item for item, _ in group]) if group else []
+                taken, self._pending = self._pending[:_MAX_GROUP], self._pending[_MAX_GROUP:]
+                group = [(item, done) for item, done in taken if not done.done()]
+                outcomes: Sequence[Result | Exception]
+                try:
+                    outcomes = await self._write([item for item, _ in group]) if group else []
+                except Exception as error:
+                    outcomes = [error] * len(group)
                 for (_, done), outcome in zip(group, outcomes, strict=True):
                     if done.done():
                         continue
@@ -60,14 +52,3 @@ class Groups[Item, Result]:
                         done.set_result(outcome)
         finally:
             self._writing = None
-
-    async def _write_group(self, group: list[Item]) -> Sequence[Any]:
-        """A result or an exception for each."""
-        try:
-            return await self._write(group)
-        except self._lasting as error:
-            return [error] * len(group)
-        except Exception as error:
-            if len(group) == 1:
-                return [error]
-            return [(await self._write_group([item]))[0] for item in group]

@@ -1,48 +1,43 @@
-"""One PostgreSQL database for an asyncio service: single statements, each its own transaction."""
+"""One PostgreSQL database for an asyncio service."""
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import asyncpg
 from pydantic import SecretStr
 
-from daca_shared.domain import Unavailable
+from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage import unavailable
+from daca_shared.storage.database import Row, Work, storage_failed
 
 log = logging.getLogger(__name__)
 
-# The most that one statement may take, the wait for a connection included. The server gives
-# up at the same time, so that it doesn't work, or hold locks, for nobody.
+# The most that one transaction may take, the wait for a connection included. The server gives
+# a statement up at the same time, so that it doesn't work, or hold locks, for nobody.
 _TIMEOUT_S = 5.0
 # How long a migration may take, and how long it may keep a running system waiting for a table.
 _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
-_MAX_CONNECTIONS = 8
+_CONNECTIONS = 8
 
 _SETTINGS = {
     "application_name": "daca-chat",
     "default_transaction_isolation": "read committed",
-    # It costs tens of milliseconds where a statement takes one.
-    "jit": "off",
+    "jit": "off",  # it costs tens of milliseconds, for statements that take one
 }
-_ERRORS = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    # What a connection that the server has just ended may answer.
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
-# These are a bug of ours: nobody should try again.
+# A timeout is an OSError. The last is what a connection may raise that was just closed.
+_ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+# These are bugs of ours: trying again won't help.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
 class PostgresDatabase:
-    """Runs statements on a pool of connections, which come back by themselves after a restart
-    of the server."""
+    """A `Database` on a pool of connections, which come back after a restart of the server."""
+
+    is_shared = True
 
     def __init__(self, pool: asyncpg.Pool, timeout_s: float, tracing: Tracing) -> None:
         self._pool = pool
@@ -54,89 +49,85 @@ class PostgresDatabase:
         cls,
         url: SecretStr,
         schema: str,
-        migrations: Sequence[str],
+        scripts: Sequence[str],
         tracing: Tracing = NO_TRACING,
         *,
         timeout_s: float = _TIMEOUT_S,
     ) -> Self:
-        """Connect, and bring `schema` up to date. Raises `Unavailable`."""
+        """Connect, and run the `scripts` that `schema` has not had. Raises `Unavailable`."""
         dsn = url.get_secret_value().replace("postgresql+asyncpg:", "postgresql:", 1)
         try:
-            connection = await asyncpg.connect(
-                dsn, timeout=timeout_s, command_timeout=_DDL_TIMEOUT_S
-            )
+            db = await asyncpg.connect(dsn, timeout=timeout_s, command_timeout=_DDL_TIMEOUT_S)
             try:
-                await _migrate(connection, schema, migrations)
+                await _migrate(db, schema, scripts)
             finally:
-                await connection.close(timeout=timeout_s)
+                await db.close(timeout=timeout_s)
+            settings = _SETTINGS | {"statement_timeout": f"{timeout_s * 1000:.0f}"}
             pool = await asyncpg.create_pool(
-                dsn,
-                min_size=0,
-                max_size=_MAX_CONNECTIONS,
-                timeout=timeout_s,
-                server_settings=_SETTINGS | {"statement_timeout": f"{timeout_s * 1000:.0f}"},
-            )
+                dsn, min_size=0, max_size=_CONNECTIONS, timeout=timeout_s,
+                init=_prepare, server_settings=settings,
+            )  # fmt: skip
         except (*_ERRORS, ValueError) as error:
             raise Unavailable(f"PostgreSQL can't be used: {error}") from error
         return cls(pool, timeout_s, tracing)
 
-    async def read(self, statement: str, *arguments: Any) -> list[Any]:
-        """Run one statement. Raises `Unavailable` if PostgreSQL fails or is too slow."""
-        with self._tracing.span("PostgreSQL read"):
-            return await self._fetch(statement, *arguments)
+    async def read(self, statement: str, *arguments: Any) -> list[Row]:
+        async with self._connection("PostgreSQL read") as connection:
+            rows: list[Row] = await connection.fetch(statement, *arguments)
+            return rows
 
-    async def write(self, statement: str, *arguments: Any) -> list[Any]:
-        """Run one statement; once this returns, its effect is on disk.
+    async def write[T](self, work: Work[T]) -> T:
+        async with self._connection("PostgreSQL write") as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                result = await work(connection)
+            except (asyncpg.PostgresError, DomainError):
+                await transaction.rollback()
+                raise
+            await transaction.commit()
+            return result
 
-        Raises `Unavailable` if PostgreSQL fails or is too slow; the statement may then have
-        had its effect or not.
-        """
-        with self.writing():
-            return await self._fetch(statement, *arguments)
-
-    def writing(self) -> AbstractContextManager[None]:
-        """The span of a write, for whoever waits for one that a group shares."""
-        return self._tracing.span("PostgreSQL write")
+    def time(self, stored: datetime) -> datetime:
+        """Infinities come from asyncpg without a zone, other times with one."""
+        return stored.replace(tzinfo=UTC)
 
     async def close(self) -> None:
-        """Let go of the connections."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._pool.close()
         except _ERRORS:
             self._pool.terminate()
 
-    async def _fetch(self, statement: str, *arguments: Any) -> list[Any]:
-        try:
-            async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
-                try:
-                    rows: list[Any] = await connection.fetch(statement, *arguments)
-                except BaseException as error:
-                    # Unless PostgreSQL itself has answered, nobody should use it again, or
-                    # wait until it is in order.
-                    if not isinstance(error, asyncpg.PostgresError):
-                        connection.terminate()
-                    raise
-        except _FAULTS:
-            raise
-        except _ERRORS as error:
-            log.error("PostgreSQL failed: %s: %s", type(error).__name__, error)  # noqa: TRY400
-            raise unavailable() from error
-        return rows
+    @asynccontextmanager
+    async def _connection(self, span: str) -> AsyncIterator[asyncpg.Connection]:
+        with self._tracing.span(span):
+            try:
+                async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
+                    try:
+                        yield connection
+                    except BaseException as error:
+                        # Unless PostgreSQL itself has answered, the connection is in an unknown
+                        # state: nobody should use it again, or wait until it is in order.
+                        if not isinstance(error, asyncpg.PostgresError | DomainError):
+                            connection.terminate()
+                        raise
+            except _FAULTS:
+                raise
+            except _ERRORS as error:
+                raise storage_failed("PostgreSQL", error) from error
 
 
-async def _migrate(db: asyncpg.Connection, schema: str, migrations: Sequence[str]) -> None:
-    """Run those of `migrations` that the database has not had.
-
-    They run under a running system and leave it working: they only add. One that takes away
-    what older programs need sets `oldest` to its own number; those then refuse to start.
-    """
-    if await _version(db, schema, len(migrations)) >= len(migrations):
+async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) -> None:
+    """Run those of `scripts` that the database has not had. Most only add, so that older programs
+    go on beside newer ones. One that takes away what they need sets `oldest` to its own number:
+    they then refuse to start."""
+    if await _version(db, schema, len(scripts)) >= len(scripts):
         return
     async with db.transaction():
-        # Of several that start at once, one migrates.
+        # Of several processes that start at once, one migrates.
         await db.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"daca {schema}")
-        version = await _version(db, schema, len(migrations))
+        version = await _version(db, schema, len(scripts))
         await db.execute(f"SET LOCAL lock_timeout = '{_DDL_LOCK_TIMEOUT_S:.0f}s'")
         if not version:
             await db.execute(
@@ -144,14 +135,14 @@ async def _migrate(db: asyncpg.Connection, schema: str, migrations: Sequence[str
                 CREATE TABLE {schema}.version (version integer NOT NULL, oldest integer NOT NULL);
                 INSERT INTO {schema}.version VALUES (0, 0)"""  # noqa: S608
             )
-        for migration in migrations[version:]:
-            await db.execute(migration)
-        if version < len(migrations):
-            await db.execute(f"UPDATE {schema}.version SET version = $1", len(migrations))  # noqa: S608
+        for script in scripts[version:]:
+            await db.execute(script)
+        if version < len(scripts):
+            await db.execute(f"UPDATE {schema}.version SET version = $1", len(scripts))  # noqa: S608
 
 
 async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
-    # Not by `to_regclass`: that may answer from a cache of before the wait for the lock.
+    # Not `to_regclass`, which may answer from a cache that is older than the wait for the lock.
     tables = "SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'version'"
     if not await db.fetch(tables, schema):
         return 0
@@ -161,3 +152,16 @@ async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
     if row["version"] > known:
         log.warning("schema %s is at version %d, newer than ours", schema, row["version"])
     return int(row["version"])
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec("text", schema="pg_catalog", encoder=_encode, decoder=_decode)
+
+
+# PostgreSQL's texts can't hold NUL, which a message may.
+def _encode(text: str) -> str:
+    return text.replace("\x1b", "\x1b1").replace("\0", "\x1b0")
+
+
+def _decode(text: str) -> str:
+    return text.replace("\x1b0", "\0").replace("\x1b1", "\x1b")

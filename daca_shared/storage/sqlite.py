@@ -1,112 +1,128 @@
 """One SQLite file for an asyncio service: durable group commits, reads beside them."""
 
 import asyncio
-import logging
+import fcntl
+import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from functools import partial
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
+from uuid import UUID
 
 from daca_shared.domain import Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage import unavailable
+from daca_shared.storage.database import Row, Work, storage_failed
 from daca_shared.storage.groups import Groups
 
-log = logging.getLogger(__name__)
-
-# How long a write waits for another process's lock before it fails.
+# How long a write waits for another program's lock, a backup's say, before it fails.
 _BUSY_TIMEOUT_S, _BUSY_POLL_S = 1.0, 0.005
-
-type Work[T] = Callable[[sqlite3.Connection], T]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class SqliteDatabase:
-    """Runs short functions on a connection.
+    """A `Database` in a file that belongs to this process alone.
 
-    They run on the event loop: their work is in memory, and a trip to a thread, on which every
-    statement waits for the interpreter's lock anew, would cost ten times as much. Only what
-    waits for the disk, the commit, has a thread. Writes that arrive while a commit is under
-    way share the next one, so that durability (`synchronous=FULL`: a commit survives power
-    loss) costs one disk flush per group. Each function is all-or-nothing.
-    """
+    Statements run on the event loop: in a thread each would wait for the interpreter's lock, and
+    cost ten times as much. Only the commit, which waits for the disk, has a thread. Writes that
+    arrive during a commit share the next one, so that surviving power loss (`synchronous=FULL`)
+    costs one disk flush a group."""
 
-    def __init__(self, path: Path, tracing: Tracing = NO_TRACING) -> None:
-        self._path = path
+    is_shared = False
+
+    def __init__(
+        self, writer: sqlite3.Connection, reader: sqlite3.Connection, lock: int, tracing: Tracing
+    ) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._lock = lock
         self._tracing = tracing
-        # Full, locked or broken is nobody's own fault, and lasts.
-        self._groups = Groups[Work[Any], Any](self._commit, lasting=sqlite3.OperationalError)
+        self._groups = Groups[Work[Any], Any](self._commit)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
-        self._writer: sqlite3.Connection
-        self._reader: sqlite3.Connection
 
     @classmethod
     async def open(
-        cls, path: Path, migrations: Sequence[Work[None]], tracing: Tracing = NO_TRACING
+        cls, path: Path, schema: str, scripts: Sequence[str], tracing: Tracing = NO_TRACING
     ) -> Self:
-        """Open or create the file and bring its schema up to date.
-
-        `migrations` run in order, each once in the file's life (`user_version`
-        counts them). Raises `Unavailable` when the file can't be used.
-        """
-        database = cls(path, tracing)
+        """Open or create the file, and run the `scripts` that it has not had. Raises `Unavailable`
+        if the file can't be used, or another process uses it."""
         try:
-            await database._open(migrations)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with ExitStack() as on_failure:
+                lock = _lock(path.with_suffix(".lock"))
+                on_failure.callback(os.close, lock)
+                writer = on_failure.enter_context(closing(_connect(path, schema)))
+                writer.execute(f"PRAGMA {schema}.journal_mode = WAL")
+                writer.execute(f"PRAGMA {schema}.synchronous = FULL")
+                _migrate(writer, schema, scripts)
+                reader = on_failure.enter_context(closing(_connect(path, schema)))
+                reader.execute("PRAGMA query_only = ON")
+                # From now on nothing may hold up the event loop.
+                for connection in (writer, reader):
+                    connection.execute("PRAGMA busy_timeout = 0")
+                on_failure.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise Unavailable(f"The database {path} can't be opened: {error}") from error
-        return database
+        return cls(writer, reader, lock, tracing)
 
-    async def read[T](self, work: Work[T]) -> T:
-        """Run `work` on the read connection. Raises `Unavailable` if SQLite fails."""
+    async def read(self, statement: str, *arguments: Any) -> list[Row]:
         try:
             with self._tracing.span("SQLite read"):
-                return work(self._reader)
+                return await _Statements(self._reader).fetch(statement, *arguments)
         except sqlite3.Error as error:
-            raise _unavailable(error) from error
+            raise storage_failed("SQLite", error) from error
 
     async def write[T](self, work: Work[T]) -> T:
-        """Run `work` in a transaction; once this returns, its effect is on disk.
-
-        Raises `Unavailable` if SQLite fails (disk full, locked); nothing of
-        `work` is kept then. A cancelled caller may find its work done or not.
-        """
         done: asyncio.Future[T] = self._groups.put(work)
         try:
             with self._tracing.span("SQLite write"):
                 return await done
         except sqlite3.Error as error:
-            raise _unavailable(error) from error
+            raise storage_failed("SQLite", error) from error
+
+    def time(self, stored: int) -> datetime:
+        """SQLite has no type for times: they are microseconds since 1970."""
+        return _EPOCH + stored * _MICROSECOND
 
     async def close(self) -> None:
-        """Finish what was asked for, then let go of the file."""
         await self._groups.finish()
         self._reader.close()
         # The last connection's end writes everything into the main file.
-        await asyncio.get_running_loop().run_in_executor(self._disk, self._writer.close)
+        await asyncio.wrap_future(self._disk.submit(self._writer.close))
         self._disk.shutdown()
+        os.close(self._lock)
 
     async def _commit(self, group: list[Work[Any]]) -> list[Any]:
-        return await self._in_transaction(lambda db: [work(db) for work in group])
-
-    async def _in_transaction[T](self, work: Work[T]) -> T:
         await self._begin()
         try:
-            result = work(self._writer)
-            await asyncio.get_running_loop().run_in_executor(
-                self._disk, self._writer.execute, "COMMIT"
-            )
+            results = [await self._in_savepoint(work) for work in group]
+            await asyncio.wrap_future(self._disk.submit(self._writer.execute, "COMMIT"))
         except BaseException:
             # SQLite has already rolled back by itself after some failures (disk full).
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             raise
-        return result
+        return results
+
+    async def _in_savepoint(self, work: Work[Any]) -> Any:
+        """The result of `work`; or its exception, and nothing of what it has done."""
+        self._writer.execute("SAVEPOINT work")
+        try:
+            return await work(_Statements(self._writer))
+        except sqlite3.OperationalError:
+            raise  # a full disk, a lock or damage is no single write's fault
+        except Exception as error:
+            self._writer.execute("ROLLBACK TO work")
+            return error
+        finally:
+            if self._writer.in_transaction:
+                self._writer.execute("RELEASE work")
 
     async def _begin(self) -> None:
-        """Take the write lock; another process may have it for a while."""
         deadline = time.monotonic() + _BUSY_TIMEOUT_S
         while True:
             try:
@@ -119,38 +135,63 @@ class SqliteDatabase:
             else:
                 return
 
-    async def _open(self, migrations: Sequence[Work[None]]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as on_failure:
-            on_failure.callback(self._disk.shutdown)
-            self._writer = on_failure.enter_context(closing(self._connect()))
-            self._writer.execute("PRAGMA journal_mode = WAL")
-            self._writer.execute("PRAGMA synchronous = FULL")
-            await self._in_transaction(partial(_migrate, migrations))
-            self._reader = on_failure.enter_context(closing(self._connect()))
-            self._reader.execute("PRAGMA query_only = ON")
-            # From now on nothing may hold up the event loop.
-            for connection in (self._writer, self._reader):
-                connection.execute("PRAGMA busy_timeout = 0")
-            on_failure.pop_all()
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(
-            self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+class _Statements:
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    async def fetch(self, statement: str, *arguments: Any) -> list[Row]:
+        # To SQLite `$1` is a parameter of the name 1.
+        named = {str(n): _encode(argument) for n, argument in enumerate(arguments, 1)}
+        found = self._connection.execute(statement, named)
+        return [[_decode(value) for value in row] for row in found]
+
+    async def fetchmany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> list[Row]:
+        return [row for each in arguments for row in await self.fetch(statement, *each)]
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return value.bytes
+    if isinstance(value, datetime):
+        return (value - _EPOCH) // _MICROSECOND
+    return value
+
+
+def _decode(value: Any) -> Any:
+    return UUID(bytes=value) if isinstance(value, bytes) else value  # only UUIDs are binary
+
+
+def _connect(path: Path, schema: str) -> sqlite3.Connection:
+    # Attached, so that tables have the same names as in PostgreSQL's schema.
+    connection = sqlite3.connect(
+        ":memory:", timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    connection.execute(f"ATTACH ? AS {schema}", (str(path),))
+    return connection
+
+
+def _lock(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pid = os.read(file, 20).decode(errors="replace").strip() or "unknown"
+        os.close(file)
+        problem = f"process {pid} uses this data folder, which is for one process at a time"
+        raise OSError(problem) from None
+    os.ftruncate(file, 0)
+    os.write(file, f"{os.getpid()}\n".encode())
+    return file
+
+
+def _migrate(connection: sqlite3.Connection, schema: str, scripts: Sequence[str]) -> None:
+    (version,) = connection.execute(f"PRAGMA {schema}.user_version").fetchone()
+    if version > len(scripts):
+        problem = f"its schema version {version} is newer than this program's {len(scripts)}"
+        raise sqlite3.DatabaseError(problem)
+    for number, script in enumerate(scripts[version:], version + 1):
+        # Of one that fails nothing stays, as the connection is then closed.
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {script}; PRAGMA {schema}.user_version = {number}; COMMIT"
         )
-
-
-def _migrate(migrations: Sequence[Work[None]], db: sqlite3.Connection) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > len(migrations):
-        raise sqlite3.DatabaseError(
-            f"its schema version {version} is newer than this program's {len(migrations)}"
-        )
-    for migration in migrations[version:]:
-        migration(db)
-    db.execute(f"PRAGMA user_version = {len(migrations)}")
-
-
-def _unavailable(error: sqlite3.Error) -> Unavailable:
-    log.error("SQLite failed: %s", error)
-    return unavailable()

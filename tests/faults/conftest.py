@@ -91,13 +91,39 @@ def database(system: RunningStack, app: str, file: str) -> Path:
     return Path(system.stack.services[app].environment["DACA_DATA_DIR"]) / file
 
 
+def by_user(path: Path, statement: str, prefix: str) -> dict[str, int]:
+    """The numbers that a statement has for each of the users whose ids begin so."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        rows = db.execute(statement, (prefix, prefix + "\x7f")).fetchall()
+    return dict(rows)
+
+
+def kept_turns(chat_db: Path, prefix: str) -> dict[str, int]:
+    statement = "SELECT user_id, count(*) FROM turns WHERE user_id >= ? AND user_id < ? GROUP BY 1"
+    return by_user(chat_db, statement, prefix)
+
+
+def stored_counts(analytics_db: Path, prefix: str) -> dict[str, int]:
+    statement = "SELECT user_id, message_count FROM users WHERE user_id >= ? AND user_id < ?"
+    return by_user(analytics_db, statement, prefix)
+
+
 def stored_messages(analytics_db: Path, prefix: str) -> int:
-    with closing(sqlite3.connect(f"file:{analytics_db}?mode=ro", uri=True)) as db:
-        row = db.execute(
-            "SELECT count(*) FROM messages WHERE user_id >= ? AND user_id < ?",
-            (prefix, prefix + "\x7f"),
-        ).fetchone()
-    return int(row[0])
+    return sum(stored_counts(analytics_db, prefix).values())
+
+
+async def counts_are_turns(system: RunningStack, prefix: str, timeout_s: float = 20) -> bool:
+    """Whether each user's count comes to be the number of the user's kept turns, exactly."""
+    chat, analytics = (
+        database(system, system.chat, "chat.db"),
+        database(system, system.analytics, "analytics.db"),
+    )
+    deadline = time.monotonic() + timeout_s
+    while kept_turns(chat, prefix) != stored_counts(analytics, prefix):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.05)
+    return True
 
 
 async def count_of(address: str, users: set[str]) -> int:
@@ -119,10 +145,8 @@ async def count_of(address: str, users: set[str]) -> int:
 
 async def settle(system: RunningStack, load: Load, timeout_s: float = 20) -> Figures:
     """The figures of a finished load, once what is stored has stopped changing or is right."""
+    same = await counts_are_turns(system, load.prefix, timeout_s)
     path = database(system, system.analytics, "analytics.db")
-    deadline = time.monotonic() + timeout_s
-    while stored_messages(path, load.prefix) < len(load.accepted) and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
     port = system.stack.services[system.analytics].ports["gRPC"]
     return {
         "chats": load.sent,
@@ -130,6 +154,10 @@ async def settle(system: RunningStack, load: Load, timeout_s: float = 20) -> Fig
         "failed": dict(load.failures),
         "given up": load.given_up,
         "resent": load.resent,
+        "kept turns": sum(
+            kept_turns(database(system, system.chat, "chat.db"), load.prefix).values()
+        ),
+        "each count is its user's turns": same,
         "stored": stored_messages(path, load.prefix),
         "counted": await count_of(f"127.0.0.1:{port}", load.users),
         "wrong counts": load.wrong_counts[:5] or 0,
@@ -137,8 +165,9 @@ async def settle(system: RunningStack, load: Load, timeout_s: float = 20) -> Fig
 
 
 def exact(figures: Figures) -> bool:
-    """Whether every accepted message counts, and once."""
+    """Whether every accepted message is kept and counts, and once, and nothing else does."""
     return (
-        figures["accepted"] == figures["stored"] == figures["counted"]
+        figures["each count is its user's turns"] is True
+        and figures["accepted"] == figures["kept turns"] == figures["stored"] == figures["counted"]
         and figures["given up"] == figures["wrong counts"] == 0
     )

@@ -10,6 +10,8 @@ from lab.stack import RunningStack
 
 # Debian keeps iptables there, which is not on everybody's path.
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+# Chat's address for its clients.
+_CHAT = "10.201.8.2"
 _LOSS = ("-i", "eth0", "-m", "statistic", "--mode", "random", "--probability", "0.3", "-j", "DROP")
 
 
@@ -18,12 +20,13 @@ def _run(*command: str) -> None:
 
 
 class Network:
-    """One host per service; chat's HTTP port alone is the test's own (its socket is
-    inherited), so that faults of the link are not the clients'."""
+    """One host per service, and a link of their own between chat and its clients, so that faults
+    of the link between the services are not theirs."""
 
     def __init__(self) -> None:
         name = uuid4().hex[:6]
         self.hosts = {f"chat-{name}": "10.201.7.1", f"analytics-{name}": "10.201.7.2"}
+        self._clients = f"clients-{name}"
 
     def create(self) -> None:
         first, second = self.hosts
@@ -33,6 +36,11 @@ class Network:
         for host, address in self.hosts.items():
             _run(*f"ip -n {host} address add {address}/24 dev eth0".split())
             _run("ip", "-n", host, "link", "set", "lo", "up")
+        _run(*f"ip link add {self._clients} type veth peer name eth1 netns {first}".split())
+        _run(*f"ip address add 10.201.8.1/24 dev {self._clients}".split())
+        _run(*f"ip link set {self._clients} up".split())
+        _run(*f"ip -n {first} address add {_CHAT}/24 dev eth1".split())
+        _run(*f"ip -n {first} link set eth1 up".split())
         self.up()
 
     def destroy(self) -> None:
@@ -61,6 +69,9 @@ class Network:
 
     def move(self, system: RunningStack) -> None:
         """Have each service and its sidecar start on its host."""
+        chat = system.stack.services[system.chat]
+        chat.environment["DACA_HOST"] = "0.0.0.0"  # noqa: S104 - of its own namespace
+        system.url = f"http://{_CHAT}:{chat.ports['HTTP']}"
         for app, (host, address) in zip(
             (system.chat, system.analytics), self.hosts.items(), strict=True
         ):

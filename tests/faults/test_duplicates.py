@@ -16,7 +16,14 @@ from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from lab.connection import Connection, chat_request
 from lab.stack import RunningStack
 from tests.fault_table import FULL, Report
-from tests.faults.conftest import count_of, database, kill, stored_messages, supervised
+from tests.faults.conftest import (
+    count_of,
+    counts_are_turns,
+    database,
+    kill,
+    stored_messages,
+    supervised,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -84,9 +91,11 @@ async def test_one_chat_from_many_clients_at_once_counts_once(
         connection.close()
 
     await asyncio.gather(*(send() for _ in range(_SENDERS)))
-    await asyncio.sleep(0.5)
+    same = await counts_are_turns(system, user_id)
     stored = stored_messages(database(system, system.analytics, "analytics.db"), user_id)
     port = system.stack.services[system.analytics].ports["gRPC"]
     counted = await count_of(f"127.0.0.1:{port}", {user_id})
     figures = {"statuses": statuses, "stored": stored, "counted": counted}
-    report("one message id from 8 clients", figures, {"counts once": counted == stored == 1})
+    report(
+        "one message id from 8 clients", figures, {"counts once": counted == stored == 1 and same}
+    )

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from lab.stack import RunningStack, eventually, http, running_stack
 from tests.fault_table import Report
+from tests.faults.conftest import counts_are_turns
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -87,6 +88,7 @@ async def test_a_full_disk_is_told_and_gets_over(
         "no exception text": details <= told,
         "reads go on": read is not None and history == 200,
         "resumes": after == 200,
+        "each count is its user's turns": await counts_are_turns(system, user_id),
     }
     report(f"full disk of {whose}", figures, bar)
 

@@ -12,7 +12,7 @@ import pytest
 
 from lab.stack import RunningStack, eventually
 from tests.fault_table import Report
-from tests.faults.conftest import database
+from tests.faults.conftest import counts_are_turns, database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -48,4 +48,5 @@ async def test_a_locked_database_is_bounded_by_the_deadline(
     figures["counted"] = await system.count(user_id)
     bar = {f"{expected} within {_WITHIN_S} s": statuses == {expected} and slowest_s <= _WITHIN_S}
     bar |= {"reads go on": read == 1, "resumes": after == 200}
+    bar["each count is its user's turns"] = await counts_are_turns(system, user_id)
     report(f"locked database of {whose}", figures, bar)

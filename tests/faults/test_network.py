@@ -12,7 +12,7 @@ import pytest_asyncio
 from lab.load import Load, load
 from lab.stack import RunningStack, running_stack
 from tests.fault_table import FULL, Report
-from tests.faults.conftest import database, stored_messages
+from tests.faults.conftest import counts_are_turns, database, stored_messages
 from tests.faults.network import Network
 
 pytestmark = [
@@ -76,13 +76,8 @@ async def test_a_link_that_loses_packets_costs_no_message(
 async def _report(
     report: Report, fault: str, apart: RunningStack, running: Load, back: float
 ) -> None:
-    path = database(apart, apart.analytics, "analytics.db")
-    deadline = time.monotonic() + 20
-    while stored_messages(path, running.prefix) < len(running.accepted):
-        if time.monotonic() > deadline:
-            break
-        await asyncio.sleep(0.05)
-    stored = stored_messages(path, running.prefix)
+    same = await counts_are_turns(apart, running.prefix)
+    stored = stored_messages(database(apart, apart.analytics, "analytics.db"), running.prefix)
     late_s = running.full_service_after(back)
     counts = [await apart.count(user_id) for user_id in running.users]
     counted = sum(count or 0 for count in counts)
@@ -92,6 +87,7 @@ async def _report(
     bar = {
         "no failed chat": not running.failures,
         "counts exact": len(running.accepted) == stored == counted and not running.wrong_counts,
+        "each count is its user's turns": same,
         f"full service within {_WITHIN_S:.0f} s": late_s <= _WITHIN_S,
     }
     report(fault, figures, bar)

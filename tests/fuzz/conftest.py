@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fuzz.real_services import SECRET
+from tests.real_services import SECRET
 
 
 class _BadLines(logging.Handler):

@@ -22,9 +22,8 @@ from schemathesis.checks import (
 )
 from schemathesis.python.asgi import shutdown_lifespans
 
-from chat_service.access.overload import Load
 from tests.fuzz.amounts import amount
-from tests.fuzz.real_services import real_gateway
+from tests.real_services import real_gateway
 
 _ALWAYS = [
     not_a_server_error,
@@ -50,7 +49,7 @@ _QUERY = st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=4)
 @pytest.fixture
 def document(tmp_path: Path) -> Iterator[schemathesis.BaseSchema]:
     load_all_checks()
-    document = schemathesis.openapi.from_asgi("/openapi.json", real_gateway(tmp_path, Load()))
+    document = schemathesis.openapi.from_asgi("/openapi.json", real_gateway(tmp_path))
     # The document can't tell what a page token looks like, nor how long a text this service
     # takes, nor how large a body.
     checks = document.config.checks

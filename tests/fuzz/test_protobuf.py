@@ -17,12 +17,11 @@ from grpc_reflection.v1alpha import reflection_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat_service.access.overload import Load
 from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2
 from tests.fuzz.amounts import FULL, amount
 from tests.fuzz.hostile import messages, mutants
-from tests.fuzz.real_services import Services, running_services
+from tests.real_services import Services, running_services
 
 TIMEOUT_S = 30
 _BASES, _MUTANTS = 8, 25
@@ -115,7 +114,7 @@ def runner() -> Iterator[asyncio.Runner]:
 @pytest.fixture
 def services(runner: asyncio.Runner, tmp_path: Path) -> Iterator[Services]:
     stack = AsyncExitStack()
-    yield runner.run(stack.enter_async_context(running_services(tmp_path, Load())))
+    yield runner.run(stack.enter_async_context(running_services(tmp_path)))
     runner.run(stack.aclose())
 
 

@@ -7,9 +7,9 @@ import pytest
 from grpc import aio
 
 from analytics_service.__main__ import SERVICE_NAME as ANALYTICS
-from analytics_service.__main__ import build_server, open_store
+from analytics_service.__main__ import build_server
 from analytics_service.store import AnalyticsStore
-from chat_service.__main__ import SERVICE_NAME as CHAT
+from chat_service.app import SERVICE_NAME as CHAT
 from chat_service.grpc.servicer import ChatServicer
 from daca.chat.v1 import chat_pb2_grpc
 from daca_shared.calls.server import GrpcServer
@@ -18,7 +18,7 @@ from tests.fakes import FakeChat, channel_to, listening
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[AnalyticsStore]:
-    store = await open_store(tmp_path / "analytics.db", seed_demo_users=True)
+    store = await AnalyticsStore.open(tmp_path / "analytics.db", seed_demo_users=True)
     yield store
     await store.close()
 
@@ -42,7 +42,7 @@ def chat() -> FakeChat:
 
 @pytest.fixture
 def chat_servicer(chat: FakeChat) -> ChatServicer:
-    return ChatServicer(chat.conversation, chat.history, chat.load)
+    return ChatServicer(chat.conversation, chat.turns, chat.admission)
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from chat_service.grpc.servicer import ChatServicer
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from daca_shared.calls.server import GrpcServer
-from tests.fakes import channel_to, listening
-from tests.grpc.refusals import Refused, refusal
+from tests.fakes import channel_to, eventually, listening
+from tests.grpc.refusals import Refused, refusal, send_bytes
+from tests.reports import reported
 
 TOKEN = SecretStr("the-token")
 GOOD = (("dapr-api-token", "the-token"),)
@@ -87,3 +88,16 @@ async def test_probes_need_none(channel: aio.Channel) -> None:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest()
     assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_refusal_is_reported_by_a_known_method_or_none(chat_servicer: ChatServicer) -> None:
+    methods = ["daca.chat.v1.ChatService/Chat", "daca.chat.v1.ChatService/ChatStream"]
+    server = GrpcServer(app_api_token=TOKEN)
+    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_servicer)
+    async with listening(server), channel_to(server) as channel:
+        with reported() as report:
+            for method in (*methods, "alice.Alice/Alice"):
+                await refusal(send_bytes(channel, f"/{method}", b""))
+            await eventually(lambda: len(report.of("daca_shared.calls.wrap")) == 3)
+    found = [(line["method"], line["code"]) for line in report.of("daca_shared.calls.wrap")]
+    assert found == [(told, "UNAUTHENTICATED") for told in (*methods, "_OTHER")]

@@ -2,20 +2,16 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pydantic import SecretStr
 
-from chat_service.access.overload import Load
 from chat_service.chat.conversation import Conversation
 from chat_service.grpc.servicer import ChatServicer
 from chat_service.outbox.analytics import AnalyticsClient
-from chat_service.turns.history import History
+from chat_service.turns.leases import TurnLocks
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
@@ -23,21 +19,11 @@ from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import Peer
 from daca_shared.domain import Unavailable
 from daca_shared.observe.logs import hash_user_id
-from tests.fakes import (
-    FOREVER_S,
-    FakeAgent,
-    FakeArchive,
-    FakeChat,
-    FakeMemory,
-    FakeOutbox,
-    channel_to,
-    eventually,
-    listening,
-)
+from tests.fakes import FOREVER_S, FakeChat, channel_to, eventually, listening
 from tests.grpc.refusals import send_bytes
 from tests.reports import Report, reported, sample
 
-LOGGER = "daca_shared.calls.reporting"
+LOGGER = "daca_shared.calls.wrap"
 CHAT = "daca.chat.v1.ChatService/Chat"
 STREAM = "daca.chat.v1.ChatService/ChatStream"
 COUNT = "daca.analytics.v1.AnalyticsService/GetAnalytics"
@@ -143,7 +129,7 @@ async def test_a_caller_who_cancels_is_told_apart(
     before = measured(method, StatusCode.CANCELLED)
     with reported() as report:
         call: Any = stub.ChatStream(stream_request()) if streamed else stub.Chat(request())
-        await eventually(lambda: chat.agent.counts or chat.outbox.accepted)
+        await eventually(lambda: chat.agent.counts)
         await asyncio.sleep(0.05)
         call.cancel()
         line = await the_line(report)
@@ -184,12 +170,13 @@ async def test_a_strangers_method_names_make_no_series(chat_channel: aio.Channel
 async def test_what_analytics_is_asked_has_the_id_of_the_chat_that_asks(
     analytics_server: GrpcServer,
 ) -> None:
+    chat = FakeChat()
     analytics = AnalyticsClient(Peer(f"127.0.0.1:{analytics_server.port}"))
     conversation = Conversation(
-        analytics, FakeOutbox(), FakeMemory(), FakeAgent(), max_text_length=100, timeout_s=5
+        analytics, chat.turns, TurnLocks(), chat.agent, max_text_length=100, timeout_s=5
     )
     chat_server = GrpcServer()
-    servicer = ChatServicer(conversation, History(FakeArchive()), Load())
+    servicer = ChatServicer(conversation, chat.turns, chat.admission)
     chat_server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
     with reported() as report:
         async with listening(chat_server), channel_to(chat_server) as channel:
@@ -212,24 +199,3 @@ async def test_what_is_sent_for_many_has_an_id_of_its_own(analytics_channel: aio
     assert line["code"] == "INVALID_ARGUMENT"
     assert line["request_id"] == trailers["x-request-id"]
     assert "user" not in line
-
-
-async def test_a_refusal_for_want_of_the_apps_token_is_reported(
-    chat_servicer: ChatServicer,
-) -> None:
-    async with guarded_channel(chat_servicer) as channel:
-        with reported() as report:
-            for method in (CHAT, STREAM, "alice.Alice/Alice"):
-                with pytest.raises(aio.AioRpcError):
-                    await send_bytes(channel, f"/{method}", b"")
-            await eventually(lambda: len(report.of(LOGGER)) == 3)
-    found = [(line["method"], line["code"]) for line in report.of(LOGGER)]
-    assert found == [(told, "UNAUTHENTICATED") for told in (CHAT, STREAM, "_OTHER")]
-
-
-@asynccontextmanager
-async def guarded_channel(servicer: ChatServicer) -> AsyncIterator[aio.Channel]:
-    server = GrpcServer(app_api_token=SecretStr("pa55word"))
-    server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
-    async with listening(server), channel_to(server) as channel:
-        yield channel

@@ -7,18 +7,17 @@ from typing import Any
 
 import grpc
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from analytics_service.servicer import AnalyticsServicer
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import Peer
-from daca_shared.calls.spans import ServerSpans, TracingClientInterceptor
+from daca_shared.calls.spans import client_interceptors
 from daca_shared.domain import NotFound
-from daca_shared.observe.tracing import Tracing
+from tests.fakes import eventually
+from tests.spans import CallTracing, Spans
 
 
 class Servicer(AnalyticsServicer):
@@ -41,13 +40,8 @@ class Servicer(AnalyticsServicer):
 
 class Calls:
     def __init__(self) -> None:
-        self.exporter = InMemorySpanExporter()
-        provider = TracerProvider()
-        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracing = Tracing()
-        tracer = provider.get_tracer("test")
-        self.tracing.server_wraps = [ServerSpans(tracer).wrap]
-        self.tracing.client_interceptors = [TracingClientInterceptor(tracer)]
+        self.spans = Spans()
+        self.tracing = CallTracing(self.spans)
         self.servicer = Servicer()
 
     @asynccontextmanager
@@ -56,13 +50,13 @@ class Calls:
         server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, self.servicer)
         await server.start([], "127.0.0.1", 0, "")
         async with Peer(f"127.0.0.1:{server.port}").channel(
-            self.tracing.client_interceptors
+            client_interceptors(self.tracing.tracer)
         ) as channel:
             yield analytics_pb2_grpc.AnalyticsServiceStub(channel)
         await server.stop(0)
 
     def span(self, kind: SpanKind) -> ReadableSpan:
-        (found,) = [s for s in self.exporter.get_finished_spans() if s.kind is kind]
+        (found,) = [s for s in self.spans.ended if s.kind is kind]
         return found
 
     def outcome(self, kind: SpanKind) -> tuple[Any, bool]:
@@ -103,8 +97,7 @@ async def test_a_cancelled_call_is_cancelled_at_both_ends() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        async with asyncio.timeout(5):
-            await _both_ended(calls)
+        await eventually(lambda: len(calls.spans.ended) == 2)
     assert calls.outcome(SpanKind.CLIENT) == ("CANCELLED", True)
     assert calls.outcome(SpanKind.SERVER) == ("CANCELLED", False)
 
@@ -115,8 +108,7 @@ async def test_a_deadline_that_passes_is_told() -> None:
         request = analytics_pb2.GetAnalyticsRequest(user_id="slow")
         with pytest.raises(grpc.RpcError):
             await _call(stub, request, timeout_s=0.1)
-        async with asyncio.timeout(5):
-            await _both_ended(calls)
+        await eventually(lambda: len(calls.spans.ended) == 2)
     assert calls.outcome(SpanKind.CLIENT) == ("DEADLINE_EXCEEDED", True)
     # Which of the two the server sees first is chance.
     assert calls.outcome(SpanKind.SERVER)[0] in ("DEADLINE_EXCEEDED", "CANCELLED")
@@ -124,10 +116,3 @@ async def test_a_deadline_that_passes_is_told() -> None:
 
 async def _call(stub: Any, request: Any, *, timeout_s: float) -> None:
     await stub.GetAnalytics(request, timeout=timeout_s)
-
-
-async def _both_ended(calls: Calls) -> None:
-    while True:
-        if len(calls.exporter.get_finished_spans()) == 2:
-            return
-        await asyncio.sleep(0.01)

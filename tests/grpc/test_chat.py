@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from grpc import StatusCode, aio
 
+from chat_service.chat.messages import ConversationKey
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import INTERNAL_MESSAGE
@@ -49,8 +50,11 @@ async def test_chat_answers(stub: Stub, chat: FakeChat) -> None:
         tags=["a", "b"],
         model="fake",
     )
-    (accepted,) = chat.outbox.accepted
-    assert (accepted.message_id, accepted.user_id) == (UUID(message_id), "alice")
+    (turn,) = chat.turns.kept
+    assert (turn.message_id, turn.conversation) == (
+        UUID(message_id),
+        ConversationKey("alice", UUID(session_id)),
+    )
 
 
 async def test_ids_are_made_where_none_are_given(stub: Stub) -> None:
@@ -69,21 +73,32 @@ async def test_a_new_users_count_is_zero_and_an_unknown_one_unset(
     assert not unknown.HasField("message_count")
 
 
+async def test_a_message_that_is_sent_again_has_the_same_answer_and_counts_once(
+    stub: Stub, chat: FakeChat
+) -> None:
+    sent = request(message_id=str(uuid4()), tags=["a"])
+    first, second = await stub.Chat(sent), await stub.Chat(sent)
+    assert first == second
+    assert (len(chat.turns.kept), len(chat.agent.counts)) == (1, 1)
+
+
 async def test_the_callers_deadline_reaches_the_use_case(stub: Stub, chat: FakeChat) -> None:
     chat.agent.delay_s = FOREVER_S
     refused = await refusal(stub.Chat(request(), timeout=0.2))
     assert refused.code is StatusCode.DEADLINE_EXCEEDED
-    assert len(chat.outbox.accepted) == 1
+    await eventually(lambda: chat.admission.chats == 0)
+    assert chat.turns.kept == []
 
 
-async def test_a_call_that_goes_away_is_counted_all_the_same(stub: Stub, chat: FakeChat) -> None:
+async def test_a_call_that_goes_away_is_not_counted(stub: Stub, chat: FakeChat) -> None:
     chat.agent.delay_s = FOREVER_S
     call = stub.Chat(request())
     await eventually(lambda: chat.agent.counts)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert len(chat.outbox.accepted) == 1
+    await eventually(lambda: chat.admission.chats == 0)
+    assert chat.turns.kept == []
 
 
 @pytest.mark.parametrize(
@@ -106,7 +121,7 @@ async def test_bad_input_is_refused_by_field_and_not_counted(
     stub: Stub, chat: FakeChat, fields: dict[str, Any], bad: str
 ) -> None:
     assert_bad_fields(await refusal(stub.Chat(request(**fields))), [bad])
-    assert (chat.outbox.accepted, chat.agent.counts) == ([], [])
+    assert (chat.turns.kept, chat.agent.counts) == ([], [])
 
 
 async def test_blank_text_is_refused_in_these_words(stub: Stub) -> None:
@@ -117,7 +132,7 @@ async def test_blank_text_is_refused_in_these_words(stub: Stub) -> None:
 async def test_thousands_of_bad_tags_are_still_invalid_argument(stub: Stub, chat: FakeChat) -> None:
     refused = await refusal(stub.Chat(request(tags=["x" * 65] * 5000)))
     assert refused.code is StatusCode.INVALID_ARGUMENT
-    assert chat.outbox.accepted == []
+    assert chat.turns.kept == []
 
 
 async def test_bytes_that_are_no_message_are_the_callers_fault(
@@ -125,7 +140,7 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(
 ) -> None:
     refused = await refusal(send_bytes(chat_channel, "/daca.chat.v1.ChatService/Chat", b"\xff"))
     assert refused.code is StatusCode.INVALID_ARGUMENT
-    assert chat.outbox.accepted == []
+    assert chat.turns.kept == []
 
 
 @pytest.mark.parametrize(
@@ -154,12 +169,3 @@ async def test_the_unexpected_is_internal_and_leaks_nothing(
     refused = await refusal(stub.Chat(request()))
     assert (refused.code, refused.details) == (StatusCode.INTERNAL, INTERNAL_MESSAGE)
     assert "pa55word" in caplog.text
-
-
-async def test_a_chat_beyond_what_the_service_can_do_is_turned_away_and_not_counted(
-    stub: Stub, chat: FakeChat
-) -> None:
-    chat.load.chats, chat.load.lag_s = 1000, 1
-    refused = await refusal(stub.Chat(request()))
-    assert (refused.code, refused.reasons) == (StatusCode.UNAVAILABLE, ["daca/UNAVAILABLE"])
-    assert chat.outbox.accepted == []

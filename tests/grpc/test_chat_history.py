@@ -5,10 +5,11 @@ from uuid import uuid4
 import pytest
 from grpc import aio
 
-from chat_service.turns.history import PastConversation, PastMessage
+from chat_service.chat.messages import ChatMessage, Turn
+from chat_service.turns.history import PastConversation
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
-from tests.fakes import BAD_USER_IDS, FakeChat
+from tests.fakes import BAD_USER_IDS, FakeChat, turn_of
 from tests.grpc.refusals import assert_bad_fields, refusal
 
 type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only
@@ -22,7 +23,7 @@ def stub(chat_channel: aio.Channel) -> Stub:
 
 
 async def test_conversations_come_in_pages(stub: Stub, chat: FakeChat) -> None:
-    chat.archive.past_conversations = [
+    chat.turns.past_conversations = [
         PastConversation(n, uuid4(), f"title {n}", WHEN, 3) for n in (3, 2, 1)
     ]
     request = pb.ListConversationsRequest(user_id="alice", page_size=2)
@@ -36,9 +37,13 @@ async def test_conversations_come_in_pages(stub: Stub, chat: FakeChat) -> None:
     assert second.next_page_token == ""
 
 
+async def keep(chat: FakeChat, text: str, reply: str, *, stopped: bool = False) -> Turn:
+    message = ChatMessage(user_id="alice", session_id=SESSION, text=text)
+    return await chat.turns.keep(turn_of(message, reply, stopped=stopped))
+
+
 async def test_messages_come_as_they_were_kept(stub: Stub, chat: FakeChat) -> None:
-    kept = PastMessage(1, uuid4(), "Hi", "*Hello*", WHEN, stopped=True)
-    chat.archive.past_messages = [kept]
+    kept = await keep(chat, "Hi", "*Hello*", stopped=True)
     response = await stub.ListMessages(
         pb.ListMessagesRequest(user_id="alice", session_id=str(SESSION))
     )
@@ -49,19 +54,18 @@ async def test_messages_come_as_they_were_kept(stub: Stub, chat: FakeChat) -> No
         "*Hello*",
         True,
     )
+    assert message.reply_time.ToDatetime(UTC) == kept.end_time
 
 
 async def test_a_page_fits_into_what_a_client_takes(stub: Stub, chat: FakeChat) -> None:
-    chat.archive.past_messages = [
-        PastMessage(n, uuid4(), "\U0001f600" * 8_000, "x" * 32_000, WHEN, stopped=False)
-        for n in range(1, 81)
-    ]
+    for _ in range(80):
+        await keep(chat, "\U0001f600" * 8_000, "x" * 32_000)
     request = pb.ListMessagesRequest(user_id="alice", session_id=str(SESSION), page_size=200)
     first = await stub.ListMessages(request)
     request.page_token = first.next_page_token
     second = await stub.ListMessages(request)
     ids = [message.message_id for message in (*first.messages, *second.messages)]
-    assert ids == [str(message.message_id) for message in chat.archive.past_messages]
+    assert ids == [str(turn.message_id) for turn in chat.turns.kept]
     assert second.next_page_token == ""
 
 

@@ -1,3 +1,5 @@
+from uuid import uuid4
+
 import pytest
 from grpc import StatusCode, aio
 
@@ -25,7 +27,7 @@ async def test_the_reply_comes_in_deltas_and_then_as_a_whole(stub: Stub, chat: F
     assert last.WhichOneof("event") == "completed"
     assert last.completed.reply == "You said: hi"
     assert (last.completed.message_count, list(last.completed.tags)) == (5, ["a"])
-    assert len(chat.outbox.accepted) == 1
+    assert len(chat.turns.kept) == 1
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,18 @@ async def test_a_failure_is_a_status_after_the_deltas_and_never_an_event(
 async def test_blank_text_is_refused(stub: Stub, chat: FakeChat) -> None:
     with pytest.raises(aio.AioRpcError, match="Message text cannot be empty"):
         await anext(aiter(stub.ChatStream(request(" "))))
-    assert chat.outbox.accepted == []
+    assert chat.turns.kept == []
+
+
+async def test_a_message_that_is_sent_again_has_the_same_answer_and_counts_once(
+    stub: Stub, chat: FakeChat
+) -> None:
+    sent = pb.ChatStreamRequest(user_id="alice", text="hi", message_id=str(uuid4()))
+    *_, first = [event async for event in stub.ChatStream(sent)]
+    delta, second = [event async for event in stub.ChatStream(sent)]
+    assert delta.reply_delta == first.completed.reply
+    assert second == first
+    assert (len(chat.turns.kept), len(chat.agent.counts)) == (1, 1)
 
 
 async def test_a_caller_who_cancels_finds_what_came_in_the_history(
@@ -60,11 +73,10 @@ async def test_a_caller_who_cancels_finds_what_came_in_the_history(
     call = stub.ChatStream(request())
     assert (await anext(aiter(call))).reply_delta == "You "
     call.cancel()
-    await eventually(lambda: bool(chat.memory.turns))
-    (turn,) = chat.memory.turns
+    await eventually(lambda: chat.turns.kept)
+    (turn,) = chat.turns.kept
     assert turn.stopped
-    assert "You said: ".startswith(turn.reply)
-    assert len(chat.outbox.accepted) == 1
+    assert "You said: ".startswith(turn.answer.text)
 
 
 async def test_a_caller_who_cancels_stops_a_model_that_is_faster_than_the_caller(
@@ -85,3 +97,4 @@ async def test_the_callers_deadline_ends_the_stream(stub: Stub, chat: FakeChat) 
         async for _ in stub.ChatStream(request(), timeout=0.3):
             pass
     assert raised.value.code() is StatusCode.DEADLINE_EXCEEDED
+    await eventually(lambda: chat.conversation.streams == 0)

@@ -10,8 +10,8 @@ from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from limits import parse_many
 
-from chat_service.__main__ import SERVICE_NAME
 from chat_service.access.rates import Rates
+from chat_service.app import SERVICE_NAME
 from chat_service.grpc.servicer import ChatServicer
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
@@ -32,7 +32,7 @@ def chat() -> FakeChat:
 @pytest.fixture
 async def channel(chat: FakeChat) -> AsyncIterator[aio.Channel]:
     rates = Rates(parse_many("1/minute"))
-    servicer = ChatServicer(chat.conversation, chat.history, chat.load, secret_identity(), rates)
+    servicer = ChatServicer(chat.conversation, chat.turns, chat.admission, secret_identity(), rates)
     server = GrpcServer()
     server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
     async with listening(server, [SERVICE_NAME]), channel_to(server) as channel:
@@ -76,7 +76,7 @@ async def test_only_the_user_may_call(channel: aio.Channel, chat: FakeChat, meth
         StatusCode.PERMISSION_DENIED,
         "The token is not this user's",
     )
-    assert chat.outbox.accepted == []
+    assert chat.turns.kept == []
     assert await call(channel, method, request, bearer("alice"))
 
 
@@ -102,7 +102,7 @@ async def test_a_message_over_the_limit_is_refused_and_not_counted(
         "Too many messages from this user: at most 1 per 1 minute",
     )
     assert 50 < answer.retry_after_s <= 60
-    assert len(chat.outbox.accepted) == 1
+    assert len(chat.turns.kept) == 1
 
 
 async def test_health_stays_open(channel: aio.Channel) -> None:

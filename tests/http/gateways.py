@@ -1,29 +1,32 @@
 """The gateway on fakes, in this process or behind a real socket."""
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
-import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from chat_service.web.gateway import build_gateway
-from chat_service.web.http_protocol import Gateway
+from chat_service.web.server import HttpServer
 from tests.fakes import FakeChat
 
 
-def gateway_app(chat: FakeChat, **options: Any) -> FastAPI:
+def gateway_app(chat: FakeChat, **options: Any) -> ASGIApp:
     """A gateway that is set up so."""
     return build_gateway(
         chat.conversation,
-        chat.history,
+        chat.turns,
         chat.settled,
         chat.status,
+        chat.admission,
         **{"cors_origins": [], **options},
     )
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    """Of a chat, for `json=`."""
+    return {"user_id": "alice", "text": "hi", **fields}
 
 
 @asynccontextmanager
@@ -35,13 +38,14 @@ async def gateway(chat: FakeChat, **options: Any) -> AsyncIterator[httpx2.AsyncC
 
 
 @asynccontextmanager
-async def served(app: Any, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a real server, which notices a reader who leaves; `options` are uvicorn's."""
-    server = Gateway(uvicorn.Config(app, log_config=None, **options))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=url) as client:
+async def served(app: ASGIApp, *trusted_proxies: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of a real server, which notices a reader who leaves."""
+    server = HttpServer(
+        app, "127.0.0.1", 0, variable="TEST_PORT", trusted_proxies=[*trusted_proxies]
+    )
+    await server.start()
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
             yield client
-        server.should_exit = True
-        await serving
+    finally:
+        await server.stop(1)

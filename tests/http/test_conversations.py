@@ -1,33 +1,19 @@
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import httpx2
 import pytest
 
-from chat_service.turns.history import PastConversation, PastMessage
-from chat_service.web.gateway import build_gateway
-from tests.fakes import FakeChat
+from chat_service.chat.messages import ChatMessage
+from chat_service.turns.history import PastConversation
+from tests.fakes import FakeChat, turn_of
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-@pytest.fixture
-def chat() -> FakeChat:
-    return FakeChat()
-
-
-@pytest.fixture
-async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
-    app = build_gateway(chat.conversation, chat.history, chat.settled, chat.status, cors_origins=[])
-    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-        yield client
-
-
 async def test_conversations_come_in_pages(http: httpx2.AsyncClient, chat: FakeChat) -> None:
     one, two = (PastConversation(n, uuid4(), f"title {n}", WHEN, n) for n in (2, 1))
-    chat.archive.past_conversations = [one, two]
+    chat.turns.past_conversations = [one, two]
     first = (await http.get("/conversations", params={"user_id": "alice", "page_size": 1})).json()
     assert first["conversations"] == [
         {
@@ -44,14 +30,18 @@ async def test_conversations_come_in_pages(http: httpx2.AsyncClient, chat: FakeC
 
 
 async def test_messages_come_with_safe_html(http: httpx2.AsyncClient, chat: FakeChat) -> None:
-    chat.archive.past_messages = [
-        PastMessage(1, uuid4(), "<b>Hi</b>", "*Hello* <script>x</script>", WHEN, stopped=False)
-    ]
-    answer = await http.get(f"/conversations/{uuid4()}", params={"user_id": "alice"})
+    sent = ChatMessage(user_id="alice", text="<b>Hi</b>")
+    turn = await chat.turns.keep(turn_of(sent, "*Hello* <script>x</script>"))
+    answer = await http.get(f"/conversations/{sent.session_id}", params={"user_id": "alice"})
     (message,) = answer.json()["messages"]
-    assert message["text"] == "<b>Hi</b>"
-    assert message["stopped"] is False
-    assert message["reply_html"] == ("<p><em>Hello</em> &lt;script&gt;x&lt;/script&gt;</p>\n")
+    assert datetime.fromisoformat(message.pop("time")) == turn.end_time
+    assert message == {
+        "message_id": str(sent.message_id),
+        "text": "<b>Hi</b>",
+        "reply": "*Hello* <script>x</script>",
+        "reply_html": "<p><em>Hello</em> &lt;script&gt;x&lt;/script&gt;</p>\n",
+        "stopped": False,
+    }
 
 
 @pytest.mark.parametrize(
@@ -63,8 +53,11 @@ async def test_messages_come_with_safe_html(http: httpx2.AsyncClient, chat: Fake
         ("/conversations?user_id=alice&page_size=x", "page_size"),
         ("/conversations?user_id=alice&page_token=%3F", "page_token"),
         ("/conversations/x?user_id=alice", "session_id"),
-        (f"/conversations/{uuid4()}?user_id=", "user_id"),
-        (f"/conversations/{uuid4()}?user_id=alice&page_token=%3F", "page_token"),
+        ("/conversations/6f0f6a53-93d1-4c3e-8a9b-3f5c1d2e4b60?user_id=", "user_id"),
+        (
+            "/conversations/6f0f6a53-93d1-4c3e-8a9b-3f5c1d2e4b60?user_id=alice&page_token=%3F",
+            "page_token",
+        ),
     ],
 )
 async def test_bad_input_is_refused_by_name(

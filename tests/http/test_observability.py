@@ -6,32 +6,20 @@ import re
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from chat_service.__main__ import analytics_peer
-from chat_service.access.overload import Load
-from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import choose_model
-from chat_service.chat.conversation import Conversation
-from chat_service.health.metrics import count_fallback, measured, observed
-from chat_service.health.status import Status
-from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
+from chat_service.health.metrics import observed
 from chat_service.settings import ChatSettings
-from chat_service.turns.history import History
-from chat_service.turns.stores import open_stores, sending
-from chat_service.web.gateway import build_gateway
-from chat_service.web.reporting import RequestReporter
-from daca_shared.calls.server import GrpcServer
 from scripts.service import ROOT
-from tests.grpc.conftest import analytics_server, store
+from tests.http.gateways import body
 from tests.model_server import model_server
+from tests.real_services import running_services
 
-__all__ = ["analytics_server", "store"]
 FOLDER = ROOT / "deploy/observability"
 WORDS = {"sum", "rate", "by", "histogram_quantile"}
 # Prometheus' own.
@@ -67,38 +55,18 @@ def test_the_parser_sees_metrics_and_their_labels() -> None:
 
 
 @pytest.fixture
-async def available(analytics_server: GrpcServer, tmp_path: Path) -> dict[str, set[str]]:
+async def available(tmp_path: Path) -> dict[str, set[str]]:
     """Every sample's labels, by its name, after chats of all kinds."""
     async with AsyncExitStack() as stack:
-        model_host = await stack.enter_async_context(model_server())
-        settings = ChatSettings.model_validate(
-            {
-                "DACA_DATA_DIR": tmp_path,
-                "ANALYTICS_ADDRESS": f"127.0.0.1:{analytics_server.port}",
-                "OPENAI_BASE_URL": model_host.url,
-                "CHAT_MODEL": "m",
-            }
-        )
-        analytics, load = AnalyticsClient(analytics_peer(settings)), Load()
-        stack.push_async_callback(analytics.close)
-        stores = await stack.enter_async_context(open_stores(settings.database))
-        outbox = await stack.enter_async_context(sending(stores.outbox_rows, analytics))
-        model = choose_model(settings)
-        stack.push_async_callback(model.close)
-        settled = SettledAnalytics(analytics, outbox)
-        conversation = Conversation(
-            settled, outbox, stores.memory, ChatAgent(measured(model)),
-            max_text_length=100, timeout_s=5, on_no_count=count_fallback,
-        )  # fmt: skip
-        status = Status(analytics, outbox, load, model=model.name)
-        history = History(stores.archive)
-        app = build_gateway(conversation, history, settled, status, cors_origins=[])
-        stack.enter_context(observed(load, outbox, conversation))
-        transport = httpx2.ASGITransport(app=RequestReporter(app))
+        host = await stack.enter_async_context(model_server())
+        settings = {"OPENAI_BASE_URL": host.url, "CHAT_MODEL": "m"}
+        model = choose_model(ChatSettings.model_validate(settings))
+        services = await stack.enter_async_context(running_services(tmp_path, model))
+        stack.enter_context(observed(services.admission, services.outbox, services.conversation))
+        transport = httpx2.ASGITransport(app=services.gateway)
         async with httpx2.AsyncClient(transport=transport, base_url="http://test") as http:
             for path in ("/chat/", "/chat/stream"):
-                body: dict[str, Any] = {"user_id": "alice", "text": "hi"}
-                assert (await http.post(path, json=body)).status_code == 200
+                assert (await http.post(path, json=body())).status_code == 200
         return {
             sample.name: set(sample.labels)
             for family in await asyncio.to_thread(lambda: list(REGISTRY.collect()))

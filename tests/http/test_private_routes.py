@@ -7,17 +7,13 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from chat_service.access.identity import Identity
 from daca_shared.domain import Unavailable
 from tests.fakes import FakeChat
 from tests.http.gateways import gateway
 from tests.tokens import bearer, secret_identity, token
 
 OPEN = {"/", "/healthz", "/readyz", "/status"}
-
-
-@pytest.fixture
-def chat() -> FakeChat:
-    return FakeChat()
 
 
 @pytest.fixture
@@ -62,13 +58,13 @@ async def test_every_other_route_is_private(http: httpx2.AsyncClient, chat: Fake
         another = await http.request(**request, headers=bearer("bob"))
         assert another.status_code == 403, path
         assert another.json() == {"detail": "The token is not this user's"}
-        assert (chat.outbox.accepted, chat.analytics.timeouts_s) == ([], [])
+        assert (chat.turns.kept, chat.analytics.timeouts_s) == ([], [])
     for method, path in private:
         request = call(method, path, "alice")
         assert (await http.request(**request, headers=bearer("alice"))).status_code == 200, path
 
 
-@pytest.mark.parametrize("path", [*OPEN, "/docs", "/openapi.json", "/ui/", "/ui/app.js"])
+@pytest.mark.parametrize("path", [*sorted(OPEN), "/docs", "/openapi.json", "/ui/", "/ui/app.js"])
 async def test_what_is_nobodys_stays_open(http: httpx2.AsyncClient, path: str) -> None:
     assert (await http.get(path)).status_code == 200
 
@@ -104,13 +100,10 @@ async def test_a_refusal_does_not_quote_the_token(http: httpx2.AsyncClient) -> N
 async def test_keys_that_cannot_be_had_are_nobodys_fault_and_tell_when_to_come_back(
     chat: FakeChat,
 ) -> None:
-    class Away:
-        required = True
+    async def away(kid: str | None) -> str:
+        raise Unavailable("away", retry_after_s=10)
 
-        async def caller(self, authorization: str | None) -> Any:
-            raise Unavailable("away", retry_after_s=10)
-
-    async with gateway(chat, identity=Away()) as http:
+    async with gateway(chat, identity=Identity(away)) as http:
         answer = await http.get("/users/alice", headers=bearer())
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
 

@@ -8,28 +8,20 @@ from typing import Any
 import httpx2
 import pytest
 
-from chat_service.access.overload import CountChats
-from chat_service.web.reporting import RequestReporter
 from daca_shared.domain import Unavailable
 from daca_shared.observe.logs import hash_user_id
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.http.gateways import gateway_app, served
 from tests.reports import Report, reported, sample
 
-LOGGER = "chat_service.web.reporting"
+LOGGER = "chat_service.web.edge"
 BODY = {"user_id": "alice", "text": "my secret diary"}
-
-
-@pytest.fixture
-def chat() -> FakeChat:
-    return FakeChat()
 
 
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a real server, which notices a reader who leaves."""
-    app = RequestReporter(CountChats(gateway_app(chat), chat.load))
-    async with served(app, access_log=False) as client:
+    async with served(gateway_app(chat)) as client:
         yield client
 
 
@@ -43,10 +35,14 @@ def measured(method: str, route: str, status: int, error: str = "") -> float:
     )
 
 
+def requests(report: Report) -> list[dict[str, Any]]:
+    return [line for line in report.of(LOGGER) if line["event"] == "request"]
+
+
 async def the_line(report: Report) -> dict[str, Any]:
     """A request's one line; it may come a moment after the answer."""
-    await eventually(lambda: report.of(LOGGER))
-    (line,) = report.of(LOGGER)
+    await eventually(lambda: requests(report))
+    (line,) = requests(report)
     return line
 
 
@@ -136,7 +132,7 @@ async def test_a_stream_is_one_line_when_it_ends(http: httpx2.AsyncClient, chat:
     chat.agent.delay_s = 0.2
     with reported() as report:
         async with http.stream("POST", "/chat/stream", json=BODY) as response:
-            assert report.of(LOGGER) == []
+            assert requests(report) == []
             async for _ in response.aiter_bytes():
                 pass
         line = await the_line(report)
@@ -182,8 +178,8 @@ async def test_requests_at_once_keep_their_ids_and_users(http: httpx2.AsyncClien
                 for user in users
             )
         )
-        await eventually(lambda: len(report.of(LOGGER)) == len(users))
+        await eventually(lambda: len(requests(report)) == len(users))
     assert [a.headers["x-request-id"] for a in answers] == [f"id-of-{user}" for user in users]
-    assert {(line["request_id"], line["user"]) for line in report.of(LOGGER)} == {
+    assert {(line["request_id"], line["user"]) for line in requests(report)} == {
         (f"id-of-{user}", user) for user in users
     }

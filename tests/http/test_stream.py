@@ -8,12 +8,7 @@ import pytest
 from daca_shared.calls.errors import INTERNAL_MESSAGE
 from daca_shared.domain import Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
-from tests.http.gateways import gateway_app, served
-
-
-@pytest.fixture
-def chat() -> FakeChat:
-    return FakeChat()
+from tests.http.gateways import body, gateway_app, served
 
 
 @pytest.fixture
@@ -21,10 +16,6 @@ async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a real server: only that notices a reader who leaves."""
     async with served(gateway_app(chat)) as client:
         yield client
-
-
-def body(text: str = "hi") -> dict[str, Any]:
-    return {"user_id": "alice", "text": text}
 
 
 async def events_of(response: httpx2.Response) -> AsyncIterator[tuple[str, Any]]:
@@ -68,7 +59,7 @@ async def test_a_model_that_breaks_off_gives_one_error_event(
 
 @pytest.mark.parametrize(
     ("sent", "status"),
-    [(body(" "), 400), (body("x" * 101), 400), ({"text": "hi"}, 422)],
+    [(body(text=" "), 400), (body(text="x" * 101), 400), ({"text": "hi"}, 422)],
     ids=["blank", "too long", "no user"],
 )
 async def test_bad_input_is_refused_before_the_stream_begins(
@@ -76,7 +67,7 @@ async def test_bad_input_is_refused_before_the_stream_begins(
 ) -> None:
     response = await http.post("/chat/stream", json=sent)
     assert response.status_code == status
-    assert chat.outbox.accepted == []
+    assert chat.turns.kept == []
 
 
 async def test_a_reader_who_leaves_finds_what_came_in_the_history(
@@ -85,11 +76,10 @@ async def test_a_reader_who_leaves_finds_what_came_in_the_history(
     chat.agent.delay_s = FOREVER_S
     async with http.stream("POST", "/chat/stream", json=body()) as response:
         assert await anext(events_of(response)) == ("delta", {"text": "You "})
-    await eventually(lambda: bool(chat.memory.turns))
-    (turn,) = chat.memory.turns
+    await eventually(lambda: chat.turns.kept)
+    (turn,) = chat.turns.kept
     assert turn.stopped
-    assert turn.reply == "You said: "
-    assert len(chat.outbox.accepted) == 1
+    assert turn.answer.text == "You said: "
 
 
 async def test_a_reader_who_leaves_stops_a_model_that_is_faster_than_the_reader(

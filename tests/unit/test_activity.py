@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import pytest
 
-from analytics_service.__main__ import open_store
 from analytics_service.store import AnalyticsStore, MessageBatch, SentMessage
 from daca_shared.domain import NotFound
 from lab.postgres import Place
@@ -27,7 +26,7 @@ async def counts(store: AnalyticsStore, day_count: int) -> list[int]:
 
 
 async def test_each_message_counts_once_on_its_own_day(place: Place) -> None:
-    store = await open_store(place, seed_demo_users=False)
+    store = await AnalyticsStore.open(place, seed_demo_users=False)
     await store.record(first := batch(0, 0, 2, 40))
     await store.record(first)
     await store.record(batch(0))
@@ -42,6 +41,6 @@ async def test_each_message_counts_once_on_its_own_day(place: Place) -> None:
 
 
 async def test_a_demo_user_has_done_nothing_yet(place: Place) -> None:
-    store = await open_store(place, seed_demo_users=True)
+    store = await AnalyticsStore.open(place, seed_demo_users=True)
     assert [day.message_count for day in await store.activity("alice", 14)] == [0] * 14
     await store.close()

@@ -1,8 +1,12 @@
 """The agent loop through the SDK and a real HTTP connection, in both of OpenAI's APIs."""
 
+import json
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import agents
 import pytest
@@ -12,7 +16,7 @@ from openai import AsyncOpenAI
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel, choose_model
 from chat_service.agent.retry_budget import one_retry
-from chat_service.chat.ports import ChatMessage
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
 from chat_service.settings import ChatSettings
 from daca_shared.domain import (
     DomainError,
@@ -22,7 +26,6 @@ from daca_shared.domain import (
     TimedOut,
     Unavailable,
 )
-from tests.fakes import known
 from tests.model_server import Fault, ModelServer, model_server
 
 KEY = "sk-Very-Secret-1234567890"
@@ -65,9 +68,14 @@ async def model(
     await model.close()
 
 
-async def ask(model: ChatModel, text: str = "hello") -> str:
+async def ask(model: ChatModel, text: str = "hello", *said: Turn) -> str:
     message = ChatMessage(user_id="alice", text=text)
-    return (await ChatAgent(model).reply(message, known(5), [])).reply
+    return (await ChatAgent(model).answer(message, 5, said)).text
+
+
+def turn(prompt: str, answer: Answer, *, stopped: bool = False, seq: int = 0) -> Turn:
+    key = ConversationKey("alice", uuid4())
+    return Turn(key, uuid4(), prompt, answer, stopped, None, "", datetime.now(UTC), seq)
 
 
 async def test_the_model_is_told_the_user_and_the_count(
@@ -93,6 +101,35 @@ async def test_a_tool_call_goes_there_and_back(model: ChatModel, server: ModelSe
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", result)
     assert reply == f"The tool says {result}"
     assert len(server.requests) == 2
+
+
+async def test_an_answer_tells_which_tools_made_it(model: ChatModel, server: ModelServer) -> None:
+    message = ChatMessage(user_id="alice", text="what time is it?")
+    answer = await ChatAgent(model).answer(message, 5, [])
+    (result,) = server.tool_results
+    assert answer.tool_calls == (ToolCall("get_current_time", "{}", result),)
+
+
+async def test_the_model_is_shown_what_was_said_before(
+    model: ChatModel, server: ModelServer
+) -> None:
+    called = [ToolCall("get_current_time", "{}", "noon"), ToolCall("look_up", '{"a": 1}', "b")]
+    await ask(
+        model,
+        "hello",
+        turn("the time?", Answer("It is noon", called), seq=7),
+        turn("a story", Answer(" Once"), stopped=True, seq=8),
+    )
+    body = server.requests[0].body
+    shown = body.get("messages") or body["input"]
+    texts = [item.get("content", item.get("output")) for item in shown]
+    story = ["a story", "Once [stopped by the user]", "hello"]
+    assert [text for text in texts if text][-7:] == [
+        "the time?", "noon", "b", "It is noon", *story,
+    ]  # fmt: skip
+    # Each call and its result have one id, which no other has.
+    ids = Counter(re.findall(r'"(call_\w+)"(?!:)', json.dumps(shown)))
+    assert [*ids.values()] == [2, 2]
 
 
 @pytest.mark.parametrize(

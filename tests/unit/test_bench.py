@@ -5,12 +5,14 @@ import asyncio
 import json
 import math
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
 from agents import Agent, RunConfig
 from agents.testing import ScriptedModel, assistant_message
 
+from analytics_service.store import AnalyticsStore
 from bench.chart import Chart
 from bench.clients import messages_of
 from bench.measure import (
@@ -26,7 +28,10 @@ from bench.measure import (
 )
 from bench.report import Bar, comparison, number, row, table
 from bench.systems import old_design
+from bench.systems.floor import floor_app, serve
+from bench.systems.in_memory import InMemory
 from lab.load import percentile
+from lab.machine import free_port
 
 
 @pytest.mark.parametrize(
@@ -185,3 +190,19 @@ async def test_the_old_design_makes_a_client_for_each_request(old: OldChat) -> N
 
 async def test_the_old_design_refuses_blank_texts(old: OldChat) -> None:
     assert await old.post("alice", " ") == (400, {"detail": "Message text cannot be empty"})
+
+
+async def test_the_floor_answers_as_chat_does() -> None:
+    model = ScriptedModel([[assistant_message("Hi")]])
+    port = free_port()
+    serving = asyncio.create_task(serve(floor_app(Agent(name="Floor", model=model)), port))
+    sent = {"user_id": "alice", "text": "Hello", "message_id": str(uuid4())}
+    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=3)) as client:
+        answer = await client.post(f"http://127.0.0.1:{port}/chat/", json=sent)
+    assert answer.json() == {"user_id": "alice", "reply": "Hi"}
+    serving.cancel()
+    await asyncio.wait([serving])
+
+
+async def test_an_analytics_service_without_a_store_knows_everybody() -> None:
+    assert (await AnalyticsStore(InMemory()).get("anybody")).message_count == 5

@@ -1,9 +1,12 @@
+"""The use case on fakes: count, think, keep."""
+
 import asyncio
 import time
+from uuid import uuid4
 
 import pytest
 
-from chat_service.chat.ports import ChatMessage
+from chat_service.chat.messages import Answer, ChatMessage, ToolCall
 from daca_shared.domain import (
     DomainError,
     Failed,
@@ -21,31 +24,45 @@ def chat() -> FakeChat:
     return FakeChat()
 
 
-def message(user_id: str = "alice", text: str = "hi") -> ChatMessage:
-    return ChatMessage(user_id=user_id, text=text)
+def message(user_id: str = "alice", text: str = "hi", **fields: object) -> ChatMessage:
+    return ChatMessage.model_validate({"user_id": user_id, "text": text, **fields})
 
 
-async def test_a_reply_knows_the_count_so_far(chat: FakeChat) -> None:
-    sent = message()
+async def read(chat: FakeChat, sent: ChatMessage) -> None:
+    async for _ in chat.conversation.stream(sent):
+        pass
+
+
+async def test_a_reply_knows_the_count_so_far_and_its_turn_is_kept(chat: FakeChat) -> None:
+    sent = message(tags=["a", "b"])
     reply = await chat.conversation.reply(sent)
-    assert (reply.text, reply.message, reply.model) == ("You said: hi", sent, "fake")
-    assert (reply.message_count, chat.agent.counts) == (5, [5])
-    assert chat.outbox.accepted == [sent]
+    (kept,) = chat.turns.kept
+    assert (reply.turn, reply.tags) == (kept, ("a", "b"))
+    assert (kept.conversation, kept.message_id, kept.prompt) == (
+        sent.conversation,
+        sent.message_id,
+        "hi",
+    )
+    assert (kept.answer.text, kept.model, kept.stopped) == ("You said: hi", "fake", False)
+    assert (kept.message_count, chat.agent.counts) == (5, [5])
 
 
 async def test_a_new_user_has_sent_none(chat: FakeChat) -> None:
     reply = await chat.conversation.reply(message("carol"))
-    assert (reply.message_count, chat.agent.counts) == (0, [0])
+    assert (reply.turn.message_count, chat.agent.counts) == (0, [0])
 
 
 @pytest.mark.parametrize("failure", [Unavailable("away"), TimedOut("slow"), Failed("broken")])
 async def test_an_unknown_count_is_none_and_never_zero(
-    chat: FakeChat, failure: DomainError
+    failure: DomainError,
 ) -> None:
+    reasons: list[str] = []
+    chat = FakeChat(on_no_count=reasons.append)
     chat.analytics.failure = failure
     reply = await chat.conversation.reply(message())
-    assert (reply.message_count, chat.agent.counts) == (None, [None])
-    assert len(chat.outbox.accepted) == 1
+    assert (reply.turn.message_count, chat.agent.counts) == (None, [None])
+    assert reasons == ["timed_out" if isinstance(failure, TimedOut) else "unavailable"]
+    assert len(chat.turns.kept) == 1
 
 
 @pytest.mark.parametrize("hanging", ["analytics", "outbox"])
@@ -56,7 +73,7 @@ async def test_a_count_that_does_not_come_costs_half_a_second(chat: FakeChat, ha
         chat.outbox.settles = False
     started = time.monotonic()
     reply = await chat.conversation.reply(message())
-    assert reply.message_count is None
+    assert reply.turn.message_count is None
     assert 0.4 < time.monotonic() - started < 0.8
 
 
@@ -67,16 +84,16 @@ async def test_analytics_is_given_a_deadline(chat: FakeChat) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t \u2003", "x" * 101])
-async def test_bad_text_is_refused_and_not_counted(chat: FakeChat, text: str) -> None:
+async def test_bad_text_is_refused_and_neither_kept_nor_answered(chat: FakeChat, text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         await chat.conversation.reply(message(text=text))
     assert [violation.field for violation in refused.value.violations] == ["text"]
-    assert (chat.outbox.accepted, chat.agent.counts) == ([], [])
+    assert (chat.turns.kept, chat.agent.counts) == ([], [])
 
 
 async def test_the_longest_text_is_accepted(chat: FakeChat) -> None:
     await chat.conversation.reply(message(text="😀" * 100))
-    assert len(chat.outbox.accepted) == 1
+    assert len(chat.turns.kept) == 1
 
 
 @pytest.mark.parametrize(
@@ -91,6 +108,7 @@ async def test_the_shorter_of_both_time_limits_holds(
     async with asyncio.timeout(2):
         with pytest.raises(TimedOut):
             await chat.conversation.reply(message(), timeout_s=callers_s)
+    assert chat.turns.kept == []
 
 
 @pytest.mark.parametrize(
@@ -105,19 +123,61 @@ async def test_the_shorter_of_both_time_limits_holds(
     ],
     ids=lambda failure: type(failure).__name__,
 )
-async def test_a_message_counts_though_the_model_fails(chat: FakeChat, failure: Exception) -> None:
+@pytest.mark.parametrize("way", ["reply", "stream"])
+async def test_nothing_is_kept_of_a_message_whose_model_fails(
+    chat: FakeChat, failure: Exception, way: str
+) -> None:
     chat.agent.failure = failure
-    sent = message()
+    sent = message(message_id=uuid4())
     with pytest.raises(type(failure), match=str(failure)):
-        await chat.conversation.reply(sent)
-    assert chat.outbox.accepted == [sent]
+        await (chat.conversation.reply(sent) if way == "reply" else read(chat, sent))
+    assert chat.turns.kept == []
+    chat.agent.failure = None
+    assert (await chat.conversation.reply(sent)).turn == chat.turns.kept[0]
 
 
 async def test_there_is_no_reply_to_a_message_that_cannot_be_kept(chat: FakeChat) -> None:
-    chat.outbox.failure = Unavailable("disk full")
+    chat.turns.failure = Unavailable("disk full")
     with pytest.raises(Unavailable, match="disk full"):
         await chat.conversation.reply(message())
-    assert chat.agent.counts == []
+    with pytest.raises(Unavailable, match="disk full"):
+        await read(chat, message())
+
+
+async def test_a_caller_who_leaves_a_reply_has_said_nothing(chat: FakeChat) -> None:
+    chat.agent.delay_s = FOREVER_S
+    chatting = asyncio.create_task(chat.conversation.reply(message()))
+    await asyncio.sleep(0.05)
+    assert chat.agent.counts == [5]
+    chatting.cancel()
+    await asyncio.wait([chatting])
+    assert chat.turns.kept == []
+
+
+async def test_a_reader_who_leaves_before_the_agent_has_begun_has_said_nothing(
+    chat: FakeChat,
+) -> None:
+    chat.analytics.delay_s = FOREVER_S
+    reading = asyncio.create_task(read(chat, message()))
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    await asyncio.wait([reading])
+    await chat.conversation.close()
+    assert (chat.turns.kept, chat.agent.counts) == ([], [])
+
+
+@pytest.mark.parametrize(("left_s", "kept"), [(0.05, []), (0.5, ["You said: "])])
+async def test_a_stream_that_is_cancelled_just_before_its_limit_has_run_out_of_time(
+    chat: FakeChat, left_s: float, kept: list[str]
+) -> None:
+    chat.agent.delay_s = FOREVER_S
+    limit = asyncio.get_running_loop().time() + 0.6
+    stream = chat.conversation.stream(message(), timeout_s=0.6)
+    assert [await anext(stream), await anext(stream)] == ["You ", "said: "]
+    await asyncio.sleep(limit - left_s - asyncio.get_running_loop().time())
+    await stream.aclose()
+    await chat.conversation.close()
+    assert [turn.answer.text for turn in chat.turns.kept] == kept
 
 
 @pytest.mark.parametrize("steps", range(1, 5))
@@ -133,6 +193,29 @@ async def test_a_caller_who_leaves_at_once_leaves_nothing_running(
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+async def test_the_agent_is_shown_what_was_said_in_the_conversation(chat: FakeChat) -> None:
+    first = message(text="first")
+    await chat.conversation.reply(first)
+    await chat.conversation.reply(message(text="elsewhere"))
+    await chat.conversation.reply(message(text="second", session_id=first.session_id))
+    shown = [[turn.prompt for turn in history] for history in chat.agent.histories]
+    assert shown == [[], [], ["first"]]
+
+
 def test_each_message_has_ids_of_its_own() -> None:
     one, two = message(), message()
     assert len({one.message_id, two.message_id, one.session_id, two.session_id}) == 4
+    assert not one.may_be_known
+
+
+def test_a_message_with_an_id_and_no_session_has_the_same_session_each_time() -> None:
+    one, two = (message(message_id="7f6f8f5e-0000-4000-8000-000000000001") for _ in range(2))
+    assert one.may_be_known
+    assert one.conversation == two.conversation
+    assert one.session_id != one.message_id
+    assert message(message_id=uuid4()).session_id != one.session_id
+
+
+def test_answers_are_equal_by_what_they_say() -> None:
+    one, two = (Answer("hi", (ToolCall("clock", "{}", "noon"),)) for _ in range(2))
+    assert one == two

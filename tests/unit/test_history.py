@@ -5,41 +5,46 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chat_service.turns.history import MAX_PAGE_SIZE, History, MessagesQuery, PageQuery
-from chat_service.turns.memory import ConversationKey, Turn
-from chat_service.turns.stores import Stores, open_stores
+from chat_service.chat.messages import ChatMessage
+from chat_service.turns.history import MAX_PAGE_SIZE, MessagesQuery, PageQuery
 from daca_shared.domain import InvalidInput
 from lab.postgres import Place
+from tests.fakes import ChatStores, opened_stores, turn_of
 
 
 class Past:
-    """A history, and a way to fill it."""
+    """Stores, and a way to fill them."""
 
-    def __init__(self, stores: Stores) -> None:
-        self.memory = stores.memory
-        self.history = History(stores.archive)
+    def __init__(self, stores: ChatStores) -> None:
+        self.stores = stores
 
     async def add(
-        self, text: str, session_id: UUID, user_id: str = "alice", *, stopped: bool = False
+        self,
+        text: str,
+        session_id: UUID,
+        user_id: str = "alice",
+        *,
+        reply: str | None = None,
+        stopped: bool = False,
     ) -> None:
-        turn = Turn(uuid4(), text, f"re: {text}", [], stopped)
-        key = ConversationKey(user_id, session_id)
-        async with self.memory.turn(key):
-            await self.memory.keep(key, turn)
+        message = ChatMessage(user_id=user_id, text=text, session_id=session_id)
+        async with self.stores.locks.turn(message.conversation):
+            reply = f"re: {text}" if reply is None else reply
+            await self.stores.turns.keep(turn_of(message, reply, stopped=stopped))
 
     async def titles(self, **query: int | str) -> tuple[list[str], str]:
-        page = await self.history.conversations(PageQuery(user_id="alice", **query))
+        page = await self.stores.turns.conversations(PageQuery(user_id="alice", **query))
         return [c.title for c in page.items], page.next_page_token
 
     async def texts(self, session_id: UUID, **query: int | str) -> tuple[list[str], str]:
         asked = MessagesQuery(**{"user_id": "alice", "session_id": session_id, **query})
-        page = await self.history.messages(asked)
-        return [m.text for m in page.items], page.next_page_token
+        page = await self.stores.turns.messages(asked)
+        return [turn.prompt for turn in page.items], page.next_page_token
 
 
 @pytest.fixture
 async def past(place: Place) -> AsyncIterator[Past]:
-    async with open_stores(place) as stores:
+    async with opened_stores(place) as stores:
         yield Past(stores)
 
 
@@ -51,7 +56,7 @@ async def test_the_conversation_spoken_in_last_comes_first(past: Past) -> None:
     one, two = uuid4(), uuid4()
     for text, session_id in (("one", one), ("two", two), ("one again", one)):
         await past.add(text, session_id)
-    page = await past.history.conversations(PageQuery(user_id="alice"))
+    page = await past.stores.turns.conversations(PageQuery(user_id="alice"))
     assert [(c.session_id, c.title, c.turn_count) for c in page.items] == [
         (one, "one", 2),
         (two, "two", 1),
@@ -76,8 +81,8 @@ async def test_messages_come_in_order_and_tell_if_they_were_stopped(past: Past) 
     session_id = uuid4()
     await past.add("a", session_id)
     await past.add("b", session_id, stopped=True)
-    page = await past.history.messages(MessagesQuery(user_id="alice", session_id=session_id))
-    assert [(m.text, m.reply, m.stopped) for m in page.items] == [
+    page = await past.stores.turns.messages(MessagesQuery(user_id="alice", session_id=session_id))
+    assert [(turn.prompt, turn.answer.text, turn.stopped) for turn in page.items] == [
         ("a", "re: a", False),
         ("b", "re: b", True),
     ]
@@ -126,7 +131,23 @@ async def test_a_page_size_over_the_limit_is_cut(past: Past) -> None:
     assert token
 
 
-@pytest.mark.parametrize("token", ["x", "!!!!", "LTE=", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OQ==", "é"])
+async def test_a_page_is_no_larger_than_a_client_takes_at_once(past: Past) -> None:
+    session_id = uuid4()
+    for n in range(6):
+        await past.add(str(n), session_id, reply="ü" * 600_000)
+    texts, token = await past.texts(session_id)
+    assert texts == ["0", "1"]
+    assert (await past.texts(session_id, page_token=token))[0] == ["2", "3"]
+    huge = uuid4()
+    for text in ("huge", "next"):
+        await past.add(text, huge, reply="x" * 4_000_000)
+    # One more than fits is better than none.
+    texts, token = await past.texts(huge)
+    assert texts == ["huge"]
+    assert await past.texts(huge, page_token=token) == (["next"], "")
+
+
+@pytest.mark.parametrize("token", ["x", "-1", " 1", "1.0", "9" * 21, "é", "²"])
 async def test_a_made_up_page_token_is_refused_by_name(past: Past, token: str) -> None:
     with pytest.raises(InvalidInput, match="page_token"):
         await past.titles(page_token=token)

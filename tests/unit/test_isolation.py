@@ -10,8 +10,7 @@ from agents.testing import assistant_message
 
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel
-from chat_service.chat.ports import ChatMessage
-from tests.fakes import known
+from chat_service.chat.messages import ChatMessage
 
 USERS = 300
 
@@ -37,14 +36,14 @@ class EchoModel(Model):
 async def test_300_chats_at_once_see_their_own_user_only() -> None:
     agent = ChatAgent(ChatModel("echo", EchoModel(), ModelSettings()))
     users = [f"user-{n:03}-" for n in range(USERS)]
-    turns = await asyncio.gather(
+    answers = await asyncio.gather(
         *(
-            agent.reply(ChatMessage(user_id=user, text=f"text of {n}."), known(10_000 + n), [])
+            agent.answer(ChatMessage(user_id=user, text=f"text of {n}."), 10_000 + n, [])
             for n, user in enumerate(users)
         )
     )
-    for n, turn in enumerate(turns):
-        reply = turn.reply
+    for n, answer in enumerate(answers):
+        reply = answer.text
         assert [user for user in users if user in reply] == [users[n]]
         assert f"has sent {10_000 + n} messages" in reply
         assert f"text of {n}." in reply

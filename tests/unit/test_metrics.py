@@ -6,18 +6,17 @@ from pathlib import Path
 import pytest
 from agents import ModelSettings
 
-from chat_service.access.overload import Load
+from chat_service.access.admission import Admission
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel
 from chat_service.agent.offline import OfflineModel
-from chat_service.chat.ports import ChatMessage
+from chat_service.chat.messages import ChatMessage
 from chat_service.health.metrics import count_fallback, measured, observed
-from daca_shared.calls.ports import PortTaken
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.metrics import serving_metrics
-from daca_shared.settings import ServiceSettings
+from daca_shared.settings import PortTaken, ServiceSettings
 from lab.postgres import Place
-from tests.fakes import FakeChat, FakeRecorder, eventually, known, running_outbox
+from tests.fakes import FakeChat, eventually, opened_stores, turn_of
 from tests.model_server import Fault, ModelServer, model_server
 from tests.reports import sample, total
 from tests.unit.test_agent import choose, model
@@ -49,15 +48,14 @@ def tokens(kind: str) -> float:
 
 async def test_a_models_time_and_tokens_are_measured(model: ChatModel) -> None:
     before, used = operations(), (tokens("input"), tokens("output"))
-    await ChatAgent(measured(model)).reply(MESSAGE, known(5), [])
+    await ChatAgent(measured(model)).answer(MESSAGE, 5, [])
     assert operations() == before + 1
     assert (tokens("input"), tokens("output")) > used
 
 
 async def test_a_streams_first_chunk_is_measured_too() -> None:
     offline = ChatModel("streamed", OfflineModel(pause_s=0.02), ModelSettings())
-    async for _ in ChatAgent(measured(offline)).stream(MESSAGE, known(5), []):
-        pass
+    await ChatAgent(measured(offline)).answer(MESSAGE, 5, [], lambda text: None)
     streamed = {"gen_ai_request_model": "streamed"}
     assert total(DURATION, **streamed) == total(FIRST_CHUNK, **streamed) == 1
     first = FIRST_CHUNK.replace("_count", "_sum")
@@ -70,15 +68,17 @@ async def test_a_models_failure_is_measured_by_its_kind(
     server.faults = [Fault(status=401)]
     before = operations("AuthenticationError")
     with pytest.raises(DomainError):
-        await ChatAgent(measured(model)).reply(MESSAGE, known(5), [])
+        await ChatAgent(measured(model)).answer(MESSAGE, 5, [])
     assert operations("AuthenticationError") == before + 1
 
 
 async def test_a_stream_that_is_left_counts_as_cancelled() -> None:
     offline = ChatModel("left", OfflineModel(pause_s=0.05), ModelSettings())
-    events = ChatAgent(measured(offline)).stream(MESSAGE, known(5), [])
-    await anext(events)
-    await events.aclose()
+    words: list[str] = []
+    agent = ChatAgent(measured(offline))
+    answering = asyncio.create_task(agent.answer(MESSAGE, 5, [], words.append))
+    await eventually(lambda: words)
+    answering.cancel()
     left = {"gen_ai_request_model": "left", "error_type": "cancelled"}
     await eventually(lambda: total(DURATION, **left) == 1)
 
@@ -93,30 +93,28 @@ async def test_a_chat_without_a_count_is_counted_by_its_reason(
     chat = FakeChat(on_no_count=count_fallback)
     chat.analytics.failure, chat.analytics.delay_s = failure, delay_s
     before = sample("daca_chat_count_fallbacks_total", reason=reason)
-    assert (await chat.conversation.reply(MESSAGE)).message_count is None
+    assert (await chat.conversation.reply(MESSAGE)).turn.message_count is None
     assert sample("daca_chat_count_fallbacks_total", reason=reason) == before + 1
 
 
 async def test_a_scrape_tells_how_things_stand(
     environment: pytest.MonkeyPatch, place: Place
 ) -> None:
-    chat, load, recorder = FakeChat(), Load(), FakeRecorder()
-    recorder.open.clear()
-    async with running_outbox(place, recorder) as outbox:
-        async with outbox.accept(MESSAGE):
-            pass
-        load.turned_away = 3
+    chat, admission = FakeChat(), Admission()
+    async with opened_stores(place) as stores:
+        async with stores.locks.turn(MESSAGE.conversation):
+            await stores.turns.keep(turn_of(MESSAGE, "hello"))
+        admission.turned_away = 3
         chat.agent.delay_s = 5
         stream = chat.conversation.stream(MESSAGE)
         await anext(stream)
         with (
-            load.one_more(),
+            admission.one_more(),
             serving_metrics(ServiceSettings(), 0, "PORT") as port,
-            observed(load, outbox, chat.conversation),
+            observed(admission, stores.outbox, chat.conversation),
         ):
             text = await asyncio.to_thread(read, port)
         await stream.aclose()
-        recorder.open.set()
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
     assert values["daca_chats"] == "1.0"
     assert values["daca_chat_streams"] == "1.0"
@@ -129,11 +127,11 @@ async def test_a_scrape_tells_how_things_stand(
 async def test_a_scrape_without_a_database_tells_the_rest(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    async with running_outbox(tmp_path / "chat.db", FakeRecorder()) as outbox:
+    async with opened_stores(tmp_path / "chat.db") as stores:
         pass
     with (
         serving_metrics(ServiceSettings(), 0, "PORT") as port,
-        observed(Load(), outbox, FakeChat().conversation),
+        observed(Admission(), stores.outbox, FakeChat().conversation),
     ):
         text = await asyncio.to_thread(read, port)
     assert "daca_chats " in text

@@ -4,8 +4,9 @@ from typing import Any
 
 import agents
 import pytest
+from openai import AsyncOpenAI
 
-from daca_shared.domain import Unavailable
+from daca_shared.domain import Misconfigured, Unavailable
 from tests.model_server import ModelServer
 from tests.unit.test_agent import KEY, Choose, ask, choose, server
 
@@ -68,8 +69,10 @@ async def test_the_first_setting_that_is_set_chooses_the_model(
     client = model.client
     assert client
     assert (model.name, client.base_url.host) == (name, host)
-    assert (client.timeout, client.max_retries) == (7, 0)
     assert isinstance(model.model, agents.OpenAIResponsesModel) == (host == "api.openai.com")
+    # `test_agent` sees what timeouts and retries come to with a client of our own.
+    if isinstance(client, AsyncOpenAI):
+        assert (client.timeout, client.max_retries) == (7, 0)
     await model.close()
 
 
@@ -79,5 +82,5 @@ def test_without_a_host_the_model_is_offline(choose: Choose, variables: dict[str
 
 
 def test_a_base_url_without_a_model_names_the_missing_variable(choose: Choose) -> None:
-    with pytest.raises(ValueError, match="CHAT_MODEL"):
+    with pytest.raises(Misconfigured, match="CHAT_MODEL"):
         choose(OPENAI_BASE_URL="http://local/v1")

@@ -4,10 +4,8 @@ import pytest
 
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel, choose_model
-from chat_service.chat.ports import ChatMessage
+from chat_service.chat.messages import ChatMessage
 from chat_service.settings import ChatSettings
-from chat_service.turns.memory import Turn
-from tests.fakes import known
 
 
 @pytest.fixture
@@ -17,7 +15,7 @@ def model(environment: pytest.MonkeyPatch) -> ChatModel:
 
 async def ask(model: ChatModel, text: str, count: int | None, user_id: str = "alice") -> str:
     message = ChatMessage(user_id=user_id, text=text)
-    return (await ChatAgent(model).reply(message, known(count), [])).reply
+    return (await ChatAgent(model).answer(message, count, [])).text
 
 
 @pytest.mark.parametrize("text", ["hi", "what time is it?"])
@@ -52,8 +50,8 @@ async def test_asked_for_the_time_it_calls_the_tool(model: ChatModel) -> None:
 
 
 async def test_streams_word_by_word(model: ChatModel) -> None:
+    words: list[str] = []
     sent = ChatMessage(user_id="alice", text="hi")
-    *words, turn = [event async for event in ChatAgent(model).stream(sent, known(5), [])]
-    assert isinstance(turn, Turn)
+    answer = await ChatAgent(model).answer(sent, 5, [], words.append)
     assert len(words) > 5
-    assert "".join(map(str, words)) == turn.reply
+    assert "".join(words) == answer.text

@@ -1,4 +1,4 @@
-"""What PostgreSQL adds: replicas, migrations under a running system, an away or hung server."""
+"""What PostgreSQL adds: migrations under a running system, an away or hung server."""
 
 import asyncio
 import time
@@ -6,33 +6,30 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import batched
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
-from analytics_service.__main__ import open_store
-from analytics_service.store import MessageBatch, SentMessage
-from chat_service.outbox.outbox_rows import OutboxEntry
-from chat_service.turns import postgres as chat
-from chat_service.turns.leases import TurnLeases
-from chat_service.turns.memory import ConversationKey, Memory, Turn
-from chat_service.turns.stores import open_stores
+from analytics_service.store import AnalyticsStore, MessageBatch, SentMessage
+from chat_service.app import SCHEMA
+from chat_service.chat.messages import ChatMessage
+from chat_service.outbox.outbox import Outbox
 from daca_shared.domain import Unavailable
+from daca_shared.storage.database import read_scripts
 from daca_shared.storage.postgres import PostgresDatabase
 from lab.postgres import Cluster, run_sql
-from tests.fakes import eventually
+from tests.fakes import FakeRecorder, turn_of
 
-KEY = ConversationKey("alice", uuid4())
-TURN = Turn(uuid4(), "hi", "ok", [])
+SCRIPTS = read_scripts(SCHEMA / "postgres")
 LATER = "ALTER TABLE chat.outbox ADD COLUMN note text; ALTER TABLE chat.turns ADD COLUMN note text;"
 
 
 @asynccontextmanager
 async def opened(
-    url: SecretStr, migrations: Sequence[str] = chat.MIGRATIONS
+    url: SecretStr, scripts: Sequence[str] = SCRIPTS
 ) -> AsyncIterator[PostgresDatabase]:
-    database = await PostgresDatabase.open(url, "chat", migrations, timeout_s=0.5)
+    database = await PostgresDatabase.open(url, "chat", scripts, timeout_s=0.5)
     try:
         yield database
     finally:
@@ -40,27 +37,30 @@ async def opened(
 
 
 async def works(database: PostgresDatabase) -> bool:
-    """Whether a message can be accepted, and found again."""
-    rows, id_ = chat.PostgresOutboxRows(database), uuid4()
-    await rows.insert(OutboxEntry(0, id_, "alice", datetime.now(UTC), owner=1))
-    return id_ in {entry.message_id for entry in await rows.own(1, after=0)}
+    """Whether a message can be put there, and found again."""
+    outbox = Outbox(database, FakeRecorder())
+    before, _ = await outbox.backlog()
+    await database.write(outbox.adding(turn_of(ChatMessage(user_id="alice", text="hi"), "ok")))
+    return (await outbox.backlog())[0] == before + 1
 
 
 async def test_replicas_that_start_at_once_migrate_once(database_url: SecretStr) -> None:
     async def start() -> None:
-        async with opened(database_url) as database:
-            assert await works(database)
+        async with opened(database_url):
+            pass
 
     await asyncio.gather(*(start() for _ in range(5)))
-    assert [tuple(row) for row in await run_sql(database_url, "TABLE version")] == [(2, 0)]
+    assert [tuple(row) for row in await run_sql(database_url, "TABLE version")] == [
+        (len(SCRIPTS), 3)
+    ]
 
 
 async def test_an_older_program_works_on_while_a_newer_one_migrates_and_after(
     database_url: SecretStr,
 ) -> None:
-    async with opened(database_url, chat.MIGRATIONS[:1]) as old:
+    async with opened(database_url) as old:
         assert await works(old)
-        async with opened(database_url, [*chat.MIGRATIONS, LATER]) as new:
+        async with opened(database_url, [*SCRIPTS, LATER]) as new:
             assert await works(new)
             assert await works(old)
         # A downgrade starts it anew.
@@ -68,20 +68,22 @@ async def test_an_older_program_works_on_while_a_newer_one_migrates_and_after(
             assert await works(older)
 
 
-async def test_a_schema_that_took_away_what_this_program_needs_is_refused(
+async def test_a_schema_that_took_away_what_a_program_needs_refuses_it(
     database_url: SecretStr,
 ) -> None:
-    contract = "UPDATE chat.version SET oldest = 3"
-    async with opened(database_url, [*chat.MIGRATIONS, contract]):
+    async with opened(database_url):
         with pytest.raises(Unavailable, match="needs version 3"):
-            async with opened(database_url):
+            async with opened(database_url, SCRIPTS[:2]):
                 pass
 
 
 async def test_a_failed_migration_leaves_the_database_as_it_was(database_url: SecretStr) -> None:
+    async with opened(database_url, SCRIPTS[:1]):
+        pass
     with pytest.raises(Unavailable):
-        async with opened(database_url, [*chat.MIGRATIONS, "SELECT nonsense"]):
+        async with opened(database_url, [*SCRIPTS, "SELECT nonsense"]):
             pass
+    assert [tuple(row) for row in await run_sql(database_url, "TABLE version")] == [(1, 0)]
     async with opened(database_url) as database:
         assert await works(database)
 
@@ -95,7 +97,7 @@ async def test_replicas_count_the_same_messages_once_without_deadlocks(
     ]
     forth = [MessageBatch(messages=group) for group in batched(messages, 100)]
     back = [MessageBatch(messages=group[::-1]) for group in batched(messages[::-1], 50)]
-    stores = [await open_store(database_url, seed_demo_users=False) for _ in range(3)]
+    stores = [await AnalyticsStore.open(database_url, seed_demo_users=False) for _ in range(3)]
     counted = await asyncio.gather(
         *(store.record(batch) for batch in forth + back for store in stores)
     )
@@ -106,65 +108,6 @@ async def test_replicas_count_the_same_messages_once_without_deadlocks(
     assert days == counts
     for store in stores:
         await store.close()
-
-
-async def test_one_turn_of_a_conversation_at_a_time_over_all_replicas(
-    database_url: SecretStr,
-) -> None:
-    running = 0
-    order: list[UUID] = []
-
-    async def turn(memory: Memory) -> None:
-        nonlocal running
-        async with memory.turn(KEY):
-            running += 1
-            assert running == 1
-            await asyncio.sleep(0.01)
-            await memory.keep(KEY, one := Turn(uuid4(), "hi", "ok", []))
-            order.append(one.message_id)
-            running -= 1
-
-    async with open_stores(database_url) as a, open_stores(database_url) as b:
-        await asyncio.gather(*(turn(stores.memory) for stores in [a, b] * 10))
-        kept = await b.archive.messages(KEY, after=0, limit=100)
-    assert [message.message_id for message in kept] == order
-
-
-async def test_a_lease_lasts_while_its_holder_lives_and_a_few_seconds_longer(
-    database_url: SecretStr,
-) -> None:
-    async with opened(database_url) as database:
-        dead, alive, other = (TurnLeases(database, holder) for holder in range(3))
-        assert await dead.try_lock(KEY)
-        elsewhere = ConversationKey("bob", uuid4())
-        assert await alive.try_lock(elsewhere)
-        renewing = asyncio.create_task(alive.run())
-        began = time.monotonic()
-        await eventually(lambda: other.try_lock(KEY))
-        assert 2 < time.monotonic() - began < 4
-        assert not await other.try_lock(elsewhere)
-        renewing.cancel()
-        alive.unlock(elsewhere)
-        await alive.close()
-        assert await other.try_lock(elsewhere)
-        with pytest.raises(Unavailable, match="gone on without"):
-            await chat.PostgresArchive(database, 0).add(KEY, TURN, title="hi")
-        await other.close()
-
-
-async def test_nothing_is_written_without_the_lease_and_nobody_waits_for_a_turn_that_gave_up(
-    database_url: SecretStr,
-) -> None:
-    async with open_stores(database_url) as a, open_stores(database_url) as b:
-        async with a.memory.turn(KEY):
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1), b.memory.turn(KEY):
-                    pass
-            await a.memory.keep(KEY, TURN)
-        async with asyncio.timeout(1), b.memory.turn(KEY):
-            pass
-        with pytest.raises(Unavailable):
-            await b.memory.keep(ConversationKey("bob", KEY.session_id), TURN)
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

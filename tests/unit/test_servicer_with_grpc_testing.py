@@ -12,17 +12,15 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
 
-from analytics_service.__main__ import open_store
 from analytics_service.servicer import AnalyticsServicer
 from analytics_service.store import AnalyticsStore
-from chat_service.access.overload import Load
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.ports import ChatMessage, ChatReply
+from chat_service.chat.messages import ChatMessage, ChatReply
 from chat_service.grpc.servicer import ChatServicer
-from chat_service.turns.history import History
+from chat_service.turns.leases import TurnLocks
 from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2
-from tests.fakes import FOREVER_S, FakeAgent, FakeAnalytics, FakeArchive, FakeMemory, FakeOutbox
+from tests.fakes import FOREVER_S, FakeChat, eventually
 
 ANALYTICS = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"]
 CHAT = chat_pb2.DESCRIPTOR.services_by_name["ChatService"]
@@ -65,10 +63,9 @@ class Called:
 class WatchedConversation(Conversation):
     """Notes the deadlines that it was given."""
 
-    def __init__(self, agent: FakeAgent) -> None:
-        self.outbox = FakeOutbox()
+    def __init__(self, chat: FakeChat) -> None:
         super().__init__(
-            FakeAnalytics(), self.outbox, FakeMemory(), agent, max_text_length=100, timeout_s=60
+            chat.settled, chat.turns, TurnLocks(), chat.agent, max_text_length=100, timeout_s=60
         )
         self.timeouts_s: list[float | None] = []
 
@@ -77,9 +74,13 @@ class WatchedConversation(Conversation):
         return await super().reply(message, timeout_s=timeout_s)
 
 
+def calling(chat: FakeChat, conversation: WatchedConversation) -> Called:
+    return Called(CHAT, ChatServicer(conversation, chat.turns, chat.admission))
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[AnalyticsStore]:
-    store = await open_store(tmp_path / "analytics.db", seed_demo_users=True)
+    store = await AnalyticsStore.open(tmp_path / "analytics.db", seed_demo_users=True)
     yield store
     await store.close()
 
@@ -107,25 +108,24 @@ async def test_record_messages_really_records(store: AnalyticsStore) -> None:
 
 @pytest.mark.parametrize("timeout_s", [None, 12.5])
 async def test_chat_passes_the_callers_deadline_on(timeout_s: float | None) -> None:
-    conversation = WatchedConversation(FakeAgent())
-    call = Called(CHAT, ChatServicer(conversation, History(FakeArchive()), Load()))
+    chat = FakeChat()
+    conversation = WatchedConversation(chat)
+    call = calling(chat, conversation)
     request = chat_pb2.ChatRequest(user_id="alice", text="hi", tags=["a"])
     response, code = await call("Chat", request, timeout_s)
     assert code is StatusCode.OK
     assert (response.reply, response.message_count, response.tags) == ("You said: hi", 5, ["a"])
     assert conversation.timeouts_s == [timeout_s]
-    assert [str(m.message_id) for m in conversation.outbox.accepted] == [response.message_id]
+    assert [str(turn.message_id) for turn in chat.turns.kept] == [response.message_id]
 
 
 async def test_a_call_ends_at_its_deadline_though_the_agent_goes_on() -> None:
-    agent = FakeAgent()
-    agent.delay_s = 0.1
-    conversation = WatchedConversation(agent)
-    call = Called(CHAT, ChatServicer(conversation, History(FakeArchive()), Load()))
+    chat = FakeChat()
+    chat.agent.delay_s = 0.1
+    call = calling(chat, WatchedConversation(chat))
     rpc = call.begin("Chat", chat_pb2.ChatRequest(user_id="alice", text="hi"), FOREVER_S)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: chat.agent.counts)
     await asyncio.to_thread(call.clock.sleep_for, FOREVER_S + 1)
     *_, code, _ = await asyncio.to_thread(rpc.termination)
     assert code is StatusCode.DEADLINE_EXCEEDED
-    assert len(conversation.outbox.accepted) == 1
-    await asyncio.sleep(0.1)
+    await eventually(lambda: chat.turns.kept)

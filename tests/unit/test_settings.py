@@ -32,6 +32,7 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "CHAT_TIMEOUT_S", "soonish"),
         (ChatSettings, "CHAT_MODEL_TIMEOUT_S", "99999"),
         (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "-77"),
+        (ChatSettings, "CHAT_MAX_CONCURRENT", "0"),
         (ChatSettings, "CHAT_RATE_LIMIT_USER", "lots"),
         (ChatSettings, "CHAT_RATE_LIMIT_USER", "60/fortnight"),
         (ChatSettings, "CHAT_RATE_LIMIT_ADDRESS", "0/hour"),
@@ -119,6 +120,33 @@ def test_tokens_are_checked_in_one_way_only(environment: pytest.MonkeyPatch) -> 
 def test_a_secrets_length_is_in_bytes(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("AUTH_JWT_SECRET", "é" * 16)
     assert ChatSettings.from_environment().secrets() == ["é" * 16]
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy"),
+    [
+        ("http://model.example/v1", "http://one.example:1"),
+        ("https://model.example/v1", "http://two.example:2"),
+        ("ftp://model.example/v1", "http://all.example:3"),
+        ("https://excepted.example/v1", None),
+        ("https://excepted.example:81/v1", None),
+    ],
+)
+def test_each_url_has_the_proxy_that_is_set_for_it(
+    environment: pytest.MonkeyPatch, url: str, proxy: str | None
+) -> None:
+    environment.setenv("http_proxy", "http://one.example:1")
+    environment.setenv("https_proxy", "http://two.example:2")
+    environment.setenv("all_proxy", "http://all.example:3")
+    environment.setenv("no_proxy", "excepted.example")
+    assert ChatSettings.from_environment().proxy_for(url) == proxy
+
+
+def test_without_a_proxy_there_is_none(environment: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        environment.delenv(name, raising=False)
+        environment.delenv(name.upper(), raising=False)
+    assert ChatSettings.from_environment().proxy_for("https://model.example/v1") is None
 
 
 def test_limits_and_proxies_are_lists(environment: pytest.MonkeyPatch) -> None:

@@ -1,36 +1,142 @@
 """What analytics says of a user, once it has counted what the user has sent."""
 
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+
 import pytest
 
-from chat_service.chat.ports import ChatMessage
+from analytics_service.store import MAX_BATCH
+from chat_service.chat.messages import ChatMessage
 from chat_service.outbox.analytics import SettledAnalytics
-from daca_shared.domain import TimedOut
+from chat_service.outbox.outbox import OutboxEntry
+from daca_shared.domain import InvalidInput, TimedOut
+from daca_shared.storage.database import Statements
 from lab.postgres import Place
-from tests.fakes import FakeAnalytics, FakeOutbox, FakeRecorder, running_outbox
+from tests.chats import CountingAnalytics
+from tests.fakes import (
+    ChatStores,
+    FakeAnalytics,
+    FakeOutbox,
+    FakeRecorder,
+    eventually,
+    opened_stores,
+    running_stores,
+    turn_of,
+)
 
 
-class CountingAnalytics(FakeAnalytics):
-    """Knows what a recorder was told."""
+class RealisticRecorder(FakeRecorder):
+    """Takes its time, and refuses more at once than analytics does."""
 
-    def __init__(self, recorder: FakeRecorder) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._recorder = recorder
+        self.sizes: list[int] = []
 
-    async def message_count(self, user_id: str, *, timeout_s: float) -> int:
-        return sum(entry.user_id == user_id for entry in self._recorder.recorded)
+    async def record(self, entries: Sequence[OutboxEntry]) -> None:
+        self.sizes.append(len(entries))
+        await asyncio.sleep(0.01)
+        if len(entries) > MAX_BATCH:
+            raise InvalidInput([], "too many")
+        await super().record(entries)
 
 
-async def test_it_knows_what_was_sent_a_moment_ago(place: Place) -> None:
-    recorder = FakeRecorder()
-    async with running_outbox(place, recorder) as outbox:
-        settled = SettledAnalytics(CountingAnalytics(recorder), outbox)
-        for sent in range(1, 4):
-            async with outbox.accept(ChatMessage(user_id="alice", text="hi")):
-                pass
-            assert await settled.message_count("alice", timeout_s=5) == 2 * sent - 1
-            async with outbox.accept(ChatMessage(user_id="alice", text="hi")):
-                pass
-            assert (await settled.activity("alice", timeout_s=5))["2026-01-02"] == 2 * sent
+@pytest.fixture
+def recorder() -> RealisticRecorder:
+    return RealisticRecorder()
+
+
+@pytest.fixture
+async def stores(place: Place, recorder: RealisticRecorder) -> AsyncIterator[ChatStores]:
+    async with running_stores(place, recorder) as stores:
+        yield stores
+
+
+async def send(stores: ChatStores, *users: str) -> None:
+    """Keep the turn of one message of each, without their conversations."""
+    messages = [ChatMessage(user_id=user_id, text="hi") for user_id in users]
+    adding = [stores.outbox.adding(turn_of(one, "ok")) for one in messages]
+
+    async def add_all(statements: Statements) -> None:
+        for add in adding:
+            await add(statements)
+
+    await stores.database.write(add_all)
+    stores.outbox.send_soon()
+
+
+def users_of(recorder: FakeRecorder) -> Counter[str]:
+    return Counter(entry.user_id for entry in recorder.recorded)
+
+
+async def test_it_knows_what_was_sent_a_moment_ago(
+    stores: ChatStores, recorder: RealisticRecorder
+) -> None:
+    settled = SettledAnalytics(CountingAnalytics(recorder), stores.outbox)
+    for sent in range(1, 40, 2):
+        await send(stores, "alice")
+        assert await settled.message_count("alice", timeout_s=5) == sent
+        await send(stores, "alice")
+        assert (await settled.activity("alice", timeout_s=5))["2026-01-02"] == sent + 1
+
+
+async def test_it_waits_for_this_users_messages_only(
+    stores: ChatStores, recorder: RealisticRecorder
+) -> None:
+    recorder.open.clear()
+    await send(stores, "alice")
+    waiting = asyncio.create_task(stores.outbox.settled("alice"))
+    await stores.outbox.settled("bob")
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    recorder.open.set()
+    await waiting
+    assert users_of(recorder) == {"alice": 1}
+
+
+async def test_who_waits_is_sent_at_once_and_others_share_a_batch(
+    stores: ChatStores, recorder: RealisticRecorder
+) -> None:
+    for n in range(20):
+        await send(stores, f"user{n}")
+        await asyncio.sleep(0.001)
+    await stores.outbox.settled("user19")
+    assert len(recorder.sizes) <= 2
+
+
+async def test_a_backlog_larger_than_a_batch_does_not_delay_who_waits(
+    place: Place, recorder: RealisticRecorder
+) -> None:
+    async with opened_stores(place, recorder) as stores:
+        await send(stores, *["batch job"] * 3000, "alice", "alice")
+        sending = asyncio.create_task(stores.outbox.run())
+        await stores.outbox.settled("alice")
+        users = users_of(recorder)
+        assert users["alice"] == 2
+        assert users["batch job"] <= 1500
+        # And whoever waited does not delay the others.
+        await eventually(lambda: len(recorder.recorded) == 3002)
+        assert max(recorder.sizes) <= MAX_BATCH
+        sending.cancel()
+        await asyncio.wait([sending])
+
+
+async def test_many_who_wait_behind_a_backlog_are_sent_in_batches_that_analytics_takes(
+    place: Place, recorder: RealisticRecorder
+) -> None:
+    users = [f"user{n}" for n in range(1200)]
+    async with opened_stores(place, recorder) as stores:
+        await send(stores, *["batch job"] * 600, *users)
+        waiting = [asyncio.create_task(stores.outbox.settled(user_id)) for user_id in users]
+        await asyncio.sleep(0.1)
+        sending = asyncio.create_task(stores.outbox.run())
+        async with asyncio.timeout(20):
+            await asyncio.gather(*waiting)
+        sending.cancel()
+        await asyncio.wait([sending])
+    assert users_of(recorder) >= Counter(users)
+    assert max(recorder.sizes) <= MAX_BATCH
+    assert len(recorder.sizes) <= 10
 
 
 async def test_it_does_not_wait_for_ever() -> None:

@@ -1,35 +1,53 @@
 import asyncio
+import os
+import signal
 import sqlite3
+import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from daca_shared.domain import Unavailable
+from daca_shared.storage.database import Statements, Work
 from daca_shared.storage.sqlite import SqliteDatabase
 
+CREATE = "CREATE TABLE test.numbers (n INTEGER PRIMARY KEY);"
+HOLD = """
+import asyncio, sys
+from pathlib import Path
+from daca_shared.storage.sqlite import SqliteDatabase
+asyncio.run(SqliteDatabase.open(Path(sys.argv[1]), "test", []))
+print("open", flush=True)
+sys.stdin.read()
+"""
 
-def create(db: sqlite3.Connection) -> None:
-    db.execute("CREATE TABLE numbers (n INTEGER PRIMARY KEY)")
+
+def insert(n: int) -> str:
+    return f"INSERT INTO test.numbers VALUES ({n});"  # noqa: S608
 
 
-def add(n: int) -> Callable[[sqlite3.Connection], Any]:
-    def work(db: sqlite3.Connection) -> int:
-        db.execute("INSERT INTO numbers VALUES (?)", (n,))
+def add(n: int) -> Work[int]:
+    async def work(statements: Statements) -> int:
+        await statements.fetch("INSERT INTO test.numbers VALUES ($1)", n)
         return n
 
     return work
 
 
-def fail(db: sqlite3.Connection) -> None:
-    db.execute("INSERT INTO numbers VALUES (-1)")
+async def fail(statements: Statements) -> None:
+    await add(-1)(statements)
     raise ValueError("a bug")
 
 
-def numbers(db: sqlite3.Connection) -> list[int]:
-    return [n for (n,) in db.execute("SELECT n FROM numbers ORDER BY n")]
+async def numbers(database: SqliteDatabase) -> list[int]:
+    return [n for (n,) in await database.read("SELECT n FROM test.numbers ORDER BY n")]
+
+
+async def opened(path: Path, *scripts: str) -> SqliteDatabase:
+    return await SqliteDatabase.open(path, "test", [CREATE, *scripts])
 
 
 @pytest.fixture
@@ -39,18 +57,24 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
-    database = await SqliteDatabase.open(path, [create])
+    database = await opened(path)
     yield database
     await database.close()
 
 
-async def test_writes_at_the_same_time_share_a_commit(database: SqliteDatabase) -> None:
-    statements: list[str] = []
-    await database.write(lambda db: db.set_trace_callback(statements.append))
-    statements.clear()
-    assert await asyncio.gather(*(database.write(add(n)) for n in range(50))) == [*range(50)]
-    assert statements.count("COMMIT") == 1
-    assert await database.read(numbers) == [*range(50)]
+async def test_writes_at_the_same_time_share_a_commit(database: SqliteDatabase, path: Path) -> None:
+    async def committed(statements: Statements) -> int:
+        # What others see meanwhile.
+        with closing(sqlite3.connect(path)) as other:
+            ((count,),) = other.execute("SELECT count(*) FROM numbers").fetchall()
+        return int(count)
+
+    *added, seen = await asyncio.gather(
+        *(database.write(add(n)) for n in range(50)), database.write(committed)
+    )
+    assert added == [*range(50)]
+    assert seen == 0
+    assert await numbers(database) == [*range(50)]
 
 
 async def test_a_bad_write_fails_alone_in_its_group(database: SqliteDatabase) -> None:
@@ -60,15 +84,16 @@ async def test_a_bad_write_fails_alone_in_its_group(database: SqliteDatabase) ->
     assert isinstance(outcomes[3], Unavailable)
     assert isinstance(outcomes[6], ValueError)
     assert [o for o in outcomes if not isinstance(o, Exception)] == [0, 1, 2, 4, 5]
-    assert await database.read(numbers) == [0, 1, 2, 3, 4, 5]
+    assert await numbers(database) == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("under_way", [True, False])
 async def test_a_cancelled_write_leaves_the_others_alone(
     database: SqliteDatabase, under_way: bool
 ) -> None:
-    def slow(db: sqlite3.Connection) -> None:
-        time.sleep(0.1)
+    async def slow(statements: Statements) -> int:
+        await asyncio.sleep(0.1)
+        return 0
 
     first = asyncio.create_task(database.write(slow if under_way else add(100)))
     writes = [asyncio.create_task(database.write(add(n))) for n in range(3)]
@@ -79,50 +104,50 @@ async def test_a_cancelled_write_leaves_the_others_alone(
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
     assert outcomes[::2] == [0, 2]
     assert isinstance(outcomes[1], asyncio.CancelledError)
-    assert {0, 2} <= set(await database.read(numbers))
+    assert {0, 2} <= set(await numbers(database))
     assert await database.write(add(4)) == 4
 
 
 async def test_migrations_run_once_and_in_order(path: Path) -> None:
-    for migrations in ([create], [create, add(1)], [create, add(1)], [create, add(1), add(2)]):
-        await (await SqliteDatabase.open(path, migrations)).close()
-    database = await SqliteDatabase.open(path, [create, add(1), add(2)])
-    assert await database.read(numbers) == [1, 2]
+    for scripts in ([], [insert(1)], [insert(1)], [insert(1), insert(2)]):
+        await (await opened(path, *scripts)).close()
+    database = await opened(path, insert(1), insert(2))
+    assert await numbers(database) == [1, 2]
     await database.close()
 
 
 async def test_a_failed_migration_leaves_the_file_as_it_was(path: Path) -> None:
-    await (await SqliteDatabase.open(path, [create])).close()
-    with pytest.raises(Unavailable):
-        await SqliteDatabase.open(path, [create, add(1), add(1)])
-    database = await SqliteDatabase.open(path, [create])
-    assert await database.read(numbers) == []
+    await (await opened(path)).close()
+    with pytest.raises(Unavailable, match=r"numbers\.db can't be opened"):
+        await opened(path, insert(1) + insert(1))
+    database = await opened(path)
+    assert await numbers(database) == []
     await database.close()
 
 
 async def test_a_newer_schema_is_refused_and_its_file_let_go_of(path: Path) -> None:
-    await (await SqliteDatabase.open(path, [create, add(1)])).close()
+    await (await opened(path, insert(1))).close()
     with pytest.raises(Unavailable, match="newer"):
-        await SqliteDatabase.open(path, [create])
+        await opened(path)
     # SQLite removes it with the last connection.
     assert not path.with_name(f"{path.name}-wal").exists()
+    await (await opened(path, insert(1))).close()
 
 
 async def test_a_commit_survives_power_loss(database: SqliteDatabase) -> None:
-    def pragmas(db: sqlite3.Connection) -> tuple[str, int]:
-        (mode,) = db.execute("PRAGMA journal_mode").fetchone()
-        (synchronous,) = db.execute("PRAGMA synchronous").fetchone()
-        return mode, synchronous
+    async def pragmas(statements: Statements) -> list[object]:
+        names = ("journal_mode", "synchronous")
+        return [(await statements.fetch(f"PRAGMA test.{name}"))[0][0] for name in names]
 
-    assert await database.write(pragmas) == ("wal", 2)
+    assert await database.write(pragmas) == ["wal", 2]
 
 
 async def test_reads_cannot_write(database: SqliteDatabase) -> None:
     with pytest.raises(Unavailable):
-        await database.read(add(1))
+        await database.read("INSERT INTO test.numbers VALUES (1)")
 
 
-async def test_a_locked_file_is_unavailable_until_it_is_free(
+async def test_a_file_that_another_program_has_locked_is_unavailable_until_it_is_free(
     database: SqliteDatabase, path: Path
 ) -> None:
     other = sqlite3.connect(path, isolation_level=None)
@@ -133,24 +158,48 @@ async def test_a_locked_file_is_unavailable_until_it_is_free(
     )
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
     assert time.monotonic() - started < 1.6
-    assert await database.read(numbers) == []
+    assert await numbers(database) == []
     other.execute("ROLLBACK")
     other.close()
     assert await database.write(add(9)) == 9
 
 
+async def test_a_file_is_for_one_process_which_is_named_to_others(path: Path) -> None:
+    other = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLD, path,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert other.stdout
+    assert (await other.stdout.readline()).strip() == b"open"
+    with pytest.raises(Unavailable, match=f"process {other.pid} uses this data folder"):
+        await opened(path)
+    other.send_signal(signal.SIGKILL)
+    await other.wait()
+    database = await opened(path)
+    with pytest.raises(Unavailable, match=f"process {os.getpid()} uses"):
+        await opened(path)
+    await database.close()
+    await (await opened(path)).close()
+
+
+async def test_an_unusable_lock_file_is_unavailable(path: Path) -> None:
+    path.with_suffix(".lock").mkdir(parents=True)
+    with pytest.raises(Unavailable, match="can't be opened"):
+        await opened(path)
+
+
 async def test_errors_do_not_tell_callers_about_sqlite(database: SqliteDatabase) -> None:
     with pytest.raises(Unavailable) as failure:
-        await database.read(lambda db: db.execute("SELECT * FROM no_such_table"))
+        await database.read("SELECT * FROM test.no_such_table")
     assert "no_such_table" not in str(failure.value)
 
 
 async def test_closing_finishes_writes_under_way(path: Path) -> None:
-    database = await SqliteDatabase.open(path, [create])
+    database = await opened(path)
     writes = [asyncio.create_task(database.write(add(n))) for n in range(500)]
     await asyncio.sleep(0)
     await database.close()
     assert await asyncio.gather(*writes) == [*range(500)]
-    database = await SqliteDatabase.open(path, [create])
-    assert await database.read(numbers) == [*range(500)]
+    database = await opened(path)
+    assert await numbers(database) == [*range(500)]
     await database.close()

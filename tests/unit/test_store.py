@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import ValidationError
 
-from analytics_service.__main__ import open_store
 from analytics_service.store import MAX_BATCH, AnalyticsStore, MessageBatch, SentMessage
 from daca_shared.domain import NotFound, Unavailable
 from lab.postgres import Place
@@ -18,7 +17,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 @asynccontextmanager
 async def opened(place: Place, *, seed: bool = False) -> AsyncIterator[AnalyticsStore]:
-    store = await open_store(place, seed_demo_users=seed)
+    store = await AnalyticsStore.open(place, seed_demo_users=seed)
     try:
         yield store
     finally:
@@ -140,4 +139,4 @@ async def test_a_full_batch_is_recorded(store: AnalyticsStore) -> None:
 async def test_an_unusable_file_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "analytics.db").write_bytes(b"this is no database" * 100)
     with pytest.raises(Unavailable, match=r"analytics\.db can't be opened"):
-        await open_store(tmp_path / "analytics.db", seed_demo_users=False)
+        await AnalyticsStore.open(tmp_path / "analytics.db", seed_demo_users=False)

@@ -5,7 +5,7 @@ import sqlite3
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from analytics_service.sqlite import SqliteCounts
+from analytics_service.store import AnalyticsStore
 from bench.chart import Chart
 from bench.clients import go_load
 from bench.measure import Sample, Side, alternate, at, median_ratio
@@ -13,7 +13,6 @@ from bench.processes import rss_mb
 from bench.report import Bar, Result, Row, row
 from bench.systems.programs import folder, pids, python, running
 from bench.systems.stacks import Plan
-from daca_shared.observe.tracing import NO_TRACING
 from lab.machine import free_port
 from scripts.service import Service
 
@@ -68,7 +67,7 @@ def _file(where: Path, size: int) -> Path:
 async def _service(where: Path, size: int) -> Service:
     path = _file(where, size)
     path.parent.mkdir()
-    store = await SqliteCounts.open(path, seed_demo_users=False, tracing=NO_TRACING)
+    store = await AnalyticsStore.open(path, seed_demo_users=False)
     await store.close()
     await asyncio.to_thread(_fill, path, size)
     port = free_port()

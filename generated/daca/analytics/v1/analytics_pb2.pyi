@@ -133,7 +133,7 @@ class SentMessage(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     SENT_TIME_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
-    """A UUID that the client made for this message. It identifies the message
+    """A UUID that the caller made for this message. It identifies the message
     for good: a second one with the same id is the same message.
     """
     user_id: _builtins.str

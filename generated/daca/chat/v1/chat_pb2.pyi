@@ -39,8 +39,8 @@ class ChatRequest(_message.Message):
     session_id: _builtins.str
     """The conversation to go on with, a UUID; a new one where none is given."""
     message_id: _builtins.str
-    """A UUID for this message, so that a retry counts once; made by the service
-    where none is given.
+    """A UUID that identifies this message; made by the service where none is given.
+    A message that is sent again with the same id is answered with the same reply.
     """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -85,8 +85,8 @@ class ChatStreamRequest(_message.Message):
     session_id: _builtins.str
     """The conversation to go on with, a UUID; a new one where none is given."""
     message_id: _builtins.str
-    """A UUID for this message, so that a retry counts once; made by the service
-    where none is given.
+    """A UUID that identifies this message; made by the service where none is given.
+    A message that is sent again with the same id is answered with the same reply.
     """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -162,7 +162,7 @@ class ChatResponse(_message.Message):
     session_id: _builtins.str
     """The conversation that the message belongs to, a UUID."""
     message_id: _builtins.str
-    """The id under which the message is counted, a UUID."""
+    """The id that identifies the message, a UUID: the request's, if it had one."""
     message_count: _builtins.int
     """How many messages the user had sent before this one, as the agent was told.
     Unset when analytics could not say: the agent then claims no count.
@@ -367,7 +367,7 @@ class Message(_message.Message):
     REPLY_TIME_FIELD_NUMBER: _builtins.int
     STOPPED_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
-    """The id under which it is counted, a UUID."""
+    """The id that identifies it, a UUID."""
     text: _builtins.str
     """What the user wrote."""
     reply: _builtins.str

@@ -82,13 +82,15 @@ class ChatServiceServicer:
     def Chat(self, request, context):
         """Chat answers one message.
 
-        The message counts once it was accepted, whether or not the model then
-        fails. A retry with the same message_id does not count again.
+        The message counts when it has been answered. A call that fails keeps and
+        counts nothing: send the message again, with the same message_id. One that
+        was answered before gets the same reply, and counts once.
 
         RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
-        google.rpc.RetryInfo; then nothing was counted. DEADLINE_EXCEEDED: the model
-        took too long. UNAVAILABLE: the model or our storage can't be reached.
-        FAILED_PRECONDITION: the model's host refuses our key.
+        google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
+        the model or our storage can't be reached, or there are more chats than the
+        service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
+        model's host refuses our key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,7 +102,9 @@ class ChatServiceServicer:
         Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
         or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
         a reply is complete only if `completed` came. When the caller cancels, the
-        model is stopped, and what came so far stays in the conversation.
+        model is stopped; what came so far stays in the conversation, marked as
+        stopped, and the message counts. Sent again with the same message_id, it is
+        answered anew, in the same place, and counts once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

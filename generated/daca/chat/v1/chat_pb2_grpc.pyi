@@ -46,13 +46,15 @@ class ChatServiceStub:
     Chat: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatResponse]
     """Chat answers one message.
 
-    The message counts once it was accepted, whether or not the model then
-    fails. A retry with the same message_id does not count again.
+    The message counts when it has been answered. A call that fails keeps and
+    counts nothing: send the message again, with the same message_id. One that
+    was answered before gets the same reply, and counts once.
 
     RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
-    google.rpc.RetryInfo; then nothing was counted. DEADLINE_EXCEEDED: the model
-    took too long. UNAVAILABLE: the model or our storage can't be reached.
-    FAILED_PRECONDITION: the model's host refuses our key.
+    google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
+    the model or our storage can't be reached, or there are more chats than the
+    service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
+    model's host refuses our key.
     """
     ChatStream: _grpc.UnaryStreamMultiCallable[_chat_pb2.ChatStreamRequest, _chat_pb2.ChatStreamResponse]
     """ChatStream answers one message, and sends the reply as it comes.
@@ -60,7 +62,9 @@ class ChatServiceStub:
     Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
     or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
     a reply is complete only if `completed` came. When the caller cancels, the
-    model is stopped, and what came so far stays in the conversation.
+    model is stopped; what came so far stays in the conversation, marked as
+    stopped, and the message counts. Sent again with the same message_id, it is
+    answered anew, in the same place, and counts once.
     """
     ListConversations: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]
     """ListConversations returns a user's conversations, the latest first."""
@@ -87,13 +91,15 @@ class ChatServiceAsyncStub(ChatServiceStub):
     Chat: _aio.UnaryUnaryMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatResponse]  # type: ignore[assignment]
     """Chat answers one message.
 
-    The message counts once it was accepted, whether or not the model then
-    fails. A retry with the same message_id does not count again.
+    The message counts when it has been answered. A call that fails keeps and
+    counts nothing: send the message again, with the same message_id. One that
+    was answered before gets the same reply, and counts once.
 
     RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
-    google.rpc.RetryInfo; then nothing was counted. DEADLINE_EXCEEDED: the model
-    took too long. UNAVAILABLE: the model or our storage can't be reached.
-    FAILED_PRECONDITION: the model's host refuses our key.
+    google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
+    the model or our storage can't be reached, or there are more chats than the
+    service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
+    model's host refuses our key.
     """
     ChatStream: _aio.UnaryStreamMultiCallable[_chat_pb2.ChatStreamRequest, _chat_pb2.ChatStreamResponse]  # type: ignore[assignment]
     """ChatStream answers one message, and sends the reply as it comes.
@@ -101,7 +107,9 @@ class ChatServiceAsyncStub(ChatServiceStub):
     Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
     or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
     a reply is complete only if `completed` came. When the caller cancels, the
-    model is stopped, and what came so far stays in the conversation.
+    model is stopped; what came so far stays in the conversation, marked as
+    stopped, and the message counts. Sent again with the same message_id, it is
+    answered anew, in the same place, and counts once.
     """
     ListConversations: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]  # type: ignore[assignment]
     """ListConversations returns a user's conversations, the latest first."""
@@ -131,13 +139,15 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_chat_pb2.ChatResponse, _abc.Awaitable[_chat_pb2.ChatResponse]]:
         """Chat answers one message.
 
-        The message counts once it was accepted, whether or not the model then
-        fails. A retry with the same message_id does not count again.
+        The message counts when it has been answered. A call that fails keeps and
+        counts nothing: send the message again, with the same message_id. One that
+        was answered before gets the same reply, and counts once.
 
         RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
-        google.rpc.RetryInfo; then nothing was counted. DEADLINE_EXCEEDED: the model
-        took too long. UNAVAILABLE: the model or our storage can't be reached.
-        FAILED_PRECONDITION: the model's host refuses our key.
+        google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
+        the model or our storage can't be reached, or there are more chats than the
+        service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
+        model's host refuses our key.
         """
 
     @_abc_1.abstractmethod
@@ -151,7 +161,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
         or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
         a reply is complete only if `completed` came. When the caller cancels, the
-        model is stopped, and what came so far stays in the conversation.
+        model is stopped; what came so far stays in the conversation, marked as
+        stopped, and the message counts. Sent again with the same message_id, it is
+        answered anew, in the same place, and counts once.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,73 @@
+"""Turning chats away when there are more than the service can carry: at once, so that whoever
+is turned away can try elsewhere, and those under way still end in time."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from daca_shared.domain import Unavailable
+
+log = logging.getLogger(__name__)
+
+# A chat takes some fifteen steps of the event loop: waiting so long for each, it takes a second.
+_MAX_LAG_S = 0.05
+# What the latest measurement counts for; a single pause of the loop is no overload.
+_LAG_WEIGHT = 0.3
+# So many chats at once are never too many. A loop that stays late for longer than such a burst
+# takes has a queue that only makes everybody wait (as in CoDel, RFC 8289): from then on fewer
+# and fewer are let in, down to the least, and slowly more again once the loop is on time.
+_LARGEST_BURST, _FEWEST = 256, 16
+_BURST_S = 1.0
+_DECREASE, _INCREASE = 0.9, 1
+_RETRY_AFTER_S = 1.0
+
+
+class Admission:
+    """Decides, for HTTP and gRPC alike, whether one more chat is taken."""
+
+    def __init__(self, max_chats: int = 2000) -> None:
+        self._max_chats = max_chats
+        self.chats = 0
+        """How many are under way."""
+        self.turned_away = 0
+        self.lag_s = 0.0
+        """How late the event loop is, of late."""
+        self._limit: float = _LARGEST_BURST
+        self._on_time_at = time.monotonic()
+        self._told, self._tell_at = 0, 0.0
+
+    def note_lag(self, lag_s: float) -> None:
+        """The event loop was so late just now; called some times a second."""
+        now = time.monotonic()
+        self.lag_s += _LAG_WEIGHT * (lag_s - self.lag_s)
+        if self.lag_s < _MAX_LAG_S:
+            self._on_time_at = now
+            self._limit = min(_LARGEST_BURST, self._limit + _INCREASE)
+        elif now - self._on_time_at > _BURST_S:
+            self._limit = max(_FEWEST, self._limit * _DECREASE)
+        # A line for each would be a part of the load.
+        if self.turned_away > self._told and now > self._tell_at:
+            log.warning("overload: %d chats were turned away", self.turned_away - self._told)
+            self._told, self._tell_at = self.turned_away, now + 1
+
+    def refusal(self) -> Unavailable | None:
+        """Why one more chat is too much now, if it is."""
+        is_late = self.lag_s >= _MAX_LAG_S
+        if self.chats < self._max_chats and not (is_late and self.chats >= self._limit):
+            return None
+        return Unavailable(
+            "The service has more to do than it can; try again", retry_after_s=_RETRY_AFTER_S
+        )
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """One chat is under way in this context. Raises `Unavailable` if that is too much."""
+        if refusal := self.refusal():
+            self.turned_away += 1
+            raise refusal
+        self.chats += 1
+        try:
+            yield
+        finally:
+            self.chats -= 1

@@ -1,0 +1,162 @@
+"""The composition root: settings → stores, agent → use case → gRPC server and HTTP gateway,
+all on one event loop."""
+
+import asyncio
+import gc
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from chat_service.access.admission import Admission
+from chat_service.access.identity import choose_identity
+from chat_service.access.rates import Rates
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import choose_model
+from chat_service.chat.conversation import Conversation
+from chat_service.grpc.servicer import ChatServicer
+from chat_service.health.metrics import count_fallback, measured, observed
+from chat_service.health.status import Status
+from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
+from chat_service.outbox.outbox import Outbox
+from chat_service.settings import ChatSettings
+from chat_service.turns.leases import TurnLeases, TurnLocks
+from chat_service.turns.store import TurnStore
+from chat_service.web.gateway import build_gateway
+from chat_service.web.server import HttpServer
+from daca.chat.v1 import chat_pb2, chat_pb2_grpc
+from daca_shared.calls.server import GrpcServer
+from daca_shared.calls.sidecar import Peer, find_peer
+from daca_shared.calls.spans import client_interceptors
+from daca_shared.domain import Failed
+from daca_shared.observe.metrics import serving_metrics, watch_lag
+from daca_shared.observe.tracing import choose_tracing
+from daca_shared.service import stop_signal
+from daca_shared.storage.database import open_database
+
+log = logging.getLogger("chat_service")
+
+SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
+SCHEMA = Path(__file__).with_name("turns") / "schema"
+# How long a request for a count over HTTP waits until the user's latest messages are in it.
+_PATIENCE_S = 0.2
+
+
+async def run(settings: ChatSettings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `DomainError` or `PortTaken` if that can't begin, or
+    can't go on."""
+    stop = stop_signal()
+    async with AsyncExitStack() as stack:
+        tracing = choose_tracing(settings, "chat_service")
+        stack.push_async_callback(tracing.close)
+
+        model = choose_model(settings)
+        stack.push_async_callback(model.close)
+        peer = analytics_peer(settings)
+        log.info("model %s; analytics through %s", model.name, peer.address)
+        analytics = AnalyticsClient(peer, client_interceptors(tracing.tracer))
+        stack.push_async_callback(analytics.close)
+
+        database = await open_database(settings.database, "chat", SCHEMA, tracing)
+        stack.push_async_callback(database.close)
+        outbox = Outbox(database, analytics, tracing)
+        stack.push_async_callback(outbox.send_the_rest)
+        await stack.enter_async_context(_running(outbox.run()))
+        locks = TurnLocks()
+        if database.is_shared:
+            locks = leases = TurnLeases(database)
+            await stack.enter_async_context(_running(leases.renew_for_ever()))
+        turns = TurnStore(database, outbox, locks)
+
+        conversation = Conversation(
+            SettledAnalytics(analytics, outbox),
+            turns,
+            locks,
+            ChatAgent(measured(model), tracing),
+            max_text_length=settings.max_text_length,
+            timeout_s=settings.timeout_s,
+            on_no_count=count_fallback,
+            tracing=tracing,
+        )
+        stack.push_async_callback(conversation.close)
+
+        admission = Admission(settings.max_concurrent)
+        await stack.enter_async_context(_running(watch_lag(admission.note_lag)))
+        stack.enter_context(serving_metrics(settings, settings.metrics_port, "CHAT_METRICS_PORT"))
+        stack.enter_context(observed(admission, outbox, conversation))
+
+        identity = choose_identity(settings)
+        rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
+        grpc_server = GrpcServer(app_api_token=settings.app_api_token, tracing=tracing)
+        grpc_server.add(
+            chat_pb2_grpc.add_ChatServiceServicer_to_server,
+            ChatServicer(conversation, turns, admission, identity, rates),
+        )
+        http_server = HttpServer(
+            build_gateway(
+                conversation,
+                turns,
+                SettledAnalytics(analytics, outbox, patience_s=_PATIENCE_S),
+                Status(analytics, outbox, admission, model=model.name, stopping=stop.is_set),
+                admission,
+                cors_origins=settings.cors_origins,
+                identity=identity,
+                rates=rates,
+                tracer=tracing.tracer,
+            ),
+            settings.host,
+            settings.http_port,
+            variable="CHAT_HTTP_PORT",
+            trusted_proxies=[str(network) for network in settings.trusted_proxies],
+        )
+        await serve(settings, grpc_server, http_server, stop)
+
+
+async def serve(
+    settings: ChatSettings, grpc_server: GrpcServer, http_server: HttpServer, stop: asyncio.Event
+) -> None:
+    """Serve until `stop` is set. Raises `Failed` if the HTTP server ends by itself."""
+    await grpc_server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
+    await http_server.start()
+    log.info(
+        "serving HTTP on %s:%d, gRPC on %s:%d",
+        settings.host, http_server.port, settings.host, grpc_server.port,
+    )  # fmt: skip
+    # What the imports have made stays for good. Unfrozen, each full garbage collection would walk
+    # through it and hold up the event loop for a tenth of a second.
+    gc.collect()
+    gc.freeze()
+    ended = asyncio.create_task(http_server.wait())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
+    has_failed = not stop.is_set()
+    if has_failed:
+        log.error("the HTTP server has ended by itself", exc_info=ended.result())
+    log.info("stopping")
+    stop.set()
+    await grpc_server.drain()
+    await asyncio.sleep(settings.drain_s)
+    grace_s = settings.shutdown_grace_s
+    await asyncio.gather(http_server.stop(grace_s), grpc_server.stop(grace_s))
+    if has_failed:
+        raise Failed("The HTTP server has ended by itself")
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def analytics_peer(settings: ChatSettings) -> Peer:
+    return find_peer(
+        settings.analytics_app_id,
+        sidecar_grpc_port=settings.dapr_grpc_port,
+        api_token=settings.dapr_api_token,
+        direct_address=settings.analytics_address,
+    )

@@ -1,0 +1,101 @@
+"""The words of the use case: what is sent, what comes back, and what is kept of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID, uuid4, uuid5
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from daca_shared.domain import UserId
+
+# JSON can hold lone surrogates, which nothing can encode; pydantic looks for them only in a
+# string with a constraint.
+Text = Annotated[str, StringConstraints(max_length=1_000_000)]
+"""A message's text: valid Unicode. The service's own limit is lower."""
+
+Tags = Annotated[
+    tuple[Annotated[str, StringConstraints(min_length=1, max_length=64)], ...],
+    Field(max_length=20, fail_fast=True),
+]
+"""A client's own labels: at most 20, each of 1 to 64 characters."""
+
+
+@dataclass(frozen=True)
+class ConversationKey:
+    """History belongs to this pair: nobody reads another's by guessing a session id."""
+
+    user_id: str
+    session_id: UUID
+
+
+def _session_of(message: dict[str, Any]) -> UUID:
+    # Made of the message's id, so that a first message that is sent again finds its conversation.
+    return uuid5(message.get("message_id") or uuid4(), "session")
+
+
+class ChatMessage(BaseModel, frozen=True):
+    """A message that a user sends. HTTP and gRPC build it, so its rules hold for both."""
+
+    user_id: UserId
+    text: Text
+    """Not blank, and at most as long as the service allows."""
+    message_id: UUID = Field(default_factory=uuid4)
+    """Its identity: a message that is sent again with the same id is answered and counted once."""
+    session_id: UUID = Field(default_factory=_session_of)
+    """The conversation that it belongs to; a new one unless given."""
+    tags: Tags = ()
+
+    @property
+    def conversation(self) -> ConversationKey:
+        return ConversationKey(self.user_id, self.session_id)
+
+    @property
+    def may_be_known(self) -> bool:
+        """Whether the client chose the id, and so may have sent the message before."""
+        return "message_id" in self.model_fields_set
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call of a tool that the agent made for a reply."""
+
+    tool: str
+    arguments: str
+    """As JSON."""
+    output: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The agent's reply, and the calls of tools that it made for it."""
+
+    text: str
+    tool_calls: Sequence[ToolCall] = ()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A message and its reply, as they are kept."""
+
+    conversation: ConversationKey
+    message_id: UUID
+    prompt: str
+    answer: Answer
+    stopped: bool
+    """Whether the user stopped the reply before its end."""
+    message_count: int | None
+    """How many messages the user had sent before; None when analytics could not say."""
+    model: str
+    """Which one replied; empty if an earlier version of this program kept the turn."""
+    end_time: datetime
+    """When the reply was complete, or stopped."""
+    seq: int = 0
+    """Its place among all turns; 0 for one that was never kept."""
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    turn: Turn
+    tags: Tags

@@ -1,0 +1,171 @@
+"""What is done around every HTTP request: its id, its span, security headers, a log line and a
+measurement."""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from functools import cache
+
+from opentelemetry import trace
+from opentelemetry.context import Context, attach
+from prometheus_client import Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from daca_shared.observe.logs import log_request
+from daca_shared.observe.metrics import DURATIONS_S
+from daca_shared.observe.requests import REQUEST_ID, begin_request
+from daca_shared.observe.tracing import PROPAGATOR, fail
+
+log = logging.getLogger(__name__)
+
+# For answers that no browser should show; pages bring a policy of their own.
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "x-frame-options": "DENY",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+_PROBES = frozenset({"/healthz", "/readyz"})
+# A caller may make up others, and each would be a time series of its own.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_CLIENT_LEFT, _SERVER_ERROR = 499, 500
+_DRAIN_S, _MAX_DRAINED_BYTES = 2.0, 10_000_000
+
+_requests = Histogram(
+    "http_server_request_duration_seconds",
+    "How long HTTP requests took, streams until their end.",
+    ("http_request_method", "http_route", "http_response_status_code", "error_type"),
+    buckets=DURATIONS_S,
+)
+_durations = cache(_requests.labels)
+
+
+class Edge:
+    """The outermost layer, so that it also reports and secures what the inner ones refuse."""
+
+    def __init__(self, app: ASGIApp, tracer: trace.Tracer | None = None) -> None:
+        self._app = app
+        self._tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        read_as_json(scope)
+        exchange = _Exchange(scope, receive, send, _begin_span(scope, self._tracer))
+        app = self._app
+        if len(Headers(scope=scope).getlist("host")) > 1:
+            # RFC 9112, 3.2: servers that read different ones would disagree.
+            app = JSONResponse({"detail": "The request has more than one Host header"}, 400)
+        try:
+            await app(scope, exchange.receive, exchange.send)
+        except Exception:
+            # Its caller is told nothing of the cause, and the server tells nobody.
+            log.exception("a request failed unexpectedly")
+            raise
+        finally:
+            exchange.report()
+        if not exchange.is_read:
+            await exchange.drain()
+
+
+def _begin_span(scope: Scope, tracer: trace.Tracer | None) -> trace.Span:
+    """From now on the present task serves a request, which has a span within its caller's trace."""
+    # Not FastAPI's own spans: they hold paths and queries, and so user ids.
+    if tracer is None or scope["path"] in _PROBES:
+        return trace.INVALID_SPAN
+    parent = PROPAGATOR.extract(Headers(scope=scope), Context())
+    attributes = {"http.request.method": scope["method"], "url.scheme": scope["scheme"]}
+    span = tracer.start_span(scope["method"], parent, trace.SpanKind.SERVER, attributes)
+    # Never detached: each request has a task, and so a context, of its own.
+    attach(trace.set_span_in_context(span))
+    return span
+
+
+class _Exchange:
+    """One request and its answer, as they pass by."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, span: trace.Span) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._span = span
+        self._began = time.perf_counter()
+        self._request = begin_request(Headers(scope=scope).getlist(REQUEST_ID))
+        self._status = 0
+        self._complete = False
+        self.is_read = scope["method"] in _WITHOUT_BODY
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.is_read = not message.get("more_body", False)
+        if message["type"] == "http.disconnect" and not self._complete:
+            self._request.error = "cancelled"
+        return message
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            headers[REQUEST_ID] = self._request.id
+            if self._request.trace_id:
+                headers["x-trace-id"] = self._request.trace_id
+        await self._send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._complete = True
+
+    async def drain(self) -> None:
+        """Read what is left of a body that was refused: on a client that still sends, the server
+        would close the connection, and the client would not see its answer."""
+        size = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while not self.is_read and size < _MAX_DRAINED_BYTES:
+                    size += len((await self.receive()).get("body", b""))
+
+    def report(self) -> None:
+        duration_s = time.perf_counter() - self._began
+        if not self._complete and not self._request.error:
+            self._request.error = "cancelled"
+        error = self._request.error
+        status = self._status or (_CLIENT_LEFT if error == "cancelled" else _SERVER_ERROR)
+        method = self._scope["method"] if self._scope["method"] in _METHODS else "_OTHER"
+        # Never the path: it is the caller's text, and holds user ids.
+        found = self._scope.get("route")
+        route = found.path_format if found else str(self._scope.get("root_path", ""))
+        error_type = error or (str(status) if status >= _SERVER_ERROR else "")
+        _durations(method, route, status, error_type).observe(duration_s)
+        fields = {"method": method, "route": route, "status": status}
+        fields |= {"duration_ms": round(duration_s * 1000, 1)} | ({"error": error} if error else {})
+        level = logging.DEBUG if route in _PROBES else logging.INFO
+        log_request(log, level, "request", self._request, fields)
+        if found:
+            self._span.update_name(f"{method} {route}")
+            self._span.set_attribute("http.route", route)
+        self._span.set_attribute("http.response.status_code", status)
+        if error_type:
+            fail(self._span, error_type if self._complete else "disconnected")
+        self._span.end()
+
+
+def read_as_json(scope: Scope) -> None:
+    """Take a POST body without a declared type, or with the one that `curl -d` declares, for JSON.
+
+    Not for requests with an Origin: a foreign page may send such a body without the browser's
+    asking us first (no preflight), and must not chat in its visitor's name.
+    """
+    if scope["method"] != "POST":
+        return
+    headers = MutableHeaders(scope=scope)
+    declared = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if declared in ("", "application/x-www-form-urlencoded") and "origin" not in headers:
+        headers["content-type"] = "application/json"
+    # So FastAPI counts the body, and refuses a large one in JSON; by its header, in plain text.
+    del headers["content-length"]

@@ -1,0 +1,78 @@
+"""HTTP routes for known callers, who reach only what is their own."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chat_service.access.admission import Admission
+from chat_service.access.identity import Identity
+from chat_service.turns.history import PageQuery
+from chat_service.web.bodies import ChatBody
+from daca_shared.calls.errors import http_headers, http_status
+from daca_shared.domain import DomainError, UserId
+
+
+def private_router(identity: Identity) -> APIRouter:
+    """Routes that find out who calls before anything else, even before they read the body."""
+
+    class PrivateRoute(APIRoute):
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            authorization = Headers(scope=scope).get("authorization")
+            scope.setdefault("state", {})["caller"] = await identity.caller(authorization)
+            await super().handle(scope, receive, send)
+
+    # For the API documentation; the work is done above.
+    shown = [Depends(HTTPBearer(auto_error=False))] if identity.find_key else []
+    return APIRouter(route_class=PrivateRoute, dependencies=shown)
+
+
+def refused(error: DomainError) -> JSONResponse:
+    return JSONResponse({"detail": error.message}, http_status(error), http_headers(error))
+
+
+class Door:
+    """Refuses a chat that is too much for as little as a refusal can cost: when there are many,
+    they are the load."""
+
+    def __init__(self, app: ASGIApp, admission: Admission, chats: APIRouter) -> None:
+        self._app = app
+        self._admission = admission
+        self._routes = [route for route in chats.routes if isinstance(route, APIRoute)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = self._admission.refusal()
+        if refusal and scope["type"] == "http":
+            for route in self._routes:
+                # As the router would: a path may be written in many ways.
+                if route.matches(scope)[0] is Match.FULL:
+                    self._admission.turned_away += 1
+                    scope["route"] = route
+                    await refused(refusal)(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+
+async def _own_id(user_id: UserId, request: Request) -> str:
+    request.state.caller.must_be(user_id)
+    return user_id
+
+
+async def _own_page(query: Annotated[PageQuery, Query()], request: Request) -> PageQuery:
+    request.state.caller.must_be(query.user_id)
+    return query
+
+
+async def _own_body(body: ChatBody, request: Request) -> ChatBody:
+    request.state.caller.must_be(body.user_id)
+    return body
+
+
+OwnId = Annotated[str, Depends(_own_id)]
+OwnPage = Annotated[PageQuery, Depends(_own_page)]
+OwnBody = Annotated[ChatBody, Depends(_own_body)]

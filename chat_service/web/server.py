@@ -1,0 +1,82 @@
+"""The HTTP server: granian (hyper, in Rust) on our own event loop, beside gRPC's."""
+
+import asyncio
+import socket
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
+
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+from starlette.types import ASGIApp
+
+from daca_shared.settings import PortTaken
+
+# A client that hasn't sent a request's head by then is broken or hostile.
+_HEAD_TIMEOUT_S = 20
+# A head that is longer is refused with 431.
+_MAX_HEAD_BYTES = 64 * 1024
+_BACKLOG = 2048
+_POLL_S = 0.002
+
+
+@dataclass(eq=False)
+class HttpServer:
+    """Serves an ASGI application over HTTP/1.1."""
+
+    app: ASGIApp
+    host: str
+    port: int
+    """0 takes a free one."""
+    _: KW_ONLY
+    variable: str
+    """The setting that a `PortTaken` error names."""
+    trusted_proxies: list[str]
+    head_timeout_s: float = _HEAD_TIMEOUT_S
+
+    async def start(self) -> None:
+        """Listen. Raises `PortTaken`."""
+        try:
+            # Granian's own errors about ports come late, and name no setting.
+            with socket.create_server((self.host, self.port)) as listener:
+                self.port = listener.getsockname()[1]
+        except OSError as error:
+            raise PortTaken(self.host, self.port, self.variable) from error
+        app = self.app
+        if self.trusted_proxies:
+            app = wrap_asgi_with_proxy_headers(app, self.trusted_proxies)
+        self._server = Server(
+            app,
+            address=self.host,
+            port=self.port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=int(self.head_timeout_s * 1000), max_buffer_size=_MAX_HEAD_BYTES
+            ),
+            websockets=False,
+            backlog=_BACKLOG,
+            # It would announce itself as experimental at every start; ADR 0007 says why we use it.
+            log_enabled=False,
+        )
+        self._serving = asyncio.create_task(self._server.serve())
+        while not self._serving.done():
+            # It tells nobody when it listens.
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection(self.host, self.port)
+                writer.close()
+                return
+            await asyncio.sleep(_POLL_S)
+        self._serving.result()
+
+    async def wait(self) -> BaseException | None:
+        """Wait until it ends, which it does by itself only if something is wrong; returns what."""
+        await asyncio.wait([self._serving])
+        return None if self._serving.cancelled() else self._serving.exception()
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new requests, and give those under way `grace_s` to finish."""
+        self._server.stop()  # type: ignore[no-untyped-call]
+        # Not cancelled: it would complain later, when its last request ends.
+        await asyncio.wait([self._serving], timeout=grace_s)

@@ -1,0 +1,128 @@
+"""What is done around every gRPC call, once for all kinds of methods: its request id, its span, its
+errors as statuses, a log line and a measurement. Handlers are wrapped when they are added; an
+`aio.ServerInterceptor` would be asked anew for every call."""
+
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc import StatusCode, aio
+from pydantic import SecretStr
+
+from daca_shared.calls.errors import Context, abort, final_status
+from daca_shared.calls.sidecar import check_token
+from daca_shared.calls.spans import begin_server_span
+from daca_shared.domain import InvalidInput
+from daca_shared.observe.logs import log_request
+from daca_shared.observe.metrics import call_durations
+from daca_shared.observe.requests import REQUEST_ID, begin_request
+from daca_shared.observe.tracing import Tracing
+
+log = logging.getLogger(__name__)
+
+type Handler = grpc.RpcMethodHandler[Any, Any]
+
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+# A stranger may make up names of methods, and each would be a time series of its own.
+_UNKNOWN_METHOD = "/_OTHER"
+
+
+class Methods(grpc.GenericRpcHandler):
+    """The methods of a server, each wrapped. To the `add_…_to_server` functions of generated code
+    it looks like a server. With a `token`, calls that don't show it are refused."""
+
+    def __init__(self, tracing: Tracing, token: SecretStr | None) -> None:
+        self._tracing = tracing
+        self._token = token
+        self._handlers: dict[str, Handler] = {}
+        self._add(_UNKNOWN_METHOD, grpc.stream_stream_rpc_method_handler(_not_found))
+
+    def add_registered_method_handlers(
+        self, service_name: str, method_handlers: Mapping[str, Handler]
+    ) -> None:
+        for name, handler in method_handlers.items():
+            self._add(f"/{service_name}/{name}", handler)
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Ignores what generated code adds: it is what the other method was given."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        handlers = self._handlers
+        return handlers.get(handler_call_details.method) or handlers[_UNKNOWN_METHOD]
+
+    def _add(self, path: str, handler: Handler) -> None:
+        self._handlers[path] = _wrapped(handler, partial(_call, path, self._tracing, self._token))
+
+
+def _wrapped(
+    handler: Any, around: Callable[[Context], AbstractAsyncContextManager[None]]
+) -> Handler:
+    kind = next(kind for kind in _KINDS if getattr(handler, kind))
+    behaviour: Callable[[Any, Context], Any] = getattr(handler, kind)
+
+    def decoded(request: bytes) -> Any:
+        # Here, as grpc itself would answer INTERNAL, as if the fault were ours.
+        try:
+            return handler.request_deserializer(request)
+        except DecodeError:
+            problem = "The request is not a valid message of this method's type"
+            raise InvalidInput([], problem) from None
+
+    async def each_decoded(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield decoded(request)
+
+    read: Callable[[Any], Any] = each_decoded if kind.startswith("stream") else decoded
+
+    async def single(request: Any, context: Context) -> Any:
+        async with around(context):
+            return await behaviour(read(request), context)
+
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async with around(context), aclosing(behaviour(read(request), context)) as responses:
+            async for response in responses:
+                yield response
+
+    # The standard health service's Watch streams, but is no generator.
+    wrapped = stream if inspect.isasyncgenfunction(behaviour) else single
+    served: Handler = handler._replace(**{kind: wrapped}, request_deserializer=None)
+    return served
+
+
+@asynccontextmanager
+async def _call(
+    path: str, tracing: Tracing, token: SecretStr | None, context: Context
+) -> AsyncIterator[None]:
+    began, error = time.perf_counter(), None
+    metadata = context.invocation_metadata() or ()
+    end_span = begin_server_span(tracing.tracer, path, metadata)
+    request = begin_request([str(value) for name, value in metadata if name == REQUEST_ID])
+    context.set_trailing_metadata(((REQUEST_ID, request.id),))
+    try:
+        if token is not None:
+            check_token(token, path, metadata)
+        yield
+    except BaseException as raised:
+        error = raised
+        if isinstance(raised, Exception):
+            await abort(context, raised, path)
+        raise
+    finally:
+        code = final_status(context, error)
+        end_span(code)
+        duration_s = time.perf_counter() - began
+        method = path.removeprefix("/")
+        call_durations(method, code.name).observe(duration_s)
+        level = logging.DEBUG if method.startswith("grpc.health.v1.") else logging.INFO
+        fields = {"method": method, "code": code.name, "duration_ms": round(duration_s * 1000, 1)}
+        log_request(log, level, "call", request, fields)
+
+
+async def _not_found(_: AsyncIterator[Any], context: aio.ServicerContext[Any, Any]) -> None:
+    await context.abort(StatusCode.UNIMPLEMENTED, "Method not found!")

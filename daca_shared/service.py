@@ -1,0 +1,35 @@
+"""How a service begins and ends."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from daca_shared.domain import DomainError
+from daca_shared.observe.logs import configure_logging
+from daca_shared.settings import PortTaken, ServiceSettings
+
+
+def main[S: ServiceSettings](
+    name: str, settings: type[S], run: Callable[[S], Coroutine[Any, Any, None]]
+) -> None:
+    """Run a service from the environment; what it can't begin or go on with ends it with one clear
+    line."""
+    found = settings.from_environment()
+    configure_logging(found.log_level, secrets=found.secrets(), show_user_ids=found.log_user_ids)
+    try:
+        uvloop.run(run(found))
+    except (DomainError, PortTaken) as error:
+        sys.exit(f"{name}: {error}")
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets, so that the program can end in its own order."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,90 @@
+"""What a store asks of its database, be it a SQLite file or PostgreSQL. Both take the same
+statements: `$1` for an argument, `ON CONFLICT`, `RETURNING`, and tables named with their schema
+(`chat.turns`). UUIDs and times are passed as `UUID` and `datetime`."""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import SecretStr
+
+from daca_shared.domain import Unavailable
+from daca_shared.observe.tracing import NO_TRACING, Tracing
+
+log = logging.getLogger(__name__)
+
+type Row = Sequence[Any]
+
+
+class Statements(Protocol):
+    """Runs statements inside one transaction, as a connection of asyncpg does."""
+
+    async def fetch(self, statement: str, *arguments: Any) -> Sequence[Row]:
+        """Run one statement, and return its rows."""
+
+    async def fetchmany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> Sequence[Row]:
+        """Run one statement for each of `arguments`, and return the rows of all of them."""
+
+
+type Work[T] = Callable[[Statements], Awaitable[T]]
+"""What is done in one transaction. As that may still fail, other effects must bear repetition."""
+
+
+class Database(Protocol):
+    """Each call raises `Unavailable` if the database fails; the cause goes to the log."""
+
+    is_shared: bool
+    """Whether other processes may use it at the same time."""
+
+    async def read(self, statement: str, *arguments: Any) -> Sequence[Row]:
+        """Run one statement that changes nothing, and return its rows."""
+
+    async def write[T](self, work: Work[T]) -> T:
+        """Run `work` in a transaction; once this returns, its effect is on disk. Nothing of a
+        `work` that raises is kept. If the caller is cancelled, or the database fails during the
+        commit, the effect may be there or not."""
+
+    def time(self, stored: Any) -> datetime:
+        """A time that a row holds, in UTC."""
+
+    async def close(self) -> None:
+        """Finish writes under way and disconnect."""
+
+
+def storage_failed(database: str, error: Exception) -> Unavailable:
+    """What callers are told when a database fails; the log is told the cause."""
+    log.error("%s failed: %s: %s", database, type(error).__name__, error)
+    return Unavailable("The service's storage is unavailable; try again later")
+
+
+async def open_database(
+    place: Path | SecretStr,
+    schema: str,
+    migrations: Path,
+    tracing: Tracing = NO_TRACING,
+    *,
+    on_create: str = "",
+) -> Database:
+    """Open or create `schema` in a SQLite file, or in the PostgreSQL of a URL.
+
+    `migrations` has a folder `sqlite` and one `postgres`, each with numbered SQL files; those that
+    the database has not had are run. `on_create` is SQL for a new schema only. Raises
+    `Unavailable`, saying why, if the database can't be used."""
+    kind = "sqlite" if isinstance(place, Path) else "postgres"
+    scripts = read_scripts(migrations / kind, on_create)
+    # Imported here, so that only the driver of the database in use is loaded.
+    if isinstance(place, Path):
+        from daca_shared.storage.sqlite import SqliteDatabase  # noqa: PLC0415
+
+        return await SqliteDatabase.open(place, schema, scripts, tracing)
+    from daca_shared.storage.postgres import PostgresDatabase  # noqa: PLC0415
+
+    return await PostgresDatabase.open(place, schema, scripts, tracing)
+
+
+def read_scripts(folder: Path, on_create: str = "") -> list[str]:
+    """The SQL files of a folder in the order of their numbers, the first with `on_create`."""
+    first, *others = [path.read_text() for path in sorted(folder.glob("*.sql"))]
+    return [first + on_create, *others]

@@ -1,0 +1,104 @@
+"""The real use case on real stores: what is kept is sent, and what was sent is counted."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from chat_service.chat.conversation import Conversation
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Turn
+from chat_service.chat.ports import Agent
+from chat_service.outbox.analytics import SettledAnalytics
+from daca_shared.domain import NotFound
+from lab.postgres import Place
+from tests.fakes import ChatStores, FakeAgent, FakeAnalytics, FakeRecorder, running_stores
+
+SESSION = UUID("7f6f8f5e-0000-4000-8000-000000000001")
+
+
+class CountingAnalytics(FakeAnalytics):
+    """Knows what a recorder was told, and counts an id once."""
+
+    def __init__(self, recorder: FakeRecorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    async def message_count(self, user_id: str, *, timeout_s: float) -> int:
+        ids = {e.message_id for e in self._recorder.recorded if e.user_id == user_id}
+        if not ids:
+            raise NotFound("User not found")
+        return len(ids)
+
+
+class StoredChat:
+    """One chat process."""
+
+    def __init__(self, stores: ChatStores, agent: Agent, recorder: FakeRecorder) -> None:
+        self.stores = stores
+        self.counts = SettledAnalytics(CountingAnalytics(recorder), stores.outbox)
+        self.conversation = Conversation(
+            self.counts, stores.turns, stores.locks, agent, max_text_length=100, timeout_s=5
+        )
+
+    async def say(
+        self, text: str, user_id: str = "alice", session_id: UUID = SESSION, **limits: float
+    ) -> str:
+        message = ChatMessage(user_id=user_id, text=text, session_id=session_id)
+        return (await self.conversation.reply(message, **limits)).turn.answer.text
+
+    async def stop(self, message: ChatMessage, *, after: int = 1) -> None:
+        """Stream the reply, and leave after some pieces of it."""
+        events = self.conversation.stream(message)
+        for _ in range(after):
+            await anext(events)
+        await events.aclose()
+        await self.conversation.close()
+
+    async def history(self, user_id: str = "alice", session_id: UUID = SESSION) -> list[Turn]:
+        return await self.stores.turns.latest(ConversationKey(user_id, session_id))
+
+    async def count(self, user_id: str = "alice") -> int:
+        """How many of the user's messages are counted, once all that are kept are."""
+        try:
+            return await self.counts.message_count(user_id, timeout_s=5)
+        except NotFound:
+            return 0
+
+
+class SlowAgent(FakeAgent):
+    """Replies once it is told to; notes what it was shown and how many runs overlap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.running: list[ConversationKey] = []
+        self.most_at_once: dict[ConversationKey, int] = {}
+        self.seen: list[list[str]] = []
+
+    async def answer(
+        self,
+        message: ChatMessage,
+        count: int | None,
+        history: Sequence[Turn],
+        say: Callable[[str], None] | None = None,
+    ) -> Answer:
+        key = message.conversation
+        self.running.append(key)
+        self.most_at_once[key] = max(self.most_at_once.get(key, 0), self.running.count(key))
+        self.seen.append([turn.prompt for turn in history])
+        try:
+            if say:
+                say("wait")
+            await self.go.wait()
+        finally:
+            self.running.remove(key)
+        return Answer(f"answer {len(self.seen)}")
+
+
+@asynccontextmanager
+async def chatting(
+    place: Place, agent: Agent, recorder: FakeRecorder | None = None
+) -> AsyncIterator[StoredChat]:
+    recorder = recorder or FakeRecorder()
+    async with running_stores(place, recorder) as stores:
+        yield StoredChat(stores, agent, recorder)

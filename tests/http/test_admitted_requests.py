@@ -1,0 +1,173 @@
+"""Which chats are taken over HTTP, and which are turned away, on a real server."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from tests.fakes import FOREVER_S, FakeChat, eventually, watched
+from tests.http.gateways import body, gateway_app, served
+
+type Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+BURST = 256
+BODY = json.dumps(body()).encode()
+
+
+@pytest.fixture
+async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
+    async with served(gateway_app(chat)) as client:
+        yield client
+
+
+def overload(chat: FakeChat) -> None:
+    chat.admission.chats = BURST
+    chat.admission.note_lag(1)
+
+
+def relieve(chat: FakeChat) -> None:
+    chat.admission.chats = 0
+    for _ in range(20):
+        chat.admission.note_lag(0)
+
+
+def request(start: str = "POST /chat/ HTTP/1.1", *headers: str, body: bytes = BODY) -> bytes:
+    head = [start, "Host: test", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(head).encode() + body
+
+
+async def connect(http: httpx2.AsyncClient) -> Connection:
+    return await asyncio.open_connection("127.0.0.1", http.base_url.port)
+
+
+async def answers_to(connection: Connection, data: bytes) -> list[int]:
+    """The statuses of all answers to what is sent at once; the last request ends it."""
+    reader, writer = connection
+    writer.write(data)
+    async with asyncio.timeout(20):
+        answers = await reader.read()
+    writer.close()
+    return [int(status) for status in re.findall(rb"HTTP/1.1 (\d{3})", answers)]
+
+
+async def exchange(http: httpx2.AsyncClient, data: bytes) -> list[int]:
+    """The same over a connection of its own."""
+    return await answers_to(await connect(http), data)
+
+
+@pytest.mark.parametrize("path", ["/chat/", "/chat/stream"])
+async def test_an_idle_service_answers_all_of_a_large_burst(
+    chat: FakeChat, http: httpx2.AsyncClient, path: str
+) -> None:
+    # Through plain sockets, as this client shares the server's loop, and would keep it busy.
+    chat_once = request(f"POST {path} HTTP/1.1", "Connection: close")
+    connections = [await connect(http) for _ in range(BURST)]
+    async with watched(chat.admission):
+        answers = await asyncio.gather(*(answers_to(each, chat_once) for each in connections))
+    assert answers == [[200]] * BURST
+    assert (len(chat.turns.kept), chat.admission.turned_away) == (BURST, 0)
+
+
+@pytest.mark.parametrize("path", ["/chat/", "/chat/stream"])
+async def test_a_chat_that_is_too_much_is_turned_away_and_not_counted(
+    chat: FakeChat, http: httpx2.AsyncClient, path: str
+) -> None:
+    overload(chat)
+    for _ in range(3):  # over one connection
+        refused = await http.post(path, json=body())
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "more to do than it can" in refused.json()["detail"]
+        assert refused.headers["x-content-type-options"] == "nosniff"
+        assert refused.headers["x-request-id"]
+    assert (chat.turns.kept, chat.admission.turned_away) == ([], 3)
+    # Whoever looks is no load.
+    assert (await http.get("/healthz")).status_code == 200
+    assert (await http.get("/conversations?user_id=alice")).status_code == 200
+    relieve(chat)
+    assert (await http.post(path, json=body())).status_code == 200
+    await eventually(lambda: chat.admission.chats == 0)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/chat/", "/%63hat/", "/chat%2F", "/chat/?x=y", "http://test/chat/", "http://test/%63hat/",
+     "/chat/stream", "/chat/%73tream", "http://other:81/chat/stream"],
+)  # fmt: skip
+async def test_no_way_to_write_the_path_leads_around_the_refusal(
+    chat: FakeChat, http: httpx2.AsyncClient, target: str
+) -> None:
+    start = f"POST {target} HTTP/1.1"
+    assert await exchange(http, request(start, "Connection: close")) == [200]
+    overload(chat)
+    assert await exchange(http, request(start, "Connection: close")) == [503]
+    assert len(chat.turns.kept) == 1
+
+
+async def test_nor_does_a_request_before_it_on_the_same_connection(
+    chat: FakeChat, http: httpx2.AsyncClient
+) -> None:
+    overload(chat)
+    welcome = request("GET / HTTP/1.1", body=b"")
+    last = request("POST /chat/ HTTP/1.1", "Connection: close")
+    assert await exchange(http, welcome + request() + welcome + last) == [200, 503, 200, 503]
+    assert chat.turns.kept == []
+
+
+async def test_a_refusal_does_not_wait_for_the_body(
+    chat: FakeChat, http: httpx2.AsyncClient
+) -> None:
+    overload(chat)
+    reader, writer = await connect(http)
+    writer.write(request(body=b"x" * 999_999)[:200])
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).split()[1] == b"503"
+    writer.close()
+
+
+async def test_a_refused_body_in_pieces_is_not_taken_for_the_next_request(
+    chat: FakeChat, http: httpx2.AsyncClient
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'{"user_id":"alice",'
+        await asyncio.sleep(0.05)
+        relieve(chat)
+        yield b'"text":"hi"}'
+
+    overload(chat)
+    assert (await http.post("/chat/", content=pieces())).status_code == 503
+    relieve(chat)
+    assert (await http.post("/chat/", json=body())).status_code == 200
+    assert len(chat.turns.kept) == 1
+
+
+async def test_who_never_sends_the_whole_body_is_no_load(
+    chat: FakeChat, http: httpx2.AsyncClient
+) -> None:
+    go_on = asyncio.Event()
+
+    async def half() -> AsyncIterator[bytes]:
+        yield b'{"user_id":"alice",'
+        await go_on.wait()
+        yield b'"text":"hi"}'
+
+    waiting = asyncio.create_task(http.post("/chat/", content=half()))
+    await asyncio.sleep(0.1)
+    assert chat.admission.chats == 0
+    chat.agent.delay_s = 0.2
+    go_on.set()
+    await eventually(lambda: chat.admission.chats == 1)
+    assert (await waiting).status_code == 200
+    await eventually(lambda: chat.admission.chats == 0)
+
+
+async def test_a_stream_is_under_way_until_its_reader_leaves(
+    chat: FakeChat, http: httpx2.AsyncClient
+) -> None:
+    chat.agent.delay_s = FOREVER_S
+    async with http.stream("POST", "/chat/stream", json=body()) as response:
+        assert response.status_code == 200
+        assert chat.admission.chats == 1
+    await eventually(lambda: chat.admission.chats == 0)

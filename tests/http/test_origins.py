@@ -1,0 +1,56 @@
+"""Which pages may call, and what a body may be declared as."""
+
+import json
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from tests.fakes import FakeChat
+from tests.http.gateways import body, gateway
+
+PAGE = "http://localhost:3000"
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.fixture
+async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
+    async with gateway(chat, cors_origins=[PAGE]) as client:
+        yield client
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": FORM}, {"content-type": f"{FORM}; x"}])
+async def test_curls_default_is_read_as_json(
+    http: httpx2.AsyncClient, headers: dict[str, str]
+) -> None:
+    response = await http.post("/chat/", content=json.dumps(body()), headers=headers)
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": FORM}, {"content-type": "text/plain"}])
+@pytest.mark.parametrize("origin", [PAGE, "http://evil.example", "null"])
+async def test_a_page_must_declare_json(
+    http: httpx2.AsyncClient, chat: FakeChat, headers: dict[str, str], origin: str
+) -> None:
+    response = await http.post(
+        "/chat/", content=json.dumps(body()), headers={**headers, "origin": origin}
+    )
+    assert 400 <= response.status_code < 500
+    assert chat.turns.kept == []
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [(PAGE, PAGE), ("http://evil.example", None)])
+async def test_only_listed_origins_may_ask(
+    http: httpx2.AsyncClient, origin: str, allowed: str | None
+) -> None:
+    preflight = await http.options(
+        "/chat/",
+        headers={
+            "origin": origin,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "content-type",
+        },
+    )
+    assert preflight.headers.get("access-control-allow-origin") == allowed
+    response = await http.post("/chat/", json=body(), headers={"origin": origin})
+    assert response.headers.get("access-control-allow-origin") == allowed

@@ -1,0 +1,58 @@
+"""What probes and people are told of how the service is."""
+
+from datetime import UTC, datetime
+
+import httpx2
+import pytest
+
+from chat_service.outbox.analytics import LastCall
+from daca_shared.domain import DomainError, Unavailable
+from tests.fakes import FakeChat
+
+
+async def test_liveness_does_not_depend_on_analytics(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.analytics.failure = Unavailable("away")
+    response = await http.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"), [(None, "ok"), (Unavailable("away"), "away, by a fake")]
+)
+async def test_readiness_reports_analytics(
+    http: httpx2.AsyncClient, chat: FakeChat, failure: DomainError | None, said: str
+) -> None:
+    chat.analytics.failure = failure
+    response = await http.get("/readyz")
+    assert response.status_code == 200
+    assert response.json() == {"status": "ready", "analytics": said, "outbox": "empty"}
+
+
+async def test_readiness_tells_what_waits(http: httpx2.AsyncClient, chat: FakeChat) -> None:
+    chat.outbox.waiting = 1
+    response = await http.get("/readyz")
+    assert response.json()["outbox"] == "1 messages wait to be counted, the oldest for 90 s"
+
+
+@pytest.mark.parametrize("missing", ["stopping", "database"])
+async def test_who_is_not_ready_says_what_is_missing(
+    http: httpx2.AsyncClient, chat: FakeChat, missing: str
+) -> None:
+    chat.stopping = missing == "stopping"
+    chat.outbox.failure = Unavailable("away") if missing == "database" else None
+    response = await http.get("/readyz")
+    assert response.status_code == 503
+    assert missing in response.json()["detail"]
+
+
+async def test_the_status_tells_how_things_stand(http: httpx2.AsyncClient, chat: FakeChat) -> None:
+    chat.analytics.last_call = LastCall(method="M", outcome="OK", time=datetime.now(UTC))
+    chat.admission.turned_away = 3
+    report = (await http.get("/status")).json()
+    assert (report["model"], report["analytics"], report["outbox"]) == ("fake", "ok", "empty")
+    assert report["analytics_last_call"]["outcome"] == "OK"
+    assert (report["analytics_way"], report["chats_turned_away"]) == ("by a fake", 3)
+    chat.outbox.failure = Unavailable("away")
+    assert (await http.get("/status")).json()["outbox"] == "away"

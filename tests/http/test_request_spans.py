@@ -1,0 +1,123 @@
+"""What the span of an HTTP request says, and what it doesn't."""
+
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind
+
+from chat_service.web.edge import Edge
+from tests.fakes import FOREVER_S, FakeChat, eventually
+from tests.http.gateways import body, gateway, gateway_app, served
+from tests.spans import Spans
+
+TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.fixture
+def spans() -> Spans:
+    return Spans()
+
+
+def the_one(spans: Spans) -> tuple[ReadableSpan, dict[str, Any]]:
+    (span,) = spans.ended
+    assert span.kind is SpanKind.SERVER
+    return span, dict(span.attributes or {})
+
+
+async def test_a_span_has_the_route_and_the_status_and_its_trace_is_told(
+    chat: FakeChat, spans: Spans
+) -> None:
+    async with gateway(chat, tracer=spans.tracer) as http:
+        answer = await http.get("/users/alice/analytics?secret=1")
+    span, attributes = the_one(spans)
+    assert attributes == {
+        "http.request.method": "GET",
+        "url.scheme": "http",
+        "http.route": "/users/{user_id}/analytics",
+        "http.response.status_code": 200,
+    }
+    assert span.name == "GET /users/{user_id}/analytics"
+    assert span.status.is_ok
+    assert span.context
+    assert answer.headers["x-trace-id"] == f"{span.context.trace_id:032x}"
+    assert not [word for word in ("alice", "secret") if word in span.to_json()]
+
+
+async def test_a_request_goes_on_with_its_callers_trace(chat: FakeChat, spans: Spans) -> None:
+    headers = {"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-01"}
+    async with gateway(chat, tracer=spans.tracer) as http:
+        answer = await http.get("/", headers=headers)
+    span, _ = the_one(spans)
+    assert answer.headers["x-trace-id"] == TRACE_ID
+    assert span.parent
+    assert f"{span.parent.trace_id:032x} {span.parent.span_id:016x}" == f"{TRACE_ID} {SPAN_ID}"
+
+
+async def test_a_path_that_is_no_route_is_not_told(chat: FakeChat, spans: Spans) -> None:
+    async with gateway(chat, tracer=spans.tracer) as http:
+        await http.get("/alices/secret")
+    span, attributes = the_one(spans)
+    assert (span.name, attributes["http.response.status_code"]) == ("GET", 404)
+    assert span.status.is_ok, "a caller's mistake is no failure of ours"
+    assert "alice" not in span.to_json()
+
+
+async def test_a_failure_of_ours_is_one(chat: FakeChat, spans: Spans) -> None:
+    chat.agent.failure = RuntimeError("secret")
+    async with gateway(chat, tracer=spans.tracer) as http:
+        await http.post("/chat/", json=body())
+    span, attributes = the_one(spans)
+    assert (attributes["error.type"], span.status.is_ok) == ("500", False)
+    assert "secret" not in span.to_json()
+
+
+async def test_probes_have_no_spans(chat: FakeChat, spans: Spans) -> None:
+    async with gateway(chat, tracer=spans.tracer) as http:
+        for path in ("/healthz", "/readyz"):
+            assert "x-trace-id" not in (await http.get(path)).headers
+    assert not spans.ended
+
+
+async def test_a_reader_who_leaves_makes_a_span_of_a_broken_answer(
+    chat: FakeChat, spans: Spans
+) -> None:
+    chat.agent.delay_s = FOREVER_S
+    async with served(gateway_app(chat, tracer=spans.tracer)) as http:
+        async with http.stream("POST", "/chat/stream", json=body()) as response:
+            await anext(response.aiter_lines())
+        await eventually(lambda: spans.ended)
+    _, attributes = the_one(spans)
+    assert attributes["error.type"] == "disconnected"
+
+
+@pytest.mark.parametrize(
+    ("messages", "error_type"),
+    [
+        ([("http.response.start", False), ("http.response.body", False)], None),
+        ([("http.response.start", False), ("http.response.body", True)], "disconnected"),
+    ],
+)
+async def test_an_answer_without_an_end_is_a_failure(
+    spans: Spans, messages: list[tuple[str, bool]], error_type: str | None
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for type_, more in messages:
+            await send({"type": type_, "status": 200, "headers": [], "more_body": more})
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "path": "/users/zoe", "method": "GET", "scheme": "http", "headers": []}
+    await Edge(app, spans.tracer)(scope, receive, send)
+    span, attributes = the_one(spans)
+    assert span.context
+    trace_id = f"{span.context.trace_id:032x}".encode()
+    assert (b"x-trace-id", trace_id) in sent[0]["headers"]
+    assert attributes.get("error.type") == error_type
+    assert "zoe" not in span.to_json()

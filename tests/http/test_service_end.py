@@ -1,0 +1,60 @@
+"""How the chat service ends: when it is told to, and when it can't go on."""
+
+import asyncio
+import gc
+from collections.abc import Callable
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from chat_service.app import serve
+from chat_service.settings import ChatSettings
+from chat_service.web.server import HttpServer
+from daca_shared.calls.server import GrpcServer
+from daca_shared.domain import Failed
+
+SETTINGS = ChatSettings.model_validate({"CHAT_GRPC_PORT": 0, "DACA_DRAIN_S": 0})
+Error = BaseException | None
+
+
+class EndingServer(HttpServer):
+    """Ends by itself, for a reason, once it may."""
+
+    def __init__(self, reason: Error) -> None:
+        super().__init__(
+            PlainTextResponse("answered"), "127.0.0.1", 0, variable="PORT", trusted_proxies=[]
+        )
+        self.may_end = asyncio.Event()
+        self._reason = reason
+
+    async def wait(self) -> Error:
+        await self.may_end.wait()
+        return self._reason
+
+
+async def end(begin: Callable[[EndingServer, asyncio.Event], None], reason: Error = None) -> None:
+    http_server, stop = EndingServer(reason), asyncio.Event()
+    serving = asyncio.create_task(serve(SETTINGS, GrpcServer(), http_server, stop))
+    await asyncio.sleep(0.1)
+    assert not serving.done()
+    begin(http_server, stop)
+    try:
+        async with asyncio.timeout(5):
+            await serving
+    finally:
+        gc.unfreeze()
+
+
+@pytest.mark.parametrize("reason", [None, OSError("the reason")])
+async def test_an_http_server_that_ends_by_itself_ends_the_service(
+    reason: Error, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Failed, match="The HTTP server has ended by itself"):
+        await end(lambda server, _: server.may_end.set(), reason)
+    assert "the HTTP server has ended by itself" in caplog.text
+    assert ("the reason" in caplog.text) is bool(reason)
+
+
+async def test_a_service_that_is_stopped_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    await end(lambda _, stop: stop.set())
+    assert caplog.text == ""

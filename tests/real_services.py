@@ -1,0 +1,133 @@
+"""Both services as they run, in this process: their stores, outbox, agent and servers are
+the real ones. Only the model is the offline one, without its pauses, and nobody is turned away
+because the loop is late: tests keep it as busy as they can."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents import ModelSettings
+from grpc import aio
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from analytics_service.__main__ import SERVICE_NAME as ANALYTICS
+from analytics_service.__main__ import build_server
+from analytics_service.store import AnalyticsStore
+from chat_service.access.admission import Admission
+from chat_service.agent.agent import ChatAgent
+from chat_service.agent.models import ChatModel
+from chat_service.agent.offline import OfflineModel
+from chat_service.app import SCHEMA, analytics_peer
+from chat_service.app import SERVICE_NAME as CHAT
+from chat_service.chat.conversation import Conversation
+from chat_service.grpc.servicer import ChatServicer
+from chat_service.health.metrics import count_fallback, measured
+from chat_service.health.status import Status
+from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
+from chat_service.outbox.outbox import Outbox
+from chat_service.settings import ChatSettings
+from chat_service.turns.leases import TurnLocks
+from chat_service.turns.store import TurnStore
+from chat_service.web.gateway import build_gateway
+from daca.chat.v1 import chat_pb2_grpc
+from daca_shared.calls.server import GrpcServer
+from daca_shared.storage.database import open_database
+from tests.fakes import channel_to, listening, sending
+
+SECRET = "sk-planted-5ecret"
+"""The key and the token of these services; no log may hold it."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What can be called, and some of what is behind it."""
+
+    gateway: ASGIApp
+    chat: aio.Channel
+    analytics: aio.Channel
+    conversation: Conversation
+    outbox: Outbox
+    admission: Admission
+
+
+def offline() -> ChatModel:
+    return ChatModel("offline", OfflineModel(pause_s=0), ModelSettings())
+
+
+@asynccontextmanager
+async def running_services(folder: Path, model: ChatModel | None = None) -> AsyncIterator[Services]:
+    """Both services with their data in `folder`. Analytics stands in for the chat service's
+    sidecar too, so that the planted token really travels."""
+    async with AsyncExitStack() as stack:
+        store = await AnalyticsStore.open(folder / "analytics.db", seed_demo_users=True)
+        stack.push_async_callback(store.close)
+        analytics_server = await stack.enter_async_context(
+            listening(build_server(store), [ANALYTICS])
+        )
+        settings = ChatSettings.model_validate(
+            {
+                "DACA_DATA_DIR": folder,
+                "DAPR_GRPC_PORT": analytics_server.port,
+                "DAPR_API_TOKEN": SECRET,
+                "OPENAI_API_KEY": SECRET,
+            }
+        )
+        assert isinstance(settings.database, Path)
+        analytics = AnalyticsClient(analytics_peer(settings))
+        stack.push_async_callback(analytics.close)
+        database = await open_database(settings.database, "chat", SCHEMA)
+        stack.push_async_callback(database.close)
+        outbox = await stack.enter_async_context(sending(Outbox(database, analytics)))
+        locks = TurnLocks()
+        turns = TurnStore(database, outbox, locks)
+        model = measured(model or offline())
+        stack.push_async_callback(model.close)
+        conversation = Conversation(
+            SettledAnalytics(analytics, outbox),
+            turns,
+            locks,
+            ChatAgent(model),
+            max_text_length=settings.max_text_length,
+            timeout_s=settings.timeout_s,
+            on_no_count=count_fallback,
+        )
+        stack.push_async_callback(conversation.close)
+        admission = Admission()
+        chat_server = GrpcServer()
+        servicer = ChatServicer(conversation, turns, admission)
+        chat_server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
+        await stack.enter_async_context(listening(chat_server, [CHAT]))
+        yield Services(
+            build_gateway(
+                conversation,
+                turns,
+                SettledAnalytics(analytics, outbox, patience_s=0.2),
+                Status(analytics, outbox, admission, model=model.name),
+                admission,
+                cors_origins=settings.cors_origins,
+            ),
+            await stack.enter_async_context(channel_to(chat_server)),
+            await stack.enter_async_context(channel_to(analytics_server)),
+            conversation,
+            outbox,
+            admission,
+        )
+
+
+def real_gateway(folder: Path) -> ASGIApp:
+    """The gateway of `running_services`, which live as long as the server that serves it."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, ASGIApp]]:
+        async with running_services(folder) as services:
+            yield {"gateway": services.gateway}
+
+    services = Starlette(lifespan=lifespan)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        serve = services if scope["type"] == "lifespan" else scope["state"]["gateway"]
+        await serve(scope, receive, send)
+
+    return app

@@ -1,0 +1,31 @@
+"""Spans, kept where a test can look at them."""
+
+from collections.abc import Sequence
+
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Tracer
+
+from daca_shared.observe.tracing import Tracing
+
+
+class Spans:
+    """A tracer, and the spans that it made."""
+
+    def __init__(self) -> None:
+        self._exporter = InMemorySpanExporter()
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.tracer: Tracer = provider.get_tracer("test")
+
+    @property
+    def ended(self) -> Sequence[ReadableSpan]:
+        return self._exporter.get_finished_spans()
+
+
+class CallTracing(Tracing):
+    """Makes spans of calls, on both of their ends."""
+
+    def __init__(self, spans: Spans) -> None:
+        super().__init__(spans.tracer)

@@ -1,0 +1,132 @@
+import asyncio
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from chat_service.access.admission import Admission
+from daca_shared.domain import Unavailable
+from tests.fakes import eventually, watched
+
+LATE_S = 0.06
+LARGEST_BURST, FEWEST = 256, 16
+
+
+def measure(admission: Admission, lag_s: float, times: int = 20) -> None:
+    """As after a second in which the loop was so late."""
+    for _ in range(times):
+        admission.note_lag(lag_s)
+
+
+def fill(admission: Admission, stack: ExitStack, chats: int) -> None:
+    for _ in range(chats):
+        stack.enter_context(admission.one_more())
+
+
+def taken(admission: Admission) -> int:
+    """How many chats are taken before one is turned away."""
+    with ExitStack() as stack:
+        while admission.refusal() is None and admission.chats < 2 * LARGEST_BURST:
+            fill(admission, stack, 1)
+        return admission.chats
+
+
+def test_an_idle_service_takes_all_that_come_at_once() -> None:
+    assert taken(Admission()) == 2 * LARGEST_BURST
+
+
+def test_a_loop_that_is_late_for_a_moment_turns_away_only_what_is_beyond_a_large_burst() -> None:
+    admission = Admission()
+    measure(admission, LATE_S)
+    with ExitStack() as stack:
+        fill(admission, stack, LARGEST_BURST)
+        with pytest.raises(Unavailable) as refused, admission.one_more():
+            pass
+        assert refused.value.retry_after_s == 1
+        measure(admission, 0)
+        fill(admission, stack, 1)
+    assert (admission.chats, admission.turned_away) == (0, 1)
+
+
+def test_one_late_step_is_no_overload() -> None:
+    admission = Admission()
+    admission.note_lag(2 * LATE_S)
+    assert taken(admission) == 2 * LARGEST_BURST
+
+
+def test_a_loop_that_stays_late_takes_fewer_and_fewer_but_always_some() -> None:
+    admission = Admission()
+    measure(admission, LATE_S)
+    time.sleep(1.1)
+    measure(admission, LATE_S, 2)
+    first = taken(admission)
+    assert FEWEST < first < LARGEST_BURST
+    measure(admission, LATE_S, 100)
+    assert taken(admission) == FEWEST
+
+
+def test_a_loop_that_is_on_time_again_takes_all_and_a_late_one_then_a_little_more() -> None:
+    admission = Admission()
+    measure(admission, LATE_S)
+    time.sleep(1.1)
+    measure(admission, LATE_S, 100)
+    measure(admission, 0)
+    assert taken(admission) == 2 * LARGEST_BURST
+    measure(admission, LATE_S)
+    assert FEWEST < taken(admission) < LARGEST_BURST
+
+
+def test_there_is_a_most_even_for_chats_that_only_wait() -> None:
+    admission = Admission(22)
+    with ExitStack() as stack:
+        fill(admission, stack, 22)
+        with pytest.raises(Unavailable), admission.one_more():
+            pass
+        assert admission.chats == 22
+
+
+def test_a_chat_that_fails_is_under_way_no_more() -> None:
+    admission = Admission()
+    with pytest.raises(RuntimeError), admission.one_more():
+        raise RuntimeError
+    assert admission.chats == 0
+
+
+def test_the_log_tells_once_a_second_how_many_were_turned_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    admission = Admission(0)
+
+    def turn_away(chats: int) -> None:
+        for _ in range(chats):
+            with pytest.raises(Unavailable), admission.one_more():
+                pass
+        admission.note_lag(0)
+
+    turn_away(9)
+    turn_away(3)
+    time.sleep(1.1)
+    turn_away(4)
+    admission.note_lag(0)
+    assert [r.getMessage() for r in caplog.records] == [
+        "overload: 9 chats were turned away",
+        "overload: 7 chats were turned away",
+    ]
+
+
+async def work(seconds: float) -> None:
+    """As much as a loop can do, in steps that are each too long."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.12)  # noqa: ASYNC251 - that is what must not happen, happening
+        await asyncio.sleep(0)
+
+
+async def test_lasting_work_turns_chats_away_and_its_end_lets_them_in_again() -> None:
+    admission = Admission()
+    async with watched(admission):
+        await work(2)
+        assert admission.lag_s > LATE_S
+        assert taken(admission) < LARGEST_BURST
+        await eventually(lambda: admission.lag_s < LATE_S / 2)
+        assert taken(admission) == 2 * LARGEST_BURST

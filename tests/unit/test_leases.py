@@ -1,0 +1,140 @@
+"""One turn of a conversation at a time, over all replicas on one PostgreSQL."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import SecretStr
+
+from chat_service.chat.messages import ChatMessage, ConversationKey, Turn
+from chat_service.turns.leases import TurnLeases, TurnLocks
+from chat_service.turns.store import TurnStore
+from daca_shared.domain import Unavailable
+from lab.postgres import Cluster, run_sql
+from tests.chats import SESSION, SlowAgent, chatting
+from tests.fakes import ChatStores, eventually, opened_stores, turn_of
+
+KEY = ConversationKey("alice", SESSION)
+OTHER = ConversationKey("bob", SESSION)
+
+
+def turn(key: ConversationKey = KEY) -> Turn:
+    return turn_of(ChatMessage(user_id=key.user_id, text="hi", session_id=key.session_id), "ok")
+
+
+@asynccontextmanager
+async def renewing(leases: TurnLeases) -> AsyncIterator[None]:
+    task = asyncio.create_task(leases.renew_for_ever())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def can_take(locks: TurnLocks, key: ConversationKey = KEY, *, within_s: float = 0.3) -> bool:
+    try:
+        async with asyncio.timeout(within_s), locks.turn(key):
+            return True
+    except TimeoutError:
+        return False
+
+
+@pytest.fixture
+async def stores(database_url: SecretStr) -> AsyncIterator[ChatStores]:
+    async with opened_stores(database_url) as stores:
+        yield stores
+
+
+async def test_turns_of_a_conversation_are_kept_in_their_order(database_url: SecretStr) -> None:
+    running = 0
+    order: list[UUID] = []
+
+    async def take(stores: ChatStores) -> None:
+        nonlocal running
+        async with stores.locks.turn(KEY):
+            running += 1
+            assert running == 1
+            await asyncio.sleep(0.01)
+            order.append((await stores.turns.keep(turn())).message_id)
+            running -= 1
+
+    async with opened_stores(database_url) as a, opened_stores(database_url) as b:
+        await asyncio.gather(*(take(stores) for stores in [a, b] * 10))
+        kept = await b.messages(KEY)
+    assert [turn.message_id for turn in kept] == order
+
+
+async def test_a_lease_lasts_while_its_holder_lives_and_a_few_seconds_longer(
+    stores: ChatStores,
+) -> None:
+    dead, alive, other = (TurnLeases(stores.database) for _ in range(3))
+    async with renewing(alive), alive.turn(OTHER):
+        async with dead.turn(KEY):
+            began = time.monotonic()
+            assert await can_take(other, within_s=5)
+            assert 2 < time.monotonic() - began < 4
+            assert not await can_take(other, OTHER)
+            # What it had begun comes too late.
+            late = TurnStore(stores.database, stores.outbox, dead)
+            with pytest.raises(Unavailable, match="gone on without"):
+                await late.keep(turn())
+        assert not await can_take(other, OTHER)
+    assert await can_take(other, OTHER)
+    assert await stores.turns.latest(KEY) == []
+    assert (await stores.outbox.backlog())[0] == 0
+
+
+async def test_nobody_waits_for_a_turn_that_gave_up(stores: ChatStores) -> None:
+    a, b = (TurnLeases(stores.database) for _ in range(2))
+    async with a.turn(KEY):
+        assert not await can_take(b, within_s=0.1)
+    assert await can_take(b)
+    assert await can_take(a)
+
+
+async def test_nothing_is_kept_without_the_lease(stores: ChatStores) -> None:
+    async with stores.locks.turn(KEY):
+        with pytest.raises(Unavailable):
+            await stores.turns.keep(turn(OTHER))
+    with pytest.raises(Unavailable):
+        await stores.turns.keep(turn(KEY))
+    assert (await stores.outbox.backlog())[0] == 0
+
+
+async def test_a_reply_whose_lease_was_lost_is_refused_and_may_be_sent_again(
+    database_url: SecretStr,
+) -> None:
+    agent = SlowAgent()
+    sent = ChatMessage(user_id="alice", text="hi", session_id=SESSION, message_id=uuid4())
+    async with chatting(database_url, agent) as here, chatting(database_url, agent) as there:
+        replying = asyncio.create_task(here.conversation.reply(sent))
+        await eventually(lambda: len(agent.running) == 1)
+        # As if this replica had stood still for seconds.
+        await run_sql(database_url, "UPDATE leases SET end_time = now() - interval '1 minute'")
+        elsewhere = asyncio.create_task(there.say("meanwhile"))
+        await eventually(lambda: len(agent.running) == 2)
+        agent.go.set()
+        assert await elsewhere == "answer 2"
+        with pytest.raises(Unavailable, match="gone on without this reply"):
+            await replying
+        assert [turn.prompt for turn in await here.history()] == ["meanwhile"]
+        assert (await here.conversation.reply(sent)).turn.answer.text == "answer 3"
+        assert [turn.prompt for turn in await here.history()] == ["meanwhile", "hi"]
+
+
+async def test_a_lease_that_could_not_be_given_back_ends_though_its_holder_lives(
+    postgres: Cluster, stores: ChatStores
+) -> None:
+    mine, other = (TurnLeases(stores.database) for _ in range(2))
+    async with renewing(mine):
+        with ExitStack() as down:
+            async with mine.turn(KEY), mine.turn(OTHER):
+                down.enter_context(postgres.down("fast"))
+        # Its holder may go on at once, others when it has ended.
+        assert await can_take(mine)
+        async with mine.turn(ConversationKey("carol", SESSION)):
+            assert await can_take(other, OTHER, within_s=5)

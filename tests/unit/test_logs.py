@@ -1,0 +1,87 @@
+import logging
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+from daca_shared.observe.logs import hash_user_id, log_request
+from daca_shared.observe.requests import Request, begin_request, note_user
+from tests.reports import reported
+
+log = logging.getLogger("a.library")
+
+
+def failing(text: str) -> None:
+    raise RuntimeError(text)
+
+
+def test_a_line_says_when_how_severe_by_whom_and_what() -> None:
+    with reported() as report:
+        log.warning("%d of %s", 3, "them")
+    (line,) = report.lines
+    assert (line["level"], line["logger"], line["event"]) == ("warning", "a.library", "3 of them")
+    assert line["timestamp"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_an_exception_is_one_json_line_or_a_readable_trace(readable: bool) -> None:
+    with reported(readable=readable) as report:
+        try:
+            failing("the cause")
+        except RuntimeError:
+            log.exception("it failed")
+    assert "RuntimeError: the cause" in report.text
+    assert "in failing" in report.text
+    if not readable:
+        assert report.lines[0]["event"] == "it failed"
+
+
+@pytest.mark.parametrize("secret", ["sk-1234", 'a "quoted" one', "back\\slash", "geheimnüs"])
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_secret_is_in_no_part_of_a_line(secret: str, readable: bool) -> None:
+    with reported(secrets=[secret], readable=readable) as report:
+        log.info("key %s", secret)
+        log_request(log, logging.INFO, "call", Request("1", None), {"answer": f"bad {secret}"})
+        try:
+            failing(f"key {secret} refused")
+        except RuntimeError:
+            log.exception("it failed")
+    assert secret not in report.text
+    assert report.text.count("[redacted]") == 3
+    if not readable:
+        assert secret not in str(report.lines)
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_text_cannot_forge_a_line(readable: bool) -> None:
+    with reported(readable=readable) as report:
+        log.info("hello %s", "x\n2026-01-01 [info] forged\u2028\x1b[2J")
+    assert len(report.text.splitlines()) == 1
+    assert "\x1b[2J" not in report.text
+
+
+@pytest.mark.parametrize("show", [True, False])
+async def test_user_ids_are_hashed_unless_they_are_to_be_shown(show: bool) -> None:
+    with reported(show_user_ids=show) as report:
+        begin_request(["id-1"])
+        note_user("alice")
+        log.info("hello")
+    (line,) = report.lines
+    assert line["request_id"] == "id-1"
+    assert line["user"] == ("alice" if show else hash_user_id("alice"))
+    assert ("alice" in report.text) is show
+
+
+def test_a_line_names_the_trace_that_it_is_part_of() -> None:
+    context = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(1))
+    with reported() as report, trace.use_span(NonRecordingSpan(context)):
+        log.info("hello")
+    assert report.lines[0]["trace_id"] == f"{0xABC:032x}"
+
+
+def test_what_libraries_tell_of_messages_in_debug_stays_out() -> None:
+    with reported("DEBUG") as report:
+        logging.getLogger("openai.agents").debug("Calling LLM: my secret diary")
+        logging.getLogger("openai._base_client").debug("Request options: my secret diary")
+        log.debug("but this")
+    assert [line["event"] for line in report.lines] == ["but this"]
