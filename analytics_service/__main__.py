@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from ipaddress import ip_address
 from pathlib import Path
 
 from dapr.proto.runtime.v1 import appcallback_pb2_grpc
@@ -17,6 +18,7 @@ from daca_shared.calls.server import GrpcServer
 from daca_shared.observe.metrics import serving_metrics, watch_lag
 from daca_shared.observe.tracing import NO_TRACING, Tracing, choose_tracing
 from daca_shared.service import main, stop_signal
+from daca_shared.settings import address
 
 log = logging.getLogger("analytics_service")
 SERVICE_NAME = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"].full_name
@@ -49,7 +51,10 @@ async def run(settings: AnalyticsSettings) -> None:
         server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         where = settings.database if isinstance(settings.database, Path) else "PostgreSQL"
-        log.info("serving gRPC on %s:%d, data in %s", settings.host, server.port, where)
+        listening = address(settings.host, server.port)
+        log.info("serving gRPC on %s, data in %s", listening, where)
+        if settings.app_api_token is None and not ip_address(settings.host).is_loopback:
+            log.warning("APP_API_TOKEN is not set: who reaches %s reads and adds counts", listening)
         await stop.wait()
         log.info("stopping")
         await server.drain()

@@ -33,6 +33,7 @@ from daca_shared.domain import Failed
 from daca_shared.observe.metrics import serving_metrics, watch_lag
 from daca_shared.observe.tracing import choose_tracing
 from daca_shared.service import stop_signal
+from daca_shared.settings import address
 from daca_shared.storage.database import open_database
 
 log = logging.getLogger("chat_service")
@@ -119,10 +120,8 @@ async def serve(
     """Serve until `stop` is set. Raises `Failed` if the HTTP server ends by itself."""
     await grpc_server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
     await http_server.start()
-    log.info(
-        "serving HTTP on %s:%d, gRPC on %s:%d",
-        settings.host, http_server.port, settings.host, grpc_server.port,
-    )  # fmt: skip
+    http, grpc = (address(settings.host, server.port) for server in (http_server, grpc_server))
+    log.info("serving HTTP on %s, gRPC on %s", http, grpc)
     # What the imports have made stays for good. Unfrozen, each full garbage collection would walk
     # through it and hold up the event loop for a tenth of a second.
     gc.collect()

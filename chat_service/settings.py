@@ -1,19 +1,43 @@
 """The settings of the chat service."""
 
+from contextlib import suppress
 from typing import Annotated
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import pydantic
 from limits import RateLimitItem, parse_many
-from pydantic import BeforeValidator, Field, HttpUrl, InstanceOf, IPvAnyNetwork, SecretStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    InstanceOf,
+    IPvAnyNetwork,
+    SecretStr,
+)
 from pydantic_settings import NoDecode
 
-from daca_shared.settings import MetricsPort, Port, ServiceSettings
+from daca_shared.domain import Misconfigured
+from daca_shared.settings import MetricsPort, Port, ServiceSettings, Token
 
 
 def _split(value: object) -> object:
-    return value.replace(" ", "").split(",") if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    # An origin has no slash at its end, but people copy it from their address bar.
+    return [part.rstrip("/") for part in value.replace(" ", "").split(",")]
+
+
+def _check_base_url(value: str) -> str:
+    with suppress(ValueError):
+        url = urlsplit(value)
+        is_plain = "@" not in url.netloc and {"?", "#", " "}.isdisjoint(value)
+        if is_plain and url.scheme in ("http", "https") and url.hostname and url.port != 0:
+            return value.rstrip("/").removesuffix("/chat/completions")
+    raise ValueError(
+        "must be like http://localhost:11434/v1, without credentials, query or fragment"
+    )
 
 
 def _parse_rates(value: object) -> object:
@@ -33,6 +57,7 @@ type _Rates = Annotated[
     tuple[InstanceOf[RateLimitItem], ...], NoDecode, BeforeValidator(_parse_rates)
 ]
 
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _MIN_SECRET_BYTES = 32  # RFC 7518 for HS256
 
 
@@ -80,11 +105,13 @@ class ChatSettings(ServiceSettings):
     """The model's name; each host has a default but for OPENAI_BASE_URL's."""
     model_timeout_s: float = Field(30, gt=0, le=600, validation_alias="CHAT_MODEL_TIMEOUT_S")
     """How long one request to the model may take."""
-    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY")
+    openai_api_key: Token | None = Field(None, validation_alias="OPENAI_API_KEY")
     """The key for OpenAI, or for the server at OPENAI_BASE_URL."""
-    openai_base_url: str | None = Field(None, validation_alias="OPENAI_BASE_URL")
+    openai_base_url: Annotated[str, AfterValidator(_check_base_url)] | None = Field(
+        None, validation_alias="OPENAI_BASE_URL"
+    )
     """A server that speaks OpenAI's Chat Completions API, e.g. http://localhost:11434/v1."""
-    gemini_api_key: SecretStr | None = Field(None, validation_alias="GEMINI_API_KEY")
+    gemini_api_key: Token | None = Field(None, validation_alias="GEMINI_API_KEY")
     """The key for Google's Gemini."""
 
     @pydantic.field_validator("jwt_secret")
@@ -97,9 +124,18 @@ class ChatSettings(ServiceSettings):
         return secret
 
     def proxy_for(self, url: str) -> str | None:
-        """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for `url`."""
+        """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for `url`,
+        which this machine itself never needs. Raises `Misconfigured` if it can't be used."""
         parts = urlsplit(url)
-        if proxy_bypass(parts.netloc):
+        if parts.hostname in _THIS_MACHINE or proxy_bypass(parts.netloc):
             return None
         proxies = getproxies()
-        return proxies.get(parts.scheme) or proxies.get("all")
+        proxy = proxies.get(parts.scheme) or proxies.get("all")
+        if proxy and "://" not in proxy:
+            proxy = f"http://{proxy}"
+        if proxy and urlsplit(proxy).scheme not in ("http", "https"):
+            raise Misconfigured(
+                f"{parts.scheme.upper()}_PROXY or ALL_PROXY: only an HTTP proxy can be used; "
+                f"name one, or except {parts.hostname} in NO_PROXY"
+            )
+        return proxy

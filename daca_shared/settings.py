@@ -1,13 +1,14 @@
 """What the settings of both services have in common; the only readers of the environment."""
 
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 import pydantic
-from pydantic import BeforeValidator, Field, HttpUrl, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
@@ -18,6 +19,36 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 """A port, or 0 for a free one."""
 MetricsPort = Annotated[Port | None, BeforeValidator(lambda port: None if port == "off" else port)]
 """A port, 0 for a free one, or `off`."""
+
+
+def _check_host(host: str) -> str:
+    bare = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    try:
+        socket.inet_pton(family, bare)  # binding would also look names up
+        with socket.socket(family) as listener:
+            listener.bind((bare, 0))
+    except OSError:
+        raise ValueError("must be an address of this machine, e.g. 127.0.0.1") from None
+    return bare
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    text = token.get_secret_value()
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("has a character that no header can hold")
+    return token
+
+
+Host = Annotated[str, AfterValidator(_check_host)]
+"""An address to listen on, without the brackets that an IPv6 one has in URLs."""
+Token = Annotated[SecretStr, AfterValidator(_check_token)]
+"""A secret that goes into a header as it is."""
+
+
+def address(host: str, port: int) -> str:
+    """`host:port`, as URLs and gRPC have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class PortTaken(Exception):
@@ -39,17 +70,19 @@ class ServiceSettings(BaseSettings):
 
     database_file: ClassVar[str]
 
-    data_dir: Path = Field(Path("data"), validation_alias="DACA_DATA_DIR")
+    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        Path("data"), validation_alias="DACA_DATA_DIR"
+    )
     """Where the service keeps its database."""
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
     """The PostgreSQL that keeps it instead, for several replicas of each service."""
-    host: str = Field("127.0.0.1", validation_alias="DACA_HOST")
+    host: Host = Field("127.0.0.1", validation_alias="DACA_HOST")
     """The address to listen on."""
     log_level: Level = Field("INFO", validation_alias="DACA_LOG_LEVEL")
     """The least severe log line to print."""
     log_user_ids: bool = Field(False, validation_alias="DACA_LOG_USER_IDS")
     """Whether log lines have user ids as they are, instead of a hash."""
-    metrics_host: str = Field("127.0.0.1", validation_alias="DACA_METRICS_HOST")
+    metrics_host: Host = Field("127.0.0.1", validation_alias="DACA_METRICS_HOST")
     """The address on which the metrics can be read."""
     shutdown_grace_s: float = Field(10, gt=0, le=600, validation_alias="DACA_SHUTDOWN_GRACE_S")
     """How long requests in flight may take to finish after SIGTERM."""
@@ -57,9 +90,9 @@ class ServiceSettings(BaseSettings):
     """How long to go on serving after SIGTERM while health already tells balancers to go away."""
     dapr_grpc_port: int | None = Field(None, ge=1, le=65535, validation_alias="DAPR_GRPC_PORT")
     """Our sidecar's gRPC port; without one, other services are dialled directly."""
-    dapr_api_token: SecretStr | None = Field(None, validation_alias="DAPR_API_TOKEN")
+    dapr_api_token: Token | None = Field(None, validation_alias="DAPR_API_TOKEN")
     """The token that our sidecar wants to see."""
-    app_api_token: SecretStr | None = Field(None, validation_alias="APP_API_TOKEN")
+    app_api_token: Token | None = Field(None, validation_alias="APP_API_TOKEN")
     """The token that callers of our gRPC port must show, as our sidecar does."""
 
     otlp_endpoint: HttpUrl | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -74,6 +107,14 @@ class ServiceSettings(BaseSettings):
     """Which part of them `parentbased_traceidratio` takes."""
     trace_content: bool = Field(False, validation_alias="DACA_TRACE_CONTENT")
     """Whether the texts of messages and replies may be in spans."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _trim(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """What is around a value, a secret file's line feed say, is none of it, and nothing at all
+        is as good as unset."""
+        found = {name: v.strip() if isinstance(v, str) else v for name, v in values.items()}
+        return {name: value for name, value in found.items() if value != ""}
 
     @pydantic.field_validator("database_url")
     @classmethod
@@ -127,11 +168,14 @@ class ServiceSettings(BaseSettings):
         return [secret for secret in found if secret]
 
     @classmethod
-    def from_environment(cls) -> Self:
-        """Read and check all settings; end the program, naming each bad variable, if one is bad."""
+    def from_environment(cls, **more: str) -> Self:
+        """Read and check all settings, where `more` outranks what is found; end the program, naming
+        each bad variable, if one is bad."""
         try:
-            return cls()
+            return cls.model_validate(more)
         except pydantic.ValidationError as error:
             # Values stay out of the message: one of them may be a key.
-            problems = [f"  {e['loc'][0]}: {e['msg']}" for e in error.errors()]
+            problems = [
+                f"  {e['loc'][0]}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+            ]
             sys.exit("Bad settings in the environment or in .env:\n" + "\n".join(problems))

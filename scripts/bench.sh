@@ -4,18 +4,16 @@
 # named). scripts/bench.sh versions --against WORKTREE [--direct] [--into FOLDER] compares this
 # version with another one, whose worktree has its own .venv.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 . scripts/lib/env.sh
 ensure_python --extra local
-programs=$(scripts/install_dapr.sh daprd)
-DAPRD=$(head -n 1 <<<"$programs")
+DAPRD=$(scripts/install_dapr.sh daprd)
 BENCH_CALLER=
-if command -v go >/dev/null; then
+if go=$(find_go); then
   BENCH_CALLER="$DACA_CACHE/bench/caller"
-  (cd bench/go && CGO_ENABLED=0 GOWORK=off go build -trimpath -o "$BENCH_CALLER" .)
+  (cd bench/go && CGO_ENABLED=0 GOWORK=off "$go" build -trimpath -o "$BENCH_CALLER" .)
 else
   say "no Go: the experiments lookups and users are left out"
 fi
-POSTGRES_BIN=$(scripts/install_postgres.sh)
-export DAPRD BENCH_CALLER POSTGRES_BIN
+export DAPRD BENCH_CALLER
 exec .venv/bin/python -m bench "$@"

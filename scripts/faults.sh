@@ -3,14 +3,12 @@
 # twenty minutes), and print the table of what each cost (also in data/faults.md); arguments go
 # to pytest instead of the whole folders.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 . scripts/lib/env.sh
 ensure_python --extra local
-programs=$(scripts/install_dapr.sh daprd)
-DAPRD=$(head -n 1 <<<"$programs")
-POSTGRES_BIN=$(scripts/install_postgres.sh)
-LIBFAKETIME=$(scripts/install_fault_tools.sh)
-export DAPRD POSTGRES_BIN LIBFAKETIME
+LIBFAKETIME=$(scripts/install_system_tools.sh faketime)
+DAPRD=$(scripts/install_dapr.sh daprd)
+export DAPRD LIBFAKETIME
 export DACA_FAULTS=full
 [[ $# -gt 0 ]] || set -- tests/faults tests/replicas tests/fuzz
 exec .venv/bin/python -m pytest "$@"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Regenerate generated/ from protos/. With --check: fail if it has drifted.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 . scripts/lib/env.sh
-ensure_python
+ensure_python --inexact
 
 out=generated
 case "${1:-}" in

@@ -1,27 +1,17 @@
 #!/usr/bin/env bash
 # Print the path of a program that shows traces, getting it into a per-user cache if it is missing:
 #   scripts/install_tracing.sh zipkin|jaeger
-# Zipkin is a jar from Maven Central, and needs Java 17, which is installed with apt-get. Jaeger comes from its release archive, or
-# else from a build from Go source; its module has no UI in it, so that build answers its API only.
+# Zipkin is a jar from Maven Central, and needs Java 17, which is installed with apt-get. Jaeger comes
+# from its release archive, or else from a build from Go source; its module has no UI in it, so that
+# build answers its API only.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 . scripts/lib/env.sh
 
 ZIPKIN_VERSION=3.5.1
 ZIPKIN_SHA256=7ac633a6832647e71e50012a5e3e91fbc7054414955261724526030faf271d8d
 JAEGER_VERSION=1.76.0 # the module's; as a program it is version 2
 JAEGER_PROGRAM_VERSION=2.13.0
-
-ensure_java() {
-  local sudo=()
-  if [[ $(java -version 2>&1) =~ \"([0-9]+) && ${BASH_REMATCH[1]} -ge 17 ]]; then return; fi
-  [[ $(id -u) == 0 ]] || sudo=(sudo)
-  command -v apt-get >/dev/null || die "Zipkin needs Java 17 or newer on PATH"
-  say "installing Java"
-  ${sudo[@]+"${sudo[@]}"} apt-get update -qq >&2
-  ${sudo[@]+"${sudo[@]}"} apt-get install -qq --yes --no-install-recommends default-jre-headless >&2 ||
-    die "Java could not be installed (see above)"
-}
 
 get_zipkin() {
   local into=$1 url=https://repo1.maven.org/maven2/io/zipkin/zipkin-server/$ZIPKIN_VERSION
@@ -47,19 +37,19 @@ download_jaeger() {
 }
 
 build_jaeger() {
-  local into=$1
-  command -v go >/dev/null || { say "no Go to build Jaeger with"; return 1; }
+  local into=$1 go
+  go=$(find_go) || return 1
   printf '%s\n' 'module local/build' 'go 1.24.6' \
     "require github.com/jaegertracing/jaeger v$JAEGER_VERSION" >"$into/go.mod"
   say "building Jaeger $JAEGER_VERSION from source (once; about 6 minutes on 2 cores), without its UI"
   with_progress "$into/build.log" 360 in_folder "$into" env CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off \
-    go build -v -trimpath -ldflags '-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger ||
+    "$go" build -v -trimpath -ldflags '-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger ||
     { tail -n 15 "$into/build.log" >&2; return 1; }
 }
 
 case "${1:-}" in
   zipkin)
-    ensure_java
+    scripts/install_system_tools.sh java >/dev/null || die "Zipkin needs Java 17 or newer"
     version=$ZIPKIN_VERSION
     ;;
   jaeger) version=$JAEGER_VERSION ;;

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Check style, types and the contract; change nothing.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 . scripts/lib/env.sh
-ensure_python
+ensure_python --inexact
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

@@ -1,109 +1,159 @@
-"""What scripts/run.sh ends in: run the stack, say where it is, stop it on Ctrl-C."""
+"""What scripts/run.sh ends in: get what is missing, run the stack, say where it is, and stop it on
+Ctrl-C."""
 
 import argparse
 import asyncio
-import contextlib
-import os
-import signal
 import sys
-from collections.abc import Coroutine
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
 
-from daca_shared.settings import ServiceSettings
+from daca_shared.settings import ServiceSettings, address
+from scripts.lib.programs import ensure_local_model, get
+from scripts.lib.project import ROOT, StackError, say
+from scripts.lib.settings import RunnerSettings, read_environment
+from scripts.names import write_names
+from scripts.running.claim import Claim
+from scripts.running.guardian import Guardian
+from scripts.running.stopping import StopButton
+from scripts.running.welcome import url_of, welcome
 from scripts.secure import Security
-from scripts.service import ROOT, Service
-from scripts.stack import Stack, StackError
+from scripts.stack import Stack
 from scripts.tracing import Viewer, trace_sidecars
 
+_NO_DAPR = "no Dapr, no sidecars; 'scripts/run.sh --direct' runs the same services without them"
+_NO_SENTRY = "no sentry, no certificates, no --secure"
 
-async def run(
-    run_file: Path,
-    daprd: Path | None,
-    data_dir: Path,
-    security: Security | None,
-    viewer: Viewer | None,
-) -> None:
-    """Run the stack until SIGINT or SIGTERM."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
-    if viewer is not None:
-        os.environ.update(viewer.endpoint)
-    stack = Stack(run_file, daprd=daprd, log_dir=data_dir / "logs")
-    chat = next(app for app in stack.apps if "HTTP" in app.ports)
-    if os.environ.get("CHAT_MODEL_PROVIDER") == "local":
-        stack.add_local_model(int(os.environ.get("LOCAL_MODEL_PORT", "8003")), data_dir / "logs")
-    if security is not None:
-        await security.protect(stack)
-    trace_sidecars(stack, ServiceSettings.from_environment(), data_dir / "tracing")
-    if viewer is not None:
-        stack.services = {viewer.service.name: viewer.service, **stack.services}
-    stack.check_ports()
-    url = f"http://localhost:{chat.ports['HTTP']}"
-    print(f"starting {', '.join(stack.services)}; logs in {data_dir / 'logs'}", flush=True)
-    try:
+
+class Runner:
+    """One run of the stack, as the arguments and the settings have it."""
+
+    def __init__(self, arguments: argparse.Namespace, exits: ExitStack) -> None:
+        """`exits` is left when all has been stopped."""
+        self._arguments = arguments
+        self._exits = exits
+        self._settings = RunnerSettings.from_environment()
+        self._data_dir = self._settings.data_dir
+        # Apps may have other working folders.
+        self._environment = read_environment() | {"DACA_DATA_DIR": str(self._data_dir.absolute())}
+        self._stack: Stack | None = None
+
+    async def run(self) -> None:
+        """Until it is cancelled. Raises `StackError` if it can't go on."""
+        # Before anything is got for it. That may take minutes, in which another may run here.
+        with Claim(self._data_dir):
+            self._stack_with(None).check_ports()
+        viewer = await self._viewer()
+        daprd = None if self._arguments.direct else await get("daprd", without=_NO_DAPR)
+        sentry = await get("sentry", without=_NO_SENTRY) if self._arguments.secure else None
+        if self._settings.model_provider:
+            await ensure_local_model()
+
+        claim = self._exits.enter_context(Claim(self._data_dir))
+        guardian = self._exits.enter_context(closing(Guardian(claim.descriptor)))
+        self._stack = stack = self._stack_with(daprd, viewer)
+        chat = stack.app("chat_service")
+        if chat is None:
+            raise StackError(f"{self._arguments.run_file} has no app that runs chat_service")
+        security = self._security(sentry) if sentry else None
+        if security:
+            security.sentry.note = guardian.note
+            await security.protect(stack)
+        self._add_the_rest(stack, viewer)
+        for service in stack.services.values():
+            service.note = guardian.note
+        claim.tell(stack.places())
+
+        say(f"starting {', '.join(stack.services)}; logs in {self._data_dir / 'logs'}")
         await stack.start()
-        await _do_until(stop, _wait_until_ready(stack, f"{url}/readyz", viewer))
-        if not stop.is_set():
-            print(_welcome(url, chat, daprd, security, viewer), flush=True)
-            await _do_until(stop, stack.supervise())
-    finally:
-        # Nobody may be reading any more (`scripts/run.sh | head`): the stop matters more.
-        with contextlib.suppress(OSError):
-            print("stopping", flush=True)
-        await stack.stop()
+        await stack.wait_until_ready(f"{url_of(chat)}/readyz")
+        if viewer is not None:
+            await viewer.wait_until_ready()
+        grpc = address(chat.host, chat.ports["gRPC"])
+        tokens = security.token_help(chat.name, grpc) if security else ""
+        traces = viewer.help() if viewer else ""
+        say(welcome(chat, way=_way(daprd, security), traces=traces, tokens=tokens))
+        await stack.supervise()
+
+    async def stop(self) -> None:
+        if self._stack is not None:
+            say("stopping (Ctrl-C again: at once)")
+            await self._stack.stop()
+
+    def kill(self) -> None:
+        if self._stack is not None:
+            self._stack.kill()
+
+    def _stack_with(self, daprd: Path | None, viewer: Viewer | None = None) -> Stack:
+        return Stack(
+            self._arguments.run_file,
+            daprd=daprd,
+            log_dir=self._data_dir / "logs",
+            environment=self._environment | (viewer.endpoint if viewer else {}),
+        )
+
+    def _add_the_rest(self, stack: Stack, viewer: Viewer | None) -> None:
+        if self._settings.model_provider:
+            stack.add_local_model(self._settings.local_model_port)
+        spans = ServiceSettings.from_environment(**(viewer.endpoint if viewer else {}))
+        trace_sidecars(stack, spans, self._data_dir / "tracing")
+        if viewer is not None:
+            stack.services = {viewer.service.name: viewer.service, **stack.services}
+        stack.check_ports()
+        write_names(stack, self._data_dir / "names.yaml")
+        if stack.not_understood:
+            fields = ", ".join(stack.not_understood)
+            say(f"{self._arguments.run_file}: fields that have no effect here: {fields}")
+
+    async def _viewer(self) -> Viewer | None:
+        kind = self._arguments.viewer
+        if kind is None:
+            return None
+        program = await get(
+            kind, script="install_tracing.sh", without=f"no {kind}, no --{kind}", asks=True
+        )
+        return Viewer(
+            kind,
+            program,
+            log_dir=self._data_dir / "logs",
+            settings=self._settings,
+            environment=self._environment,
+        )
+
+    def _security(self, sentry: Path) -> Security:
+        return Security(
+            sentry,
+            config_dir=self._arguments.secure,
+            data_dir=self._data_dir,
+            port=self._settings.sentry_port,
+            health_port=self._settings.sentry_health_port,
+            environment=self._environment,
+        )
 
 
-async def _do_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Do the work; `stop` ends it early."""
-    tasks = asyncio.create_task(work), asyncio.create_task(stop.wait())
-    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    if not tasks[0].cancelled():
-        tasks[0].result()
+def _way(daprd: Path | None, security: Security | None) -> str:
+    if daprd is None:
+        return "directly, without sidecars"
+    return "through two Dapr sidecars" + (", which speak mTLS" if security else "")
 
 
-async def _wait_until_ready(stack: Stack, url: str, viewer: Viewer | None) -> None:
-    await stack.wait_until_ready(url)
-    if viewer is not None:
-        await viewer.wait_until_ready()
-
-
-def _welcome(
-    url: str,
-    chat: Service,
-    daprd: Path | None,
-    security: Security | None,
-    viewer: Viewer | None,
-) -> str:
-    way = "directly, without sidecars" if daprd is None else "through two Dapr sidecars"
-    if security is not None:
-        way += ", which speak mTLS"
-    grpc = f"127.0.0.1:{chat.ports['gRPC']}"
-    tokens = "" if security is None else security.token_help(chat.name, grpc)
-    # With its headers, one of which is the trace's id.
-    curl, traces = ("curl", "") if viewer is None else ("curl -i", viewer.help())
-    return f"""
-DACA Chat is up; chat asks analytics {way}.
-
-  chat page          {url}/ui/
-  API documentation  {url}/docs
-  chat over gRPC     {grpc}
-{traces}
-Try it:
-
-  {curl} -X POST {url}/chat/ -d '{{"user_id":"alice","text":"How many messages have I sent?"}}'
-{tokens}
-Ctrl-C stops everything."""
+async def run(arguments: argparse.Namespace) -> None:
+    """Run the stack until SIGINT or SIGTERM."""
+    with ExitStack() as exits:
+        runner = Runner(arguments, exits)
+        button = StopButton(runner.kill)
+        try:
+            await button.ends(runner.run())
+        finally:
+            await runner.stop()
 
 
 def main() -> None:
     """See `scripts/run.sh --help`."""
-    parser = argparse.ArgumentParser(prog="scripts/run.sh", description="Run DACA Chat.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/run.sh",
+        description="Install what is missing, run both services with their Dapr sidecars, and say "
+        "where. Ctrl-C stops everything. The README lists what the environment can say.",
+    )
     parser.add_argument("--direct", action="store_true", help="without Dapr sidecars")
     parser.add_argument(
         "--run-file", type=Path, default=ROOT / "dapr.yaml", help="default: dapr.yaml"
@@ -115,31 +165,14 @@ def main() -> None:
     viewers = parser.add_mutually_exclusive_group()
     for kind in ("zipkin", "jaeger"):
         viewers.add_argument(
-            f"--{kind}", dest="kind", action="store_const", const=kind,
+            f"--{kind}", dest="viewer", action="store_const", const=kind,
             help=f"with a {kind.title()} that shows a trace of each chat",
         )  # fmt: skip
-    parser.add_argument("--viewer", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--daprd", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--sentry", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.direct and arguments.secure:
         parser.error("--secure needs the sidecars that --direct leaves out")
-    daprd = None if arguments.direct else arguments.daprd
-    data_dir = Path(os.environ.setdefault("DACA_DATA_DIR", "data"))
-    security = None
-    if arguments.secure:
-        security = Security(
-            arguments.sentry,
-            config_dir=arguments.secure,
-            data_dir=data_dir,
-            port=int(os.environ.get("SENTRY_PORT", "3600")),
-            health_port=int(os.environ.get("SENTRY_HEALTH_PORT", "3601")),
-        )
     try:
-        viewer = None
-        if arguments.kind:
-            viewer = Viewer(arguments.kind, arguments.viewer, log_dir=data_dir / "logs")
-        asyncio.run(run(arguments.run_file, daprd, data_dir, security, viewer))
+        asyncio.run(run(arguments))
     except StackError as error:
         sys.exit(f"scripts/run.sh: {error}")
 

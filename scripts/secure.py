@@ -7,12 +7,17 @@ import os
 import secrets
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import jwt
 
+from scripts.lib.environments import share
+from scripts.lib.probes import listens
+from scripts.lib.project import StackError
+from scripts.lib.run_file import set_configuration
 from scripts.service import Service
-from scripts.stack import Stack, StackError
+from scripts.stack import Stack
 
 _TRUST_DOMAIN = "daca"
 # What sentry and daprd take for granted outside Kubernetes.
@@ -32,12 +37,20 @@ class Security:
     """
 
     def __init__(
-        self, sentry: Path, *, config_dir: Path, data_dir: Path, port: int, health_port: int
+        self,
+        sentry: Path,
+        *,
+        config_dir: Path,
+        data_dir: Path,
+        port: int,
+        health_port: int,
+        environment: Mapping[str, str],
     ) -> None:
         self._port = port
         self._config_dir = config_dir
         self._folder = data_dir / "secure"
         self._key = secrets.token_bytes(32)
+        self._environment = environment
         options = {
             "config": self._config_dir / "sentry.yaml",
             "issuer-credentials": self._folder / "certificates",
@@ -53,14 +66,15 @@ class Security:
         self.sentry = Service(
             "sentry",
             [str(sentry), *(f"--{name}={value}" for name, value in options.items())],
-            {**os.environ, "NAMESPACE": _NAMESPACE, "DACA_SENTRY_JWKS": str(self._folder / _JWKS)},
+            share(environment, "sentry")
+            | {"NAMESPACE": _NAMESPACE, "DACA_SENTRY_JWKS": str(self._folder / _JWKS)},
             {"certificates": port, "health": health_port},
             data_dir / "logs" / "sentry.log",
         )
 
     async def protect(self, stack: Stack) -> None:
         """Give every sidecar and app of the stack what it needs, and add sentry to the stack.
-        Raises `StackError` when sentry can't make its certificates."""
+        Raises `StackError` when an app has no Configuration, or sentry can't make certificates."""
         stack.services = {self.sentry.name: self.sentry, **stack.services}
         # Before anything is written: the files may be those of a stack that is running.
         stack.check_ports()
@@ -74,7 +88,8 @@ class Security:
             if sidecar.is_sidecar:
                 app_id = sidecar.name.removesuffix("-sidecar")
                 tokens = self._tokens(app_id)
-                stack.services[app_id].environment |= tokens
+                if app_id in stack.services:
+                    stack.services[app_id].environment |= tokens
                 sidecar.environment |= tokens | self.identity(app_id)
                 self._require_mtls(sidecar, self._config_dir / f"{app_id}.yaml")
 
@@ -105,13 +120,17 @@ gRPC callers have to show a token. {self._token_file(app_id)} has it, and the si
         }
 
     def _require_mtls(self, sidecar: Service, configuration: Path) -> None:
+        if not configuration.exists():
+            raise StackError(f"--secure: {configuration} must say who may call that app")
         command = sidecar.command
-        command[command.index("--config") + 1] = str(configuration)
+        set_configuration(command, configuration)
         command += ["--enable-mtls", "--sentry-address", f"127.0.0.1:{self._port}"]
         command += ["--control-plane-trust-domain", _TRUST_DOMAIN]
 
     def _tokens(self, app_id: str) -> dict[str, str]:
-        tokens = {name: os.environ.get(name) or secrets.token_urlsafe(32) for name in _TOKENS}
+        tokens = {
+            name: self._environment.get(name) or secrets.token_urlsafe(32) for name in _TOKENS
+        }
         lines = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in tokens.items())
         _write_secret(self._token_file(app_id), lines)
         return tokens
@@ -122,26 +141,17 @@ gRPC callers have to show a token. {self._token_file(app_id)} has it, and the si
         files = [self._folder / "certificates" / name for name in _CERTIFICATES]
         if all(file.exists() for file in files):
             return
-        self.sentry.log_path.write_bytes(b"")
+        self.sentry.log.begin()
         await self.sentry.start()
         deadline = time.monotonic() + _SENTRY_START_TIMEOUT_S
         try:
-            while not await _is_listening(self._port):
+            while not await listens("127.0.0.1", self._port):
                 if self.sentry.ending() or time.monotonic() > deadline:
                     words = self.sentry.last_words()
                     raise StackError(f"sentry made no certificates; its last words:\n{words}")
                 await asyncio.sleep(0.02)
         finally:
             await self.sentry.stop()
-
-
-async def _is_listening(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
 
 
 def _write_secret(path: Path, text: str) -> None:

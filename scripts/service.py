@@ -4,12 +4,20 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from scripts.lib.logs import Log
+from scripts.lib.probes import listens
+from scripts.lib.project import ROOT
+
+__all__ = ["ROOT", "Service"]
+
 # SIGTERM leaves an app its grace and one last flush; after this it has hung.
 _STOP_TIMEOUT_S = 20.0
+# What can't even be killed waits for a disk that doesn't answer.
+_KILL_TIMEOUT_S = 1.0
 
 
 @dataclass
@@ -21,56 +29,76 @@ class Service:
     environment: dict[str, str]
     ports: dict[str, int]
     log_path: Path
+    host: str = "127.0.0.1"
+    """Where its ports are reached."""
+    folder: Path = ROOT
+    """Where it runs."""
+    is_vital: bool = True
+    """Whether the others are of no use without it."""
+    note: Callable[[str], None] = field(default=lambda line: None, repr=False)
+    """Is told of each process group that begins or has ended."""
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.log = Log(self.log_path)
 
     @property
     def is_sidecar(self) -> bool:
         """Whether it is an app's daprd."""
         return self.name.endswith("-sidecar")
 
-    @property
-    def is_app(self) -> bool:
-        """Whether it is one of the run file's apps."""
-        return "gRPC" in self.ports and not self.is_sidecar
-
     async def start(self) -> None:
-        """Start it in a process group of its own, so that Ctrl-C reaches only us."""
-        with self.log_path.open("ab") as log:
+        """Start it in a process group of its own, so that Ctrl-C reaches only us. Raises `OSError`
+        if it can't be."""
+        log = self.log.open()
+        try:
             self.process = await asyncio.create_subprocess_exec(
                 *self.command,
                 env=self.environment,
-                cwd=ROOT,
+                cwd=self.folder,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        except OSError:
+            self.log.close()
+            raise
+        self.note(f"+{self.process.pid}")
 
-    async def ended(self) -> None:
-        """Wait until its process has ended."""
-        if self.process is not None:
-            await self.process.wait()
+    async def ended(self) -> int | None:
+        """Wait until its process has ended, and return its exit code."""
+        if self.process is None:
+            return None
+        code = await self.process.wait()
+        self.note(f"-{self.process.pid}")
+        self.log.close()
+        return code
 
     async def listens(self) -> bool:
-        """Wait until its gRPC port accepts connections; False if it ends before."""
-        while not self.ending():
-            with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", self.ports["gRPC"])
-                writer.close()
+        """Wait until the port that its sidecar calls, or others call if it is one, accepts
+        connections; False if there is none, or it ends before."""
+        port = self.ports.get("gRPC") or self.ports.get("app")
+        while port and not self.ending():
+            if await listens(self.host, port):
                 return True
             await asyncio.sleep(0.02)
         return False
 
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int | None:
+    async def stop(
+        self, number: signal.Signals = signal.SIGTERM, timeout_s: float = _STOP_TIMEOUT_S
+    ) -> int | None:
         """End it, and return its exit code; one that does not end in time is killed."""
-        if self.process is None:
-            return None
         self.signal(number)
+        # One that was stopped would see the first only now and then.
+        self.signal(signal.SIGCONT)
         try:
-            return await asyncio.wait_for(self.process.wait(), _STOP_TIMEOUT_S)
+            return await asyncio.wait_for(self.ended(), timeout_s)
         except TimeoutError:
             self.signal(signal.SIGKILL)
-            return await self.process.wait()
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self.ended(), _KILL_TIMEOUT_S)
+        return None
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to its process group, if it still runs."""
@@ -83,9 +111,11 @@ class Service:
         code = self.process.returncode if self.process else None
         if code is None:
             return ""
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        if code >= 0:
+            return f"exit code {code}"
+        known = {number.value: number.name for number in signal.Signals}
+        return f"killed by {known.get(-code, f'signal {-code}')}"
 
     def last_words(self, lines: int = 15) -> str:
         """The end of its log."""
-        text = self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
-        return "\n".join(f"    {line}" for line in text.splitlines()[-lines:])
+        return "\n".join(f"    {line}" for line in self.log.end(lines))

@@ -5,79 +5,109 @@ again, and a stop drains the apps before it ends their sidecars (the CLI kills t
 """
 
 import asyncio
-import json
-import os
 import signal
-import socket
 import sys
 import time
-import urllib.request
-from http.client import HTTPException
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import yaml
-
-from scripts.local_model import MODEL_NAME
-from scripts.run_file import app_environment, daprd_command, sidecar_environment
+from daca_shared.settings import address
+from scripts.lib import probes
+from scripts.lib.apps import place
+from scripts.lib.environments import kind_of, share, sidecar_environment
+from scripts.lib.project import StackError, say
+from scripts.lib.run_file import SIDECAR_USES, App, daprd_command, read_run_file
+from scripts.lib.settings import read_environment
+from scripts.running.local_model import MODEL_NAME
+from scripts.running.readiness import wait_until_ready
 from scripts.service import Service
 
-_READY_TIMEOUT_S = 60.0
 _MAX_QUICK_DEATHS = 5
-
-
-class StackError(Exception):
-    """Why the stack can't run, in words for the person at the terminal."""
+_QUICK_S = 10.0
+# A stop takes this long at the most, and leaves each app, and the sidecars, a part of it.
+_STOP_TIMEOUT_S, _LEAST_STOP_S = 15.0, 2.0
+_TIDY_EVERY_S = 2.0
 
 
 class Stack:
     """The apps of a run file and, unless `daprd` is None, their sidecars."""
 
-    def __init__(self, run_file: Path, *, daprd: Path | None, log_dir: Path) -> None:
-        config = yaml.safe_load(run_file.read_text())
+    def __init__(
+        self,
+        run_file: Path,
+        *,
+        daprd: Path | None,
+        log_dir: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment` is the caller's, with `.env`, unless given. Raises `StackError` if the
+        file or a setting is bad."""
+        self.environment = read_environment() if environment is None else dict(environment)
         self.services: dict[str, Service] = {}
-        log_dir.mkdir(parents=True, exist_ok=True)
-        for app in config["apps"]:
-            app_id = app["appID"]
-            environment = app_environment(app, sidecar=daprd is not None)
-            ports = {"gRPC": app["appPort"]}
-            if "CHAT_HTTP_PORT" in environment:
-                ports["HTTP"] = int(environment["CHAT_HTTP_PORT"])
-            for name in app["env"]:
-                if name.endswith("_METRICS_PORT") and environment[name].isdecimal():
-                    ports["metrics"] = int(environment[name])
-            self._add(app_id, app["command"], environment, ports, log_dir)
-            if daprd is not None:
-                ports = {
-                    "HTTP": app["daprHTTPPort"],
-                    "gRPC": app["daprGRPCPort"],
-                    "metrics": app["metricsPort"],
-                }
-                command = daprd_command(daprd, config["common"], app)
-                self._add(f"{app_id}-sidecar", command, sidecar_environment(), ports, log_dir)
+        self.apps: list[Service] = []
+        """The services that are apps of the file."""
+        self._log_dir = log_dir
+        file = read_run_file(run_file)
+        self.not_understood = file.not_understood
+        for app in file.apps:
+            self._add_app(app, daprd)
+        if daprd is None:
+            self._point_chat_to_analytics()
 
-    @property
-    def apps(self) -> list[Service]:
-        """The services that are no sidecars, and not the model."""
-        return [service for service in self.services.values() if service.is_app]
+    def app(self, kind: str) -> Service | None:
+        """The app that runs our module `kind`."""
+        return next((app for app in self.apps if kind_of(app.command) == kind), None)
 
-    def _add(
+    def add(
         self,
         name: str,
         command: list[str],
         environment: dict[str, str],
         ports: dict[str, int],
-        log_dir: Path,
-    ) -> None:
-        log_path = log_dir / f"{name}.log"
-        self.services[name] = Service(name, command, environment, ports, log_path)
+        *,
+        first: bool = False,
+    ) -> Service:
+        """Run another process too."""
+        service = Service(name, command, environment, ports, self._log_dir / f"{name}.log")
+        added = {name: service}
+        self.services = added | self.services if first else self.services | added
+        return service
 
-    def add_local_model(self, port: int, log_dir: Path) -> None:
-        """Run a small language model too, and have the apps use it."""
-        command = [sys.executable, "-m", "scripts.local_model", "--port", str(port)]
-        for service in self.services.values():
-            service.environment["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
-            service.environment["CHAT_MODEL"] = MODEL_NAME
-        self._add("local-model", command, dict(os.environ), {"HTTP": port}, log_dir)
+    def _add_app(self, app: App, daprd: Path | None) -> None:
+        ports = {use: app.sidecar_ports.get(use) or probes.free_port() for use in SIDECAR_USES}
+        found = place(app, self.environment, ports if daprd else None)
+        if app.command:
+            service = self.add(app.app_id, app.command, found.environment, found.ports)
+            service.host, service.folder = found.host, app.folder
+            # Another's may be there for one task, or be of no use to the rest.
+            service.is_vital = bool(kind_of(app.command))
+            self.apps.append(service)
+        if daprd is not None:
+            port = found.ports.get("gRPC", app.port)
+            command = daprd_command(daprd, app, host=found.host, port=port, ports=ports)
+            self.add(f"{app.app_id}-sidecar", command, sidecar_environment(self.environment), ports)
+
+    def _point_chat_to_analytics(self) -> None:
+        chat, analytics = self.app("chat_service"), self.app("analytics_service")
+        if chat and analytics and "ANALYTICS_ADDRESS" not in self.environment:
+            where = address(analytics.host, analytics.ports["gRPC"])
+            chat.environment["ANALYTICS_ADDRESS"] = where
+
+    def add_local_model(self, port: int) -> None:
+        """Run a small language model too, and have chat use it."""
+        if chat := self.app("chat_service"):
+            chat.environment["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
+            chat.environment["CHAT_MODEL"] = MODEL_NAME
+        command = [sys.executable, "-m", "scripts.running.local_model", "--port", str(port)]
+        self.add("local-model", command, share(self.environment, "local_model"), {"API": port})
+
+    def places(self) -> dict[str, dict[str, Any]]:
+        """Where each process is reached, for scripts/status.sh."""
+        return {
+            name: {"host": s.host, "ports": s.ports, "is_sidecar": s.is_sidecar}
+            for name, s in self.services.items()
+        }
 
     def check_ports(self) -> None:
         """Raises `StackError` naming every port that another process listens on."""
@@ -85,86 +115,88 @@ class Stack:
             f"  port {port} ({service.name}, {use})"
             for service in self.services.values()
             for use, port in service.ports.items()
-            if not _is_free(port)
+            if not probes.is_free(service.host, port)
         ]
         if taken:
             raise StackError(
-                "these ports are taken; is the stack running already?\n" + "\n".join(taken)
+                "these ports are taken, or may not be used; is the stack running already?\n"
+                + "\n".join(taken)
             )
 
     async def start(self) -> None:
-        """Start everything at once; each part waits for the others by itself."""
+        """Start everything at once; each part waits for the others by itself. Raises `StackError`
+        if something can't be started."""
         for service in self.services.values():
-            service.log_path.write_bytes(b"")
-            await service.start()
+            service.log.begin()
+            try:
+                await service.start()
+            except OSError as error:
+                raise StackError(f"{service.name} can't be started: {error}") from None
 
     async def stop(self) -> None:
-        """Drain and end the apps, the first started last, then their sidecars."""
-        for service in reversed(self.apps):
-            await service.stop()
-        await asyncio.gather(*(service.stop() for service in self.services.values()))
+        """Drain and end the apps, the first started last, then the others, all in some 18 s."""
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        for after, service in reversed([*enumerate(self.apps, 1)]):
+            left = deadline - time.monotonic() - after * _LEAST_STOP_S
+            await service.stop(timeout_s=max(left, _LEAST_STOP_S))
+        left = max(deadline - time.monotonic(), _LEAST_STOP_S)
+        await asyncio.gather(*(service.stop(timeout_s=left) for service in self.services.values()))
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for service in self.services.values():
+            service.signal(signal.SIGKILL)
 
     async def supervise(self) -> None:
         """Start what dies again, until cancelled; to be cancelled before a stop.
 
-        Raises `StackError` when something keeps dying at once.
+        Raises `StackError` when something without which there is no chat keeps dying at once.
         """
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._tidy_logs())
                 for service in self.services.values():
                     group.create_task(self._keep_running(service))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
+    async def wait_until_ready(self, url: str) -> None:
+        """Wait until `url` (chat's /readyz) says that analytics answers, through the sidecars.
+
+        Raises `StackError`, saying why, if it won't, or not within a minute.
+        """
+        await wait_until_ready(self.services.values(), url)
+
+    async def _tidy_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_TIDY_EVERY_S)
+            for service in self.services.values():
+                service.log.tidy()
+
     async def _keep_running(self, service: Service) -> None:
         quick_deaths = 0
         while True:
             began = time.monotonic()
-            await service.ended()
-            quick_deaths = quick_deaths + 1 if time.monotonic() - began < 10 else 0  # noqa: PLR2004
+            code = await service.ended()
+            if code == 0 and not service.is_vital:
+                say(f"{service.name} is done")
+                return
+            quick_deaths = quick_deaths + 1 if time.monotonic() - began < _QUICK_S else 0
             if quick_deaths >= _MAX_QUICK_DEATHS:
-                words = service.last_words()
-                raise StackError(f"{service.name} keeps ending; its last words:\n{words}")
-            print(f"{service.name} ended ({service.ending()}); starting it again", flush=True)
+                told = f"{service.name} keeps ending; its last words:\n{service.last_words()}"
+                if service.is_vital:
+                    raise StackError(told)
+                say(f"{told}\nThe others go on.")
+                return
+            say(f"{service.name} ended ({service.ending()}); starting it again")
             await asyncio.sleep(0.1 * 2**quick_deaths)
-            await service.start()
+            try:
+                await service.start()
+            except OSError as error:
+                say(f"{service.name} can't be started: {error}")
+                continue
             sidecar = self.services.get(f"{service.name}-sidecar")
             if sidecar and await service.listens():
                 # It has been backing off from its app: after 2 s of absence by 2 s more, after
                 # 30 s by 15, in the end by 120. So it starts anew, too.
                 sidecar.signal(signal.SIGKILL)
-
-    async def wait_until_ready(self, url: str) -> None:
-        """Wait until `url` (chat's /readyz) says that analytics answers, through the sidecars.
-
-        Raises `StackError` if a process ends before, or it takes over a minute.
-        """
-        deadline = time.monotonic() + _READY_TIMEOUT_S
-        while time.monotonic() < deadline:
-            for service in self.services.values():
-                if service.ending():
-                    raise StackError(
-                        f"{service.name} ended while starting "
-                        f"({service.ending()}); its last words:\n" + service.last_words()
-                    )
-            if await asyncio.to_thread(_is_ready, url):
-                return
-            await asyncio.sleep(0.1)
-        logs = ", ".join(str(service.log_path) for service in self.services.values())
-        raise StackError(f"not ready after {_READY_TIMEOUT_S:.0f} s; see {logs}")
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
-            return bool(json.load(answer)["analytics"] == "ok")
-    except (OSError, ValueError, HTTPException):
-        return False

@@ -1,59 +1,63 @@
 """What `scripts/status.sh` prints: which processes are up, and how chat sees the rest."""
 
 import argparse
-import json
-import os
+import asyncio
 import sys
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-import grpc
-import yaml
+from grpc import RpcError, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from scripts.service import ROOT
+from daca_shared.settings import address
+from scripts.lib import probes
+from scripts.lib.project import ROOT, StackError
+from scripts.lib.run_file import read_run_file
+from scripts.lib.settings import RunnerSettings
+from scripts.running.claim import told
+from scripts.stack import Stack
 
 _TIMEOUT_S = 3.0
+_OK, _WANTS_A_TOKEN = 200, (401, 403)
+type _Services = dict[str, dict[str, Any]]
+"""What runs, by name: each with its `host`, its `ports` by use, and whether it `is_sidecar`."""
 
 
-def get(url: str) -> Any:
-    """The JSON at `url`; None if there is none, or no answer."""
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:  # noqa: S310
-            return json.loads(answer.read() or b"{}")
-    except urllib.error.HTTPError as error:
-        # A sidecar that wants a token is up, too.
-        return {} if error.code in (401, 403) else None
-    except (OSError, ValueError, HTTPException):
+async def processes(services: _Services) -> list[tuple[str, str | None]]:
+    """Each process, and how it is; None if it is not up."""
+    return [(name, await _process(**service)) for name, service in services.items()]
+
+
+async def _process(host: str, ports: dict[str, int], *, is_sidecar: bool) -> str | None:
+    if is_sidecar:
+        return await asyncio.to_thread(_sidecar, ports)
+    if "gRPC" in ports:
+        health = await _grpc_health(host, ports["gRPC"])
+        return health and f"gRPC {ports['gRPC']} {health}"
+    ups = [f"{use} {port}" for use, port in ports.items() if await probes.listens(host, port)]
+    return (", ".join(ups) or "has no port to ask") if len(ups) == len(ports) else None
+
+
+def _sidecar(ports: dict[str, int]) -> str | None:
+    url = f"http://127.0.0.1:{ports['HTTP']}/v1.0"
+    status, _ = probes.get(f"{url}/healthz")
+    if not (_OK <= status < _OK + 100 or status in _WANTS_A_TOKEN):
         return None
+    _, metadata = probes.get(f"{url}/metadata")
+    version = metadata.get("runtimeVersion", "?") if isinstance(metadata, dict) else "?"
+    return f"daprd {version}, HTTP {ports['HTTP']}, gRPC {ports['gRPC']}"
 
 
-def grpc_health(port: int) -> str | None:
+async def _grpc_health(host: str, port: int) -> str | None:
     """What the app's standard health service says; None if nothing does."""
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    options = [("grpc.enable_http_proxy", 0)]
+    async with aio.insecure_channel(address(host, port), options=options) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_S)
-        except grpc.RpcError:
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_S)
+        except RpcError:
             return None
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
-
-
-def processes(config: dict[str, Any]) -> list[tuple[str, str | None]]:
-    """Each process of the run file, and how it is; None if it is not up."""
-    found: list[tuple[str, str | None]] = []
-    for app in config["apps"]:
-        health = grpc_health(app["appPort"])
-        found.append((app["appID"], health and f"gRPC {app['appPort']} {health}"))
-        sidecar = f"http://127.0.0.1:{app['daprHTTPPort']}/v1.0"
-        up = get(f"{sidecar}/healthz") is not None
-        version = (get(f"{sidecar}/metadata") or {}).get("runtimeVersion", "?") if up else ""
-        told = f"daprd {version}, HTTP {app['daprHTTPPort']}, gRPC {app['daprGRPCPort']}"
-        found.append((f"{app['appID']}-sidecar", told if up else None))
-    return found
 
 
 def describe(status: dict[str, Any]) -> list[tuple[str, str]]:
@@ -73,23 +77,39 @@ def describe(status: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def what_runs(run_file: Path | None) -> _Services:
+    """What scripts/run.sh has left word of, unless a file is given; else what the file, and the
+    environment, would have run."""
+    data_dir = RunnerSettings.from_environment().data_dir
+    if run_file is None and (found := told(data_dir).get("services")):
+        return dict(found)
+    path = run_file or ROOT / "dapr.yaml"
+    places = Stack(path, daprd=Path("daprd"), log_dir=data_dir).places()
+    # Ports that the file doesn't choose were others each time.
+    unknown = [app.app_id for app in read_run_file(path).apps if "HTTP" not in app.sidecar_ports]
+    return {name: p for name, p in places.items() if name.removesuffix("-sidecar") not in unknown}
+
+
 def main() -> None:
     """See `scripts/status.sh --help`. Exit code 1 if a process is down or analytics is away."""
     parser = argparse.ArgumentParser(prog="scripts/status.sh", description="What is up?")
-    parser.add_argument("--run-file", type=Path, default=ROOT / "dapr.yaml")
-    config = yaml.safe_load(parser.parse_args().run_file.read_text())
-    http_port = next(
-        os.environ.get("CHAT_HTTP_PORT", app["env"]["CHAT_HTTP_PORT"])
-        for app in config["apps"]
-        if "CHAT_HTTP_PORT" in app["env"]
+    parser.add_argument(
+        "--run-file", type=Path, help="default: what scripts/run.sh runs now, or else dapr.yaml"
     )
-    status = get(f"http://127.0.0.1:{http_port}/status")
-    rows = processes(config)
+    try:
+        services = what_runs(parser.parse_args().run_file)
+    except StackError as error:
+        sys.exit(f"scripts/status.sh: {error}")
+    # Of the apps only chat has a port for HTTP.
+    chats = [s for s in services.values() if "HTTP" in s["ports"] and not s["is_sidecar"]]
+    where = ", ".join(address(chat["host"], chat["ports"]["HTTP"]) for chat in chats[:1])
+    _, status = probes.get(f"http://{where}/status")
+    rows = asyncio.run(processes(services))
     # Without sidecars, they are not missing.
     if status and status["analytics_way"].startswith("directly"):
         rows = [(name, how) for name, how in rows if not name.endswith("-sidecar")]
     lines = [(name, how or "DOWN") for name, how in rows]
-    lines += describe(status) if status else [("gateway", f"DOWN: no answer at port {http_port}")]
+    lines += describe(status) if status else [("gateway", f"DOWN: no answer at {where}")]
     width = max(len(name) for name, _ in lines)
     for name, how in lines:
         print(f"{name.ljust(width)}  {how}")

@@ -1,17 +1,15 @@
 #!/usr/bin/env bash
 # Install what the tests need and run them all; arguments go to pytest.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$0")/.."
 . scripts/lib/env.sh
 ensure_python --extra local
 # Each is a line of output: a failure must end the script here, not skip a test there.
+programs=$(scripts/install_system_tools.sh chromium faketime java)
+{ read -r CHROMIUM; read -r LIBFAKETIME; } <<<"$programs"
 programs=$(scripts/install_dapr.sh daprd dapr sentry grpcurl)
 { read -r DAPRD; read -r DAPR_CLI; read -r SENTRY; read -r GRPCURL; } <<<"$programs"
-CHROMIUM=$(scripts/install_chromium.sh)
-POSTGRES_BIN=$(scripts/install_postgres.sh)
-LIBFAKETIME=$(scripts/install_fault_tools.sh)
-# Without a Java there is no Zipkin, and its test says so.
 scripts/install_tracing.sh zipkin >/dev/null || say "NO ZIPKIN: its test is skipped"
-export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM POSTGRES_BIN LIBFAKETIME
+export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM LIBFAKETIME
 # Two at a time: most tests wait for others more than they compute.
 exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

@@ -2,10 +2,9 @@
 services do and, if asked for, Zipkin or Jaeger to send them to."""
 
 import asyncio
-import os
 import shutil
 import time
-import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,12 +12,23 @@ from urllib.parse import urlsplit
 import yaml
 
 from daca_shared.settings import ServiceSettings
-from scripts.service import ROOT, Service
-from scripts.stack import Stack, StackError
+from scripts.lib import probes
+from scripts.lib.environments import share
+from scripts.lib.project import ROOT, StackError
+from scripts.lib.run_file import configuration_of, set_configuration
+from scripts.lib.settings import RunnerSettings
+from scripts.service import Service
+from scripts.stack import Stack
 
 _VIEWER_START_TIMEOUT_S = 60.0
-_ZIPKIN_PORT = 9411
-_JAEGER_PORTS = {"JAEGER_PORT": 16686, "JAEGER_QUERY_PORT": 16685, "JAEGER_OTLP_PORT": 4318}
+_OK = 200
+
+
+_CONFIGURATION: dict[str, Any] = {
+    "apiVersion": "dapr.io/v1alpha1",
+    "kind": "Configuration",
+    "metadata": {"name": "daca-tracing"},
+}
 
 
 def trace_sidecars(stack: Stack, settings: ServiceSettings, folder: Path) -> None:
@@ -32,12 +42,12 @@ def trace_sidecars(stack: Stack, settings: ServiceSettings, folder: Path) -> Non
         service.environment.setdefault("OTEL_BSP_SCHEDULE_DELAY", "500")
         if not service.is_sidecar:
             continue
-        position = service.command.index("--config") + 1
-        configuration = yaml.safe_load(Path(service.command[position]).read_text())
-        configuration["spec"]["tracing"] = tracing
+        given = configuration_of(service.command)
+        configuration = yaml.safe_load(given.read_text()) if given else dict(_CONFIGURATION)
+        configuration.setdefault("spec", {})["tracing"] = tracing
         path = folder / f"{service.name}.yaml"
         path.write_text(yaml.safe_dump(configuration))
-        service.command[position] = str(path)
+        set_configuration(service.command, path)
 
 
 def _tracing_spec(settings: ServiceSettings) -> dict[str, Any] | None:
@@ -48,7 +58,7 @@ def _tracing_spec(settings: ServiceSettings) -> dict[str, Any] | None:
         # Any headers come to daprd by the environment variable.
         return spec | {
             "otel": {
-                "endpointAddress": url.netloc,
+                "endpointAddress": url.netloc.rpartition("@")[2],
                 "isSecure": url.scheme == "https",
                 "protocol": "http",
             }
@@ -61,26 +71,30 @@ def _tracing_spec(settings: ServiceSettings) -> dict[str, Any] | None:
 class Viewer:
     """A Zipkin or a Jaeger beside the stack. Both keep traces in memory only."""
 
-    def __init__(self, kind: str, program: Path, *, log_dir: Path) -> None:
+    def __init__(
+        self,
+        kind: str,
+        program: Path,
+        *,
+        log_dir: Path,
+        settings: RunnerSettings,
+        environment: Mapping[str, str],
+    ) -> None:
         self._is_zipkin = kind == "zipkin"
-        if self._is_zipkin:
-            command, environment, ports = _zipkin(program)
-        else:
-            command, environment, ports = _jaeger(program)
-        self.url = f"http://localhost:{ports['UI']}"
+        command, own, ports = (_zipkin if self._is_zipkin else _jaeger)(program, settings)
+        self.url = f"http://127.0.0.1:{ports['UI']}"
         self.service = Service(
-            kind, command, {**os.environ, **environment}, ports, log_dir / f"{kind}.log"
+            kind, command, share(environment, kind) | own, ports, log_dir / f"{kind}.log"
         )
+        self.service.is_vital = False
 
     @property
     def endpoint(self) -> dict[str, str]:
         """What the environment has to say for spans to come here."""
-        zipkin = otlp = ""
+        zipkin, otlp = "OTEL_EXPORTER_ZIPKIN_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
         if self._is_zipkin:
-            zipkin = f"http://127.0.0.1:{self.service.ports['UI']}/api/v2/spans"
-        else:
-            otlp = f"http://127.0.0.1:{self.service.ports['OTLP']}"
-        return {"OTEL_EXPORTER_ZIPKIN_ENDPOINT": zipkin, "OTEL_EXPORTER_OTLP_ENDPOINT": otlp}
+            return {zipkin: f"{self.url}/api/v2/spans", otlp: ""}
+        return {zipkin: "", otlp: f"http://127.0.0.1:{self.service.ports['OTLP']}"}
 
     def help(self) -> str:
         """Where to look, for the person at the terminal."""
@@ -92,20 +106,23 @@ class Viewer:
 
     async def wait_until_ready(self) -> None:
         """Raises `StackError` if it ends before it serves, or takes over a minute."""
-        url = f"http://127.0.0.1:{self.service.ports['UI']}/{'health' if self._is_zipkin else ''}"
+        url = f"{self.url}/{'health' if self._is_zipkin else ''}"
         deadline = time.monotonic() + _VIEWER_START_TIMEOUT_S
-        while not await asyncio.to_thread(_answers, url):
+        while (await asyncio.to_thread(probes.get, url))[0] != _OK:
             if self.service.ending() or time.monotonic() > deadline:
                 words = self.service.last_words()
                 raise StackError(f"{self.service.name} does not serve; its last words:\n{words}")
             await asyncio.sleep(0.1)
 
 
-def _zipkin(jar: Path) -> tuple[list[str], dict[str, str], dict[str, int]]:
+type _Run = tuple[list[str], dict[str, str], dict[str, int]]
+
+
+def _zipkin(jar: Path, settings: RunnerSettings) -> _Run:
     java = shutil.which("java")
     if java is None:
         raise StackError("Zipkin needs Java 17 or newer; or use --jaeger")
-    port = int(os.environ.get("ZIPKIN_PORT", _ZIPKIN_PORT))
+    port = settings.zipkin_port
     # A quick start matters more here than its speed thereafter.
     options = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
     listen = ["--armeria.ports[0].ip=127.0.0.1", f"--armeria.ports[0].port={port}"]
@@ -113,17 +130,15 @@ def _zipkin(jar: Path) -> tuple[list[str], dict[str, str], dict[str, int]]:
     return [java, *options, "-jar", str(jar), *listen], {}, {"UI": port}
 
 
-def _jaeger(program: Path) -> tuple[list[str], dict[str, str], dict[str, int]]:
-    ports = {name: int(os.environ.get(name, port)) for name, port in _JAEGER_PORTS.items()}
-    environment = {name: str(port) for name, port in ports.items()}
+def _jaeger(program: Path, settings: RunnerSettings) -> _Run:
+    ports = {
+        "UI": settings.jaeger_port,
+        "queries": settings.jaeger_query_port,
+        "OTLP": settings.jaeger_otlp_port,
+    }
+    # As its configuration names them.
+    names = ("JAEGER_PORT", "JAEGER_QUERY_PORT", "JAEGER_OTLP_PORT")
+    environment = dict(zip(names, map(str, ports.values()), strict=True))
     environment["OTEL_TRACES_SAMPLER"] = "always_off"  # it would trace itself
     command = [str(program), "--config", str(ROOT / "deploy/local/jaeger.yaml")]
-    return command, environment, dict(zip(("UI", "queries", "OTLP"), ports.values(), strict=True))
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
-            return bool(answer.status == 200)  # noqa: PLR2004
-    except OSError:
-        return False
+    return command, environment, ports

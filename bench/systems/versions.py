@@ -13,7 +13,7 @@ from bench.systems.programs import running, sidecar, url, wait_until_answered
 from bench.systems.stacks import UNLIMITED
 from lab.machine import free_port
 from lab.stack import UNSET
-from scripts.run_file import sidecar_environment
+from scripts.lib.environments import sidecar_environment
 from scripts.service import Service
 
 

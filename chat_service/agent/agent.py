@@ -11,6 +11,7 @@ from typing import Any
 import agents
 import httpx2
 import openai
+from agents.tracing.provider import DefaultTraceProvider
 from openai.types.responses import ResponseFunctionToolCall, ResponseTextDeltaEvent
 
 from chat_service.agent.models import ChatModel
@@ -66,7 +67,9 @@ class ChatAgent:
             model=model.model,
             model_settings=model.settings,
         )
-        # Left alone, the SDK's own tracing would send conversations to OpenAI.
+        # Left alone, the SDK's own tracing would send conversations to OpenAI, and have a client
+        # for that which a proxy in the environment can break.
+        agents.set_trace_provider(DefaultTraceProvider())
         self._config = agents.RunConfig(
             tracing_disabled=tracing.tracer is None, trace_include_sensitive_data=tracing.content
         )

@@ -61,7 +61,7 @@ def build_gateway(
     private = private_router(identity)
     chats = private_router(identity)
     app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
-                       allow_headers=["*"])  # fmt: skip
+                       allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(DomainError, _answer_domain_error)
     app.add_exception_handler(Exception, _answer_unexpected)

@@ -39,13 +39,15 @@ class HttpServer:
         """Listen. Raises `PortTaken`."""
         try:
             # Granian's own errors about ports come late, and name no setting.
-            with socket.create_server((self.host, self.port)) as listener:
+            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            with socket.create_server((self.host, self.port), family=family) as listener:
                 self.port = listener.getsockname()[1]
         except OSError as error:
             raise PortTaken(self.host, self.port, self.variable) from error
         app = self.app
         if self.trusted_proxies:
-            app = wrap_asgi_with_proxy_headers(app, self.trusted_proxies)
+            trusted = {*self.trusted_proxies, *map(_mapped, self.trusted_proxies)}
+            app = wrap_asgi_with_proxy_headers(app, list(trusted))
         self._server = Server(
             app,
             address=self.host,
@@ -80,3 +82,9 @@ class HttpServer:
         self._server.stop()  # type: ignore[no-untyped-call]
         # Not cancelled: it would complain later, when its last request ends.
         await asyncio.wait([self._serving], timeout=grace_s)
+
+
+def _mapped(network: str) -> str:
+    """How an IPv4 network looks to a server that listens on `::`."""
+    first, _, length = network.partition("/")
+    return network if ":" in first else f"::ffff:{first}/{96 + int(length)}"

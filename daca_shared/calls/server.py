@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from daca_shared.calls.wrap import Methods
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.settings import PortTaken
+from daca_shared.settings import PortTaken, address
 
 # Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
 # queued: daprd ignores --app-max-concurrency for proxied calls.
@@ -48,7 +48,7 @@ class GrpcServer:
         add_reflection = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
         self.add(add_reflection, reflection.aio.ReflectionServicer(listed))
         try:
-            self.port = self._server.add_insecure_port(f"{host}:{port}")
+            self.port = self._server.add_insecure_port(address(host, port))
         except RuntimeError as error:
             raise PortTaken(host, port, variable) from error
         await self._server.start()

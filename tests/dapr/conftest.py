@@ -1,4 +1,4 @@
-"""Real daprd processes, with app ids and ports of their own: mdns would find another's."""
+"""Real daprd processes, with app ids and ports of their own."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path

@@ -12,6 +12,8 @@ from grpc import aio
 
 from lab.machine import free_port, tool
 from lab.stack import RunningStack, eventually, render_run_file
+from scripts.lib.settings import read_environment
+from scripts.names import write_names
 from scripts.secure import Security
 from scripts.service import ROOT, Service
 from scripts.stack import Stack
@@ -64,8 +66,8 @@ class SecureStack(RunningStack):
         self.folder = folder
         sidecar = stack.services[f"{self.analytics}-sidecar"]
         self.wiretap = Wiretap(free_port())
-        # It still tells others to reach it at 127.0.0.1, where the wiretap listens.
-        sidecar.command += ["--dapr-internal-grpc-port", str(self.wiretap.port)]
+        # Others still reach it at 127.0.0.1, where the wiretap listens.
+        set_option(sidecar.command, "--dapr-internal-grpc-port", str(self.wiretap.port))
         set_option(sidecar.command, "--dapr-internal-grpc-listen-address", "127.0.0.2")
 
     def token(self, app: str, variable: str) -> str:
@@ -82,6 +84,7 @@ class SecureStack(RunningStack):
             "--app-id": app_id,
             "--dapr-http-port": str(ports["HTTP"]),
             "--dapr-grpc-port": str(ports["gRPC"]),
+            "--dapr-internal-grpc-port": str(free_port()),
             "--metrics-port": str(ports["metrics"]),
             "--config": str(ROOT / "deploy/local/config.yaml"),
         }
@@ -91,7 +94,8 @@ class SecureStack(RunningStack):
         at = command.index("--app-port")
         del command[at : at + 2]
         if not mtls:
-            del command[command.index("--enable-mtls") :]
+            at = command.index("--enable-mtls")
+            del command[at : at + 5]  # with the address and the trust domain
         environment = {**os.environ, "DAPR_HOST_IP": "127.0.0.1", **identity}
         return Service(app_id, command, environment, ports, self.folder / f"{app_id}.log")
 
@@ -138,6 +142,7 @@ def certificate_authority(config_dir: Path, data_dir: Path) -> Security:
         data_dir=data_dir,
         port=free_port(),
         health_port=free_port(),
+        environment=read_environment(),
     )
 
 
@@ -152,6 +157,7 @@ async def secure_stack(folder: Path) -> AsyncIterator[SecureStack]:
     security = certificate_authority(config_dir, data_dir)
     await security.protect(stack)
     system = SecureStack(stack, security, folder)
+    write_names(stack, folder / "names.yaml")
     async with system.wiretap.listening():
         await stack.start()
         try:

@@ -18,8 +18,8 @@ from grpc import StatusCode, aio
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from lab.machine import free_port
 from lab.stack import RunningStack, eventually, render_run_file, running_stack
+from tests.commands import command, is_free, ports_of, read_until
 from tests.dapr.otlp import ReceivedSpan, Receiver, receiving
-from tests.dapr.test_commands import command, is_free, ports_of, read_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -234,7 +234,7 @@ async def test_run_sh_shows_a_chat_in_a_real_zipkin(tmp_path: Path, daprd: Path)
     run_file, port = render_run_file(tmp_path), free_port()
     arguments = ("scripts/run.sh", "--zipkin", "--run-file", run_file)
     async with command(*arguments, folder=tmp_path, ZIPKIN_PORT=str(port)) as process:
-        assert f"http://localhost:{port}/zipkin/traces/" in await read_until(process, "Ctrl-C")
+        assert f"http://127.0.0.1:{port}/zipkin/traces/" in await read_until(process, "Ctrl-C")
         trace_id, _, header = traceparent()
         async with httpx2.AsyncClient() as client:
             chat = f"http://127.0.0.1:{ports_of(run_file)['http']}/chat/"

@@ -23,8 +23,9 @@ from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.server import GrpcServer
 from lab.machine import free_port, tool
 from lab.stack import eventually, http, render_run_file
-from scripts.service import ROOT, Service
+from scripts.service import Service
 from scripts.stack import Stack
+from tests.commands import ask, command, is_free, output_of, ports_of, read_until
 from tests.dapr.secure_stack import (
     SecureStack,
     certificate_authority,
@@ -33,7 +34,6 @@ from tests.dapr.secure_stack import (
     set_option,
     started,
 )
-from tests.dapr.test_commands import ask, command, is_free, output_of, ports_of, read_until
 from tests.dapr.test_proxied_calls import Recording
 
 OK = StatusCode.OK
@@ -206,7 +206,8 @@ async def test_a_sidecar_of_another_certificate_authority_gets_nowhere(
     secured: SecureStack, tmp_path: Path
 ) -> None:
     stack = Stack(render_run_file(tmp_path), daprd=tool("DAPRD"), log_dir=tmp_path / "data/logs")
-    authority = certificate_authority(ROOT / "deploy/secure", tmp_path / "data")
+    config_dir = render_configurations(tmp_path / "secure", *(app.name for app in stack.apps))
+    authority = certificate_authority(config_dir, tmp_path / "data")
     await authority.protect(stack)
     twin = secured.other_sidecar(secured.chat, authority.identity(secured.chat))
     address = f"127.0.0.1:{authority.sentry.ports['certificates']}"
@@ -385,7 +386,7 @@ async def test_run_sh_secure_serves_those_with_a_token_and_leaves_nothing_behind
         async with command(*start, folder=tmp_path) as second:
             said, _ = await second.communicate()
         assert second.returncode == 1
-        assert f"port {ports['sentry']} (sentry, certificates)" in said.decode()
+        assert f"data is in use by another scripts/run.sh, process {process.pid}" in said.decode()
         assert contents_of(tmp_path / "data/secure") == before
 
         process.send_signal(signal.SIGINT)

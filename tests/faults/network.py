@@ -50,7 +50,7 @@ class Network:
     def up(self) -> None:
         for host in self.hosts:
             _run("ip", "-n", host, "link", "set", "eth0", "up")
-            # mdns is multicast; a route may go with a link that goes down.
+            # As on any network, for what asks it by multicast; a route may go with its link.
             _run("ip", "-n", host, "route", "replace", "224.0.0.0/4", "dev", "eth0")
 
     def down(self) -> None:

@@ -24,7 +24,7 @@ from chat_service.outbox.analytics import AnalyticsClient
 from daca_shared.calls.sidecar import Peer
 from lab.machine import free_port
 from lab.stack import RunningStack
-from scripts.run_file import sidecar_environment
+from scripts.lib.environments import sidecar_environment
 
 _DIRECT, _BARE_DIRECT = "Go, direct", "a bare handler: Go, direct"
 _PROXIED, _BARE = "Go, two sidecars", "a bare handler: Go, two sidecars"

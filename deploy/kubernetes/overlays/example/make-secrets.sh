@@ -2,7 +2,7 @@
 # Make ./secrets, which kustomization.yaml reads: new tokens, and placeholders to fill in.
 # What is there already stays.
 set -euo pipefail
-cd "$(dirname "$0")"
+CDPATH='' cd -- "$(dirname -- "$0")"
 umask 077
 mkdir -p secrets
 keep() { [[ -e secrets/$1 ]] || printf %s "$2" >"secrets/$1"; }

@@ -18,7 +18,7 @@ _WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _CONTEXT_TOKENS = 16_384
 _PARALLEL = 2
 # It seldom finds an end by itself.
-_MAX_REPLY_TOKENS = 400
+_MAX_REPLY_TOKENS = 200
 
 
 def find_weights() -> Path:

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Print the paths of programs that no wheel brings, installing Debian's if they are missing:
+#   scripts/install_system_tools.sh [chromium|faketime|java]...
+# chromium is for the browser tests, faketime (a library; iptables come with it) for the fault
+# tests, java (17 or newer) for Zipkin.
+set -euo pipefail
+CDPATH='' cd -- "$(dirname -- "$0")/.."
+. scripts/lib/env.sh
+PATH=$PATH:/usr/sbin:/sbin # Debian keeps iptables there, which is not on everybody's path
+
+find_tool() {
+  local file
+  case "$1" in
+    chromium) command -v chromium || command -v chromium-browser || command -v google-chrome ;;
+    faketime)
+      command -v iptables >/dev/null || return 1
+      for file in /usr/lib/*/faketime/libfaketime.so.1 /usr/lib/faketime/libfaketime.so.1; do
+        if [[ -e $file ]]; then echo "$file"; return; fi
+      done
+      return 1
+      ;;
+    java) [[ $(java -version 2>&1) =~ \"([0-9]+) && ${BASH_REMATCH[1]} -ge 17 ]] && command -v java ;;
+    *) die "unknown program '$1': chromium, faketime or java" ;;
+  esac
+}
+
+packages_of() {
+  case "$1" in
+    chromium) echo chromium fonts-dejavu-core ;;
+    faketime) echo faketime iptables ;;
+    java) echo default-jre-headless ;;
+  esac
+}
+
+missing=() packages=()
+for tool in "$@"; do
+  find_tool "$tool" >/dev/null && continue
+  missing+=("$tool")
+  read -ra more <<<"$(packages_of "$tool")"
+  packages+=("${more[@]}")
+done
+if [[ ${#missing[@]} -gt 0 ]]; then
+  say "missing: ${missing[*]}; to be installed, as root: apt-get install ${packages[*]}"
+  command -v apt-get >/dev/null || die "there is no apt-get here: install them in your system's own way"
+  sudo=()
+  [[ $(id -u) == 0 ]] || sudo=(sudo)
+  ${sudo[@]+"${sudo[@]}"} apt-get update -qq >&2
+  ${sudo[@]+"${sudo[@]}"} apt-get install -qq --yes --no-install-recommends "${packages[@]}" >&2 ||
+    die "they could not be installed (see above)"
+fi
+for tool in "$@"; do
+  find_tool "$tool" || die "$tool is not found, although it was installed"
+done

@@ -1,0 +1,69 @@
+"""How an app of a run file runs here: in which environment, and where it listens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scripts.lib.environments import SERVICES, kind_of, share
+from scripts.lib.probes import free_port, reachable
+from scripts.lib.project import StackError
+from scripts.lib.run_file import App
+
+_USES = {"http_port": "HTTP", "grpc_port": "gRPC", "metrics_port": "metrics"}
+
+
+@dataclass(frozen=True)
+class Place:
+    environment: dict[str, str]
+    ports: dict[str, int]
+    """By use. Of an app that isn't ours only the one that its sidecar calls, as `app`."""
+    host: str = "127.0.0.1"
+    """Where they are reached."""
+
+
+def place(
+    app: App, environment: Mapping[str, str], sidecar_ports: Mapping[str, int] | None
+) -> Place:
+    """Where the app is to be, with a sidecar at these ports or without. `environment` is the
+    caller's. Raises `StackError`, naming the variable, if a setting of ours is bad."""
+    kind = kind_of(app.command)
+    shared = share(environment, kind)
+    told = _told_by_dapr(app, sidecar_ports)
+    if not kind:
+        ports = {"app": app.port} if app.port else {}
+        return Place(_without_dapr(shared) | told | app.environment, ports)
+    # For our own apps the run file has defaults: the caller's environment wins.
+    found = _without_dapr(app.environment | shared) | told
+    if not sidecar_ports:
+        found.pop("APP_API_TOKEN", None)  # a sidecar would bring it
+    variables = {
+        use: str(SERVICES[kind].model_fields[name].validation_alias)
+        for name, use in _USES.items()
+        if name in SERVICES[kind].model_fields
+    }
+    if app.port and variables["gRPC"] not in environment:
+        found[variables["gRPC"]] = str(app.port)
+    try:
+        settings = SERVICES[kind].from_environment(**found)
+    except SystemExit as error:
+        raise StackError(str(error)) from None
+    ports = {}
+    for name, use in _USES.items():
+        if (port := getattr(settings, name, None)) is not None:
+            ports[use] = port or free_port()
+            found[variables[use]] = str(ports[use])
+    return Place(found, ports, reachable(settings.host))
+
+
+def _told_by_dapr(app: App, sidecar_ports: Mapping[str, int] | None) -> dict[str, str]:
+    """What an app finds in its environment when the CLI has started it."""
+    if not sidecar_ports:
+        return {}
+    told = {"APP_ID": app.app_id, "APP_PROTOCOL": app.protocol}
+    told |= {f"DAPR_{u.upper()}_PORT": str(sidecar_ports[u]) for u in ("HTTP", "gRPC", "metrics")}
+    return told | ({"APP_PORT": str(app.port)} if app.port else {})
+
+
+def _without_dapr(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what the caller's own sidecar, if it has one, has told the caller."""
+    ours = ("APP_ID", "APP_PORT", "DAPR_HTTP_PORT", "DAPR_GRPC_PORT", "DAPR_METRICS_PORT")
+    return {name: value for name, value in environment.items() if name not in ours}

@@ -1,0 +1,74 @@
+"""A process's log: bounded, and there again when somebody has removed it."""
+
+import os
+import shutil
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+
+MAX_BYTES = 20_000_000
+
+
+class Log:
+    """A process writes to the same open file for as long as it runs: so it is the content that
+    is moved, never the file."""
+
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self.path = path
+        self._older = path.with_name(f"{path.name}.1")
+        self._max_bytes = max_bytes
+        self._file: FileIO | None = None
+
+    def begin(self) -> None:
+        """Put aside what an earlier stack has left."""
+        with suppress(FileNotFoundError):
+            self.path.replace(self._older)
+
+    def open(self) -> FileIO:
+        """For a process to append to."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.close()
+        self._file = self.path.open("a+b", buffering=0)
+        return self._file
+
+    def close(self) -> None:
+        """The process has ended."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def tidy(self) -> None:
+        """Move what is too long to the older file, and what is written to a file that is no longer
+        there to a new one."""
+        if self._file is None:
+            return
+        with suppress(OSError):
+            if not self._is_there(self._file):
+                self._move(self._file, self.path, "ab")
+                if self.path.stat().st_size > self._max_bytes:
+                    self.path.replace(self._older)
+            elif self.path.stat().st_size > self._max_bytes:
+                self._move(self._file, self._older, "wb")
+
+    def end(self, lines: int) -> list[str]:
+        """Its last lines."""
+        try:
+            return self.path.read_text(errors="replace").splitlines()[-lines:]
+        except OSError:
+            return []
+
+    def _is_there(self, file: FileIO) -> bool:
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(file.fileno()))
+        except FileNotFoundError:
+            return False
+
+    def _move(self, file: FileIO, target: Path, mode: str) -> None:
+        file.seek(0)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open(mode) as copy:
+                shutil.copyfileobj(file, copy)
+        finally:
+            # On a full disk it is lost, but does not grow for ever.
+            file.truncate(0)

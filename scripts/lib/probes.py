@@ -1,0 +1,71 @@
+"""Looks at what runs here: never through a proxy, whatever the environment names."""
+
+import asyncio
+import json
+import socket
+import urllib.error
+import urllib.request
+from http.client import HTTPException
+from ipaddress import ip_address
+from typing import Any
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_TIMEOUT_S = 2.0
+
+
+def get(url: str) -> tuple[int, Any]:
+    """The status and the JSON at `url`; (0, None) if nothing answers, or not in HTTP."""
+    try:
+        with _OPENER.open(url, timeout=_TIMEOUT_S) as answer:
+            return answer.status, _json(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, _json(error.read())
+    except (OSError, ValueError, HTTPException):
+        return 0, None
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+async def listens(host: str, port: int) -> bool:
+    """Whether anything accepts connections there."""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether this port can be listened on."""
+    try:
+        _listen(host, port).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now."""
+    with _listen(host, 0) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def reachable(host: str) -> str:
+    """Where this machine reaches what listens on `host`, which may stand for all addresses."""
+    if not ip_address(host).is_unspecified:
+        return host
+    return "::1" if ":" in host else "127.0.0.1"
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)

@@ -1,0 +1,53 @@
+"""Gets programs that are missing, with the scripts that install them."""
+
+import asyncio
+import importlib.util
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from scripts.lib.project import ROOT, StackError
+
+_STOP_TIMEOUT_S = 5.0
+
+
+async def get(
+    program: str, *, script: str = "install_dapr.sh", without: str, asks: bool = False
+) -> Path:
+    """Where the program is. `asks` if the script may want a password. Raises `StackError`, saying
+    `without`, if it can't be had."""
+    told = await _output_of("bash", f"scripts/{script}", program, asks=asks)
+    if not told:
+        raise StackError(without)
+    return Path(told[-1])
+
+
+async def ensure_local_model() -> None:
+    """What a small model needs is there. Raises `StackError` if it can't be."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        script = ". scripts/lib/env.sh && ensure_runtime --extra local && echo done"
+        if not await _output_of("bash", "-c", script):
+            raise StackError("CHAT_MODEL_PROVIDER: the packages of [local] could not be installed")
+
+
+async def _output_of(*command: str, asks: bool = False) -> list[str]:
+    """Its lines, or none if it fails. What it has to tell people it tells them itself."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        # So all that it starts can be ended. But only ours may read from the terminal.
+        start_new_session=not asks,
+    )
+    try:
+        out, _ = await process.communicate()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError, TimeoutError):
+            if asks:
+                process.terminate()
+            else:
+                os.killpg(process.pid, signal.SIGTERM)
+            await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+        raise
+    return out.decode().splitlines() if process.returncode == 0 else []

@@ -1,0 +1,186 @@
+"""What a Dapr run file says, read as `dapr run -f` reads it
+(https://docs.dapr.io/developing-applications/local-development/multi-app-dapr-run/)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scripts.lib.project import StackError
+
+_PATHS = {"appDirPath", "configFilePath", "resourcesPath", "resourcesPaths"}
+_SIDECAR_PORTS = {
+    "HTTP": "daprHTTPPort",
+    "gRPC": "daprGRPCPort",
+    "internal gRPC": "daprInternalGRPCPort",
+    "metrics": "metricsPort",
+}
+SIDECAR_USES = tuple(_SIDECAR_PORTS)
+"""What a sidecar has ports for."""
+# Passed on to daprd as they are.
+_OPTIONS = {
+    "appChannelAddress": "app-channel-address",
+    "appHealthCheckPath": "app-health-check-path",
+    "appHealthProbeInterval": "app-health-probe-interval",
+    "appHealthProbeTimeout": "app-health-probe-timeout",
+    "appHealthThreshold": "app-health-threshold",
+    "appMaxConcurrency": "app-max-concurrency",
+    "logLevel": "log-level",
+    "maxBodySize": "max-body-size",
+    "placementHostAddress": "placement-host-address",
+    "readBufferSize": "read-buffer-size",
+    "schedulerHostAddress": "scheduler-host-address",
+    "enableApiLogging": "enable-api-logging",
+    "enableAppHealthCheck": "enable-app-health-check",
+}
+# Sidecars listen on loopback, whatever the file says.
+_OTHERS = {"appID", "appPort", "appProtocol", "apiListenAddresses", "command", "env"}
+_KNOWN = _PATHS | _OTHERS | set(_SIDECAR_PORTS.values()) | set(_OPTIONS)
+
+
+@dataclass(frozen=True)
+class App:
+    """One app of the file, with what is common to all."""
+
+    app_id: str
+    folder: Path
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    protocol: str = "http"
+    port: int = 0
+    """0 if it has none."""
+    sidecar_ports: dict[str, int] = field(default_factory=dict)
+    """By use, of those that the file chooses."""
+    config: Path | None = None
+    resources: list[Path] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
+    """Others of daprd's, by their names there."""
+
+
+@dataclass(frozen=True)
+class RunFile:
+    apps: list[App]
+    not_understood: list[str]
+    """The fields that have no effect."""
+
+
+def read_run_file(path: Path) -> RunFile:
+    """Raises `StackError`, naming the file, if it is none."""
+    path = path / "dapr.yaml" if path.is_dir() else path
+    try:
+        return _parse(path, path.read_text())
+    except OSError as error:
+        raise StackError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StackError(f"{path} is no run file of Dapr's ({told})") from None
+
+
+def _parse(path: Path, text: str) -> RunFile:
+    # Without types: a variable that is 8080 or true in the file is just that text.
+    config = yaml.load(text, yaml.BaseLoader)
+    if not isinstance(config, dict) or not config.get("apps"):
+        raise ValueError("it has no apps")
+    common = config.get("common") or {}
+    apps = [_app(path.resolve().parent, common, app) for app in config["apps"]]
+    strange = {key for section in (common, *config["apps"]) for key in section} - _KNOWN
+    strange |= set(config) - {"version", "name", "common", "apps"}
+    return RunFile(apps, sorted(strange))
+
+
+def _app(base: Path, common: Mapping[str, Any], own: Mapping[str, Any]) -> App:
+    if "appDirPath" not in own:
+        raise ValueError(f"{own.get('appID', 'an app')} has no appDirPath")
+    folder = _path(base, own["appDirPath"])
+    both = {**common, **{key: value for key, value in own.items() if value}}
+    return App(
+        app_id=own.get("appID") or folder.name,
+        folder=folder,
+        command=_list(own.get("command")),
+        environment={**(common.get("env") or {}), **(own.get("env") or {})},
+        protocol=both.get("appProtocol", "http"),
+        port=int(own.get("appPort") or 0),
+        sidecar_ports={u: int(own[key]) for u, key in _SIDECAR_PORTS.items() if own.get(key)},
+        config=next(_configs(base, folder, common, own), None),
+        resources=_resources(base, folder, common, own),
+        options={o: both[key] for key, o in _OPTIONS.items() if both.get(key, "").strip()},
+    )
+
+
+def _configs(
+    base: Path, folder: Path, common: Mapping[str, Any], own: Mapping[str, Any]
+) -> Iterator[Path]:
+    """Each place where the app's Configuration may be, the best first."""
+    if own.get("configFilePath"):
+        yield _path(folder, own["configFilePath"])
+    if (folder / ".dapr/config.yaml").exists():
+        yield folder / ".dapr/config.yaml"
+    if common.get("configFilePath"):
+        yield _path(base, common["configFilePath"])
+
+
+def _resources(
+    base: Path, folder: Path, common: Mapping[str, Any], own: Mapping[str, Any]
+) -> list[Path]:
+    if found := _paths(folder, own):
+        return found
+    if (folder / ".dapr/resources").exists():
+        return [folder / ".dapr/resources"]
+    return _paths(base, common)
+
+
+def _paths(base: Path, section: Mapping[str, Any]) -> list[Path]:
+    named = section.get("resourcesPaths") or []
+    # Dapr's documentation has it so, too.
+    named = named.split(",") if isinstance(named, str) else _list(named)
+    return [
+        _path(base, name.strip()) for name in (*named, section.get("resourcesPath", "")) if name
+    ]
+
+
+def _list(value: Any) -> list[str]:
+    if value and not isinstance(value, list):
+        raise ValueError(f"{value!r} must be a list")
+    return value or []
+
+
+def _path(base: Path, name: str) -> Path:
+    return base / Path(name).expanduser()
+
+
+def configuration_of(command: list[str]) -> Path | None:
+    """The Configuration that a sidecar's command names."""
+    return Path(command[command.index("--config") + 1]) if "--config" in command else None
+
+
+def set_configuration(command: list[str], path: Path) -> None:
+    """Have it name this one instead."""
+    if "--config" not in command:
+        command += ["--config", ""]
+    command[command.index("--config") + 1] = str(path)
+
+
+def daprd_command(
+    daprd: Path, app: App, *, host: str = "127.0.0.1", port: int, ports: Mapping[str, int]
+) -> list[str]:
+    """The command of the app's sidecar, which listens on loopback only. The app itself listens
+    at `port`, if that isn't 0, of `host`."""
+    options = {
+        "app-id": app.app_id,
+        "dapr-http-port": ports["HTTP"],
+        "dapr-grpc-port": ports["gRPC"],
+        "dapr-internal-grpc-port": ports["internal gRPC"],
+        "metrics-port": ports["metrics"],
+        "dapr-listen-addresses": "127.0.0.1",
+        "dapr-internal-grpc-listen-address": "127.0.0.1",
+        "metrics-listen-address": "127.0.0.1",
+    }
+    if port:
+        options |= {"app-port": port, "app-protocol": app.protocol, "app-channel-address": host}
+    if app.config:
+        options["config"] = str(app.config)
+    pairs = [*options.items(), *(("resources-path", folder) for folder in app.resources)]
+    command = [str(daprd), *(part for name, value in pairs for part in (f"--{name}", str(value)))]
+    return [*command, *(f"--{name}={value}" for name, value in app.options.items())]

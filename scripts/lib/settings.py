@@ -1,0 +1,32 @@
+"""What the runner can be told by the environment, or else by `.env`: its only readers."""
+
+import os
+from typing import Annotated, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field
+
+from daca_shared.settings import ServiceSettings
+from scripts.lib.project import ROOT
+
+type _Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class RunnerSettings(ServiceSettings):
+    model_provider: Literal["local"] | None = Field(None, validation_alias="CHAT_MODEL_PROVIDER")
+    """Whether to run a small model too."""
+    local_model_port: _Port = Field(8003, validation_alias="LOCAL_MODEL_PORT")
+    sentry_port: _Port = Field(3600, validation_alias="SENTRY_PORT")
+    sentry_health_port: _Port = Field(3601, validation_alias="SENTRY_HEALTH_PORT")
+    zipkin_port: _Port = Field(9411, validation_alias="ZIPKIN_PORT")
+    jaeger_port: _Port = Field(16686, validation_alias="JAEGER_PORT")
+    jaeger_query_port: _Port = Field(16685, validation_alias="JAEGER_QUERY_PORT")
+    jaeger_otlp_port: _Port = Field(4318, validation_alias="JAEGER_OTLP_PORT")
+
+
+def read_environment() -> dict[str, str]:
+    """All that is set. As for the services, empty means unset, and `.env` comes second."""
+    found: dict[str, str] = {}
+    for source in (dotenv_values(ROOT / ".env"), os.environ):
+        found |= {name: value for name, value in source.items() if value and value.strip()}
+    return found

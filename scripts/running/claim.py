@@ -1,0 +1,63 @@
+"""One runner a data folder: a locked file, which says whose it is and what runs."""
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from scripts.lib.project import StackError
+
+_NAME = "run.lock"
+
+
+class Claim:
+    """A data folder that is ours, until nobody has `descriptor` any more."""
+
+    def __init__(self, data_dir: Path) -> None:
+        """Raises `StackError` if it can't be had."""
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            self.descriptor = os.open(data_dir / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(_refusal(data_dir)) from None
+        except OSError as error:
+            raise StackError(f"DACA_DATA_DIR: {data_dir} can't be used: {error.strerror}") from None
+        self.tell({})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.ftruncate(self.descriptor, 0)
+        os.close(self.descriptor)
+
+    def tell(self, services: dict[str, Any]) -> None:
+        """Leave word of what runs, for `told`."""
+        text = json.dumps({"pid": os.getpid(), "services": services})
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text.encode(), 0)
+
+
+def told(data_dir: Path) -> dict[str, Any]:
+    """What the folder's runner says of itself: its `pid`, and its `services`. Empty if there is
+    none, or it was killed."""
+    try:
+        found: dict[str, Any] = json.loads((data_dir / _NAME).read_text())
+        os.kill(found["pid"], 0)
+    except PermissionError:
+        return found
+    except (OSError, ValueError, KeyError):
+        return {}
+    return found
+
+
+def _refusal(data_dir: Path) -> str:
+    runner = told(data_dir)
+    if not runner:
+        return f"what a killed stack has left in {data_dir} is still ending: try again in a moment"
+    return (
+        f"{data_dir} is in use by another scripts/run.sh, process {runner['pid']}: "
+        f"end that (kill {runner['pid']}), or set DACA_DATA_DIR to another folder"
+    )

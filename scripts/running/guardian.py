@@ -1,0 +1,74 @@
+"""Ends what is left of a stack whose runner was killed, on any system: a process beside it, which
+reads of each process group that begins (`+123`) or has ended (`-123`), until the pipe ends.
+
+Run by its path and without our packages, as it lives as long as the stack.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+_GRACE_S = 10.0
+
+
+class Guardian:
+    """The runner's end of the pipe."""
+
+    def __init__(self, *inherited: int) -> None:
+        """The guardian holds the file descriptors `inherited` until all has ended."""
+        read_end, self._pipe = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", __file__],
+            stdin=read_end,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=inherited,
+            # Ctrl-C and the end of a terminal are for the runner.
+            start_new_session=True,
+        )
+        os.close(read_end)
+
+    def note(self, line: str) -> None:
+        """Tell it of a group."""
+        with contextlib.suppress(OSError):  # it may have been killed, too
+            os.write(self._pipe, f"{line}\n".encode())
+
+    def close(self) -> None:
+        """Let it end, once nothing is left."""
+        os.close(self._pipe)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may have been stopped
+            self._process.wait(timeout=1)
+
+
+def main() -> None:
+    """Wait for the runner's end, and end what it has left."""
+    left: set[int] = set()
+    for line in sys.stdin:
+        pid = int(line[1:])
+        (left.add if line[0] == "+" else left.discard)(pid)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in left:
+            # A stopped process does not see that it is told to end.
+            for each in (number, signal.SIGCONT):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, each)
+        deadline = time.monotonic() + _GRACE_S
+        while any(map(_exists, left)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+if __name__ == "__main__":
+    main()

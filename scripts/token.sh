@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Print a bearer token for a user, made with AUTH_JWT_SECRET; it is good for an hour.
+#   scripts/token.sh USER
+set -euo pipefail
+CDPATH='' cd -- "$(dirname -- "$0")/.."
+. scripts/lib/env.sh
+# shellcheck disable=SC2119  # no options
+ensure_runtime
+exec .venv/bin/python -I -m scripts.make_token "$@"

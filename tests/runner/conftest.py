@@ -1,0 +1,5 @@
+"""The runner's parts by themselves, and `scripts/run.sh` as people start it."""
+
+from tests.dapr.conftest import daprd, no_keys
+
+__all__ = ["daprd", "no_keys"]

@@ -1,0 +1,44 @@
+"""One runner a data folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scripts.lib.project import StackError
+from scripts.running.claim import Claim, told
+
+PLACES = {"chat-service": {"host": "127.0.0.1", "ports": {"HTTP": 1}, "is_sidecar": False}}
+
+
+def test_a_second_runner_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
+    with Claim(tmp_path) as first:
+        first.tell(PLACES)
+        with pytest.raises(StackError, match=rf"process {os.getpid()}: end that \(kill"):
+            Claim(tmp_path)
+        assert told(tmp_path)["services"] == PLACES
+    with Claim(tmp_path):
+        pass
+
+
+def test_nothing_is_told_when_nothing_runs(tmp_path: Path) -> None:
+    assert told(tmp_path / "none") == {}
+    with Claim(tmp_path / "new/folder"):
+        pass
+    assert told(tmp_path / "new/folder") == {}
+
+
+def test_what_a_killed_runner_has_left_is_no_word_of_what_runs(tmp_path: Path) -> None:
+    # Nobody has a process id above the highest.
+    (tmp_path / "run.lock").write_text(f'{{"pid": {2**22 + 1}, "services": {{}}}}')
+    assert told(tmp_path) == {}
+    with Claim(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["a file", "under a file"])
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / ("" if kind == "a file" else "more")
+    with pytest.raises(StackError, match=r"DACA_DATA_DIR: .*file.* can't be used"):
+        Claim(folder)

@@ -1,0 +1,135 @@
+"""Each process gets of the environment what it is for, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.lib.environments import share, sidecar_environment
+from scripts.lib.project import StackError
+from scripts.lib.settings import RunnerSettings
+from scripts.secure import Security
+from scripts.service import ROOT
+from scripts.stack import Stack
+from scripts.tracing import Viewer
+
+SECRETS = {
+    "OPENAI_API_KEY": "sk-1",
+    "GEMINI_API_KEY": "g-1",
+    "AUTH_JWT_SECRET": "s" * 32,
+    "DATABASE_URL": "postgresql://daca:hunter2@localhost/daca",
+    "APP_API_TOKEN": "app-token",
+    "DAPR_API_TOKEN": "sidecar-token",
+}
+ORDINARY = {"PATH": "/bin", "HOME": "/home/me", "LANG": "C.UTF-8", "LC_TIME": "de_DE"}
+# Of nobody's concern here, or none that Python would survive.
+OTHERS = {"AWS_SECRET_ACCESS_KEY": "a-1", "PYTHONPATH": "/evil", "PYTHONHOME": "/evil"}
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Stack:
+    environment = ORDINARY | OTHERS | SECRETS
+    return Stack(ROOT / "dapr.yaml", daprd=Path("daprd"), log_dir=tmp_path, environment=environment)
+
+
+def secrets_of(environment: dict[str, str]) -> set[str]:
+    assert ORDINARY.items() <= environment.items()
+    assert not environment.keys() & OTHERS.keys()
+    return set(environment.keys() & SECRETS.keys())
+
+
+def test_each_app_has_its_own_secrets(stack: Stack) -> None:
+    chat, analytics = stack.app("chat_service"), stack.app("analytics_service")
+    assert chat
+    assert analytics
+    assert secrets_of(chat.environment) == set(SECRETS)
+    of_both = {"DATABASE_URL", "APP_API_TOKEN", "DAPR_API_TOKEN"}
+    assert secrets_of(analytics.environment) == of_both
+
+
+def test_a_sidecar_has_the_tokens_only(stack: Stack) -> None:
+    for service in stack.services.values():
+        if service.is_sidecar:
+            assert secrets_of(service.environment) == {"APP_API_TOKEN", "DAPR_API_TOKEN"}
+
+
+def test_what_is_beside_the_stack_has_no_secret(stack: Stack, tmp_path: Path) -> None:
+    stack.add_local_model(1)
+    settings = RunnerSettings.from_environment()
+    security = Security(
+        Path("sentry"), config_dir=tmp_path, data_dir=tmp_path, port=1, health_port=2,
+        environment=stack.environment,
+    )  # fmt: skip
+    viewer = Viewer(
+        "jaeger", Path("jaeger"), log_dir=tmp_path, settings=settings,
+        environment=stack.environment,
+    )  # fmt: skip
+    for service in (stack.services["local-model"], security.sentry, viewer.service):
+        assert secrets_of(service.environment) == set(), service.name
+
+
+def test_anothers_app_has_all_but_what_is_ours() -> None:
+    found = share(ORDINARY | OTHERS | SECRETS | {"CHAT_HTTP_PORT": "1"}, "")
+    # Its own sidecar may want the one, and shows the other.
+    tokens = {name: SECRETS[name] for name in ("APP_API_TOKEN", "DAPR_API_TOKEN")}
+    assert found == ORDINARY | OTHERS | tokens
+
+
+def test_a_variable_of_one_app_is_not_the_others(tmp_path: Path) -> None:
+    environment = {"CHAT_HTTP_PORT": "8080", "ANALYTICS_METRICS_PORT": "9999"}
+    stack = Stack(ROOT / "dapr.yaml", daprd=None, log_dir=tmp_path, environment=environment)
+    ports = {app.name: app.ports for app in stack.apps}
+    assert ports == {
+        "chat-service": {"HTTP": 8080, "gRPC": 8002, "metrics": 9464},
+        "analytics-service": {"gRPC": 8001, "metrics": 9999},
+    }
+    for app in stack.apps:
+        mine, other = ("CHAT", "ANALYTICS") if "HTTP" in app.ports else ("ANALYTICS", "CHAT")
+        assert f"{mine}_METRICS_PORT" in app.environment
+        assert f"{other}_METRICS_PORT" not in app.environment
+
+
+def test_the_sidecar_is_told_of_a_port_that_the_environment_chooses(tmp_path: Path) -> None:
+    environment = {"CHAT_GRPC_PORT": "9002", "DACA_HOST": "[::1]"}
+    stack = Stack(
+        ROOT / "dapr.yaml", daprd=Path("daprd"), log_dir=tmp_path, environment=environment
+    )
+    command = stack.services["chat-service-sidecar"].command
+    assert command[command.index("--app-port") + 1] == "9002"
+    assert command[command.index("--app-channel-address") + 1] == "::1"
+
+
+def test_without_sidecars_chat_finds_analytics_wherever_it_is(tmp_path: Path) -> None:
+    environment = {"ANALYTICS_GRPC_PORT": "9001", "DACA_HOST": "::", "DAPR_GRPC_PORT": "50001"}
+    stack = Stack(ROOT / "dapr.yaml", daprd=None, log_dir=tmp_path, environment=environment)
+    chat = stack.services["chat-service"].environment
+    assert chat["ANALYTICS_ADDRESS"] == "[::1]:9001"
+    assert "DAPR_GRPC_PORT" not in chat
+
+
+def test_a_port_of_zero_is_a_free_one_that_is_known(tmp_path: Path) -> None:
+    environment = {"CHAT_HTTP_PORT": "0", "CHAT_METRICS_PORT": "off"}
+    stack = Stack(ROOT / "dapr.yaml", daprd=None, log_dir=tmp_path, environment=environment)
+    chat = stack.services["chat-service"]
+    assert chat.ports["HTTP"] > 0
+    assert chat.environment["CHAT_HTTP_PORT"] == str(chat.ports["HTTP"])
+    assert "metrics" not in chat.ports
+
+
+def test_a_bad_setting_is_named_before_anything_runs(tmp_path: Path) -> None:
+    environment = {"CHAT_HTTP_PORT": "eighty", "CHAT_TIMEOUT_S": "soon"}
+    with pytest.raises(StackError, match=r"(?s)CHAT_HTTP_PORT.*CHAT_TIMEOUT_S"):
+        Stack(ROOT / "dapr.yaml", daprd=None, log_dir=tmp_path, environment=environment)
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
+def test_what_runs_here_is_reached_without_a_proxy(variable: str) -> None:
+    given = {variable: "http://proxy.example:3128", "no_proxy": "example.org"}
+    for kind in ("chat_service", "analytics_service", "daprd", "zipkin", ""):
+        found = share(given, kind)
+        assert found["no_proxy"] == "example.org,localhost,127.0.0.1,::1"
+        assert found["NO_PROXY"] == "localhost,127.0.0.1,::1"
+
+
+def test_a_sidecars_threads_can_be_chosen() -> None:
+    assert sidecar_environment({})["GOMAXPROCS"] == "1"
+    assert sidecar_environment({"GOMAXPROCS": "4"})["GOMAXPROCS"] == "4"

@@ -1,0 +1,80 @@
+"""Logs of running processes: bounded, and there again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scripts.lib.logs import Log
+
+LINE = b"0123456789\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "logs/a.log", max_bytes=10 * len(LINE))
+
+
+def test_a_long_log_goes_on_in_a_short_file_and_loses_nothing(log: Log) -> None:
+    file = log.open()
+    for _ in range(11):
+        file.write(LINE)
+    log.tidy()
+    file.write(b"and on\n")
+    older = log.path.with_name("a.log.1")
+    assert older.read_bytes() == LINE * 11
+    assert log.path.read_bytes() == b"and on\n"
+    log.close()
+
+
+def test_however_long_it_runs_there_is_one_older_file_of_a_bounded_size(log: Log) -> None:
+    file = log.open()
+    for number in range(100):
+        file.write(LINE)
+        log.tidy()
+        assert log.path.stat().st_size <= 11 * len(LINE), number
+    assert sorted(path.name for path in log.path.parent.iterdir()) == ["a.log", "a.log.1"]
+    log.close()
+
+
+@pytest.mark.parametrize("lost", ["the folder", "the file"])
+def test_what_is_written_after_a_log_was_removed_is_there(log: Log, lost: str) -> None:
+    file = log.open()
+    file.write(b"before\n")
+    if lost == "the folder":
+        shutil.rmtree(log.path.parent)
+    else:
+        log.path.unlink()
+    for line in (b"one\n", b"two\n"):
+        file.write(line)
+        log.tidy()
+    assert log.path.read_bytes() == b"before\none\ntwo\n"
+    for _ in range(11):
+        file.write(LINE)
+        log.tidy()
+    assert log.path.with_name("a.log.1").exists()
+    log.close()
+
+
+def test_a_log_is_there_again_for_the_next_process(log: Log) -> None:
+    log.open()
+    log.close()
+    shutil.rmtree(log.path.parent)
+    log.open().write(LINE)
+    assert log.end(5) == ["0123456789"]
+    log.close()
+
+
+def test_a_new_stack_puts_the_last_ones_log_aside(log: Log) -> None:
+    log.begin()
+    for line in (b"first\n", b"second\n"):
+        log.begin()
+        log.open().write(line)
+        log.close()
+    assert log.end(5) == ["second"]
+    assert log.path.with_name("a.log.1").read_text() == "first\n"
+
+
+def test_without_a_log_there_are_no_last_words(log: Log) -> None:
+    assert log.end(5) == []
+    log.tidy()

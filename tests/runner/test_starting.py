@@ -1,0 +1,217 @@
+"""`scripts/run.sh` on machines as people have them."""
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab.machine import free_port
+from lab.stack import http, render_run_file
+from scripts.service import ROOT
+from tests.commands import ask, command, is_free, output_of, ports_of, read_until
+
+READY = "Ctrl-C stops everything"
+
+
+async def stop(process: asyncio.subprocess.Process) -> None:
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+def url_in(shown: str) -> str:
+    """Of the gateway, as it is printed."""
+    return shown.partition("chat page")[2].split()[0].removesuffix("/ui/")
+
+
+async def typed(shown: str) -> dict[str, object]:
+    """The answer to what is shown under "Try it"."""
+    lines = shown.partition("Try it")[2].partition(READY)[0].splitlines()
+    script = "\n".join(line for line in lines if line.startswith("  "))
+    answer: dict[str, object] = json.loads(await output_of("bash", "-ec", script))
+    return answer
+
+
+async def test_a_hostile_environment_changes_nothing(tmp_path: Path) -> None:
+    run_file = render_run_file(tmp_path)
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "yaml.py").write_text("raise SystemExit('another yaml')")
+    (tmp_path / "bashrc").write_text("echo printed by BASH_ENV\n")
+    nowhere = f"127.0.0.1:{free_port()}"
+    hostile = {
+        "CDPATH": f"{tmp_path}:{ROOT}",
+        "BASH_ENV": str(tmp_path / "bashrc"),
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONHOME": str(tmp_path),
+        "UV_PROJECT_ENVIRONMENT": str(tmp_path / "venv"),
+        "VIRTUAL_ENV": str(tmp_path / "another"),
+        "GREP_OPTIONS": "--color=always",
+        "http_proxy": f"http://{nowhere}",
+        "https_proxy": f"http://{nowhere}",
+        "all_proxy": f"socks5://{nowhere}",
+        "DAPR_GRPC_PORT": "1",
+    }
+    unset = (
+        "DACA_HOST", "CHAT_HTTP_PORT", "CHAT_GRPC_PORT", "CHAT_METRICS_PORT", "ANALYTICS_ADDRESS",
+        "CHAT_MODEL_PROVIDER", "LOCAL_MODEL_PORT", "SENTRY_PORT", "ZIPKIN_PORT", "JAEGER_PORT",
+        "DAPR_API_TOKEN", "APP_API_TOKEN", "no_proxy",
+    )  # fmt: skip
+    arguments = ("bash", "scripts/run.sh", "--direct", "--run-file", run_file)
+    settings = hostile | dict.fromkeys(unset, "")
+    async with command(*arguments, folder=tmp_path, settings=settings) as process:
+        shown = await read_until(process, READY)
+        assert url_in(shown) == f"http://127.0.0.1:{ports_of(run_file)['http']}"
+        assert (await typed(shown))["message_count"] == 5
+        status = await output_of(
+            "scripts/status.sh", DACA_DATA_DIR=str(tmp_path / "data"), **hostile
+        )
+        assert status.count("SERVING") == 2
+        await stop(process)
+    assert not (tmp_path / "venv").exists()
+
+
+async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Path) -> None:
+    checkout = tmp_path / "a check out"
+    ignored = shutil.ignore_patterns(".venv", ".git", "data", "__pycache__", ".*_cache", "bench")
+    shutil.copytree(ROOT, checkout, ignore=ignored)
+    port = free_port()
+    of_file: dict[str, object] = {"CHAT_HTTP_PORT": port, "CHAT_GRPC_PORT": 0}
+    of_file |= {"ANALYTICS_GRPC_PORT": 0, "DACA_HOST": "localhost"}
+    of_file |= {"CHAT_METRICS_PORT": 0, "ANALYTICS_METRICS_PORT": "off"}
+    lines = [f"{name}={value}\n" for name, value in of_file.items()]
+    (checkout / ".env").write_text("".join(lines))
+    start = f"cd '{tmp_path}' && exec 'a check out/scripts/run.sh' --direct"
+    # What is empty here is unset, and so as the file says.
+    settings = dict.fromkeys(of_file, "") | {"DACA_DATA_DIR": "", "CDPATH": str(tmp_path)}
+    settings["CHAT_METRICS_PORT"] = "off"
+    async with command("bash", "-c", start, folder=tmp_path, settings=settings) as process:
+        shown = await read_until(process, READY)
+        assert url_in(shown) == f"http://127.0.0.1:{port}"
+        assert (await typed(shown))["message_count"] == 5
+        await stop(process)
+    assert (checkout / "data/chat.db").exists()
+    assert "metrics on" not in (checkout / "data/logs/chat-service.log").read_text()
+
+
+async def test_another_program_at_the_same_port_of_another_address_is_not_taken_for_ours(
+    tmp_path: Path,
+) -> None:
+    run_file = render_run_file(tmp_path)
+    port = ports_of(run_file)["http"]
+    with socket.create_server(("::1", port), family=socket.AF_INET6):
+        async with command(
+            "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path
+        ) as process:
+            shown = await read_until(process, READY)
+            assert (await typed(shown))["message_count"] == 5
+            await stop(process)
+
+
+async def test_the_port_may_be_another(tmp_path: Path) -> None:
+    run_file, port = render_run_file(tmp_path), free_port()
+    data = {"DACA_DATA_DIR": str(tmp_path / "data")}
+    async with command(
+        "scripts/run.sh", "--run-file", run_file, folder=tmp_path, CHAT_HTTP_PORT=str(port)
+    ) as process:
+        await read_until(process, READY)
+        assert await ask(port) == 5
+        # Which is told without the variable, too.
+        assert "through our sidecar" in await output_of("scripts/status.sh", **data)
+        await stop(process)
+    assert is_free(port)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_exposed"),
+    [("::1", False), ("[::]", True), ("0.0.0.0", True)],  # noqa: S104 - as people set it
+)
+async def test_what_listens_for_others_is_said_aloud(
+    tmp_path: Path, host: str, *, is_exposed: bool
+) -> None:
+    run_file = render_run_file(tmp_path)
+    # A sidecar, too, has to find its app there.
+    mode = ["--direct"] if is_exposed else []
+    async with command(
+        "scripts/run.sh", *mode, "--run-file", run_file, folder=tmp_path, DACA_HOST=host
+    ) as process:
+        shown = await read_until(process, READY)
+        assert ("WARNING" in shown) is is_exposed
+        assert (await typed(shown))["message_count"] == 5
+        await stop(process)
+    logs = [path.read_text() for path in (tmp_path / "data/logs").iterdir()]
+    assert any("APP_API_TOKEN is not set" in log for log in logs) is is_exposed
+
+
+async def test_with_tokens_the_command_that_is_shown_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_file = render_run_file(tmp_path)
+    monkeypatch.setenv("AUTH_JWT_SECRET", "a secret of thirty-two bytes or more")
+    monkeypatch.setenv("AUTH_JWT_ISSUER", "https://issuer.example/")
+    async with command(
+        "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path, DACA_HOST="::"
+    ) as process:
+        shown = await read_until(process, READY)
+        assert "chat in any user's name" not in shown
+        url = f"{url_in(shown)}/users/alice/analytics"
+        assert (await asyncio.to_thread(http, "GET", url))[0] == 401
+        assert (await typed(shown))["message_count"] == 5
+        await stop(process)
+
+
+async def test_a_second_start_is_refused_in_one_line_and_leaves_the_logs(tmp_path: Path) -> None:
+    run_file = render_run_file(tmp_path)
+    start = ("scripts/run.sh", "--direct", "--run-file", run_file)
+    async with command(*start, folder=tmp_path) as process:
+        await read_until(process, READY)
+        with unchanged(tmp_path / "data/logs"):
+            async with command(*start, folder=tmp_path) as second:
+                told, _ = await second.communicate()
+        assert second.returncode == 1
+        expected = (
+            f"scripts/run.sh: {tmp_path}/data is in use by another scripts/run.sh, process"
+            f" {process.pid}: end that (kill {process.pid}),"
+            " or set DACA_DATA_DIR to another folder\n"
+        )
+        assert told.decode() == expected
+        assert await ask(ports_of(run_file)["http"]) == 5
+        await stop(process)
+
+
+@contextmanager
+def unchanged(folder: Path) -> Iterator[None]:
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in folder.iterdir()}
+
+    before = contents()
+    yield
+    assert contents() == before
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CHAT_MODEL_PROVIDER", "remote"),
+        ("LOCAL_MODEL_PORT", "0"),
+        ("SENTRY_PORT", "99999"),
+        ("DACA_HOST", "elsewhere.example"),
+        ("DACA_DATA_DIR", "/dev/null/data"),
+        ("OPENAI_BASE_URL", "localhost:11434"),
+    ],
+)
+async def test_a_bad_variable_is_named_before_anything_is_got_or_run(
+    tmp_path: Path, variable: str, value: str
+) -> None:
+    start = ("scripts/run.sh", "--run-file", render_run_file(tmp_path))
+    async with command(*start, folder=tmp_path, settings={variable: value}) as process:
+        out, _ = await process.communicate()
+    told = out.decode()
+    assert process.returncode == 1
+    assert variable in told
+    assert "Traceback" not in told
+    assert "starting" not in told

@@ -1,0 +1,132 @@
+"""Whatever is done to it, `scripts/run.sh` leaves nothing behind."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab.stack import eventually, render_run_file
+from tests.commands import ask, command, is_free, output_of, ports_of, read_until
+
+READY = "Ctrl-C stops everything"
+# What the README promises.
+STOP_TIMEOUT_S = 20
+
+
+async def children(process: asyncio.subprocess.Process) -> dict[int, str]:
+    """The process's own, by their ids, and what they run."""
+    lines = (await output_of("pgrep", "-P", str(process.pid), "-a")).splitlines()
+    return {int(pid): command for pid, _, command in (line.partition(" ") for line in lines)}
+
+
+async def pid_of(process: asyncio.subprocess.Process, text: str) -> int:
+    return next(pid for pid, run in (await children(process)).items() if text in run)
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+
+
+async def gone(pids: list[int]) -> None:
+    async def left() -> list[int]:
+        return [pid for pid in pids if exists(pid)]
+
+    await eventually(left, [], timeout_s=STOP_TIMEOUT_S)
+
+
+def with_an_app_that_hangs(run_file: Path) -> Path:
+    config = yaml.safe_load(run_file.read_text())
+    script = "trap '' TERM INT HUP; while :; do sleep 60; done"
+    app = {"appID": "hangs", "appDirPath": ".", "command": ["sh", "-c", script]}
+    config["apps"].append(app)
+    run_file.write_text(yaml.safe_dump(config))
+    return run_file
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_stop_ends_what_hangs(tmp_path: Path, number: signal.Signals) -> None:
+    run_file = render_run_file(tmp_path)
+    ports = ports_of(run_file)
+    async with command(
+        "scripts/run.sh", "--direct", "--run-file", with_an_app_that_hangs(run_file),
+        folder=tmp_path,
+    ) as process:  # fmt: skip
+        await read_until(process, READY)
+        running = await children(process)
+        for name in ("chat_service", "analytics_service"):
+            os.kill(await pid_of(process, name), signal.SIGSTOP)
+        began = time.monotonic()
+        process.send_signal(number)
+        assert await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S) == 0
+        assert time.monotonic() - began < STOP_TIMEOUT_S
+    await gone(list(running))
+    assert [use for use, port in ports.items() if not is_free(port)] == []
+
+
+async def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
+    run_file = with_an_app_that_hangs(render_run_file(tmp_path))
+    async with command(
+        "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path
+    ) as process:
+        await read_until(process, READY)
+        running = await children(process)
+        process.send_signal(signal.SIGINT)
+        await read_until(process, "stopping")
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 2) == 1
+    await gone(list(running))
+
+
+async def test_ctrl_c_before_it_is_ready_ends_it(tmp_path: Path) -> None:
+    async with command(
+        "scripts/run.sh", "--direct", "--run-file", render_run_file(tmp_path), folder=tmp_path
+    ) as process:
+        await read_until(process, "starting")
+        running = await children(process)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S) == 0
+    await gone(list(running))
+
+
+@pytest.mark.parametrize("mode", [[], ["--direct"]], ids=["sidecars", "direct"])
+async def test_a_killed_runner_leaves_no_orphans(tmp_path: Path, mode: list[str]) -> None:
+    run_file = render_run_file(tmp_path)
+    port = ports_of(run_file)["http"]
+    if mode:
+        with_an_app_that_hangs(run_file)
+    start: list[str | Path] = ["scripts/run.sh", "--run-file", run_file, *mode]
+    async with command(*start, folder=tmp_path) as process:
+        await read_until(process, READY)
+        running = await children(process)
+        process.kill()
+        await process.wait()
+    async with command(*start, folder=tmp_path) as second:
+        told, _ = await second.communicate()
+    assert "what a killed stack has left in" in told.decode()
+    await gone(list(running))
+    async with command(*start, folder=tmp_path) as third:
+        await read_until(third, READY)
+        assert await ask(port) == 5
+        third.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(third.wait(), STOP_TIMEOUT_S) == 0
+
+
+async def test_it_outlives_its_terminal_under_nohup(tmp_path: Path) -> None:
+    run_file = render_run_file(tmp_path)
+    async with command(
+        "nohup", "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path
+    ) as process:
+        await read_until(process, READY)
+        process.send_signal(signal.SIGHUP)
+        await asyncio.sleep(0.5)
+        assert await ask(ports_of(run_file)["http"]) == 5
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S) == 0

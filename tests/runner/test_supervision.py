@@ -1,0 +1,158 @@
+"""What dies is started again, and ends nothing else."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab.stack import eventually
+from scripts.lib.project import StackError
+from scripts.stack import Stack
+
+
+def stack_of(folder: Path, **scripts: str) -> Stack:
+    """A stack of other people's apps, which are shell scripts."""
+    apps = [
+        {"appID": name, "appDirPath": ".", "command": ["sh", "-c", script]}
+        for name, script in scripts.items()
+    ]
+    (folder / "dapr.yaml").write_text(yaml.safe_dump({"version": 1, "apps": apps}))
+    return Stack(folder, daprd=None, log_dir=folder / "logs")
+
+
+@asynccontextmanager
+async def supervised(stack: Stack) -> AsyncIterator[asyncio.Task[None]]:
+    await stack.start()
+    task = asyncio.create_task(stack.supervise())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await stack.stop()
+
+
+async def test_what_is_killed_is_started_again_even_without_its_log_folder(
+    tmp_path: Path,
+) -> None:
+    stack = stack_of(tmp_path, one="echo here; sleep 60", two="sleep 60")
+    async with supervised(stack) as supervising:
+        one = stack.services["one"]
+        assert one.process
+        first = one.process.pid
+        for path in (tmp_path / "logs").iterdir():
+            path.unlink()
+        (tmp_path / "logs").rmdir()
+        one.signal(signal.SIGKILL)
+
+        async def runs_again() -> bool:
+            return bool(one.process and one.process.pid != first and "here" in one.last_words())
+
+        await eventually(runs_again, expected=True)
+        assert not supervising.done()
+        assert not stack.services["two"].ending()
+
+
+async def test_an_app_that_is_done_stays_done(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stack = stack_of(tmp_path, caller="exit 0", other="sleep 60")
+    async with supervised(stack) as supervising:
+        await asyncio.sleep(0.5)
+        assert not supervising.done()
+    assert capfd.readouterr().out == "caller is done\n"
+
+
+async def test_anothers_app_that_keeps_failing_is_left_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stack = stack_of(tmp_path, caller="echo no such order; exit 3", other="sleep 60")
+    told = ""
+    async with supervised(stack) as supervising:
+
+        async def gave_up() -> bool:
+            nonlocal told
+            told += capfd.readouterr().out
+            return "The others go on." in told
+
+        await eventually(gave_up, expected=True, timeout_s=30)
+        assert not supervising.done()
+        assert not stack.services["other"].ending()
+    assert "caller keeps ending; its last words:\n    no such order" in told
+
+
+async def test_a_service_of_ours_that_keeps_failing_ends_the_stack_in_words(
+    tmp_path: Path,
+) -> None:
+    stack = stack_of(tmp_path, one="echo out of memory; exit 3")
+    stack.services["one"].is_vital = True
+    async with supervised(stack) as supervising:
+        with pytest.raises(StackError, match=r"one keeps ending; its last words:\n.*out of memory"):
+            await supervising
+
+
+async def test_a_program_that_has_gone_ends_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stack = stack_of(tmp_path, one="sleep 60", other="sleep 60")
+    async with supervised(stack) as supervising:
+        stack.services["one"].command = [str(tmp_path / "gone")]
+        stack.services["one"].signal(signal.SIGKILL)
+        told = ""
+
+        async def said() -> bool:
+            nonlocal told
+            told += capfd.readouterr().out
+            return "one can't be started: " in told
+
+        await eventually(said, expected=True)
+        assert not supervising.done()
+
+
+async def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+    stack = stack_of(tmp_path, one="sleep 60")
+    stack.services["one"].command = [".venv/bin/python", "-m", "one"]
+    with pytest.raises(StackError, match=r"one can't be started: .*\.venv/bin/python"):
+        await stack.start()
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "trap '' TERM; sleep 60 & wait; sleep 60"])
+async def test_a_stop_ends_what_was_stopped_or_does_not_listen(tmp_path: Path, script: str) -> None:
+    stack = stack_of(tmp_path, one=script, two=script)
+    await stack.start()
+    for service in stack.apps:
+        service.signal(signal.SIGSTOP)
+    began = asyncio.get_running_loop().time()
+    await stack.stop()
+    assert asyncio.get_running_loop().time() - began < 20
+    assert all(service.ending() for service in stack.apps)
+
+
+async def test_each_app_has_its_time_to_end(tmp_path: Path) -> None:
+    # The first to be stopped takes all that it is given.
+    stack = stack_of(
+        tmp_path, last="trap 'exit 7' TERM; sleep 60 & wait", hung="trap '' TERM; sleep 60"
+    )
+    await stack.start()
+    await asyncio.sleep(0.5)
+    await stack.stop()
+    assert stack.services["hung"].ending() == "killed by SIGKILL"
+    assert stack.services["last"].ending() == "exit code 7"
+
+
+async def test_nobody_reading_what_is_said_ends_nothing(tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "from scripts.lib.project import say; say('ended'); say('again')",
+        stdout=write_end,
+    )  # fmt: skip
+    os.close(write_end)
+    # 120: the interpreter itself could not write what it still had.
+    assert await process.wait() in (0, 120)

