@@ -17,7 +17,7 @@ from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca_shared.calls.server import GrpcServer
 from daca_shared.observe.metrics import serving_metrics, watch_lag
 from daca_shared.observe.tracing import NO_TRACING, Tracing, choose_tracing
-from daca_shared.service import main, stop_signal
+from daca_shared.service import main, running, stop_signal
 from daca_shared.settings import address
 
 log = logging.getLogger("analytics_service")
@@ -46,8 +46,7 @@ async def run(settings: AnalyticsSettings) -> None:
             settings.database, seed_demo_users=settings.seed_demo_users, tracing=tracing
         )
         stack.push_async_callback(store.close)
-        watching = asyncio.create_task(watch_lag())
-        stack.callback(watching.cancel)
+        await stack.enter_async_context(running(watch_lag()))
         server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         where = settings.database if isinstance(settings.database, Path) else "PostgreSQL"

@@ -4,10 +4,8 @@ all on one event loop."""
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 from chat_service.access.admission import Admission
 from chat_service.access.identity import choose_identity
@@ -32,7 +30,7 @@ from daca_shared.calls.spans import client_interceptors
 from daca_shared.domain import Failed
 from daca_shared.observe.metrics import serving_metrics, watch_lag
 from daca_shared.observe.tracing import choose_tracing
-from daca_shared.service import stop_signal
+from daca_shared.service import running, stop_signal
 from daca_shared.settings import address
 from daca_shared.storage.database import open_database
 
@@ -63,11 +61,11 @@ async def run(settings: ChatSettings) -> None:
         stack.push_async_callback(database.close)
         outbox = Outbox(database, analytics, tracing)
         stack.push_async_callback(outbox.send_the_rest)
-        await stack.enter_async_context(_running(outbox.run()))
+        await stack.enter_async_context(running(outbox.run()))
         locks = TurnLocks()
         if database.is_shared:
             locks = leases = TurnLeases(database)
-            await stack.enter_async_context(_running(leases.renew_for_ever()))
+            await stack.enter_async_context(running(leases.renew_for_ever()))
         turns = TurnStore(database, outbox, locks)
 
         conversation = Conversation(
@@ -83,7 +81,7 @@ async def run(settings: ChatSettings) -> None:
         stack.push_async_callback(conversation.close)
 
         admission = Admission(settings.max_concurrent)
-        await stack.enter_async_context(_running(watch_lag(admission.note_lag)))
+        await stack.enter_async_context(running(watch_lag(admission.note_lag)))
         stack.enter_context(serving_metrics(settings, settings.metrics_port, "CHAT_METRICS_PORT"))
         stack.enter_context(observed(admission, outbox, conversation))
 
@@ -140,16 +138,6 @@ async def serve(
     await asyncio.gather(http_server.stop(grace_s), grpc_server.stop(grace_s))
     if has_failed:
         raise Failed("The HTTP server has ended by itself")
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 def analytics_peer(settings: ChatSettings) -> Peer:

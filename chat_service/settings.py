@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from daca_shared.domain import Misconfigured
-from daca_shared.settings import MetricsPort, Port, ServiceSettings, Token
+from daca_shared.settings import THIS_MACHINE, MetricsPort, Port, ServiceSettings, Token
 
 
 def _split(value: object) -> object:
@@ -57,7 +57,6 @@ type _Rates = Annotated[
     tuple[InstanceOf[RateLimitItem], ...], NoDecode, BeforeValidator(_parse_rates)
 ]
 
-_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _MIN_SECRET_BYTES = 32  # RFC 7518 for HS256
 
 
@@ -127,7 +126,7 @@ class ChatSettings(ServiceSettings):
         """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for `url`,
         which this machine itself never needs. Raises `Misconfigured` if it can't be used."""
         parts = urlsplit(url)
-        if parts.hostname in _THIS_MACHINE or proxy_bypass(parts.netloc):
+        if parts.hostname in THIS_MACHINE or proxy_bypass(parts.netloc):
             return None
         proxies = getproxies()
         proxy = proxies.get(parts.scheme) or proxies.get("all")

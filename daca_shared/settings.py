@@ -13,6 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+"""The names of this machine that are reached without a proxy."""
+
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Sampler = Literal["parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"]
 Port = Annotated[int, Field(ge=0, le=65535)]

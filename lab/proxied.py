@@ -17,8 +17,9 @@ from lab.machine import free_port
 from lab.processes import Processes
 from lab.stack import eventually, render_resources
 from scripts.lib.environments import sidecar_environment
+from scripts.lib.project import ROOT
 from scripts.lib.run_file import SIDECAR_USES, App, daprd_command
-from scripts.service import ROOT, Service
+from scripts.service import Service
 
 _CHECK_TIMEOUT_S = 2.0
 

@@ -17,8 +17,8 @@ import yaml
 
 from daca_shared.settings import ServiceSettings
 from lab.machine import free_port
+from scripts.lib.project import ROOT
 from scripts.names import write_names
-from scripts.service import ROOT
 from scripts.stack import Stack
 from scripts.tracing import trace_sidecars
 

@@ -12,8 +12,6 @@ from scripts.lib.logs import Log
 from scripts.lib.probes import listens
 from scripts.lib.project import ROOT
 
-__all__ = ["ROOT", "Service"]
-
 # SIGTERM leaves an app its grace and one last flush; after this it has hung.
 _STOP_TIMEOUT_S = 20.0
 # What can't even be killed waits for a disk that doesn't answer.

@@ -65,13 +65,10 @@ class Stack:
         command: list[str],
         environment: dict[str, str],
         ports: dict[str, int],
-        *,
-        first: bool = False,
     ) -> Service:
         """Run another process too."""
         service = Service(name, command, environment, ports, self._log_dir / f"{name}.log")
-        added = {name: service}
-        self.services = added | self.services if first else self.services | added
+        self.services[name] = service
         return service
 
     def _add_app(self, app: App, daprd: Path | None) -> None:

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from grpc import RpcError, aio
+from grpc import RpcError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from daca_shared.calls.sidecar import Peer
 from daca_shared.settings import address
 from scripts.lib import probes
 from scripts.lib.project import ROOT, StackError
@@ -50,8 +51,7 @@ def _sidecar(ports: dict[str, int]) -> str | None:
 
 async def _grpc_health(host: str, port: int) -> str | None:
     """What the app's standard health service says; None if nothing does."""
-    options = [("grpc.enable_http_proxy", 0)]
-    async with aio.insecure_channel(address(host, port), options=options) as channel:
+    async with Peer(address(host, port)).channel() as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_TIMEOUT_S)

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from lab.stack import http
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 
 
 async def output_of(*command: str | Path, **environment: str) -> str:

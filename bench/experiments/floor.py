@@ -9,7 +9,7 @@ from bench.systems.programs import folder, model_server, pids, python, running, 
 from bench.systems.stacks import Plan
 from bench.systems.versions import version
 from lab.machine import free_port
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 
 _FIGURES = {
     "a second": rate,

@@ -12,7 +12,7 @@ from bench.report import Result, Row, comparison, row
 from bench.systems.programs import folder, model_server, pids
 from bench.systems.stacks import Plan
 from bench.systems.versions import Version, version
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 
 type Loads = Callable[[Version], Load]
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from analytics_service.settings import AnalyticsSettings
 from chat_service.settings import ChatSettings
-from daca_shared.settings import ServiceSettings
+from daca_shared.settings import THIS_MACHINE, ServiceSettings
 from scripts.lib.settings import RunnerSettings
 
 SERVICES: dict[str, type[ServiceSettings]] = {
@@ -17,7 +17,6 @@ SERVICES: dict[str, type[ServiceSettings]] = {
 """Our own apps, by the module that they run."""
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _EVERYONE = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "LANG", "LC_*", "LD_*", "DYLD_*",
     "SSL_CERT_*", *_PROXIES, *map(str.upper, _PROXIES),
@@ -53,7 +52,7 @@ def share(environment: Mapping[str, str], kind: str) -> dict[str, str]:
     if any(name.lower() in _PROXIES[:3] for name in found):
         # Whatever runs on this machine is reached without a proxy, by whatever library.
         for name in ("no_proxy", "NO_PROXY"):
-            found[name] = ",".join(filter(None, (environment.get(name), *_THIS_MACHINE)))
+            found[name] = ",".join(filter(None, (environment.get(name), *THIS_MACHINE)))
     return found
 
 

@@ -12,10 +12,11 @@ from grpc import aio
 
 from lab.machine import free_port, tool
 from lab.stack import RunningStack, eventually, render_run_file
+from scripts.lib.project import ROOT
 from scripts.lib.settings import read_environment
 from scripts.names import write_names
 from scripts.secure import Security
-from scripts.service import ROOT, Service
+from scripts.service import Service
 from scripts.stack import Stack
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from lab.machine import tool
 from lab.stack import eventually, http, render_run_file
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 from tests.commands import ask, command, is_free, output_of, ports_of, read_until
 
 

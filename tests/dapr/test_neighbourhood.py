@@ -14,8 +14,8 @@ import yaml
 
 from lab.machine import free_port, tool
 from lab.stack import RunningStack, eventually, render_run_file
+from scripts.lib.project import ROOT
 from scripts.names import write_names
-from scripts.service import ROOT
 from scripts.stack import Stack
 from tests.commands import command, output_of, ports_of, read_until
 from tests.dapr.secure_stack import render_configurations

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lab.stack import RunningStack, eventually
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 from chat_service.agent.models import choose_model
 from chat_service.health.metrics import observed
 from chat_service.settings import ChatSettings
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 from tests.http.gateways import body
 from tests.model_server import model_server
 from tests.real_services import running_services

@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from scripts.lib.environments import share, sidecar_environment
-from scripts.lib.project import StackError
+from scripts.lib.project import ROOT, StackError
 from scripts.lib.settings import RunnerSettings
 from scripts.secure import Security
-from scripts.service import ROOT
 from scripts.stack import Stack
 from scripts.tracing import Viewer
 

@@ -9,8 +9,7 @@ import pytest
 
 from lab.stack import eventually, render_run_file
 from scripts.lib.programs import get
-from scripts.lib.project import StackError
-from scripts.service import ROOT
+from scripts.lib.project import ROOT, StackError
 from tests.commands import command, read_until
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from lab.machine import free_port
 from lab.stack import http, render_run_file
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 from tests.commands import ask, command, is_free, output_of, ports_of, read_until
 
 READY = "Ctrl-C stops everything"

@@ -10,7 +10,7 @@ from analytics_service.settings import AnalyticsSettings
 from chat_service.outbox.outbox import LAST_SEND_S
 from chat_service.settings import ChatSettings
 from daca_shared.settings import ServiceSettings
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 
 DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "kubernetes/base"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 
 MODULES = sorted(
     path.relative_to(ROOT)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 from tests.unit.deployed import DEPLOY, SERVICES, pod_of
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()

@@ -10,7 +10,7 @@ import pytest
 
 from chat_service.settings import ChatSettings
 from daca.analytics.v1 import analytics_pb2
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 from tests.unit.deployed import (
     DEPLOY,
     MANIFESTS,

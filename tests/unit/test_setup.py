@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 
 _PLAIN_TOOLS = (
     "bash cat chmod cut date dirname env grep head id mkdir mktemp mv rm sleep sort tail tr uname"

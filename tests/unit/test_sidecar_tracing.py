@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from daca_shared.settings import ServiceSettings
-from scripts.service import ROOT
+from scripts.lib.project import ROOT
 from scripts.stack import Stack
 from scripts.tracing import trace_sidecars
 
