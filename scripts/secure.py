@@ -1,12 +1,10 @@
 """What `scripts/run.sh --secure` adds to a stack: certificates, mTLS, access control, tokens."""
 
-import asyncio
 import base64
 import json
 import os
 import secrets
 import shlex
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -143,13 +141,12 @@ gRPC callers have to show a token. {self._token_file(app_id)} has it, and the si
             return
         self.sentry.log.begin()
         await self.sentry.start()
-        deadline = time.monotonic() + _SENTRY_START_TIMEOUT_S
         try:
-            while not await listens("127.0.0.1", self._port):
-                if self.sentry.ending() or time.monotonic() > deadline:
-                    words = self.sentry.last_words()
-                    raise StackError(f"sentry made no certificates; its last words:\n{words}")
-                await asyncio.sleep(0.02)
+            await self.sentry.until(
+                lambda: listens("127.0.0.1", self._port),
+                _SENTRY_START_TIMEOUT_S,
+                "sentry made no certificates",
+            )
         finally:
             await self.sentry.stop()
 

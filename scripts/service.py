@@ -4,18 +4,20 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.lib.logs import Log
 from scripts.lib.probes import listens
-from scripts.lib.project import ROOT
+from scripts.lib.project import ROOT, StackError
 
 # SIGTERM leaves an app its grace and one last flush; after this it has hung.
 _STOP_TIMEOUT_S = 20.0
 # What can't even be killed waits for a disk that doesn't answer.
 _KILL_TIMEOUT_S = 1.0
+_POLL_S = 0.05
 
 
 @dataclass
@@ -82,6 +84,17 @@ class Service:
                 return True
             await asyncio.sleep(0.02)
         return False
+
+    async def until(
+        self, is_so: Callable[[], Awaitable[bool]], timeout_s: float, otherwise: str
+    ) -> None:
+        """Wait until `is_so`. Raises `StackError` with `otherwise` and its last words if it ends
+        before that, or takes too long."""
+        deadline = time.monotonic() + timeout_s
+        while not await is_so():
+            if self.ending() or time.monotonic() > deadline:
+                raise StackError(f"{otherwise}; its last words:\n{self.last_words()}")
+            await asyncio.sleep(_POLL_S)
 
     async def stop(
         self, number: signal.Signals = signal.SIGTERM, timeout_s: float = _STOP_TIMEOUT_S

@@ -3,7 +3,6 @@ services do and, if asked for, Zipkin or Jaeger to send them to."""
 
 import asyncio
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -107,12 +106,13 @@ class Viewer:
     async def wait_until_ready(self) -> None:
         """Raises `StackError` if it ends before it serves, or takes over a minute."""
         url = f"{self.url}/{'health' if self._is_zipkin else ''}"
-        deadline = time.monotonic() + _VIEWER_START_TIMEOUT_S
-        while (await asyncio.to_thread(probes.get, url))[0] != _OK:
-            if self.service.ending() or time.monotonic() > deadline:
-                words = self.service.last_words()
-                raise StackError(f"{self.service.name} does not serve; its last words:\n{words}")
-            await asyncio.sleep(0.1)
+
+        async def serves() -> bool:
+            status, _ = await asyncio.to_thread(probes.get, url)
+            return status == _OK
+
+        problem = f"{self.service.name} does not serve"
+        await self.service.until(serves, _VIEWER_START_TIMEOUT_S, problem)
 
 
 type _Run = tuple[list[str], dict[str, str], dict[str, int]]
