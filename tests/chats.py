@@ -3,15 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Turn
 from chat_service.chat.ports import Agent
 from chat_service.outbox.analytics import SettledAnalytics
 from daca_shared.domain import NotFound
+from daca_shared.storage.database import Statements
 from lab.postgres import Place
-from tests.fakes import ChatStores, FakeAgent, FakeAnalytics, FakeRecorder, running_stores
+from tests.fakes import (
+    ChatStores,
+    FakeAgent,
+    FakeAnalytics,
+    FakeRecorder,
+    running_stores,
+    turn_of,
+)
 
 SESSION = UUID("7f6f8f5e-0000-4000-8000-000000000001")
 
@@ -102,3 +110,33 @@ async def chatting(
     recorder = recorder or FakeRecorder()
     async with running_stores(place, recorder) as stores:
         yield StoredChat(stores, agent, recorder)
+
+
+def message(user_id: str = "alice") -> ChatMessage:
+    return ChatMessage(user_id=user_id, text="hi")
+
+
+def id_of(one: ChatMessage) -> UUID:
+    """The id under which it counts."""
+    return uuid5(one.message_id, one.user_id)
+
+
+async def send(stores: ChatStores, *messages: ChatMessage) -> list[UUID]:
+    """Keep the turns of these messages, one after the other."""
+    for one in messages:
+        async with stores.locks.turn(one.conversation):
+            await stores.turns.keep(turn_of(one, "ok"))
+    return [id_of(one) for one in messages]
+
+
+async def send_at_once(stores: ChatStores, *messages: ChatMessage) -> list[UUID]:
+    """Put these messages there together, without the work of their turns."""
+    adding = [stores.outbox.adding(turn_of(one, "ok")) for one in messages]
+
+    async def add_all(statements: Statements) -> None:
+        for add in adding:
+            await add(statements)
+
+    await stores.database.write(add_all)
+    stores.outbox.send_soon()
+    return [id_of(one) for one in messages]

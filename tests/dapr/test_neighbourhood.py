@@ -19,7 +19,7 @@ from scripts.names import write_names
 from scripts.stack import Stack
 from tests.commands import command, output_of, ports_of, read_until
 from tests.dapr.secure_stack import render_configurations
-from tests.faults.network import Network
+from tests.faults.network import Network, two_hosts
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 needs_root = pytest.mark.skipif(
@@ -29,12 +29,8 @@ needs_root = pytest.mark.skipif(
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    made = Network()
-    try:
-        made.create()
+    with two_hosts() as made:
         yield made
-    finally:
-        made.destroy()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -81,3 +81,14 @@ class Network:
             sidecar.environment["DAPR_HOST_IP"] = address
             for service in (system.stack.services[app], sidecar):
                 service.command = ["ip", "netns", "exec", host, *service.command]
+
+
+@contextmanager
+def two_hosts() -> Iterator[Network]:
+    """Needs root."""
+    network = Network()
+    try:
+        network.create()
+        yield network
+    finally:
+        network.destroy()

@@ -13,7 +13,7 @@ from lab.load import Load, load
 from lab.stack import RunningStack, running_stack
 from tests.fault_table import FULL, Report
 from tests.faults.conftest import counts_are_turns, database, stored_messages
-from tests.faults.network import Network
+from tests.faults.network import Network, two_hosts
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -28,12 +28,8 @@ _WITHIN_S = 10.0
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
-    made = Network()
-    try:
-        made.create()
+    with two_hosts() as made:
         yield made
-    finally:
-        made.destroy()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

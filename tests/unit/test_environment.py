@@ -103,22 +103,6 @@ def test_what_is_around_a_value_is_none_of_it(environment: pytest.MonkeyPatch) -
     assert (settings.http_port, settings.model) == (8080, "llama3.2")
 
 
-@pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
-def test_blanks_are_as_good_as_nothing(
-    environment: pytest.MonkeyPatch, settings: type[ServiceSettings]
-) -> None:
-    unset = settings.from_environment()
-    for field in settings.model_fields.values():
-        environment.setenv(str(field.validation_alias), " \n")
-    assert settings.from_environment() == unset
-
-
-def test_origins_are_taken_as_people_copy_them(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("CHAT_CORS_ORIGINS", "http://a.example/,http://b.example:81")
-    origins = ChatSettings.from_environment().cors_origins
-    assert origins == ("http://a.example", "http://b.example:81")
-
-
 @pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "all_proxy"])
 @pytest.mark.parametrize("host", ["localhost:11434", "127.0.0.1:8003", "[::1]:8003"])
 def test_this_machine_needs_no_proxy(

@@ -3,14 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import pytest
 
-from chat_service.chat.messages import ChatMessage
 from daca_shared.domain import TimedOut, Unavailable
-from daca_shared.storage.database import Statements
 from lab.postgres import Place
+from tests.chats import id_of, message, send, send_at_once
 from tests.fakes import (
     ChatStores,
     FakeRecorder,
@@ -32,35 +31,8 @@ async def stores(place: Place, recorder: FakeRecorder) -> AsyncIterator[ChatStor
         yield stores
 
 
-def message(user_id: str = "alice") -> ChatMessage:
-    return ChatMessage(user_id=user_id, text="hi")
-
-
-def id_of(one: ChatMessage) -> UUID:
-    """The id under which it counts."""
-    return uuid5(one.message_id, one.user_id)
-
-
-async def send(stores: ChatStores, *messages: ChatMessage) -> list[UUID]:
-    """Keep the turns of these messages, one after the other."""
-    for one in messages:
-        async with stores.locks.turn(one.conversation):
-            await stores.turns.keep(turn_of(one, "ok"))
-    return [id_of(one) for one in messages]
-
-
 async def send_many(stores: ChatStores, count: int, user_id: str = "alice") -> list[UUID]:
-    """Put that many messages there at once, without the work of their turns."""
-    messages = [message(user_id) for _ in range(count)]
-    adding = [stores.outbox.adding(turn_of(one, "ok")) for one in messages]
-
-    async def add_all(statements: Statements) -> None:
-        for add in adding:
-            await add(statements)
-
-    await stores.database.write(add_all)
-    stores.outbox.send_soon()
-    return [id_of(one) for one in messages]
+    return await send_at_once(stores, *(message(user_id) for _ in range(count)))
 
 
 async def left(stores: ChatStores) -> list[UUID]:

@@ -5,14 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 from pydantic import SecretStr
 
-from chat_service.chat.messages import ChatMessage
 from chat_service.outbox.outbox import Outbox
 from daca_shared.storage.database import Database, Row, Work
-from tests.fakes import ChatStores, FakeRecorder, eventually, opened_stores, running_stores, turn_of
+from tests.chats import message, send
+from tests.fakes import FakeRecorder, eventually, opened_stores, running_stores, turn_of
 
 
 class WatchedDatabase:
@@ -36,17 +36,6 @@ class WatchedDatabase:
 
     async def close(self) -> None:
         await self._database.close()
-
-
-def message(user_id: str = "alice") -> ChatMessage:
-    return ChatMessage(user_id=user_id, text="hi")
-
-
-async def send(stores: ChatStores, *messages: ChatMessage) -> list[UUID]:
-    for one in messages:
-        async with stores.locks.turn(one.conversation):
-            await stores.turns.keep(turn_of(one, "ok"))
-    return [uuid5(one.message_id, one.user_id) for one in messages]
 
 
 async def test_a_user_who_comes_from_another_process_is_settled_once_that_has_sent(

@@ -78,12 +78,13 @@ def test_defaults(environment: pytest.MonkeyPatch) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("nothing", ["", " \n"], ids=["empty", "blank"])
 def test_an_empty_variable_is_as_good_as_none(
-    environment: pytest.MonkeyPatch, settings: type[ServiceSettings]
+    environment: pytest.MonkeyPatch, settings: type[ServiceSettings], nothing: str
 ) -> None:
     unset = settings.from_environment()
     for field in settings.model_fields.values():
-        environment.setenv(str(field.validation_alias), "")
+        environment.setenv(str(field.validation_alias), nothing)
     assert settings.from_environment() == unset
 
 
@@ -104,8 +105,13 @@ def test_the_environment_outranks_the_env_file(
     assert (settings.http_port, settings.grpc_port) == (1111, 3333)
 
 
-def test_cors_origins_are_separated_by_commas(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("CHAT_CORS_ORIGINS", "http://a.example, http://b.example:81")
+@pytest.mark.parametrize(
+    "value",
+    ["http://a.example, http://b.example:81", "http://a.example/,http://b.example:81"],
+    ids=["with blanks", "as copied from an address bar"],
+)
+def test_cors_origins_are_separated_by_commas(environment: pytest.MonkeyPatch, value: str) -> None:
+    environment.setenv("CHAT_CORS_ORIGINS", value)
     origins = ChatSettings.from_environment().cors_origins
     assert origins == ("http://a.example", "http://b.example:81")
 

@@ -7,13 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from analytics_service.store import MAX_BATCH
-from chat_service.chat.messages import ChatMessage
 from chat_service.outbox.analytics import SettledAnalytics
 from chat_service.outbox.outbox import OutboxEntry
 from daca_shared.domain import InvalidInput, TimedOut
-from daca_shared.storage.database import Statements
 from lab.postgres import Place
-from tests.chats import CountingAnalytics
+from tests.chats import CountingAnalytics, message, send_at_once
 from tests.fakes import (
     ChatStores,
     FakeAnalytics,
@@ -22,7 +20,6 @@ from tests.fakes import (
     eventually,
     opened_stores,
     running_stores,
-    turn_of,
 )
 
 
@@ -53,16 +50,8 @@ async def stores(place: Place, recorder: RealisticRecorder) -> AsyncIterator[Cha
 
 
 async def send(stores: ChatStores, *users: str) -> None:
-    """Keep the turn of one message of each, without their conversations."""
-    messages = [ChatMessage(user_id=user_id, text="hi") for user_id in users]
-    adding = [stores.outbox.adding(turn_of(one, "ok")) for one in messages]
-
-    async def add_all(statements: Statements) -> None:
-        for add in adding:
-            await add(statements)
-
-    await stores.database.write(add_all)
-    stores.outbox.send_soon()
+    """One message of each."""
+    await send_at_once(stores, *map(message, users))
 
 
 def users_of(recorder: FakeRecorder) -> Counter[str]:
