@@ -141,18 +141,3 @@ async def run_sql(place: Place, statement: str) -> list[Any]:
         return file.execute(statement).fetchall()
     finally:
         file.close()
-
-
-@asynccontextmanager
-async def nobody_can_write(place: Place, table: str) -> AsyncIterator[None]:
-    """While another program has a lock."""
-    if isinstance(place, SecretStr):
-        async with connected(place) as connection, connection.transaction():
-            await connection.execute(f"LOCK TABLE {table} IN SHARE MODE")
-            yield
-    else:
-        file = sqlite3.connect(place, isolation_level=None)
-        file.execute("BEGIN IMMEDIATE")
-        yield
-        file.execute("ROLLBACK")
-        file.close()
