@@ -23,10 +23,12 @@ from daca_shared.settings import THIS_MACHINE, MetricsPort, Port, ServiceSetting
 
 
 def _split(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    # An origin has no slash at its end, but people copy it from their address bar.
-    return [part.rstrip("/") for part in value.replace(" ", "").split(",")]
+    return value.replace(" ", "").split(",") if isinstance(value, str) else value
+
+
+def _without_slash(origin: str) -> str:
+    # It has none at its end, but people copy it from their address bar.
+    return origin.rstrip("/")
 
 
 def _check_base_url(value: str) -> str:
@@ -69,7 +71,7 @@ class ChatSettings(ServiceSettings):
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
     metrics_port: MetricsPort = Field(9464, validation_alias="CHAT_METRICS_PORT")
     """Where the metrics can be read; 0 takes a free port, `off` none."""
-    cors_origins: _Many[str] = Field(
+    cors_origins: _Many[Annotated[str, AfterValidator(_without_slash)]] = Field(
         ("http://localhost:3000",), validation_alias="CHAT_CORS_ORIGINS"
     )
     """Which web origins may call the gateway, separated by commas."""

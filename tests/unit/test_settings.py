@@ -39,6 +39,7 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "CHAT_RATE_LIMIT_ADDRESS", "5/hour;sometimes"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "*"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1,a-host"),
+        (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1/"),
         (ChatSettings, "AUTH_JWKS_URL", "file:///etc/keys"),
         (ChatSettings, "AUTH_JWT_SECRET", "s" * 31),
         (ChatSettings, "DATABASE_URL", "mysql://user:pw@host/db"),
