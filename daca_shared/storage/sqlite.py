@@ -99,28 +99,20 @@ class SqliteDatabase:
     async def _commit(self, group: list[Work[Any]]) -> list[Any]:
         await self._begin()
         try:
-            results = [await self._in_savepoint(work) for work in group]
+            results = [await work(_Statements(self._writer)) for work in group]
             await asyncio.wrap_future(self._disk.submit(self._writer.execute, "COMMIT"))
-        except BaseException:
+        except BaseException as error:
             # SQLite has already rolled back by itself after some failures (disk full).
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-            raise
+            # A full disk, a lock or damage is no single write's fault.
+            if not isinstance(error, Exception) or isinstance(error, sqlite3.OperationalError):
+                raise
+            if len(group) == 1:
+                return [error]
+            # One has failed, so each again, alone.
+            return [result for work in group for result in await self._commit([work])]
         return results
-
-    async def _in_savepoint(self, work: Work[Any]) -> Any:
-        """The result of `work`; or its exception, and nothing of what it has done."""
-        self._writer.execute("SAVEPOINT work")
-        try:
-            return await work(_Statements(self._writer))
-        except sqlite3.OperationalError:
-            raise  # a full disk, a lock or damage is no single write's fault
-        except Exception as error:
-            self._writer.execute("ROLLBACK TO work")
-            return error
-        finally:
-            if self._writer.in_transaction:
-                self._writer.execute("RELEASE work")
 
     async def _begin(self) -> None:
         deadline = time.monotonic() + _BUSY_TIMEOUT_S
