@@ -46,7 +46,6 @@ with_progress() {
   trap - INT TERM
   wait "$child"
 }
-in_folder() { cd "$1" && shift && exec "$@"; }
 last_line() { local line; line=$(tail -n 1 "$1" | cut -c 1-70); [[ -z $line ]] || printf ': %s' "$line"; }
 
 # uv from PATH, from our cache, from PyPI, or from its own installer.
@@ -86,6 +85,14 @@ find_go() {
     mv "$into" "$home"
   fi
   echo "$home/go/bin/go"
+}
+
+# For a build with the program GO, in a folder INTO that is removed after it: what a Go of ours
+# downloads and compiles (2 GB) is not kept.
+go_environment() {
+  local go=$1 into=$2
+  export CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off GOTOOLCHAIN=local
+  [[ $go != "$DACA_CACHE"/* ]] || export GOPATH="$into/go" GOCACHE="$into/compiled"
 }
 
 # .venv with what the services and their runner need. Development tools stay if they are there.

@@ -164,9 +164,7 @@ def test_a_step_that_fails_fails(machine: Machine) -> None:
 def test_ctrl_c_ends_a_long_step_too(machine: Machine, tmp_path: Path) -> None:
     started = tmp_path / "started"
     machine.has("step", f'echo $$ >"{started}.new"; mv "{started}.new" "{started}"; exec sleep 60')
-    process = machine.start(
-        f"set -e; . scripts/lib/env.sh; with_progress {tmp_path}/log 1 in_folder / step"
-    )
+    process = machine.start(f"set -e; . scripts/lib/env.sh; with_progress {tmp_path}/log 1 step")
     deadline = time.monotonic() + 10
     while not started.exists():
         assert time.monotonic() < deadline
