@@ -116,7 +116,7 @@ def build_gateway(
     @chats.post("/chat/", max_body_size=_MAX_BODY_BYTES)
     async def chat(message: Annotated[ChatMessage, Depends(admitted)]) -> bodies.ReplyBody:
         with admission.one_more():
-            return bodies.ReplyBody.of(await conversation.reply(message))
+            return await bodies.ReplyBody.of(await conversation.reply(message))
 
     async def streamed(
         message: Annotated[ChatMessage, Depends(admitted)],
@@ -136,7 +136,8 @@ def build_gateway(
         try:
             async for event in events:
                 if isinstance(event, ChatReply):
-                    yield ServerSentEvent(event="completed", data=bodies.ReplyBody.of(event))
+                    body = await bodies.ReplyBody.of(event)
+                    yield ServerSentEvent(event="completed", data=body)
                 else:
                     yield ServerSentEvent(event="delta", data={"text": event})
         except DomainError as error:
@@ -152,7 +153,7 @@ def build_gateway(
     @private.get("/conversations/{session_id}")
     async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
         asked = MessagesQuery(**query.model_dump(), session_id=session_id)
-        return bodies.MessagesBody.of(await turns.messages(asked))
+        return await bodies.MessagesBody.of(await turns.messages(asked))
 
     app.include_router(private)
     app.include_router(chats)
