@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from chat_service.access.admission import Admission
+from chat_service.access.hosts import Hosts
 from chat_service.access.identity import choose_identity
 from chat_service.access.rates import Rates
 from chat_service.agent.agent import ChatAgent
@@ -100,6 +101,7 @@ async def run(settings: ChatSettings) -> None:
                 Status(analytics, outbox, admission, model=model.name, stopping=stop.is_set),
                 admission,
                 cors_origins=settings.cors_origins,
+                hosts=Hosts(settings.host, *settings.trusted_hosts),
                 identity=identity,
                 rates=rates,
                 tracer=tracing.tracer,
