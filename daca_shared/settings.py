@@ -83,7 +83,12 @@ class ServiceSettings(BaseSettings):
     """Settings from the environment, or else from `.env` in the working folder."""
 
     model_config = SettingsConfigDict(
-        frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore", validate_default=False
+        frozen=True,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        validate_default=False,
+        use_attribute_docstrings=True,  # scripts/gen_docs.sh tells people what they say
     )
 
     database_file: ClassVar[str]
@@ -91,38 +96,41 @@ class ServiceSettings(BaseSettings):
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         Path("data"), validation_alias="DACA_DATA_DIR"
     )
-    """Where the service keeps its database."""
+    """Where each service keeps its database: for one process of each at a time."""
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
-    """The PostgreSQL that keeps it instead, for several replicas of each service."""
+    """A PostgreSQL to keep everything in instead, for several replicas of each service, like
+    `postgresql://user:password@localhost:5432/daca`."""
     host: Host = Field("127.0.0.1", validation_alias="DACA_HOST")
-    """The address to listen on."""
+    """The address to listen on, IPv4 or IPv6; who can then do what, docs/security-guide.md says."""
     log_level: Level = Field("INFO", validation_alias="DACA_LOG_LEVEL")
     """The least severe log line to print."""
     log_user_ids: bool = Field(False, validation_alias="DACA_LOG_USER_IDS")
     """Whether log lines have user ids as they are, instead of a hash."""
     metrics_host: Host = Field("127.0.0.1", validation_alias="DACA_METRICS_HOST")
-    """The address on which the metrics can be read."""
+    """The address on which metrics can be read."""
     shutdown_grace_s: float = Field(10, gt=0, le=600, validation_alias="DACA_SHUTDOWN_GRACE_S")
     """How long requests in flight may take to finish after SIGTERM."""
     drain_s: float = Field(0.3, ge=0, le=600, validation_alias="DACA_DRAIN_S")
-    """How long to go on serving after SIGTERM while health already tells balancers to go away."""
+    """How long to go on serving after SIGTERM while health already says no."""
     dapr_grpc_port: int | None = Field(None, ge=1, le=65535, validation_alias="DAPR_GRPC_PORT")
-    """Our sidecar's gRPC port; without one, other services are dialled directly."""
+    """The service's own sidecar's gRPC port; without one, chat dials analytics directly."""
     dapr_api_token: Token | None = Field(None, validation_alias="DAPR_API_TOKEN")
-    """The token that our sidecar wants to see."""
+    """The token that the sidecar wants to see, if it wants one."""
     app_api_token: Token | None = Field(None, validation_alias="APP_API_TOKEN")
-    """The token that callers of our gRPC port must show, as our sidecar does."""
+    """The token that callers of the gRPC port, the sidecar too, must show as `dapr-api-token`;
+    health needs none."""
 
     otlp_endpoint: HttpUrl | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
-    """Where spans go, by OTLP over HTTP. Without it or `zipkin_endpoint`, nothing is traced."""
+    """Where spans go, by OTLP over HTTP, like `http://localhost:4318`. Without it or
+    `OTEL_EXPORTER_ZIPKIN_ENDPOINT` nothing is traced."""
     otlp_headers: SecretStr | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_HEADERS")
-    """The headers that their receiver wants: `name=value`, separated by commas."""
+    """What their receiver wants to see: `name=value`, separated by commas."""
     zipkin_endpoint: HttpUrl | None = Field(None, validation_alias="OTEL_EXPORTER_ZIPKIN_ENDPOINT")
-    """Or where they go in Zipkin's own form."""
+    """Where they go instead, as Zipkin takes them, like `http://localhost:9411/api/v2/spans`."""
     sampler: Sampler = Field("parentbased_always_on", validation_alias="OTEL_TRACES_SAMPLER")
-    """Which requests to trace where the caller has not decided."""
+    """Which requests are traced that come without a decision of their caller's."""
     sampler_arg: float = Field(1, ge=0, le=1, validation_alias="OTEL_TRACES_SAMPLER_ARG")
-    """Which part of them `parentbased_traceidratio` takes."""
+    """Which part of these `parentbased_traceidratio` traces."""
     trace_content: bool = Field(False, validation_alias="DACA_TRACE_CONTENT")
     """Whether the texts of messages and replies may be in spans."""
 
