@@ -152,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="scripts/run.sh",
         description="Install what is missing, run both services with their Dapr sidecars, and say "
-        "where. Ctrl-C stops everything. The README lists what the environment can say.",
+        "where. Ctrl-C stops everything. docs/configuration.md lists what the environment can say.",
     )
     parser.add_argument("--direct", action="store_true", help="without Dapr sidecars")
     parser.add_argument(
