@@ -21,6 +21,11 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
+def test_the_readme_leads_to_every_document() -> None:
+    named = {path for path, _ in _LINK.findall((ROOT / "README.md").read_text())}
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= named
+
+
 @DOCUMENTS
 def test_what_can_be_typed_says_that_it_is(document: Path) -> None:
     """As only `console` blocks are tried."""
