@@ -73,7 +73,9 @@ async def run(settings: ChatSettings) -> None:
             SettledAnalytics(analytics, outbox),
             turns,
             locks,
-            ChatAgent(measured(model), tracing),
+            ChatAgent(
+                measured(model), tracing, settings.max_history_length, settings.max_reply_length
+            ),
             max_text_length=settings.max_text_length,
             timeout_s=settings.timeout_s,
             on_no_count=count_fallback,
