@@ -65,8 +65,9 @@ class AnswerReader:
             return None  # a comment, or another field
         if data != b"[DONE]":
             return self._piece(data)
-        self.is_over = self.is_whole = True
-        return self._chunk(self._choice({}, "stop"), None)
+        self.is_over = True
+        has_ended = self.is_whole and not self._calls
+        return None if has_ended else self._chunk(self._choice({}, "stop"), None)
 
     def _piece(self, data: bytes) -> ChatCompletionChunk | None:
         # A character may be split over two pieces, even byte by byte.

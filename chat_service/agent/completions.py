@@ -17,7 +17,6 @@ import httpx2
 import openai
 from aiohttp.http_exceptions import LineTooLong
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
-from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from chat_service.agent.answers import AnswerReader, status_error
@@ -84,12 +83,7 @@ class CompletionsClient:
             log.warning("the model's host takes no stream_options: its streams tell no usage")
         asked = (call for m in body["messages"] for call in m.get("tool_calls") or ())
         chunks = self._chunks(response, AnswerReader({call["id"] for call in asked}))
-        if body.get("stream"):
-            return chunks
-        answer = ChatCompletionStreamState()
-        async for chunk in chunks:
-            answer.handle_chunk(chunk)
-        return answer.current_completion_snapshot
+        return chunks if body.get("stream") else await _whole(chunks)
 
     async def _send(self, body: dict[str, Any], **more: Any) -> aiohttp.ClientResponse:
         """The answer to a request. Raises `APIStatusError` if that is an error."""
@@ -144,3 +138,17 @@ class CompletionsClient:
             raise APIConnectionError(request=self._request) from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise APIError("The answer can't be read", self._request, body=None) from error
+
+
+async def _whole(chunks: _Chunks) -> ChatCompletion:
+    """The answer that its pieces make; openai's own `ChatCompletionStreamState` takes 0.2 ms."""
+    message: dict[str, Any] = {"role": "assistant", "content": None}
+    choice, usage = {"index": 0, "message": message, "finish_reason": "stop"}, None
+    async for chunk in chunks:
+        usage = chunk.usage or usage
+        for piece in chunk.choices:
+            choice["finish_reason"] = piece.finish_reason or "stop"
+            for name, value in piece.delta.model_dump(exclude_none=True).items():
+                message[name] = message[name] + value if message.get(name) else value
+    answer = {"id": "", "object": "chat.completion", "created": 0, "model": ""}
+    return ChatCompletion.model_validate(answer | {"choices": [choice], "usage": usage})
