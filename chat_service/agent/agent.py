@@ -115,7 +115,7 @@ class ChatAgent:
             speech = Speech(self._max_reply_length, say)
             items = _items(shown, message.text, with_tools=bool(agent.tools))
             try:
-                answer = await self._run(agent, items, context, speech, streams=say is not None)
+                answer = await self._run(agent, items, context, speech)
             except Exception as error:
                 failure = self._failure(error)
                 if speech.text:
@@ -136,13 +136,7 @@ class ChatAgent:
                 return answer
 
     async def _run(
-        self,
-        agent: agents.Agent[RunContext],
-        items: list[Any],
-        context: RunContext,
-        speech: Speech,
-        *,
-        streams: bool,
+        self, agent: agents.Agent[RunContext], items: list[Any], context: RunContext, speech: Speech
     ) -> Answer:
         run: dict[str, Any] = {
             # A copy: the SDK compares each run of an agent with all its other runs under way.
@@ -153,7 +147,7 @@ class ChatAgent:
             "run_config": self._config,
             "error_handlers": {"model_refusal": lambda given: given.error.refusal},
         }
-        if not streams:
+        if speech.say is None:
             return _answer(await agents.Runner.run(**run), speech)
         result = agents.Runner.run_streamed(**run)
         try:

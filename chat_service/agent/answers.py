@@ -4,7 +4,6 @@ be. docs/models.md tells which oddity is whose."""
 import codecs
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -23,17 +22,15 @@ _CUT = {"length": "the model's limit", "content_filter": "a filter of the model'
 # By status; that of all statuses of servers has none of its own.
 _ERRORS = {vars(kind).get("status_code"): kind for kind in APIStatusError.__subclasses__()}
 _SERVER_ERROR, _BAD_GATEWAY = 500, 502
+_REQUEST = httpx2.Request("POST", "http://model")  # openai's errors insist on one
 _NO_NAME = re.compile("[^a-zA-Z0-9_-]")
 
 
-def status_error(
-    status: Any, words: str, headers: Mapping[str, str] | None = None
-) -> APIStatusError:
+def status_error(status: Any, words: str, headers: Any = None) -> APIStatusError:
     """Openai's error for the status; for anything else, that of a bad gateway."""
     status = status if status in range(400, 600) else _BAD_GATEWAY
     kind = _ERRORS.get(status, _ERRORS[None] if status >= _SERVER_ERROR else APIStatusError)
-    request = httpx2.Request("POST", "http://model")  # openai's errors insist on one
-    response = httpx2.Response(status, headers=headers, request=request, content=words)
+    response = httpx2.Response(status, headers=headers, content=words, request=_REQUEST)
     return kind(f"{status}: {words}", response=response, body=None)
 
 
@@ -85,9 +82,11 @@ class AnswerReader:
         usage = _usage(event.get("usage"))
         if choice is None:
             return self._chunk(None, usage) if usage else None
-        message = choice.get("message")
-        given = choice.get("delta") or message or {"content": choice.get("text")}
-        reason = str(choice.get("finish_reason") or (message and "stop") or "").lower()
+        given, finish = choice.get("delta"), choice.get("finish_reason")
+        if given is None:  # some have both, where the message is all that was said so far
+            given = choice.get("message") or {"content": choice.get("text")}
+            finish = finish or ("message" in choice and "stop")
+        reason = str(finish or "").lower().removeprefix("null")
         if reason in _ERROR:
             raise status_error(None, json.dumps(event))
         return self._chunk(self._choice(given, reason), usage)
@@ -126,7 +125,8 @@ class AnswerReader:
             self._calls.append(call)
         call["id"] = call["id"] or call_id
         call["name"] = call["name"] or name
-        call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
+        if not is_object(call["arguments"]):  # else it is sent again
+            call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
     def _call(self, noted: tuple[int, dict[str, Any]]) -> dict[str, Any]:
         """A call that any host takes back."""
@@ -148,7 +148,7 @@ class AnswerReader:
 def is_object(text: str) -> bool:
     """Whether it is an object in JSON."""
     try:
-        return isinstance(json.loads(text), dict)
+        return text.rstrip().endswith("}") and isinstance(json.loads(text), dict)
     except ValueError:
         return False
 

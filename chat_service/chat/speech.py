@@ -38,7 +38,7 @@ class Speech:
 
     def __init__(self, max_length: int, say: Callable[[str], None] | None) -> None:
         self.text = ""
-        self._say = say
+        self.say = say
         self._max_length = self._left = max_length
         self._held = ""
         self._begun = False
@@ -69,5 +69,5 @@ class Speech:
             self._begun = True
             self.count(len(text))
             self.text += text
-            if self._say:
-                self._say(text)
+            if self.say:
+                self.say(text)

@@ -69,14 +69,14 @@ def way(request: pytest.FixtureRequest) -> str:
 def talking(environment: pytest.MonkeyPatch, tmp_path: Path, way: str) -> Talking:
     @asynccontextmanager
     async def talking(
-        *answers: Answer, place: Place = tmp_path / "chat.db", **limits: Any
+        *answers: Answer, place: Place = tmp_path / "chat.db", model: str = "m", **limits: Any
     ) -> AsyncIterator[Talk]:
         async with odd_host(*answers) as host:
             environment.setenv("OPENAI_BASE_URL", host.url)
             environment.setenv("OPENAI_API_KEY", KEY)
-            environment.setenv("CHAT_MODEL", "m")
-            model = choose_model(ChatSettings.from_environment())
-            async with closing(model), chatting(place, ChatAgent(model, **limits)) as chat:
+            environment.setenv("CHAT_MODEL", model)
+            chosen = choose_model(ChatSettings.from_environment())
+            async with closing(chosen), chatting(place, ChatAgent(chosen, **limits)) as chat:
                 yield Talk(chat, host, way)
 
     return talking

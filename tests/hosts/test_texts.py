@@ -66,12 +66,20 @@ async def test_half_a_character_in_a_call_of_a_tool_goes_no_further(
         assert "\ud83d" not in str(talk.host.requests)
 
 
+ALL, STOPPED = {"role": "assistant", "content": "whole"}, {"finish_reason": "stop"}
+# Perplexity's pieces have both.
+BOTH = delta(content="cut")
+BOTH["choices"][0]["message"] = {"role": "assistant", "content": "cut"}
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         events(delta("", content="cut")),
         events(delta("", content="cut"), delta("")),
         events(delta(content="cut")),
+        events(delta("null", content="cut")),
+        events(BOTH),
         events(delta("error", content="cut"), DONE),
         events(delta("stop"), DONE),
         events(DONE),
@@ -133,6 +141,7 @@ async def test_a_limit_before_the_first_word_is_an_error(talking: Talking, finis
         Reply(b"\xef\xbb\xbf\n " + json.dumps(message(content="whole")).encode(), "text/plain"),
         Reply(events(delta(content="who"), delta("stop", content="le")).body, "application/json"),
         Reply(events(delta(content="who"), delta(content="le"), DONE).body, "text/plain"),
+        events(delta(content="whole"), {"choices": [{"delta": {}, "message": ALL} | STOPPED]}),
         events(b"\xef\xbb\xbfdata:" + json.dumps(delta("stop", content="whole")).encode()),
     ],
 )
