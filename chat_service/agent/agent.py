@@ -209,6 +209,5 @@ def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech
     if not last.strip():
         raise domain.Unavailable("The model has given no answer; try again")
     made = [ToolCall(clean(c.name), clean(c.arguments), outputs.get(c.call_id, "")) for c in calls]
-    for call in made:
-        speech.count(call.length)
+    speech.count(sum(len(call.arguments + call.output) for call in made))
     return Answer(speech.text, tuple(made))

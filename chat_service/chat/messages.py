@@ -67,10 +67,6 @@ class ToolCall:
     """As JSON."""
     output: str
 
-    @property
-    def length(self) -> int:
-        return len(self.arguments) + len(self.output)
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -102,8 +98,8 @@ class Turn:
     @property
     def length(self) -> int:
         """How many characters it has."""
-        texts = len(self.prompt) + len(self.answer.text)
-        return texts + sum(call.length for call in self.answer.tool_calls)
+        calls = sum(len(call.arguments + call.output) for call in self.answer.tool_calls)
+        return len(self.prompt) + len(self.answer.text) + calls
 
 
 def latest(turns: Sequence[Turn], max_length: int) -> Sequence[Turn]:
