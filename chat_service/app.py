@@ -13,7 +13,7 @@ from chat_service.access.identity import choose_identity
 from chat_service.access.rates import Rates
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import choose_model
-from chat_service.chat.conversation import Conversation
+from chat_service.chat.conversation import READING_S, Conversation
 from chat_service.grpc.servicer import ChatServicer
 from chat_service.health.metrics import count_fallback, measured, observed
 from chat_service.health.status import Status
@@ -90,7 +90,11 @@ async def run(settings: ChatSettings) -> None:
 
         identity = choose_identity(settings)
         rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
-        grpc_server = GrpcServer(app_api_token=settings.app_api_token, tracing=tracing)
+        grpc_server = GrpcServer(
+            app_api_token=settings.app_api_token,
+            tracing=tracing,
+            timeout_s=settings.timeout_s + READING_S,
+        )
         grpc_server.add(
             chat_pb2_grpc.add_ChatServiceServicer_to_server,
             ChatServicer(conversation, turns, admission, identity, rates),

@@ -189,6 +189,22 @@ class FakeAgent:
         return Answer(f"You said: {message.text}")
 
 
+class Shouting(FakeAgent):
+    """Says more than any buffer takes."""
+
+    async def answer(
+        self,
+        message: ChatMessage,
+        count: int | None,
+        history: Sequence[Turn],
+        say: Callable[[str], None] | None,
+    ) -> Answer:
+        for _ in range(200):
+            assert say
+            say("x" * 100_000)
+        return Answer("at last")
+
+
 class FakeRecorder:
     """Where an outbox sends to; can fail a number of times, refuse some ids, or wait."""
 

@@ -9,13 +9,23 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pydantic import SecretStr
 
-from daca_shared.calls.wrap import Methods
+from daca_shared.calls.wrap import MAX_CALLS, Methods
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.settings import PortTaken, address
 
-# Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
-# queued: daprd ignores --app-max-concurrency for proxied calls.
-_MAX_CONCURRENT_CALLS = 1024
+_TIMEOUT_S = 60.0
+_OPTIONS = (
+    # If on, a second server could silently bind the same port and get half of the calls.
+    ("grpc.so_reuseport", 0),
+    # A client may ask every second whether we are still there, even if nothing is said for long.
+    # By itself grpc takes that for an attack, and models think for longer than it allows.
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # grpc keeps what a client doesn't let go, such as a call whose answer it doesn't take: so much
+    # at the most, until the connection ends. Clients make a new one without losing a call.
+    ("grpc.max_concurrent_streams", MAX_CALLS),
+    ("grpc.max_connection_age_ms", 600_000),
+)
 
 
 class GrpcServer:
@@ -23,14 +33,16 @@ class GrpcServer:
     `app_api_token` it serves only those who show it, but for health."""
 
     def __init__(
-        self, *, app_api_token: SecretStr | None = None, tracing: Tracing = NO_TRACING
+        self,
+        *,
+        app_api_token: SecretStr | None = None,
+        tracing: Tracing = NO_TRACING,
+        timeout_s: float = _TIMEOUT_S,
     ) -> None:
-        self._methods = Methods(tracing, app_api_token)
+        self._methods = Methods(tracing, app_api_token, timeout_s)
         self._server = aio.server(
             handlers=[self._methods],
-            # If on, a second server could silently bind the same port and get half of the calls.
-            options=[("grpc.so_reuseport", 0)],
-            maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS,
+            options=[*_OPTIONS, ("grpc.max_connection_age_grace_ms", int(timeout_s * 1000))],
         )
         self._health = health.aio.HealthServicer()
         self.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
