@@ -35,8 +35,8 @@ _UNKNOWN_METHOD = "/_OTHER"
 _WATCH = "/grpc.health.v1.Health/Watch"
 # More at once are refused, not queued. daprd ignores --app-max-concurrency for proxied calls.
 MAX_CALLS, _MAX_WATCHES = 1024, 64
-# As over HTTP.
-_MAX_REQUEST_BYTES = 1_000_000
+# Its decoding may take a hundred times as much.
+_MAX_REQUEST_BYTES = 1 << 20
 
 
 class Methods(grpc.GenericRpcHandler):
@@ -93,7 +93,6 @@ def _wrapped(
 
     def decoded(request: bytes) -> Any:
         if len(request) > _MAX_REQUEST_BYTES:
-            # What it decodes to may be a hundred times as much.
             raise InvalidInput([], f"The request is longer than {_MAX_REQUEST_BYTES} bytes")
         # Here, as grpc itself would answer INTERNAL, as if the fault were ours.
         try:

@@ -128,9 +128,9 @@ async def test_a_request_that_is_too_long_is_not_even_decoded(
     analytics_channel: aio.Channel,
 ) -> None:
     path = "/daca.analytics.v1.AnalyticsService/RecordMessages"
-    refused = await refusal(send_bytes(analytics_channel, path, b"\xff" * 1_000_001))
+    refused = await refusal(send_bytes(analytics_channel, path, b"\xff" * ((1 << 20) + 1)))
     assert refused.code is StatusCode.INVALID_ARGUMENT
-    assert refused.details == "The request is longer than 1000000 bytes"
+    assert refused.details == "The request is longer than 1048576 bytes"
 
 
 async def test_of_too_many_messages_none_is_looked_at(analytics_channel: aio.Channel) -> None:
