@@ -3,11 +3,13 @@
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
@@ -16,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
 _host_and_port = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/@\s]+))(?::\d*)?").fullmatch
+_is_secret = re.compile("pass|secret|token|key|sig", re.IGNORECASE).search
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 """The names of this machine that are reached without a proxy."""
@@ -67,6 +70,17 @@ def host_in(written: str) -> IPv4Address | IPv6Address | str:
         address = ip_address(host)
         return getattr(address, "ipv4_mapped", None) or address
     return host.lower() if found else ""
+
+
+def _passwords_in(url: str) -> Iterator[str]:
+    """As they are written, and decoded."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme:
+            query = [pair.partition("=") for pair in parts.query.split("&")]
+            named = [value for name, _, value in query if _is_secret(name)]
+            for password in (parts.password or "", *named):
+                yield from (password, unquote(password))
 
 
 class PortTaken(Exception):
@@ -187,11 +201,11 @@ class ServiceSettings(BaseSettings):
         """Every secret that is set, for the log to leave out."""
         found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         found += self.otlp_headers_by_name.values()
-        if self.database_url:
+        urls = [str(value) for _, value in self if isinstance(value, HttpUrl)]
+        for url in (*found, *urls, *getproxies().values()):
             # A library may quote the password without the URL around it.
-            url = urlsplit(self.database_url.get_secret_value())
-            found.append(unquote(url.password or ""))
-        return [secret for secret in found if secret]
+            found += _passwords_in(url)
+        return [*dict.fromkeys(secret for secret in found if secret)]
 
     @classmethod
     def from_environment(cls, **more: str) -> Self:

@@ -4,10 +4,11 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -51,7 +52,7 @@ class SqliteDatabase:
         """Open or create the file, and run the `scripts` that it has not had. Raises `Unavailable`
         if the file can't be used, or another process uses it."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            keep_private(path.parent, f"{path.stem}.*")
             with ExitStack() as on_failure:
                 lock = _lock(path.with_suffix(".lock"))
                 on_failure.callback(os.close, lock)
@@ -155,12 +156,24 @@ def _decode(value: Any) -> Any:
 
 
 def _connect(path: Path, schema: str) -> sqlite3.Connection:
+    path.touch(0o600)
     # Attached, so that tables have the same names as in PostgreSQL's schema.
     connection = sqlite3.connect(
         ":memory:", timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     connection.execute(f"ATTACH ? AS {schema}", (str(path),))
     return connection
+
+
+def keep_private(folder: Path, *patterns: str) -> None:
+    """Make the folder, and keep others on this machine from it, and from what is in it by these
+    patterns. One that is shared on purpose, as its sticky or group bit says, stays open."""
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    with suppress(PermissionError):  # it is another's
+        if not folder.stat().st_mode & (stat.S_ISVTX | stat.S_ISGID):
+            folder.chmod(0o700)
+        for path in (path for pattern in patterns for path in folder.glob(pattern)):
+            path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def _lock(path: Path) -> int:
