@@ -2,7 +2,6 @@
 
 import socket
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -11,7 +10,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
+from daca_shared.storage.postgres_url import PostgresUrl
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 """The names of this machine that are reached without a proxy."""
@@ -122,11 +121,8 @@ class ServiceSettings(BaseSettings):
     @pydantic.field_validator("database_url")
     @classmethod
     def _check_database_url(cls, url: SecretStr) -> SecretStr:
-        with suppress(ValueError):
-            parts = urlsplit(url.get_secret_value())
-            if parts.scheme in _DATABASE_SCHEMES and parts.port != 0:
-                return url
-        raise ValueError("must be like postgresql://user:password@host:5432/database")
+        PostgresUrl.of(url.get_secret_value())
+        return url
 
     @pydantic.field_validator("otlp_headers")
     @classmethod

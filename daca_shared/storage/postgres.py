@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.storage.database import Row, Work, storage_failed
+from daca_shared.storage.postgres_url import PostgresUrl
 
 log = logging.getLogger(__name__)
 
@@ -21,17 +22,25 @@ log = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0
 # How long a migration may take, and how long it may keep a running system waiting for a table.
 _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
-_CONNECTIONS = 8
-
-_SETTINGS = {
-    "application_name": "daca-chat",
-    "default_transaction_isolation": "read committed",
-    "jit": "off",  # it costs tens of milliseconds, for statements that take one
-}
+# The server has few, so those that nobody uses are others' to have.
+_CONNECTIONS, _IDLE_S = 8, 10.0
 # A timeout is an OSError. The last is what a connection may raise that was just closed.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 # These are bugs of ours: trying again won't help.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+
+# What is wrong, in words for whoever has to mend it: the first that fits.
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (asyncpg.TooManyConnectionsError, "has no connection left for us"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "refuses our user or password"),
+    (asyncpg.InvalidCatalogNameError, "has no such database"),
+    (asyncpg.InsufficientPrivilegeError, "denies us our tables"),
+    (asyncpg.UndefinedTableError, "has lost our tables"),
+    (asyncpg.CannotConnectNowError, "is starting or stopping"),
+    (asyncpg.DiskFullError, "has no room left"),
+    (asyncpg.PostgresError, "fails"),
+)
 
 
 class PostgresDatabase:
@@ -39,8 +48,10 @@ class PostgresDatabase:
 
     is_shared = True
 
-    def __init__(self, pool: asyncpg.Pool, timeout_s: float, tracing: Tracing) -> None:
+    def __init__(self, pool: asyncpg.Pool, schema: str, timeout_s: float, tracing: Tracing) -> None:
         self._pool = pool
+        # Also shows whether the tables are there, and ours to read.
+        self._check = f"SELECT current_setting('transaction_read_only') FROM {schema}.version"  # noqa: S608
         self._timeout_s = timeout_s
         self._tracing = tracing
 
@@ -55,21 +66,31 @@ class PostgresDatabase:
         timeout_s: float = _TIMEOUT_S,
     ) -> Self:
         """Connect, and run the `scripts` that `schema` has not had. Raises `Unavailable`."""
-        dsn = url.get_secret_value().replace("postgresql+asyncpg:", "postgresql:", 1)
+        place = PostgresUrl.of(url.get_secret_value())
+        if place.wants_channel_binding:
+            log.warning("channel_binding=require can't be had here; sslmode=verify-full serves too")
+        limit_s = place.connect_timeout_s or timeout_s
+        settings, cached = _settings(place, timeout_s), 0 if place.is_pgbouncer else 100
         try:
-            db = await asyncpg.connect(dsn, timeout=timeout_s, command_timeout=_DDL_TIMEOUT_S)
+            db = await asyncpg.connect(
+                place.dsn, timeout=limit_s, statement_cache_size=cached,
+                command_timeout=_DDL_TIMEOUT_S,
+            )  # fmt: skip
             try:
                 await _migrate(db, schema, scripts)
             finally:
                 await db.close(timeout=timeout_s)
-            settings = _SETTINGS | {"statement_timeout": f"{timeout_s * 1000:.0f}"}
             pool = await asyncpg.create_pool(
-                dsn, min_size=0, max_size=_CONNECTIONS, timeout=timeout_s,
-                init=_prepare, server_settings=settings,
+                place.dsn, timeout=limit_s, statement_cache_size=cached, server_settings=settings,
+                min_size=0, max_size=_CONNECTIONS, max_inactive_connection_lifetime=_IDLE_S,
+                init=_prepare, reset=_leave,
             )  # fmt: skip
+            async with pool.acquire():
+                pass  # it begins otherwise than the one before
         except (*_ERRORS, ValueError) as error:
-            raise Unavailable(f"PostgreSQL can't be used: {error}") from error
-        return cls(pool, timeout_s, tracing)
+            what = str(error) or _what_is_wrong(error)
+            raise Unavailable(f"PostgreSQL can't be used: {what}") from error
+        return cls(pool, schema, timeout_s, tracing)
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         async with self._connection("PostgreSQL read") as connection:
@@ -78,7 +99,7 @@ class PostgresDatabase:
 
     async def write[T](self, work: Work[T]) -> T:
         async with self._connection("PostgreSQL write") as connection:
-            transaction = connection.transaction()
+            transaction = connection.transaction(isolation="read_committed")
             await transaction.start()
             try:
                 result = await work(connection)
@@ -87,6 +108,14 @@ class PostgresDatabase:
                 raise
             await transaction.commit()
             return result
+
+    async def check(self) -> None:
+        try:
+            ((read_only,),) = await self.read(self._check)
+        except Unavailable as error:
+            raise Unavailable(f"PostgreSQL {_what_is_wrong(error.__cause__)}") from error
+        if read_only == "on":
+            raise Unavailable("PostgreSQL takes no writes: it is a standby, or was set so")
 
     def time(self, stored: datetime) -> datetime:
         """Infinities come from asyncpg without a zone, other times with one."""
@@ -152,6 +181,23 @@ async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
     if row["version"] > known:
         log.warning("schema %s is at version %d, newer than ours", schema, row["version"])
     return int(row["version"])
+
+
+def _what_is_wrong(error: BaseException | None) -> str:
+    return next((words for kind, words in _WORDS if isinstance(error, kind)), "can't be reached")
+
+
+def _settings(place: PostgresUrl, timeout_s: float) -> dict[str, str]:
+    """What a connection begins with, unless the URL says it."""
+    settings = {} if "application_name" in place.parameters else {"application_name": "daca-chat"}
+    if place.is_pgbouncer:
+        return settings  # the others it refuses: docs/scaling.md has its administrator set them
+    # The planner's compiler costs tens of milliseconds, for statements that take one.
+    return settings | {"jit": "off", "statement_timeout": f"{timeout_s * 1000:.0f}"}
+
+
+async def _leave(connection: asyncpg.Connection) -> None:
+    """As it is: nothing here outlives its transaction, so nothing has to be reset."""
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:

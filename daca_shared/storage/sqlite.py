@@ -1,25 +1,29 @@
 """One SQLite file for an asyncio service: durable group commits, reads beside them."""
 
 import asyncio
-import fcntl
-import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
 from daca_shared.domain import Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Work, storage_failed
+from daca_shared.storage.database import Row, Statements, Work, storage_failed
 from daca_shared.storage.groups import Groups
+from daca_shared.storage.sqlite_file import (
+    BUSY_TIMEOUT_S,
+    SqliteFile,
+    check_content,
+    must_reopen,
+    what_is_wrong,
+)
 
-# How long a write waits for another program's lock, a backup's say, before it fails.
-_BUSY_TIMEOUT_S, _BUSY_POLL_S = 1.0, 0.005
+_BUSY_POLL_S = 0.005
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -34,12 +38,10 @@ class SqliteDatabase:
 
     is_shared = False
 
-    def __init__(
-        self, writer: sqlite3.Connection, reader: sqlite3.Connection, lock: int, tracing: Tracing
-    ) -> None:
-        self._writer = writer
-        self._reader = reader
-        self._lock = lock
+    def __init__(self, open_file: Callable[[], SqliteFile], tracing: Tracing) -> None:
+        self._open_file = open_file
+        self._file = open_file()
+        self._must_reopen = False
         self._tracing = tracing
         self._groups = Groups[Work[Any], Any](self._commit)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
@@ -52,37 +54,34 @@ class SqliteDatabase:
         if the file can't be used, or another process uses it."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with ExitStack() as on_failure:
-                lock = _lock(path.with_suffix(".lock"))
-                on_failure.callback(os.close, lock)
-                writer = on_failure.enter_context(closing(_connect(path, schema)))
-                writer.execute(f"PRAGMA {schema}.journal_mode = WAL")
-                writer.execute(f"PRAGMA {schema}.synchronous = FULL")
-                _migrate(writer, schema, scripts)
-                reader = on_failure.enter_context(closing(_connect(path, schema)))
-                reader.execute("PRAGMA query_only = ON")
-                # From now on nothing may hold up the event loop.
-                for connection in (writer, reader):
-                    connection.execute("PRAGMA busy_timeout = 0")
-                on_failure.pop_all()
+            return cls(partial(SqliteFile, path, schema, scripts), tracing)
         except (OSError, sqlite3.Error) as error:
             raise Unavailable(f"The database {path} can't be opened: {error}") from error
-        return cls(writer, reader, lock, tracing)
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         try:
             with self._tracing.span("SQLite read"):
-                return await _Statements(self._reader).fetch(statement, *arguments)
+                return await _Statements(self._file.reader).fetch(statement, *arguments)
         except sqlite3.Error as error:
-            raise storage_failed("SQLite", error) from error
+            raise self._failed(error) from error
 
     async def write[T](self, work: Work[T]) -> T:
         done: asyncio.Future[T] = self._groups.put(work)
         try:
             with self._tracing.span("SQLite write"):
                 return await done
-        except sqlite3.Error as error:
-            raise storage_failed("SQLite", error) from error
+        except (OSError, sqlite3.Error) as error:
+            raise self._failed(error) from error
+
+    async def check(self) -> None:
+        try:
+            if self._must_reopen:
+                await self._reopen()
+            await asyncio.to_thread(self._file.check)
+            await self._groups.put(_do_nothing)
+        except (OSError, sqlite3.Error) as error:
+            self._must_reopen |= must_reopen(error)
+            raise Unavailable(what_is_wrong(error)) from error
 
     def time(self, stored: int) -> datetime:
         """SQLite has no type for times: they are microseconds since 1970."""
@@ -90,43 +89,59 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         await self._groups.finish()
-        self._reader.close()
         # The last connection's end writes everything into the main file.
-        await asyncio.wrap_future(self._disk.submit(self._writer.close))
+        await asyncio.wrap_future(self._disk.submit(self._file.close))
         self._disk.shutdown()
-        os.close(self._lock)
+
+    def _failed(self, error: Exception) -> Unavailable:
+        self._must_reopen |= must_reopen(error)
+        return storage_failed("SQLite", error)
+
+    async def _reopen(self) -> None:
+        """Go on with the file that is at the path now, if that is in order."""
+        await asyncio.to_thread(check_content, self._file.path, whole=True)
+        if self._file.writer.in_transaction:
+            return  # the next check will do it
+        self._file.close()
+        self._file = await asyncio.to_thread(self._open_file)
+        self._must_reopen = False
 
     async def _commit(self, group: list[Work[Any]]) -> list[Any]:
         await self._begin()
         try:
             results = [await self._in_savepoint(work) for work in group]
-            await asyncio.wrap_future(self._disk.submit(self._writer.execute, "COMMIT"))
+            await asyncio.wrap_future(self._disk.submit(self._flush))
         except BaseException:
             # SQLite has already rolled back by itself after some failures (disk full).
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
+            if self._file.writer.in_transaction:
+                self._file.writer.execute("ROLLBACK")
             raise
         return results
 
+    def _flush(self) -> None:
+        self._file.writer.execute("COMMIT")
+        # In files that were removed it is lost, though SQLite doesn't mind.
+        self._file.check_present()
+
     async def _in_savepoint(self, work: Work[Any]) -> Any:
         """The result of `work`; or its exception, and nothing of what it has done."""
-        self._writer.execute("SAVEPOINT work")
+        self._file.writer.execute("SAVEPOINT work")
         try:
-            return await work(_Statements(self._writer))
+            return await work(_Statements(self._file.writer))
         except sqlite3.OperationalError:
             raise  # a full disk, a lock or damage is no single write's fault
         except Exception as error:
-            self._writer.execute("ROLLBACK TO work")
+            self._file.writer.execute("ROLLBACK TO work")
             return error
         finally:
-            if self._writer.in_transaction:
-                self._writer.execute("RELEASE work")
+            if self._file.writer.in_transaction:
+                self._file.writer.execute("RELEASE work")
 
     async def _begin(self) -> None:
-        deadline = time.monotonic() + _BUSY_TIMEOUT_S
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
         while True:
             try:
-                self._writer.execute("BEGIN IMMEDIATE")
+                self._file.writer.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
                 if not busy or time.monotonic() > deadline:
@@ -162,36 +177,5 @@ def _decode(value: Any) -> Any:
     return UUID(bytes=value) if isinstance(value, bytes) else value  # only UUIDs are binary
 
 
-def _connect(path: Path, schema: str) -> sqlite3.Connection:
-    # Attached, so that tables have the same names as in PostgreSQL's schema.
-    connection = sqlite3.connect(
-        ":memory:", timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-    )
-    connection.execute(f"ATTACH ? AS {schema}", (str(path),))
-    return connection
-
-
-def _lock(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pid = os.read(file, 20).decode(errors="replace").strip() or "unknown"
-        os.close(file)
-        problem = f"process {pid} uses this data folder, which is for one process at a time"
-        raise OSError(problem) from None
-    os.ftruncate(file, 0)
-    os.write(file, f"{os.getpid()}\n".encode())
-    return file
-
-
-def _migrate(connection: sqlite3.Connection, schema: str, scripts: Sequence[str]) -> None:
-    (version,) = connection.execute(f"PRAGMA {schema}.user_version").fetchone()
-    if version > len(scripts):
-        problem = f"its schema version {version} is newer than this program's {len(scripts)}"
-        raise sqlite3.DatabaseError(problem)
-    for number, script in enumerate(scripts[version:], version + 1):
-        # Of one that fails nothing stays, as the connection is then closed.
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {script}; PRAGMA {schema}.user_version = {number}; COMMIT"
-        )
+async def _do_nothing(statements: Statements) -> None:
+    """A write that shows whether there could be one."""
