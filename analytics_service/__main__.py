@@ -28,7 +28,8 @@ def build_server(
     store: AnalyticsStore, *, app_api_token: SecretStr | None = None, tracing: Tracing = NO_TRACING
 ) -> GrpcServer:
     """A server, not started yet, with every servicer of this service on `store`."""
-    server = GrpcServer(app_api_token=app_api_token, tracing=tracing)
+    check = store.database.check
+    server = GrpcServer(app_api_token=app_api_token, tracing=tracing, check=check)
     server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, AnalyticsServicer(store))
     server.add(appcallback_pb2_grpc.add_AppCallbackServicer_to_server, InvokeServicer(store))
     return server

@@ -87,17 +87,23 @@ async def run(settings: ChatSettings) -> None:
 
         identity = choose_identity(settings)
         rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
-        grpc_server = GrpcServer(app_api_token=settings.app_api_token, tracing=tracing)
+        grpc_server = GrpcServer(
+            app_api_token=settings.app_api_token, tracing=tracing, check=database.check
+        )
         grpc_server.add(
             chat_pb2_grpc.add_ChatServiceServicer_to_server,
             ChatServicer(conversation, turns, admission, identity, rates),
         )
+        status = Status(
+            analytics, outbox, admission,
+            model=model.name, stopping=stop.is_set, problem=grpc_server.problem,
+        )  # fmt: skip
         http_server = HttpServer(
             build_gateway(
                 conversation,
                 turns,
                 SettledAnalytics(analytics, outbox, patience_s=_PATIENCE_S),
-                Status(analytics, outbox, admission, model=model.name, stopping=stop.is_set),
+                status,
                 admission,
                 cors_origins=settings.cors_origins,
                 identity=identity,

@@ -98,11 +98,12 @@ class SqliteDatabase:
         return storage_failed("SQLite", error)
 
     async def _reopen(self) -> None:
-        """Go on with the file that is at the path now, if that is in order."""
-        await asyncio.to_thread(check_content, self._file.path, whole=True)
-        if self._file.writer.in_transaction:
+        """Serve nothing until the file that is at the path is in order, and go on with that."""
+        if self._file.is_busy:
             return  # the next check will do it
+        # Of a file that is in place, this writes what is known beside it into it.
         self._file.close()
+        await asyncio.to_thread(check_content, self._file.path)
         self._file = await asyncio.to_thread(self._open_file)
         self._must_reopen = False
 

@@ -16,8 +16,10 @@ BUSY_TIMEOUT_S = 1.0
 _ROOM_BYTES = 256 * 1024
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _FULL, _DENIED = "has no room left on its disk", "can't be written"
+_GONE = "was removed or replaced"
 _WORDS = dict.fromkeys(_DAMAGED, "is damaged") | {
     sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_CANTOPEN: _GONE,
     sqlite3.SQLITE_READONLY: _DENIED,
     sqlite3.SQLITE_PERM: _DENIED,
     sqlite3.SQLITE_BUSY: "is held by another program",
@@ -30,6 +32,14 @@ _WORDS_OF_SYSTEM = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL} | dict.fromkeys(
 
 class Replaced(sqlite3.OperationalError):
     """What is open is not what is at the path: whatever is written there is lost."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+
+
+class Damaged(sqlite3.DatabaseError):
+    """SQLite's own check has found something."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 class SqliteFile:
@@ -59,7 +69,7 @@ class SqliteFile:
         """Raises `Replaced`, or `OSError` if it can't be known."""
         for path, identity in self._identities.items():
             if _identity(path) != identity:
-                raise Replaced(f"{path} was removed or replaced")
+                raise Replaced(f"{path} {_GONE}")
 
     def check(self) -> None:
         """Raises `sqlite3.Error` or `OSError`."""
@@ -67,18 +77,35 @@ class SqliteFile:
         with TemporaryFile(dir=self.path.parent) as file:
             file.write(bytes(_ROOM_BYTES))
             file.flush()
-        check_content(self.path, whole=False)
+        check_tables(self.path)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a transaction is under way."""
+        with suppress(sqlite3.ProgrammingError):
+            return self.writer.in_transaction
+        return False  # it is closed
 
 
-def check_content(path: Path, *, whole: bool) -> None:
-    """Raises `sqlite3.Error` unless each table can be read; if `whole`, each page."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-        found = [database.execute("PRAGMA quick_check(1)").fetchone()[0]] if whole else ["ok"]
-        tables = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-        for (table,) in tables:
+def check_content(path: Path) -> None:
+    """Raises `sqlite3.Error` unless all pages are in order, and not just as a new file's are."""
+    with closing(_read_only(path)) as database:
+        ((said,),) = database.execute("PRAGMA quick_check(1)")
+        ((version,),) = database.execute("PRAGMA user_version")
+    if said != "ok" or not version:
+        raise Damaged(f"{path} is damaged, or is none of ours: {said}")
+
+
+def check_tables(path: Path) -> None:
+    """Raises `sqlite3.Error` unless each table can be read, at least where it begins."""
+    with closing(_read_only(path)) as database:
+        tables = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        for (table,) in tables.fetchall():
             database.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
-    if found != ["ok"] or not tables:
-        raise Replaced(f"{path} is damaged or empty")
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def must_reopen(error: Exception) -> bool:
@@ -90,8 +117,6 @@ def what_is_wrong(error: Exception) -> str:
     """In words for whoever has to mend it. A stranger may read them, so they have no path."""
     if isinstance(error, OSError):
         words = _WORDS_OF_SYSTEM.get(error.errno or 0, "can't be reached")
-    elif isinstance(error, Replaced):
-        words = "was removed or replaced"
     else:
         words = _WORDS.get(_code(error), "can't be used")
     return f"the database {words}"
