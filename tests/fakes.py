@@ -228,12 +228,14 @@ class FakeChat:
         self.agent = FakeAgent()
         self.admission = Admission()
         self.stopping = False
+        self.problem: str | None = None
         self.status = Status(
             self.analytics,
             self.outbox,
             self.admission,
             model="fake",
             stopping=lambda: self.stopping,
+            problem=self._problem,
         )
         self.settled = SettledAnalytics(self.analytics, self.outbox, patience_s=0.05)
         self.conversation = Conversation(
@@ -245,6 +247,9 @@ class FakeChat:
             timeout_s=timeout_s,
             on_no_count=on_no_count,
         )
+
+    async def _problem(self) -> str | None:
+        return self.problem
 
 
 @asynccontextmanager

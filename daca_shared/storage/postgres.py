@@ -64,6 +64,7 @@ class PostgresDatabase:
         tracing: Tracing = NO_TRACING,
         *,
         timeout_s: float = _TIMEOUT_S,
+        idle_s: float = _IDLE_S,
     ) -> Self:
         """Connect, and run the `scripts` that `schema` has not had. Raises `Unavailable`."""
         place = PostgresUrl.of(url.get_secret_value())
@@ -82,7 +83,7 @@ class PostgresDatabase:
                 await db.close(timeout=timeout_s)
             pool = await asyncpg.create_pool(
                 place.dsn, timeout=limit_s, statement_cache_size=cached, server_settings=settings,
-                min_size=0, max_size=_CONNECTIONS, max_inactive_connection_lifetime=_IDLE_S,
+                min_size=0, max_size=_CONNECTIONS, max_inactive_connection_lifetime=idle_s,
                 init=_prepare, reset=_leave,
             )  # fmt: skip
             async with pool.acquire():

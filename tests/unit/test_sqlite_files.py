@@ -118,34 +118,37 @@ def overwrite(path: Path, first: int, last: int | None) -> None:
         file.write(os.urandom((last or size // 4096) * 4096 - file.tell()))
 
 
-@pytest.mark.parametrize("last", [1, None])
-async def test_a_damaged_file_is_told_until_a_good_one_is_in_its_place(
-    path: Path, last: int | None
-) -> None:
-    await (database := await SqliteDatabase.open(path, "test", [TABLES])).write(add(1))
-    await database.close()
-    good = shutil.copy(path, path.with_name("good"))
-    database = await SqliteDatabase.open(path, "test", [TABLES])
-    overwrite(path, 0, last)
-    await refuses(database, "is damaged")
-    Path(good).replace(path)
-    await works(database, path)
-    await database.close()
-
-
-async def test_damage_that_only_a_statement_meets_is_told_too(path: Path) -> None:
+@pytest.fixture
+async def good(path: Path) -> Path:
+    """A copy of what will be at the path."""
     database = await SqliteDatabase.open(path, "test", [TABLES])
     for n in range(1, 9):
         await database.write(add(n))
     await database.close()
-    good = path.read_bytes()
+    return Path(shutil.copy(path, path.with_name("good")))
+
+
+@pytest.mark.parametrize("last", [1, None])
+@pytest.mark.parametrize("mend", [shutil.move, shutil.copyfile])
+async def test_a_damaged_file_is_told_until_a_good_one_is_in_its_place(
+    good: Path, path: Path, last: int | None, mend: Callable[[Path, Path], object]
+) -> None:
+    database = await SqliteDatabase.open(path, "test", [TABLES])
+    overwrite(path, 0, last)
+    await refuses(database, "is damaged")
+    mend(good, path)
+    await works(database, path)
+    await database.close()
+
+
+async def test_damage_that_only_a_statement_meets_is_told_too(good: Path, path: Path) -> None:
     database = await SqliteDatabase.open(path, "test", [TABLES])
     overwrite(path, 10, 20)
     await database.check()
     with pytest.raises(Unavailable, match="try again later"):
         await database.read("SELECT sum(length(text)) FROM test.numbers")
     await refuses(database, "is damaged")
-    path.write_bytes(good)
+    shutil.copyfile(good, path)
     await works(database, path)
     await database.close()
 
@@ -175,26 +178,29 @@ def denied(folder: Path) -> Iterator[None]:
     os.seteuid(0)
 
 
+@pytest.fixture
+def small_disk(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path.parent], check=True)
+    path.parent.chmod(0o700)
+    yield path.parent
+    subprocess.run(["umount", "--lazy", path.parent], check=True)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount: disks are NOT tested")
 @pytest.mark.parametrize(
     ("harm", "words"),
     [(full, "no room left"), (read_only, "can't be written"), (denied, "can't be written")],
 )
 async def test_a_disk_that_takes_nothing_is_told_until_it_does(
-    path: Path, harm: Callable[[Path], AbstractContextManager[None]], words: str
+    small_disk: Path, path: Path, harm: Callable[[Path], AbstractContextManager[None]], words: str
 ) -> None:
-    path.parent.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", path.parent], check=True)
-    path.parent.chmod(0o700)
-    try:
-        database = await SqliteDatabase.open(path, "test", [TABLES])
-        await database.write(add(1))
-        with harm(path.parent):
-            await refuses(database, words)
-        await works(database, path)
-        await database.close()
-    finally:
-        subprocess.run(["umount", "--lazy", path.parent], check=True)
+    database = await SqliteDatabase.open(path, "test", [TABLES])
+    await database.write(add(1))
+    with harm(small_disk):
+        await refuses(database, words)
+    await works(database, path)
+    await database.close()
 
 
 async def test_a_file_that_another_program_holds_is_told_until_it_is_free(
