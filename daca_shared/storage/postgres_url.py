@@ -1,5 +1,6 @@
 """The URL of a PostgreSQL, as libpq takes it."""
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -44,6 +45,9 @@ class PostgresUrl:
             raise ValueError("has a pgbouncer that is not true or false")
         if not (timeout.isascii() and timeout.isdecimal()):
             raise ValueError("has a connect_timeout that is no number of seconds")
+        for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+            if not os.access(given.get(name, "/"), os.R_OK):
+                raise ValueError(f"has a {name} that can't be read")
         passed = {name: value for name, value in given.items() if name in _PASSED}
         dsn = parts._replace(scheme="postgresql", query=urlencode(passed)).geturl()
         # 0 is no limit to libpq. Here it is our own.
