@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from chat_service.access.admission import Admission
 from chat_service.outbox.analytics import AnalyticsClient, LastCall
-from chat_service.outbox.outbox import Outbox
+from chat_service.outbox.outbox import MOST_COUNTED, Outbox
 from daca_shared.domain import DomainError, Unavailable
 
 
@@ -90,4 +90,5 @@ class Status:
         if not count or oldest is None:
             return "empty"
         age_s = max(0, (datetime.now(UTC) - oldest).total_seconds())
-        return f"{count} messages wait to be counted, the oldest for {age_s:.0f} s"
+        number = f"{count} or more" if count == MOST_COUNTED else count
+        return f"{number} messages wait to be counted, the oldest for {age_s:.0f} s"
