@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from daca_shared.calls.wrap import Methods
 from daca_shared.domain import Unavailable
+from daca_shared.observe.metrics import ready
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.settings import PortTaken, address
 
@@ -102,6 +103,7 @@ class GrpcServer:
     async def _report(self) -> None:
         statuses = health_pb2.HealthCheckResponse
         status = statuses.NOT_SERVING if self._problem else statuses.SERVING
+        ready.set(not self._problem)
         for name in self._names:
             await self._health.set(name, status)
 
