@@ -10,7 +10,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from daca_shared.storage.postgres_url import PostgresUrl
+from daca_shared.postgres_url import PostgresUrl
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 """The names of this machine that are reached without a proxy."""

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
+from daca_shared.postgres_url import PostgresUrl
 from daca_shared.storage.database import Row, Work, storage_failed
-from daca_shared.storage.postgres_url import PostgresUrl
 
 log = logging.getLogger(__name__)
 

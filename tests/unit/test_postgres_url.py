@@ -7,8 +7,8 @@ from pydantic import SecretStr
 
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Unavailable
+from daca_shared.postgres_url import PostgresUrl
 from daca_shared.storage.postgres import PostgresDatabase
-from daca_shared.storage.postgres_url import PostgresUrl
 
 HOST = "postgresql://user:hunter2@host/db"
 
