@@ -28,8 +28,7 @@ def build_server(
     store: AnalyticsStore, *, app_api_token: SecretStr | None = None, tracing: Tracing = NO_TRACING
 ) -> GrpcServer:
     """A server, not started yet, with every servicer of this service on `store`."""
-    check = store.database.check
-    server = GrpcServer(app_api_token=app_api_token, tracing=tracing, check=check)
+    server = GrpcServer(app_api_token=app_api_token, tracing=tracing)
     server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, AnalyticsServicer(store))
     server.add(appcallback_pb2_grpc.add_AppCallbackServicer_to_server, InvokeServicer(store))
     return server
@@ -49,6 +48,7 @@ async def run(settings: AnalyticsSettings) -> None:
         stack.push_async_callback(store.close)
         await stack.enter_async_context(running(watch_lag()))
         server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
+        await stack.enter_async_context(running(server.watch(store.database.check)))
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         where = settings.database if isinstance(settings.database, Path) else "PostgreSQL"
         listening = address(settings.host, server.port)

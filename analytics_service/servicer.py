@@ -1,6 +1,6 @@
 """The analytics service's gRPC face: decode, call the store, encode."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
@@ -25,7 +25,7 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
         self, request: pb.GetAnalyticsRequest, context: Context
     ) -> pb.GetAnalyticsResponse:
         analytics = await self.store.get(parse_user_id(request.user_id))
-        return pb.GetAnalyticsResponse(analytics=pb.UserAnalytics(**asdict(analytics)))
+        return pb.GetAnalyticsResponse(analytics=pb.UserAnalytics(**vars(analytics)))
 
     async def ListActivity(
         self, request: pb.ListActivityRequest, context: Context

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from chat_service.access.admission import Admission
+from chat_service.access.hosts import Hosts
 from chat_service.access.identity import choose_identity
 from chat_service.access.rates import Rates
 from chat_service.agent.agent import ChatAgent
@@ -87,16 +88,15 @@ async def run(settings: ChatSettings) -> None:
 
         identity = choose_identity(settings)
         rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
-        grpc_server = GrpcServer(
-            app_api_token=settings.app_api_token, tracing=tracing, check=database.check
-        )
+        grpc_server = GrpcServer(app_api_token=settings.app_api_token, tracing=tracing)
+        await stack.enter_async_context(running(grpc_server.watch(database.check)))
         grpc_server.add(
             chat_pb2_grpc.add_ChatServiceServicer_to_server,
             ChatServicer(conversation, turns, admission, identity, rates),
         )
         status = Status(
             analytics, outbox, admission,
-            model=model.name, stopping=stop.is_set, problem=grpc_server.problem,
+            model=model.name, stopping=stop.is_set, problem=lambda: grpc_server.problem,
         )  # fmt: skip
         http_server = HttpServer(
             build_gateway(
@@ -106,6 +106,7 @@ async def run(settings: ChatSettings) -> None:
                 status,
                 admission,
                 cors_origins=settings.cors_origins,
+                hosts=Hosts(settings.host, *settings.trusted_hosts),
                 identity=identity,
                 rates=rates,
                 tracer=tracing.tracer,

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from daca_shared.domain import Misconfigured
-from daca_shared.settings import THIS_MACHINE, MetricsPort, Port, ServiceSettings, Token
+from daca_shared.settings import THIS_MACHINE, MetricsPort, Port, ServiceSettings, Token, host_in
 
 
 def _split(value: object) -> object:
@@ -29,6 +29,12 @@ def _split(value: object) -> object:
 def _without_slash(origin: str) -> str:
     # It has none at its end, but people copy it from their address bar.
     return origin.rstrip("/")
+
+
+def _check_name(host: str) -> str:
+    if host != "*" and not host_in(host):
+        raise ValueError("must be names of hosts, like chat.example.com")
+    return host
 
 
 def _check_base_url(value: str) -> str:
@@ -75,6 +81,10 @@ class ChatSettings(ServiceSettings):
         ("http://localhost:3000",), validation_alias="CHAT_CORS_ORIGINS"
     )
     """Which web origins may call the gateway, separated by commas."""
+    trusted_hosts: _Many[Annotated[str, AfterValidator(_check_name)]] = Field(
+        (), validation_alias="CHAT_TRUSTED_HOSTS"
+    )
+    """What else the gateway may be called in a request's Host header, or `*` for anything."""
     timeout_s: float = Field(60, gt=0, le=600, validation_alias="CHAT_TIMEOUT_S")
     """How long one chat may take; a caller's own deadline can only shorten it."""
     max_concurrent: int = Field(2000, ge=1, validation_alias="CHAT_MAX_CONCURRENT")

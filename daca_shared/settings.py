@@ -1,7 +1,10 @@
 """What the settings of both services have in common; the only readers of the environment."""
 
+import re
 import socket
 import sys
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -10,7 +13,9 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from daca_shared.postgres_url import PostgresUrl
+_DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
+
+_host_and_port = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/@\s]+))(?::\d*)?").fullmatch
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 """The names of this machine that are reached without a proxy."""
@@ -51,6 +56,17 @@ Token = Annotated[SecretStr, AfterValidator(_check_token)]
 def address(host: str, port: int) -> str:
     """`host:port`, as URLs and gRPC have it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def host_in(written: str) -> IPv4Address | IPv6Address | str:
+    """The address, or the name in small letters, in `host`, `host:port` or `[host]:port`; an empty
+    name if there is none."""
+    found = _host_and_port(written)
+    host = (found[1] or found[2]).removesuffix(".") if found else written
+    with suppress(ValueError):
+        address = ip_address(host)
+        return getattr(address, "ipv4_mapped", None) or address
+    return host.lower() if found else ""
 
 
 class PortTaken(Exception):
@@ -121,8 +137,14 @@ class ServiceSettings(BaseSettings):
     @pydantic.field_validator("database_url")
     @classmethod
     def _check_database_url(cls, url: SecretStr) -> SecretStr:
-        PostgresUrl.of(url.get_secret_value())
-        return url
+        with suppress(ValueError):
+            parts = urlsplit(url.get_secret_value())
+            hosts = parts.netloc.rpartition("@")[2].split(",")
+            # A password that is not percent-encoded may end them.
+            are_ports = all(urlsplit(f"//{host}").port != 0 for host in hosts)
+            if parts.scheme in _DATABASE_SCHEMES and are_ports and not parts.fragment:
+                return url
+        raise ValueError("must be like postgresql://user:password@host:5432/database")
 
     @pydantic.field_validator("otlp_headers")
     @classmethod

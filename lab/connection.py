@@ -100,6 +100,6 @@ class Connection(asyncio.Protocol):
 def chat_request(user_id: str, message_id: str, text: str = "Hello", path: str = "/chat/") -> bytes:
     body = f'{{"user_id":"{user_id}","text":"{text}","message_id":"{message_id}"}}'
     return (
-        f"POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         f"content-length: {len(body)}\r\n\r\n{body}"
     ).encode()

@@ -172,7 +172,7 @@ async def _is_ready(url: str) -> bool:
     except OSError:
         return False
     try:
-        answer = await connection.send(b"GET /readyz HTTP/1.1\r\nhost: test\r\n\r\n", 1)
+        answer = await connection.send(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n", 1)
     except OSError:
         return False
     finally:

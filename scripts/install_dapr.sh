@@ -90,9 +90,7 @@ build() {
 compile() {
   local tool=$1 package ldflags="-s -w"
   cd "$2"
-  export CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off GOTOOLCHAIN=local
-  # What a Go of ours downloads and compiles (2 GB) is not kept.
-  [[ $GO != "$DACA_CACHE"/* ]] || export GOPATH="$work/go" GOCACHE="$work/compiled"
+  go_environment "$GO" "$work"
   case "$tool" in
     grpcurl)
       package=github.com/fullstorydev/grpcurl/cmd/grpcurl

@@ -39,12 +39,18 @@ download_jaeger() {
 build_jaeger() {
   local into=$1 go
   go=$(find_go) || return 1
-  printf '%s\n' 'module local/build' 'go 1.24.6' \
-    "require github.com/jaegertracing/jaeger v$JAEGER_VERSION" >"$into/go.mod"
   say "building Jaeger $JAEGER_VERSION from source (once; about 6 minutes on 2 cores), without its UI"
-  with_progress "$into/build.log" 360 in_folder "$into" env CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off \
-    "$go" build -v -trimpath -ldflags '-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger ||
+  with_progress "$into/build.log" 360 compile_jaeger "$go" "$into" ||
     { tail -n 15 "$into/build.log" >&2; return 1; }
+}
+
+compile_jaeger() {
+  local go=$1
+  cd "$2"
+  printf '%s\n' 'module local/build' 'go 1.24.6' \
+    "require github.com/jaegertracing/jaeger v$JAEGER_VERSION" >go.mod
+  go_environment "$go" "$2"
+  exec "$go" build -v -trimpath -ldflags '-s -w' -o jaeger github.com/jaegertracing/jaeger/cmd/jaeger
 }
 
 case "${1:-}" in

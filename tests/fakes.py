@@ -235,7 +235,7 @@ class FakeChat:
             self.admission,
             model="fake",
             stopping=lambda: self.stopping,
-            problem=self._problem,
+            problem=lambda: self.problem,
         )
         self.settled = SettledAnalytics(self.analytics, self.outbox, patience_s=0.05)
         self.conversation = Conversation(
@@ -247,9 +247,6 @@ class FakeChat:
             timeout_s=timeout_s,
             on_no_count=on_no_count,
         )
-
-    async def _problem(self) -> str | None:
-        return self.problem
 
 
 @asynccontextmanager

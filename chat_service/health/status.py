@@ -1,7 +1,7 @@
 """What a person looks at first when something is wrong: what is up, and what waits."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -31,10 +31,6 @@ class StatusBody(BaseModel):
     event_loop_lag_ms: float
 
 
-async def no_problem() -> None:
-    """Nothing is wrong."""
-
-
 @dataclass(eq=False)
 class Status:
     analytics: AnalyticsClient
@@ -43,8 +39,7 @@ class Status:
     _: KW_ONLY
     model: str
     stopping: Callable[[], bool] = lambda: False
-    problem: Callable[[], Awaitable[str | None]] = no_problem
-    """What is wrong with the database, if anything is."""
+    problem: Callable[[], str | None] = lambda: None
     _began: float = field(default_factory=time.monotonic, init=False)
 
     async def ready(self) -> dict[str, str]:
@@ -52,7 +47,7 @@ class Status:
         analytics they can, so its absence is only reported."""
         if self.stopping():
             raise Unavailable("Not ready: the service is stopping")
-        if problem := await self.problem():
+        if problem := self.problem():
             raise Unavailable(f"Not ready: {problem}")
         try:
             outbox = await self._waiting()

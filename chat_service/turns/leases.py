@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from weakref import WeakValueDictionary
 
 from chat_service.chat.messages import ConversationKey
@@ -41,10 +41,8 @@ class TurnLocks:
         # A lock is gone once nobody has it or waits for it.
         self._locks = WeakValueDictionary[ConversationKey, asyncio.Lock]()
 
-    @asynccontextmanager
-    async def turn(self, key: ConversationKey) -> AsyncIterator[None]:
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            yield
+    def turn(self, key: ConversationKey) -> AbstractAsyncContextManager[None]:
+        return self._locks.setdefault(key, asyncio.Lock())
 
     async def confirm(self, key: ConversationKey, statements: Statements) -> None:
         """Raises `Unavailable`, in the transaction that keeps a turn, if the lock is lost."""

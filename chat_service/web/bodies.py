@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, Turn
 from chat_service.turns.history import Page, PastConversation
-from chat_service.web.markdown import render
+from chat_service.web.markdown import rendered
 from daca_shared.domain import UserId
 
 
@@ -82,12 +82,13 @@ class ReplyBody(BaseModel):
     model: str
 
     @classmethod
-    def of(cls, reply: ChatReply) -> "ReplyBody":
+    async def of(cls, reply: ChatReply) -> "ReplyBody":
         turn = reply.turn
+        (html,) = await rendered([turn.answer.text])
         return cls(
             user_id=turn.conversation.user_id,
             reply=turn.answer.text,
-            reply_html=render(turn.answer.text),
+            reply_html=html,
             metadata=ReplyMetadata(turn.end_time, turn.conversation.session_id),
             message_id=turn.message_id,
             message_count=turn.message_count,
@@ -168,17 +169,18 @@ class MessagesBody(BaseModel):
     next_page_token: str
 
     @classmethod
-    def of(cls, page: Page[Turn]) -> "MessagesBody":
+    async def of(cls, page: Page[Turn]) -> "MessagesBody":
+        htmls = await rendered([turn.answer.text for turn in page.items])
         items = [
             MessageBody(
                 message_id=turn.message_id,
                 text=turn.prompt,
                 reply=turn.answer.text,
-                reply_html=render(turn.answer.text),
+                reply_html=html,
                 time=turn.end_time,
                 stopped=turn.stopped,
             )
-            for turn in page.items
+            for turn, html in zip(page.items, htmls, strict=True)
         ]
         return cls(messages=items, next_page_token=page.next_page_token)
 

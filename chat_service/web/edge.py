@@ -4,8 +4,11 @@ measurement."""
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass
 from functools import cache
+from urllib.parse import urlsplit, urlunsplit
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach
@@ -14,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat_service.access.hosts import Hosts
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import DURATIONS_S
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -29,12 +33,13 @@ SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
 }
 
-_PROBES = frozenset({"/healthz", "/readyz"})
+_PROBES = frozenset({"/healthz", "/livez", "/readyz"})
 # A caller may make up others, and each would be a time series of its own.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 _CLIENT_LEFT, _SERVER_ERROR = 499, 500
 _DRAIN_S, _MAX_DRAINED_BYTES = 2.0, 10_000_000
+_BODY_TIMEOUT_S = 20.0
 
 _requests = Histogram(
     "http_server_request_duration_seconds",
@@ -45,29 +50,39 @@ _requests = Histogram(
 _durations = cache(_requests.labels)
 
 
+@dataclass(frozen=True)
 class Edge:
     """The outermost layer, so that it also reports and secures what the inner ones refuse."""
 
-    def __init__(self, app: ASGIApp, tracer: trace.Tracer | None = None) -> None:
-        self._app = app
-        self._tracer = tracer
+    app: ASGIApp
+    cors: Callable[[ASGIApp], ASGIApp]
+    """Tells browsers which pages may read an answer."""
+    hosts: Hosts
+    _: KW_ONLY
+    answer_timeout_s: float
+    """How long it may take to answer, and to read the answer."""
+    tracer: trace.Tracer | None = None
+    body_timeout_s: float = _BODY_TIMEOUT_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         read_as_json(scope)
-        exchange = _Exchange(scope, receive, send, _begin_span(scope, self._tracer))
-        app = self._app
-        if len(Headers(scope=scope).getlist("host")) > 1:
-            # RFC 9112, 3.2: servers that read different ones would disagree.
-            app = JSONResponse({"detail": "The request has more than one Host header"}, 400)
+        exchange = _Exchange(self, scope, receive, send)
+        named = Headers(scope=scope).getlist("host")
+        app = self.app
+        if problem := self.hosts.problem(named, is_probe=scope["path"] in _PROBES):
+            app = self.cors(JSONResponse({"detail": problem}, 400))
         try:
-            await app(scope, exchange.receive, exchange.send)
+            async with exchange.time:
+                await app(scope, exchange.receive, exchange.send)
         except Exception:
-            # Its caller is told nothing of the cause, and the server tells nobody.
-            log.exception("a request failed unexpectedly")
-            raise
+            if not exchange.time.expired():
+                # Its caller is told nothing of the cause, and the server tells nobody.
+                log.exception("a request failed unexpectedly")
+                raise
+            await exchange.give_up()
         finally:
             exchange.report()
         if not exchange.is_read:
@@ -90,20 +105,25 @@ def _begin_span(scope: Scope, tracer: trace.Tracer | None) -> trace.Span:
 class _Exchange:
     """One request and its answer, as they pass by."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, span: trace.Span) -> None:
+    def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
+        self._edge = edge
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._span = span
+        self._span = _begin_span(scope, edge.tracer)
         self._began = time.perf_counter()
         self._request = begin_request(Headers(scope=scope).getlist(REQUEST_ID))
         self._status = 0
         self._complete = False
         self.is_read = scope["method"] in _WITHOUT_BODY
+        self.time = asyncio.timeout(edge.answer_timeout_s if self.is_read else edge.body_timeout_s)
+        """That for the body; then that for the answer."""
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self.is_read = not message.get("more_body", False)
+        if not self.is_read and not message.get("more_body", False):
+            self.is_read = True
+            self.time.reschedule(asyncio.get_running_loop().time() + self._edge.answer_timeout_s)
         if message["type"] == "http.disconnect" and not self._complete:
             self._request.error = "cancelled"
         return message
@@ -117,6 +137,9 @@ class _Exchange:
             headers[REQUEST_ID] = self._request.id
             if self._request.trace_id:
                 headers["x-trace-id"] = self._request.trace_id
+            if "location" in headers:
+                # The server makes it of the Host header, which is the caller's text.
+                headers["location"] = urlunsplit(("", "", *urlsplit(headers["location"])[2:]))
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
@@ -128,7 +151,20 @@ class _Exchange:
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
                 while not self.is_read and size < _MAX_DRAINED_BYTES:
-                    size += len((await self.receive()).get("body", b""))
+                    message = await self._receive()
+                    self.is_read = not message.get("more_body", False)
+                    size += len(message.get("body", b""))
+
+    async def give_up(self) -> None:
+        """Its time is over: say so, if nothing has been said yet."""
+        self._request.error = "timed_out"
+        status, problem = 504, "The answer took too long"
+        if not self.is_read:
+            status, problem = 408, "The request's body did not come in time"
+            self.is_read = True  # as far as it ever will be
+        if not self._status:
+            answer = self._edge.cors(JSONResponse({"detail": problem}, status))
+            await answer(self._scope, self._receive, self.send)
 
     def report(self) -> None:
         duration_s = time.perf_counter() - self._began

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.types import ASGIApp
 
 from chat_service.access.admission import Admission
+from chat_service.access.hosts import ANY_HOST, Hosts
 from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, Conversation
@@ -35,6 +37,8 @@ from daca_shared.observe.requests import current_request
 log = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 1_000_000
+# How much longer than a chat may take its answer may be on its way.
+_READING_S = 5.0
 # One megabyte of bad tags must not come back as eighteen megabytes of errors.
 _MAX_ERRORS = 10
 
@@ -47,6 +51,7 @@ def build_gateway(
     admission: Admission,
     *,
     cors_origins: Sequence[str],
+    hosts: Hosts = ANY_HOST,
     identity: Identity = ANYONE,
     rates: Rates = NO_LIMITS,
     tracer: Tracer | None = None,
@@ -60,8 +65,6 @@ def build_gateway(
     )
     private = private_router(identity)
     chats = private_router(identity)
-    app.add_middleware(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
-                       allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(DomainError, _answer_domain_error)
     app.add_exception_handler(Exception, _answer_unexpected)
@@ -116,7 +119,7 @@ def build_gateway(
     @chats.post("/chat/", max_body_size=_MAX_BODY_BYTES)
     async def chat(message: Annotated[ChatMessage, Depends(admitted)]) -> bodies.ReplyBody:
         with admission.one_more():
-            return bodies.ReplyBody.of(await conversation.reply(message))
+            return await bodies.ReplyBody.of(await conversation.reply(message))
 
     async def streamed(
         message: Annotated[ChatMessage, Depends(admitted)],
@@ -136,7 +139,8 @@ def build_gateway(
         try:
             async for event in events:
                 if isinstance(event, ChatReply):
-                    yield ServerSentEvent(event="completed", data=bodies.ReplyBody.of(event))
+                    body = await bodies.ReplyBody.of(event)
+                    yield ServerSentEvent(event="completed", data=body)
                 else:
                     yield ServerSentEvent(event="delta", data={"text": event})
         except DomainError as error:
@@ -152,12 +156,18 @@ def build_gateway(
     @private.get("/conversations/{session_id}")
     async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
         asked = MessagesQuery(**query.model_dump(), session_id=session_id)
-        return bodies.MessagesBody.of(await turns.messages(asked))
+        return await bodies.MessagesBody.of(await turns.messages(asked))
 
     app.include_router(private)
     app.include_router(chats)
     add_pages(app)
-    return Edge(Door(app, admission, chats), tracer)
+    # Around all the rest, as refusals and failures must be readable, too.
+    cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
+                   allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
+    door = cors(Door(app, admission, chats))
+    return Edge(
+        door, cors, hosts, answer_timeout_s=conversation.timeout_s + _READING_S, tracer=tracer
+    )
 
 
 def _error_event(status: int, detail: str) -> ServerSentEvent:

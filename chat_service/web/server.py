@@ -1,9 +1,12 @@
 """The HTTP server: granian (hyper, in Rust) on our own event loop, beside gRPC's."""
 
 import asyncio
+import resource
 import socket
+import sys
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -18,6 +21,10 @@ _HEAD_TIMEOUT_S = 20
 # A head that is longer is refused with 431.
 _MAX_HEAD_BYTES = 64 * 1024
 _BACKLOG = 2048
+# The rest waits to be accepted. Half of the files that may be open is for other things.
+_MAX_CONNECTIONS = 4096
+# Who takes nothing of what is sent for so long is gone, or hostile.
+_STUCK_TIMEOUT_S = 60
 _POLL_S = 0.002
 
 
@@ -34,6 +41,7 @@ class HttpServer:
     """The setting that a `PortTaken` error names."""
     trusted_proxies: list[str]
     head_timeout_s: float = _HEAD_TIMEOUT_S
+    stuck_timeout_s: float = _STUCK_TIMEOUT_S
 
     async def start(self) -> None:
         """Listen. Raises `PortTaken`."""
@@ -59,6 +67,7 @@ class HttpServer:
             ),
             websockets=False,
             backlog=_BACKLOG,
+            backpressure=min(_MAX_CONNECTIONS, _raised_file_limit() // 2),
             # It would announce itself as experimental at every start; ADR 0007 says why we use it.
             log_enabled=False,
         )
@@ -68,9 +77,26 @@ class HttpServer:
             with suppress(OSError):
                 _, writer = await asyncio.open_connection(self.host, self.port)
                 writer.close()
+                self._end_stuck_connections()
                 return
             await asyncio.sleep(_POLL_S)
         self._serving.result()
+
+    def _end_stuck_connections(self) -> None:
+        """The listening socket, to which granian gives no other way, hands this down to all
+        connections. Linux alone can do it."""
+        if sys.platform != "linux":
+            return
+        for path in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):  # no socket
+                found = socket.socket(fileno=int(path.name))
+                try:
+                    listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                    if listens and found.getsockname()[1:2] == (self.port,):
+                        timeout_ms = int(self.stuck_timeout_s * 1000)
+                        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+                finally:
+                    found.detach()
 
     async def wait(self) -> BaseException | None:
         """Wait until it ends, which it does by itself only if something is wrong; returns what."""
@@ -82,6 +108,15 @@ class HttpServer:
         self._server.stop()  # type: ignore[no-untyped-call]
         # Not cancelled: it would complain later, when its last request ends.
         await asyncio.wait([self._serving], timeout=grace_s)
+
+
+def _raised_file_limit() -> int:
+    """How many files this process may have open; from now on as many as its owner may allow it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 2 * _MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    return most
 
 
 def _mapped(network: str) -> str:

@@ -3,7 +3,6 @@ that finishes what it began."""
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Self
 
@@ -21,29 +20,19 @@ from daca_shared.settings import PortTaken, address
 # Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
 # queued: daprd ignores --app-max-concurrency for proxied calls.
 _MAX_CONCURRENT_CALLS = 1024
-# How often to look whether the service is ready, and how long others may rely on what was seen.
-_LOOK_S, _FRESH_S = 1.0, 0.2
+_CHECK_EVERY_S = 1.0
 LIVENESS = "liveness"
 """The name whose health is good also while the service isn't ready: a restart would not help."""
 
 log = logging.getLogger(__name__)
 
 
-async def _nothing() -> None:
-    """Needs nothing to be ready."""
-
-
 class GrpcServer:
     """A `grpc.aio` server with the standard health and reflection services. With an
-    `app_api_token` it serves only those who show it, but for health, which is bad while `check`
-    raises `Unavailable`."""
+    `app_api_token` it serves only those who show it, but for health."""
 
     def __init__(
-        self,
-        *,
-        app_api_token: SecretStr | None = None,
-        tracing: Tracing = NO_TRACING,
-        check: Callable[[], Awaitable[None]] = _nothing,
+        self, *, app_api_token: SecretStr | None = None, tracing: Tracing = NO_TRACING
     ) -> None:
         self._methods = Methods(tracing, app_api_token)
         self._server = aio.server(
@@ -55,12 +44,9 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         self.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
         self.port = 0
-        self._check = check
-        self._checking = asyncio.Lock()
-        self._checked_at = float("-inf")
-        self._problem: str | None = None
-        self._names: list[str] = []
-        self._watching: asyncio.Task[None] | None = None
+        self.problem: str | None = None
+        """What keeps the service from being ready, in words."""
+        self._names = [""]
 
     def add[S](self, add_to_server: Callable[[S, Any], None], servicer: S) -> None:
         """Serve `servicer`; `add_to_server` is its `add_…_to_server` of the generated code."""
@@ -79,38 +65,29 @@ class GrpcServer:
             raise PortTaken(host, port, variable) from error
         await self._server.start()
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-        self._names = ["", *names]
+        self._names += names
         await self._report()
-        self._watching = asyncio.create_task(self._watch())
         return self
 
-    async def problem(self) -> str | None:
-        """What keeps the service from being ready, in words; None if nothing does."""
-        async with self._checking:
-            if time.monotonic() - self._checked_at > _FRESH_S:
-                problem = None
-                try:
-                    await self._check()
-                except Unavailable as error:
-                    problem = error.message
-                self._checked_at = time.monotonic()
-                if problem != self._problem:
-                    self._problem = problem
-                    log.warning("not ready: %s", problem) if problem else log.info("ready again")
-                    await self._report()
-        return self._problem
+    async def watch(self, check: Callable[[], Awaitable[None]]) -> None:
+        """For ever, report unhealthy while `check` raises `Unavailable`."""
+        while True:
+            problem = None
+            try:
+                await check()
+            except Unavailable as error:
+                problem = error.message
+            if problem != self.problem:
+                self.problem = problem
+                log.warning("not ready: %s", problem) if problem else log.info("ready again")
+                await self._report()
+            await asyncio.sleep(_CHECK_EVERY_S)
 
     async def _report(self) -> None:
+        ready.set(not self.problem)
         statuses = health_pb2.HealthCheckResponse
-        status = statuses.NOT_SERVING if self._problem else statuses.SERVING
-        ready.set(not self._problem)
         for name in self._names:
-            await self._health.set(name, status)
-
-    async def _watch(self) -> None:
-        while True:
-            await self.problem()
-            await asyncio.sleep(_LOOK_S)
+            await self._health.set(name, statuses.NOT_SERVING if self.problem else statuses.SERVING)
 
     async def drain(self) -> None:
         """Report unhealthy, and go on serving."""
@@ -119,6 +96,4 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
         await self.drain()
-        if self._watching:
-            self._watching.cancel()
         await self._server.stop(grace_s)

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 from pydantic import SecretStr
 
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.postgres_url import PostgresUrl
 from daca_shared.storage.database import Row, Work, storage_failed
 
 log = logging.getLogger(__name__)
@@ -24,23 +24,17 @@ _TIMEOUT_S = 5.0
 _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
 # The server has few, so those that nobody uses are others' to have.
 _CONNECTIONS, _IDLE_S = 8, 10.0
+
+# What libpq takes in a URL besides what asyncpg does, or passes on to the server. But for the first
+# two it is needless: nothing is idle for long, each call has a limit, and texts are UTF-8.
+_OUR_PARAMETERS = (
+    "pgbouncer", "connect_timeout", "channel_binding", "keepalives", "keepalives_idle",
+    "keepalives_interval", "keepalives_count", "tcp_user_timeout", "client_encoding",
+)  # fmt: skip
 # A timeout is an OSError. The last is what a connection may raise that was just closed.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 # These are bugs of ours: trying again won't help.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
-
-
-# What is wrong, in words for whoever has to mend it: the first that fits.
-_WORDS: tuple[tuple[type[Exception], str], ...] = (
-    (asyncpg.TooManyConnectionsError, "has no connection left for us"),
-    (asyncpg.InvalidAuthorizationSpecificationError, "refuses our user or password"),
-    (asyncpg.InvalidCatalogNameError, "has no such database"),
-    (asyncpg.InsufficientPrivilegeError, "denies us our tables"),
-    (asyncpg.UndefinedTableError, "has lost our tables"),
-    (asyncpg.CannotConnectNowError, "is starting or stopping"),
-    (asyncpg.DiskFullError, "has no room left"),
-    (asyncpg.PostgresError, "fails"),
-)
 
 
 class PostgresDatabase:
@@ -50,8 +44,7 @@ class PostgresDatabase:
 
     def __init__(self, pool: asyncpg.Pool, schema: str, timeout_s: float, tracing: Tracing) -> None:
         self._pool = pool
-        # Also shows whether the tables are there, and ours to read.
-        self._check = f"SELECT current_setting('transaction_read_only') FROM {schema}.version"  # noqa: S608
+        self._schema = schema
         self._timeout_s = timeout_s
         self._tracing = tracing
 
@@ -67,30 +60,18 @@ class PostgresDatabase:
         idle_s: float = _IDLE_S,
     ) -> Self:
         """Connect, and run the `scripts` that `schema` has not had. Raises `Unavailable`."""
-        place = PostgresUrl.of(url.get_secret_value())
-        if place.wants_channel_binding:
-            log.warning("channel_binding=require can't be had here; sslmode=verify-full serves too")
-        limit_s = place.connect_timeout_s or timeout_s
-        settings, cached = _settings(place, timeout_s), 0 if place.is_pgbouncer else 100
+        pool = await asyncpg.create_pool(
+            **_connecting(url.get_secret_value(), timeout_s), init=_prepare,
+            # Nothing to do: what is set here ends with its transaction.
+            reset=lambda connection: asyncio.sleep(0),
+            min_size=0, max_size=_CONNECTIONS, max_inactive_connection_lifetime=idle_s,
+        )  # fmt: skip
         try:
-            db = await asyncpg.connect(
-                place.dsn, timeout=limit_s, statement_cache_size=cached,
-                command_timeout=_DDL_TIMEOUT_S,
-            )  # fmt: skip
-            try:
+            async with pool.acquire() as db:
                 await _migrate(db, schema, scripts)
-            finally:
-                await db.close(timeout=timeout_s)
-            pool = await asyncpg.create_pool(
-                place.dsn, timeout=limit_s, statement_cache_size=cached, server_settings=settings,
-                min_size=0, max_size=_CONNECTIONS, max_inactive_connection_lifetime=idle_s,
-                init=_prepare, reset=_leave,
-            )  # fmt: skip
-            async with pool.acquire():
-                pass  # it begins otherwise than the one before
         except (*_ERRORS, ValueError) as error:
-            what = str(error) or _what_is_wrong(error)
-            raise Unavailable(f"PostgreSQL can't be used: {what}") from error
+            pool.terminate()
+            raise Unavailable(f"PostgreSQL can't be used: {str(error) or 'no answer'}") from error
         return cls(pool, schema, timeout_s, tracing)
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
@@ -111,12 +92,16 @@ class PostgresDatabase:
             return result
 
     async def check(self) -> None:
+        # That also shows whether the tables are there.
+        read_only = f"SELECT current_setting('transaction_read_only') FROM {self._schema}.version"  # noqa: S608
         try:
-            ((read_only,),) = await self.read(self._check)
+            ((answer,),) = await self.read(read_only)
         except Unavailable as error:
-            raise Unavailable(f"PostgreSQL {_what_is_wrong(error.__cause__)}") from error
-        if read_only == "on":
-            raise Unavailable("PostgreSQL takes no writes: it is a standby, or was set so")
+            # By its name, as its text is not for strangers.
+            cause = type(error.__cause__).__name__
+            raise Unavailable(f"PostgreSQL can't be used: {cause}") from error
+        if answer == "on":
+            raise Unavailable("PostgreSQL can't be used: it takes no writes")
 
     def time(self, stored: datetime) -> datetime:
         """Infinities come from asyncpg without a zone, other times with one."""
@@ -155,6 +140,7 @@ async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) 
     if await _version(db, schema, len(scripts)) >= len(scripts):
         return
     async with db.transaction():
+        await db.execute(f"SET LOCAL statement_timeout = '{_DDL_TIMEOUT_S:.0f}s'")
         # Of several processes that start at once, one migrates.
         await db.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"daca {schema}")
         version = await _version(db, schema, len(scripts))
@@ -184,21 +170,24 @@ async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
     return int(row["version"])
 
 
-def _what_is_wrong(error: BaseException | None) -> str:
-    return next((words for kind, words in _WORDS if isinstance(error, kind)), "can't be reached")
-
-
-def _settings(place: PostgresUrl, timeout_s: float) -> dict[str, str]:
-    """What a connection begins with, unless the URL says it."""
-    settings = {} if "application_name" in place.parameters else {"application_name": "daca-chat"}
-    if place.is_pgbouncer:
-        return settings  # the others it refuses: docs/scaling.md has its administrator set them
+def _connecting(url: str, timeout_s: float) -> dict[str, Any]:
+    """What asyncpg is told to connect by a URL of libpq's kind. Raises `Unavailable`."""
+    parts = urlsplit(url)
+    given = dict(parse_qsl(parts.query))
+    pgbouncer, connect_timeout, *_ = [given.pop(name, "") for name in _OUR_PARAMETERS]
+    if not (connect_timeout or "0").isdecimal():
+        raise Unavailable("PostgreSQL can't be used: connect_timeout must be whole seconds")
+    settings = {} if "application_name" in given else {"application_name": "daca-chat"}
     # The planner's compiler costs tens of milliseconds, for statements that take one.
-    return settings | {"jit": "off", "statement_timeout": f"{timeout_s * 1000:.0f}"}
-
-
-async def _leave(connection: asyncpg.Connection) -> None:
-    """As it is: nothing here outlives its transaction, so nothing has to be reset."""
+    more = {"jit": "off", "statement_timeout": f"{timeout_s * 1000:.0f}"}
+    # PgBouncer gives each transaction any connection: nothing may be prepared or set on one.
+    is_own = pgbouncer != "true"
+    return {
+        "dsn": parts._replace(scheme="postgresql", query=urlencode(given)).geturl(),
+        "timeout": int(connect_timeout or 0) or timeout_s,
+        "server_settings": settings | more if is_own else settings,
+        "statement_cache_size": 100 if is_own else 0,
+    }
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:

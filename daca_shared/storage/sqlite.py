@@ -15,13 +15,7 @@ from daca_shared.domain import Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.storage.database import Row, Statements, Work, storage_failed
 from daca_shared.storage.groups import Groups
-from daca_shared.storage.sqlite_file import (
-    BUSY_TIMEOUT_S,
-    SqliteFile,
-    check_content,
-    must_reopen,
-    what_is_wrong,
-)
+from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, is_lost, what_is_wrong
 
 _BUSY_POLL_S = 0.005
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,7 +35,7 @@ class SqliteDatabase:
     def __init__(self, open_file: Callable[[], SqliteFile], tracing: Tracing) -> None:
         self._open_file = open_file
         self._file = open_file()
-        self._must_reopen = False
+        self._is_lost = False
         self._tracing = tracing
         self._groups = Groups[Work[Any], Any](self._commit)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
@@ -70,18 +64,16 @@ class SqliteDatabase:
         try:
             with self._tracing.span("SQLite write"):
                 return await done
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
             raise self._failed(error) from error
 
     async def check(self) -> None:
         try:
-            if self._must_reopen:
-                await self._reopen()
-            await asyncio.to_thread(self._file.check)
             await self._groups.put(_do_nothing)
+            await asyncio.to_thread(self._file.check)
         except (OSError, sqlite3.Error) as error:
-            self._must_reopen |= must_reopen(error)
-            raise Unavailable(what_is_wrong(error)) from error
+            self._failed(error)
+            raise Unavailable(f"The database can't be used: {what_is_wrong(error)}") from error
 
     def time(self, stored: int) -> datetime:
         """SQLite has no type for times: they are microseconds since 1970."""
@@ -94,49 +86,33 @@ class SqliteDatabase:
         self._disk.shutdown()
 
     def _failed(self, error: Exception) -> Unavailable:
-        self._must_reopen |= must_reopen(error)
+        self._is_lost |= is_lost(error)
         return storage_failed("SQLite", error)
 
-    async def _reopen(self) -> None:
-        """Serve nothing until the file that is at the path is in order, and go on with that."""
-        if self._file.is_busy:
-            return  # the next check will do it
-        # Of a file that is in place, this writes what is known beside it into it.
-        self._file.close()
-        await asyncio.to_thread(check_content, self._file.path)
-        self._file = await asyncio.to_thread(self._open_file)
-        self._must_reopen = False
-
     async def _commit(self, group: list[Work[Any]]) -> list[Any]:
+        if self._is_lost:
+            # Nothing is served until a good one is there. To one that is in its place, though
+            # damaged, closing adds what was beside it.
+            self._file.close()
+            await asyncio.to_thread(self._file.look, whole=True)
+            self._file = await asyncio.to_thread(self._open_file)
+            self._is_lost = False
         await self._begin()
         try:
-            results = [await self._in_savepoint(work) for work in group]
-            await asyncio.wrap_future(self._disk.submit(self._flush))
-        except BaseException:
+            results = [await work(_Statements(self._file.writer)) for work in group]
+            await asyncio.wrap_future(self._disk.submit(self._file.commit))
+        except BaseException as error:
             # SQLite has already rolled back by itself after some failures (disk full).
             if self._file.writer.in_transaction:
                 self._file.writer.execute("ROLLBACK")
-            raise
+            # A full disk, a lock or damage is no single write's fault.
+            if not isinstance(error, Exception) or isinstance(error, sqlite3.OperationalError):
+                raise
+            if len(group) == 1:
+                return [error]
+            # One has failed, so each again, alone.
+            return [result for work in group for result in await self._commit([work])]
         return results
-
-    def _flush(self) -> None:
-        self._file.writer.execute("COMMIT")
-        # In files that were removed it is lost, though SQLite doesn't mind.
-        self._file.check_present()
-
-    async def _in_savepoint(self, work: Work[Any]) -> Any:
-        """The result of `work`; or its exception, and nothing of what it has done."""
-        self._file.writer.execute("SAVEPOINT work")
-        try:
-            return await work(_Statements(self._file.writer))
-        except sqlite3.OperationalError:
-            raise  # a full disk, a lock or damage is no single write's fault
-        except Exception as error:
-            self._file.writer.execute("ROLLBACK TO work")
-            return error
-        finally:
-            if self._file.writer.in_transaction:
-                self._file.writer.execute("RELEASE work")
 
     async def _begin(self) -> None:
         deadline = time.monotonic() + BUSY_TIMEOUT_S
@@ -179,4 +155,4 @@ def _decode(value: Any) -> Any:
 
 
 async def _do_nothing(statements: Statements) -> None:
-    """A write that shows whether there could be one."""
+    """A write, which shows that there can be one."""

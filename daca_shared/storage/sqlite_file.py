@@ -1,45 +1,21 @@
 """A SQLite file: how it is opened, and whether what is open is still there and in order."""
 
-import errno
 import fcntl
 import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryFile
 
 BUSY_TIMEOUT_S = 1.0
 """How long a write waits for another program's lock, a backup's say, before it fails."""
-
 # More than a chat writes at once.
 _ROOM_BYTES = 256 * 1024
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_FULL, _DENIED = "has no room left on its disk", "can't be written"
-_GONE = "was removed or replaced"
-_WORDS = dict.fromkeys(_DAMAGED, "is damaged") | {
-    sqlite3.SQLITE_FULL: _FULL,
-    sqlite3.SQLITE_CANTOPEN: _GONE,
-    sqlite3.SQLITE_READONLY: _DENIED,
-    sqlite3.SQLITE_PERM: _DENIED,
-    sqlite3.SQLITE_BUSY: "is held by another program",
-    sqlite3.SQLITE_IOERR: "is on a disk that fails",
-}
-_WORDS_OF_SYSTEM = {errno.ENOSPC: _FULL, errno.EDQUOT: _FULL} | dict.fromkeys(
-    (errno.EROFS, errno.EACCES, errno.EPERM), _DENIED
-)
 
 
-class Replaced(sqlite3.OperationalError):
-    """What is open is not what is at the path: whatever is written there is lost."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
-
-
-class Damaged(sqlite3.DatabaseError):
-    """SQLite's own check has found something."""
-
-    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+class Lost(sqlite3.OperationalError):
+    """What is open is not what is at the path, or nothing good is there."""
 
 
 class SqliteFile:
@@ -48,7 +24,6 @@ class SqliteFile:
     def __init__(self, path: Path, schema: str, scripts: Sequence[str]) -> None:
         """Open or create it, and run the `scripts` that it has not had. Raises `sqlite3.Error` or
         `OSError`, also if another process uses it."""
-        self.path = path
         with ExitStack() as on_failure:
             on_failure.callback(os.close, _lock(path.with_suffix(".lock")))
             self.writer = on_failure.enter_context(closing(_connect(path, schema)))
@@ -61,76 +36,58 @@ class SqliteFile:
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
             self.close = on_failure.pop_all().close
-        beside = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
-        files = (path, *beside, path.with_suffix(".lock"))
-        self._identities = {file: _identity(file) for file in files}
+        self._path = path
+        files = (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
+        self._opened = {file: _identity(file) for file in files}
 
-    def check_present(self) -> None:
-        """Raises `Replaced`, or `OSError` if it can't be known."""
-        for path, identity in self._identities.items():
-            if _identity(path) != identity:
-                raise Replaced(f"{path} {_GONE}")
+    def commit(self) -> None:
+        self.writer.execute("COMMIT")
+        # Into files that were removed SQLite writes gladly, too.
+        self._check_present()
 
     def check(self) -> None:
-        """Raises `sqlite3.Error` or `OSError`."""
-        self.check_present()
-        with TemporaryFile(dir=self.path.parent) as file:
+        """Raises `sqlite3.Error`, or `OSError` of a disk that takes nothing."""
+        self._check_present()
+        with TemporaryFile(dir=self._path.parent) as file:
             file.write(bytes(_ROOM_BYTES))
             file.flush()
-        check_tables(self.path)
+        self.look()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a transaction is under way."""
-        with suppress(sqlite3.ProgrammingError):
-            return self.writer.in_transaction
-        return False  # it is closed
+    def _check_present(self) -> None:
+        if any(_identity(file) != identity for file, identity in self._opened.items()):
+            raise Lost("its files were removed or replaced, or are out of reach")
 
-
-def check_content(path: Path) -> None:
-    """Raises `sqlite3.Error` unless all pages are in order, and not just as a new file's are."""
-    with closing(_read_only(path)) as database:
-        ((said,),) = database.execute("PRAGMA quick_check(1)")
-        ((version,),) = database.execute("PRAGMA user_version")
-    if said != "ok" or not version:
-        raise Damaged(f"{path} is damaged, or is none of ours: {said}")
+    def look(self, *, whole: bool = False) -> None:
+        """See whether all tables at the path can be read, with eyes that remember nothing; or
+        `whole`, whether each page is in order. Raises `sqlite3.Error`."""
+        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            for (table,) in tables:
+                db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
+            if whole and (not tables or db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",)):
+                raise Lost("corrupt")
 
 
-def check_tables(path: Path) -> None:
-    """Raises `sqlite3.Error` unless each table can be read, at least where it begins."""
-    with closing(_read_only(path)) as database:
-        tables = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-        for (table,) in tables.fetchall():
-            database.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
-
-
-def _read_only(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-
-
-def must_reopen(error: Exception) -> bool:
+def is_lost(error: Exception) -> bool:
     """Whether the file has to be opened anew, once a good one is there."""
-    return isinstance(error, Replaced) or _code(error) in _DAMAGED
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, Lost) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def what_is_wrong(error: Exception) -> str:
-    """In words for whoever has to mend it. A stranger may read them, so they have no path."""
+    """Without a path, as strangers may read it."""
     if isinstance(error, OSError):
-        words = _WORDS_OF_SYSTEM.get(error.errno or 0, "can't be reached")
-    else:
-        words = _WORDS.get(_code(error), "can't be used")
-    return f"the database {words}"
-
-
-def _code(error: Exception) -> int:
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+        return os.strerror(error.errno or 0)
+    # Ours have none. SQLite's are like SQLITE_CORRUPT.
+    return getattr(error, "sqlite_errorname", str(error)).removeprefix("SQLITE_").lower()
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    with suppress(FileNotFoundError, NotADirectoryError):
+    try:
         found = path.stat()
-        return found.st_dev, found.st_ino
-    return None
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _connect(path: Path, schema: str) -> sqlite3.Connection:

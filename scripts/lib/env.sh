@@ -30,21 +30,22 @@ PROGRESS_EVERY_S=10
 with_progress() {
   local log=$1 usual_s=$2 began=$SECONDS next_s=$PROGRESS_EVERY_S child
   shift 2
+  # Before the child starts: bash ignores a signal while it changes what the signal does.
+  trap '{ kill "${child:-${!-}}"; wait "${child:-${!-}}"; } 2>/dev/null || :; exit 130' INT TERM
   "$@" >"$log" 2>&1 &
   child=$!
-  # shellcheck disable=SC2064  # this child
-  trap "{ kill $child; wait $child; } 2>/dev/null || :; exit 130" INT TERM
   while kill -0 "$child" 2>/dev/null; do
     if ((SECONDS - began >= next_s)); then
       say "  $((SECONDS - began)) s of about $usual_s s$(last_line "$log")"
       next_s=$((next_s + PROGRESS_EVERY_S))
     fi
-    sleep 0.1
+    # bash drops a Ctrl-C that comes as a command in the foreground ends, but not one during `wait`.
+    sleep 0.1 &
+    wait $!
   done
   trap - INT TERM
   wait "$child"
 }
-in_folder() { cd "$1" && shift && exec "$@"; }
 last_line() { local line; line=$(tail -n 1 "$1" | cut -c 1-70); [[ -z $line ]] || printf ': %s' "$line"; }
 
 # uv from PATH, from our cache, from PyPI, or from its own installer.
@@ -84,6 +85,14 @@ find_go() {
     mv "$into" "$home"
   fi
   echo "$home/go/bin/go"
+}
+
+# For a build with the program GO, in a folder INTO that is removed after it: what a Go of ours
+# downloads and compiles (2 GB) is not kept.
+go_environment() {
+  local go=$1 into=$2
+  export CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off GOTOOLCHAIN=local
+  [[ $go != "$DACA_CACHE"/* ]] || export GOPATH="$into/go" GOCACHE="$into/compiled"
 }
 
 # .venv with what the services and their runner need. Development tools stay if they are there.

@@ -26,7 +26,7 @@ async def get(url: str, path: str) -> int:
     with suppress(OSError):
         connection = await Connection.open(url)
         try:
-            request = f"GET {path} HTTP/1.1\r\nhost: test\r\n\r\n".encode()
+            request = f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
             return (await connection.send(request, 2)).status
         finally:
             connection.close()

@@ -18,7 +18,7 @@ _IDLE = 500
 _ROUNDS, _ROUND_S = (6, 4.0) if FULL else (3, 0.5)
 _HALF = (
     b"POST /chat/ HTTP/1.1\r\nhost: te",
-    b"POST /chat/ HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n"
+    b"POST /chat/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     b'content-length: 500\r\n\r\n{"user_id": "slow",',
 )
 

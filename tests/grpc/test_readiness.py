@@ -1,6 +1,5 @@
 """What a service's health says of its own database."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from analytics_service.__main__ import SERVICE_NAME, build_server
 from analytics_service.store import AnalyticsStore
 from daca_shared.calls.server import LIVENESS, GrpcServer
-from daca_shared.domain import Unavailable
+from daca_shared.service import running
 from lab.postgres import Cluster, Place
 from tests.fakes import channel_to, eventually, listening
 
@@ -22,7 +21,10 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 async def server(place: Place) -> AsyncIterator[GrpcServer]:
     """Analytics, as it runs."""
     store = await AnalyticsStore.open(place, seed_demo_users=False)
-    async with listening(build_server(store), [SERVICE_NAME]) as server:
+    async with (
+        listening(build_server(store), [SERVICE_NAME]) as server,
+        running(server.watch(store.database.check)),
+    ):
         yield server
     await store.close()
 
@@ -44,33 +46,18 @@ async def test_health_is_bad_while_the_database_is_away(
     async def not_ready() -> bool:
         return not await serves(health) and not await serves(health, "")
 
-    assert await server.problem() is None
+    assert server.problem is None
     if isinstance(place, Path):
         away = place.rename(place.with_name("away.db"))
         await eventually(not_ready)
-        assert await server.problem() == "the database was removed or replaced"
+        assert "The database can't be used" in str(server.problem)
         assert await serves(health, LIVENESS)
         away.rename(place)
     else:
         cluster: Cluster = request.getfixturevalue("postgres")
         with cluster.down("fast"):
             await eventually(not_ready)
-            assert await server.problem() == "PostgreSQL can't be reached"
+            assert "PostgreSQL can't be used" in str(server.problem)
             assert await serves(health, LIVENESS)
     await eventually(lambda: serves(health), 10)
-    assert await server.problem() is None
-
-
-async def test_many_who_ask_cost_one_look() -> None:
-    looks = 0
-
-    async def check() -> None:
-        nonlocal looks
-        looks += 1
-        await asyncio.sleep(0.05)
-        raise Unavailable("the disk is on fire")
-
-    server = GrpcServer(check=check)
-    told = await asyncio.gather(*(server.problem() for _ in range(100)))
-    assert set(told) == {"the disk is on fire"}
-    assert looks == 1
+    assert server.problem is None

@@ -6,6 +6,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
+from chat_service.access.hosts import ANY_HOST
 from chat_service.web.edge import Edge
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.http.gateways import body, gateway, gateway_app, served
@@ -113,8 +114,10 @@ async def test_an_answer_without_an_end_is_a_failure(
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    scope = {"type": "http", "path": "/users/zoe", "method": "GET", "scheme": "http", "headers": []}
-    await Edge(app, spans.tracer)(scope, receive, send)
+    scope: Any = {"type": "http", "path": "/users/zoe", "method": "GET", "scheme": "http"}
+    scope["headers"] = [(b"host", b"test")]
+    edge = Edge(app, lambda app: app, ANY_HOST, answer_timeout_s=5, tracer=spans.tracer)
+    await edge(scope, receive, send)
     span, attributes = the_one(spans)
     assert span.context
     trace_id = f"{span.context.trace_id:032x}".encode()

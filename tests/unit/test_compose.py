@@ -11,6 +11,7 @@ from compose_spec import PyCompose
 from daca_shared.calls.server import GrpcServer
 from daca_shared.domain import Unavailable
 from daca_shared.observe.metrics import serving_metrics
+from daca_shared.service import running
 from tests.fakes import listening
 from tests.unit.deployed import (
     COMPOSE,
@@ -61,9 +62,9 @@ async def test_health_checks_ask_the_metrics(app: str, is_ready: bool, code: int
         if not is_ready:
             raise Unavailable("no")
 
-    server = GrpcServer(check=check)
-    async with listening(server):
-        await server.problem()
+    server = GrpcServer()
+    async with listening(server), running(server.watch(check)):
+        await asyncio.sleep(0.1)
         variable = f"{app.upper()}_METRICS_PORT"
         with serving_metrics(SETTINGS[f"{app}-service"](), 0, variable) as port:
             command = [part.replace("$$", "$") for part in SERVICES[app]["healthcheck"]["test"][1:]]

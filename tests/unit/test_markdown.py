@@ -1,8 +1,26 @@
+import asyncio
 import re
 
 import pytest
 
-from chat_service.web.markdown import render
+from chat_service.web.markdown import render, rendered
+
+LENGTH = 8000
+BOMBS = {
+    "a table with few cells and many columns": "|a" * 200 + "\n" + "|-" * 200 + "\n" + "a\n" * 4000,
+    "a small table of that kind": ("|a" * 200 + "\n" + "|-" * 200 + "\n" + "a\n" * 400)[:1453],
+    "quotes in quotes": ">" * LENGTH,
+    "quotes and lists": "> - " * LENGTH,
+    "lists in lists": "1. " * LENGTH,
+    "stress in stress": "*" * 3999 + "a" + "*" * 3999,
+    "brackets": "[" * LENGTH,
+    "links in links": "[a](" * LENGTH,
+    "pictures": "![" * LENGTH,
+    "tags": "<a>" * LENGTH,
+    "comments": "<!--" * LENGTH,
+    "code": "`a" * LENGTH,
+    "one long reference, used often": "[a]: " + "x" * 3000 + "\n\n" + "[a]" * LENGTH,
+}
 
 
 def test_markdown_becomes_html() -> None:
@@ -37,11 +55,68 @@ def test_a_link_gives_its_target_no_hold_on_the_page() -> None:
         "`<script>`",
         "<scr<script>ipt>alert(1)</scr</script>ipt>",
         "<math><mi//xlink:href='data:x,<script>alert(1)</script>'>",
+        "<input autofocus onfocus=alert(1)>",
+        "- [x] <input type=text>",
+        "<a href='`'>`<img src=x onerror=alert(1)>`",
+        '```js"onload="alert(1)\n```',
+        "<!-- x\n\n<style>",
     ],
 )
 def test_nothing_in_it_is_active(hostile: str) -> None:
     html = render(hostile)
     tags = re.findall(r"<[^>]*>", html)
-    assert not any(re.match(r"<(script|img|svg|iframe|style|math|form|input)", t) for t in tags)
+    assert not any(re.match(r"<(script|img|svg|iframe|style|math|form)", t) for t in tags)
+    boxes = [t for t in tags if t.startswith("<input")]
+    assert all('type="checkbox"' in box and "disabled" in box for box in boxes)
     assert not any(re.search(r"\son\w+=|javascript:|data:", re.sub(r'title="[^"]*"', "", t))
                    for t in tags)  # fmt: skip
+
+
+def test_a_list_of_tasks_has_boxes_that_nobody_can_tick() -> None:
+    html = render("- [x] done\n- [ ] to do")
+    assert re.findall("<input[^>]*>", html) == [
+        '<input checked="" type="checkbox" disabled="">',
+        '<input type="checkbox" disabled="">',
+    ]
+
+
+def test_code_says_its_language_and_nothing_else_has_a_class() -> None:
+    assert '<code class="language-c++">' in render("```c++ and more\nx\n```")
+    assert "class" not in render("```a\tsidebar\nx\n```")
+    assert "class" not in render(f"```{'x' * 100}\nx\n```")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a List<String> of it", "<div>\n<b>x</b>\n</div>", "ends in <!-- a comment", "1 < 2", "é<b>é"],
+)
+def test_raw_html_is_shown_as_it_was_written(text: str) -> None:
+    shown = re.sub("<[^>]*>", "", render(text)).strip()
+    assert shown.replace("&lt;", "<").replace("&gt;", ">") == text
+
+
+def test_nothing_is_nothing() -> None:
+    assert render("") == ""
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_what_would_grow_or_nest_without_measure_is_bounded(kind: str) -> None:
+    text = BOMBS[kind][:LENGTH]
+    html = render(text)
+    assert len(html) <= 20 * len(text) + 1000
+    assert html.count("<blockquote>") + html.count("<li>") + html.count("<em>") <= 200
+
+
+def test_a_very_long_text_is_shown_as_it_is() -> None:
+    assert render("*a* " * 100_000).startswith("<pre>*a* *a* ")
+
+
+async def test_the_event_loop_goes_on_while_a_page_of_replies_is_rendered() -> None:
+    page = [bomb[:LENGTH] for bomb in BOMBS.values()] * 15
+    working = asyncio.create_task(rendered(page))
+    steps = 0
+    while not working.done():
+        await asyncio.sleep(0)
+        steps += 1
+    assert steps > 100
+    assert await working == [render(text) for text in page]

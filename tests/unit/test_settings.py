@@ -37,6 +37,8 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "CHAT_RATE_LIMIT_USER", "60/fortnight"),
         (ChatSettings, "CHAT_RATE_LIMIT_ADDRESS", "0/hour"),
         (ChatSettings, "CHAT_RATE_LIMIT_ADDRESS", "5/hour;sometimes"),
+        (ChatSettings, "CHAT_TRUSTED_HOSTS", "https://chat.example"),
+        (ChatSettings, "CHAT_TRUSTED_HOSTS", "a-host,,another"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "*"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1,a-host"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1/"),

@@ -164,15 +164,16 @@ def test_a_step_that_fails_fails(machine: Machine) -> None:
 def test_ctrl_c_ends_a_long_step_too(machine: Machine, tmp_path: Path) -> None:
     started = tmp_path / "started"
     machine.has("step", f'echo $$ >"{started}.new"; mv "{started}.new" "{started}"; exec sleep 60')
-    process = machine.start(
-        f"set -e; . scripts/lib/env.sh; with_progress {tmp_path}/log 1 in_folder / step"
-    )
+    process = machine.start(f"set -e; . scripts/lib/env.sh; with_progress {tmp_path}/log 1 step")
     deadline = time.monotonic() + 10
     while not started.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=10)
+    try:
+        process.communicate(timeout=10)
+    finally:
+        process.kill()
     assert process.returncode == 130
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)

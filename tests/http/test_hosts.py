@@ -1,0 +1,108 @@
+"""Which hosts the gateway lets itself be called: foreign pages may point theirs at it."""
+
+import asyncio
+from contextlib import closing
+
+import pytest
+
+from chat_service.access.hosts import Hosts
+from tests.fakes import FakeChat
+from tests.http.gateways import gateway, gateway_app, served
+
+REFUSED = "This host is not served; CHAT_TRUSTED_HOSTS names those that are"
+
+
+def is_served(hosts: Hosts, *named: str) -> bool:
+    return hosts.problem(named, is_probe=False) == ""
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "localhost:8000", "LocalHost.", "localhost.:8000", "127.0.0.1:8000", "[::1]",
+     "[::1]:8000", "[0:0:0:0:0:0:0:1]:8000", "[::ffff:127.0.0.1]:8000", "192.0.2.1:8000"],
+)  # fmt: skip
+def test_a_gateway_is_called_by_this_machines_names_and_its_own_address(host: str) -> None:
+    assert is_served(Hosts("192.0.2.1"), host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8000", "localhost.evil.example", "evil.example:localhost",
+     "192.0.2.2", "[2001:db8::1]", "10.0.0.1:80", "127.1", "evil/localhost",
+     "localhost@evil.example", "evil.example@localhost", "http://localhost", "localhost localhost",
+     "localhost,evil.example", "[::1", "::1]", ":8000", "*", ".", "localhost..", "lo\u017fcalhost"],
+)  # fmt: skip
+def test_and_by_no_other(host: str) -> None:
+    assert not is_served(Hosts("192.0.2.1"), host)
+
+
+@pytest.mark.parametrize("everywhere", ["0.0.0.0", "::"])  # noqa: S104 - nothing listens
+def test_one_that_listens_everywhere_may_be_called_by_any_address_but_no_name(
+    everywhere: str,
+) -> None:
+    hosts = Hosts(everywhere)
+    assert is_served(hosts, "192.0.2.2:8000")
+    assert is_served(hosts, "[2001:db8::1]:8000")
+    assert not is_served(hosts, "evil.example")
+
+
+def test_others_can_be_named() -> None:
+    hosts = Hosts("127.0.0.1", "chat.example.com", "192.0.2.7:81")
+    assert is_served(hosts, "Chat.Example.com.:443")
+    assert is_served(hosts, "192.0.2.7")
+    assert is_served(hosts, "localhost")
+    assert not is_served(hosts, "example.com")
+    assert is_served(Hosts("127.0.0.1", "*"), "anything.example")
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/chat/", "/conversations?user_id=alice", "/ui/", "/nowhere"]
+)
+async def test_a_foreign_host_reads_nothing(path: str) -> None:
+    async with gateway(FakeChat(), hosts=Hosts("127.0.0.1")) as http:
+        for host in ("evil.example", ""):
+            answer = await http.get(path, headers={"host": host})
+            assert answer.status_code == 400
+        assert (await http.get("/", headers={"host": "evil.example"})).json() == {"detail": REFUSED}
+        assert (await http.get("/", headers={"host": "localhost:1"})).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_a_probe_may_come_by_any_address(path: str) -> None:
+    async with gateway(FakeChat(), hosts=Hosts("127.0.0.1")) as http:
+        assert (await http.get(path, headers={"host": "10.1.2.3:8000"})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("start", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\n", b"400"),
+        (b"GET /healthz HTTP/1.1\r\nHost:\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: evil.example\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n", b"400"),
+        (b"GET http://localhost/ HTTP/1.1\r\nHost: evil.example\r\n", b"400"),
+        (b"GET / HTTP/1.0\r\nHost: localhost\r\n", b"200"),
+        (b"GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\n", b"200"),
+    ],
+)
+async def test_on_the_wire(start: bytes, status: bytes) -> None:
+    async with served(gateway_app(FakeChat(), hosts=Hosts("127.0.0.1"))) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        with closing(writer):
+            writer.write(start + b"Connection: close\r\n\r\n")
+            assert (await reader.read())[9:12] == status
+
+
+@pytest.mark.parametrize(
+    ("path", "location"),
+    [
+        ("/chat", "/chat/"),
+        ("/ui", "/ui/"),
+        ("/conversations/?a=%0d%0a", "/conversations?a=%0d%0a"),
+    ],
+)
+async def test_no_redirect_is_made_of_the_host(path: str, location: str) -> None:
+    async with gateway(FakeChat()) as http:
+        answer = await http.get(path, headers={"host": "evil.example"})
+    assert answer.is_redirect
+    assert answer.headers["location"] == location
