@@ -64,7 +64,7 @@ class SqliteDatabase:
         try:
             with self._tracing.span("SQLite write"):
                 return await done
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise self._failed(error) from error
 
     async def check(self) -> None:
