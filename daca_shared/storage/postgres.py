@@ -98,8 +98,9 @@ class PostgresDatabase:
             ((answer,),) = await self.read(read_only)
         except Unavailable as error:
             # By its name, as its text is not for strangers.
-            cause = type(error.__cause__).__name__
-            raise Unavailable(f"PostgreSQL can't be used: {cause}") from error
+            name = type(cause := error.__cause__).__name__
+            what = "it can't be reached" if isinstance(cause, OSError) else name
+            raise Unavailable(f"PostgreSQL can't be used: {what}") from error
         if answer == "on":
             raise Unavailable("PostgreSQL can't be used: it takes no writes")
 

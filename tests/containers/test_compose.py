@@ -43,7 +43,10 @@ def test_health_tells_of_the_database(containers: Containers) -> None:
     containers.compose("stop", "postgres")
     eventually(lambda: health() == {"unhealthy"})
     status, told = http("GET", f"{containers.url}/readyz")
-    assert (status, told["detail"]) == (503, "Not ready: PostgreSQL can't be reached")
+    assert (status, told["detail"]) == (
+        503,
+        "Not ready: PostgreSQL can't be used: it can't be reached",
+    )
     containers.compose("start", "postgres")
     eventually(lambda: health() == {"healthy"})
     assert containers.chat("alice")[0] == 200

@@ -57,7 +57,7 @@ async def test_health_is_bad_while_the_database_is_away(
         cluster: Cluster = request.getfixturevalue("postgres")
         with cluster.down("fast"):
             await eventually(not_ready)
-            assert "PostgreSQL can't be used" in str(server.problem)
+            assert server.problem == "PostgreSQL can't be used: it can't be reached"
             assert await serves(health, LIVENESS)
     await eventually(lambda: serves(health), 10)
     assert server.problem is None
