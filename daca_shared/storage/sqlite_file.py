@@ -58,11 +58,16 @@ class SqliteFile:
             raise Lost("its files were removed or replaced, or are out of reach")
 
     def look(self, *, whole: bool = False) -> None:
-        """Raises `sqlite3.Error` unless a database of ours is at the path; if `whole`, with each
-        page in order. It sees what is there, where an open connection remembers what was."""
+        """Raises `OSError` or `sqlite3.Error` unless a database of ours is at the path; if `whole`,
+        with each page in order. It sees what is there, where open connections remember what was."""
+        with self._path.open("rb") as file:
+            is_ours = file.read(16) == b"SQLite format 3\0"
         with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            ((tables,),) = db.execute("SELECT count(*) FROM sqlite_schema")
-            if not tables or (whole and [*db.execute("PRAGMA quick_check(1)")] != [("ok",)]):
+            tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            for (table,) in tables:
+                db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
+            is_ours &= not whole or [*db.execute("PRAGMA quick_check(1)")] == [("ok",)]
+            if not (is_ours and tables):
                 raise Lost("corrupt or empty")
 
 

@@ -86,9 +86,9 @@ async def test_a_folder_that_is_gone_is_told_until_it_is_back(
     path.parent.rename(away(path))
     with pytest.raises(Unavailable, match="try again later"):
         await database.write(add(2))
-    await refuses(database, "removed|cantopen")
+    await refuses(database, "removed|No such file")
     path.parent.mkdir()
-    await refuses(database, "removed|cantopen")
+    await refuses(database, "removed|No such file")
     assert [*path.parent.iterdir()] == []
     path.parent.rmdir()
     mend(path)
@@ -104,7 +104,7 @@ async def test_each_of_its_files_is_missed(
     with pytest.raises(Unavailable, match="try again later"):
         await database.write(add(2))
     if suffix == ".db":
-        await refuses(database, "removed|cantopen")
+        await refuses(database, "removed|No such file")
         kept.rename(file)
     # Without the others it goes on: SQLite makes them again of what it has open.
     await works(database, path)
@@ -139,6 +139,15 @@ async def test_a_damaged_file_is_told_until_a_good_one_is_in_its_place(
     mend(good, path)
     await works(database, path)
     await database.close()
+
+
+async def test_damage_to_what_is_also_known_beside_the_file_is_mended(
+    database: SqliteDatabase, path: Path
+) -> None:
+    overwrite(path, 0, None)
+    with pytest.raises(Unavailable, match="corrupt"):
+        await database.check()
+    await works(database, path)
 
 
 async def test_damage_that_only_a_statement_meets_is_told_too(good: Path, path: Path) -> None:
