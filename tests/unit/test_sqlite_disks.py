@@ -1,4 +1,4 @@
-"""A SQLite file on a disk that takes nothing: it is told, and all goes on by itself once it does."""
+"""A SQLite file on a disk that takes nothing: that is told, and all goes on once it does."""
 
 import os
 import subprocess
