@@ -7,7 +7,7 @@ import logging
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from chat_service.access.admission import Admission
+from chat_service.access.admission import Admission, most_chats
 from chat_service.access.hosts import Hosts
 from chat_service.access.identity import choose_identity
 from chat_service.access.rates import Rates
@@ -73,7 +73,9 @@ async def run(settings: ChatSettings) -> None:
             SettledAnalytics(analytics, outbox),
             turns,
             locks,
-            ChatAgent(measured(model), tracing),
+            ChatAgent(
+                measured(model), tracing, settings.max_history_length, settings.max_reply_length
+            ),
             max_text_length=settings.max_text_length,
             timeout_s=settings.timeout_s,
             on_no_count=count_fallback,
@@ -81,7 +83,7 @@ async def run(settings: ChatSettings) -> None:
         )
         stack.push_async_callback(conversation.close)
 
-        admission = Admission(settings.max_concurrent)
+        admission = Admission(most_chats(settings.max_concurrent))
         await stack.enter_async_context(running(watch_lag(admission.note_lag)))
         stack.enter_context(serving_metrics(settings, settings.metrics_port, "CHAT_METRICS_PORT"))
         stack.enter_context(observed(admission, outbox, conversation))

@@ -91,6 +91,12 @@ class ChatSettings(ServiceSettings):
     """How many chats may be under way at once; each takes some 100 KB."""
     max_text_length: int = Field(8000, ge=1, validation_alias="CHAT_MAX_TEXT_LENGTH")
     """The longest message text, in characters."""
+    max_history_length: int = Field(60_000, ge=0, validation_alias="CHAT_MAX_HISTORY_LENGTH")
+    """How much of a conversation the model is shown, in characters: whole turns, the latest."""
+    max_reply_length: int = Field(
+        100_000, ge=1, le=1_000_000, validation_alias="CHAT_MAX_REPLY_LENGTH"
+    )
+    """The longest reply, in characters; a longer one is an error."""
 
     jwks_url: HttpUrl | None = Field(None, validation_alias="AUTH_JWKS_URL")
     """Where the public keys are that callers' tokens are signed with."""

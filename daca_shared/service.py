@@ -1,10 +1,11 @@
 """How a service begins and ends."""
 
 import asyncio
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import uvloop
@@ -21,6 +22,10 @@ def main[S: ServiceSettings](
     line."""
     found = settings.from_environment()
     configure_logging(found.log_level, secrets=found.secrets(), show_user_ids=found.log_user_ids)
+    # Each connection is an open file, of which shells allow few.
+    with suppress(ValueError, OSError):
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     try:
         uvloop.run(run(found))
     except (DomainError, PortTaken) as error:
