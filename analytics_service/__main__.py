@@ -48,6 +48,7 @@ async def run(settings: AnalyticsSettings) -> None:
         stack.push_async_callback(store.close)
         await stack.enter_async_context(running(watch_lag()))
         server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
+        await stack.enter_async_context(running(server.watch(store.database.check)))
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         where = settings.database if isinstance(settings.database, Path) else "PostgreSQL"
         listening = address(settings.host, server.port)

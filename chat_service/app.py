@@ -95,16 +95,21 @@ async def run(settings: ChatSettings) -> None:
             tracing=tracing,
             timeout_s=settings.timeout_s + READING_S,
         )
+        await stack.enter_async_context(running(grpc_server.watch(database.check)))
         grpc_server.add(
             chat_pb2_grpc.add_ChatServiceServicer_to_server,
             ChatServicer(conversation, turns, admission, identity, rates),
         )
+        status = Status(
+            analytics, outbox, admission,
+            model=model.name, stopping=stop.is_set, problem=lambda: grpc_server.problem,
+        )  # fmt: skip
         http_server = HttpServer(
             build_gateway(
                 conversation,
                 turns,
                 SettledAnalytics(analytics, outbox, patience_s=_PATIENCE_S),
-                Status(analytics, outbox, admission, model=model.name, stopping=stop.is_set),
+                status,
                 admission,
                 cors_origins=settings.cors_origins,
                 hosts=Hosts(settings.host, *settings.trusted_hosts),

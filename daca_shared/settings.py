@@ -161,7 +161,10 @@ class ServiceSettings(BaseSettings):
     def _check_database_url(cls, url: SecretStr) -> SecretStr:
         with suppress(ValueError):
             parts = urlsplit(url.get_secret_value())
-            if parts.scheme in _DATABASE_SCHEMES and parts.port != 0:
+            hosts = parts.netloc.rpartition("@")[2].split(",")
+            # A password that is not percent-encoded may end them.
+            are_ports = all(urlsplit(f"//{host}").port != 0 for host in hosts)
+            if parts.scheme in _DATABASE_SCHEMES and are_ports and not parts.fragment:
                 return url
         raise ValueError("must be like postgresql://user:password@host:5432/database")
 

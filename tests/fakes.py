@@ -244,12 +244,14 @@ class FakeChat:
         self.agent = FakeAgent()
         self.admission = Admission()
         self.stopping = False
+        self.problem: str | None = None
         self.status = Status(
             self.analytics,
             self.outbox,
             self.admission,
             model="fake",
             stopping=lambda: self.stopping,
+            problem=lambda: self.problem,
         )
         self.settled = SettledAnalytics(self.analytics, self.outbox, patience_s=0.05)
         self.conversation = Conversation(
