@@ -25,6 +25,7 @@ from chat_service.turns.store import TurnStore
 from chat_service.web.gateway import build_gateway
 from chat_service.web.server import HttpServer
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
+from daca_shared.addresses import address
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import Peer, find_peer
 from daca_shared.calls.spans import client_interceptors
@@ -32,7 +33,6 @@ from daca_shared.domain import Failed
 from daca_shared.observe.metrics import serving_metrics, watch_lag
 from daca_shared.observe.tracing import choose_tracing
 from daca_shared.service import running, stop_signal
-from daca_shared.settings import address
 from daca_shared.storage.database import open_database
 
 log = logging.getLogger("chat_service")

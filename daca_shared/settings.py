@@ -5,7 +5,6 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -17,11 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
-_host_and_port = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/@\s]+))(?::\d*)?").fullmatch
 _is_secret = re.compile("pass|secret|token|key|sig", re.IGNORECASE).search
-
-THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-"""The names of this machine that are reached without a proxy."""
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Sampler = Literal["parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"]
@@ -54,22 +49,6 @@ Host = Annotated[str, AfterValidator(_check_host)]
 """An address to listen on, without the brackets that an IPv6 one has in URLs."""
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 """A secret that goes into a header as it is."""
-
-
-def address(host: str, port: int) -> str:
-    """`host:port`, as URLs and gRPC have it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def host_in(written: str) -> IPv4Address | IPv6Address | str:
-    """The address, or the name in small letters, in `host`, `host:port` or `[host]:port`; an empty
-    name if there is none."""
-    found = _host_and_port(written)
-    host = (found[1] or found[2]).removesuffix(".") if found else written
-    with suppress(ValueError):
-        address = ip_address(host)
-        return getattr(address, "ipv4_mapped", None) or address
-    return host.lower() if found else ""
 
 
 def _passwords_in(url: str) -> Iterator[str]:

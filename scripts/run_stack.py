@@ -8,7 +8,8 @@ import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from daca_shared.settings import ServiceSettings, address
+from daca_shared.addresses import address
+from daca_shared.settings import ServiceSettings
 from scripts.lib.programs import ensure_local_model, get
 from scripts.lib.project import ROOT, StackError, say
 from scripts.lib.settings import RunnerSettings, read_environment

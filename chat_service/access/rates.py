@@ -6,8 +6,8 @@ from ipaddress import IPv6Address, IPv6Network
 
 from limits import RateLimitItem
 
+from daca_shared.addresses import host_in
 from daca_shared.domain import LimitReached
-from daca_shared.settings import host_in
 
 # Who makes up more users than this is forgiven for the first of them, so that memory is bounded.
 _MAX_WINDOWS = 100_000

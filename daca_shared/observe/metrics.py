@@ -11,7 +11,8 @@ from functools import cache
 
 from prometheus_client import Gauge, Histogram, disable_created_metrics, start_http_server
 
-from daca_shared.settings import PortTaken, ServiceSettings, address
+from daca_shared.addresses import address
+from daca_shared.settings import PortTaken, ServiceSettings
 
 log = logging.getLogger(__name__)
 
