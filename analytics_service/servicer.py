@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from analytics_service.store import MAX_BATCH, AnalyticsStore, MessageBatch, check_user_id
+from analytics_service.store import MAX_BATCH, AnalyticsStore, MessageBatch
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import Context
-from daca_shared.domain import InvalidInput, validated
+from daca_shared.domain import InvalidInput, UserId, validated
 from daca_shared.observe.requests import note_user
 
 _DEFAULT_DAYS, _MAX_DAYS = 14, 90
+_check_user_id = TypeAdapter(UserId).validate_python
 
 
 @dataclass(eq=False)
@@ -35,8 +36,8 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
         user_id = parse_user_id(request.user_id)
         days = await self.store.activity(user_id, request.day_count or _DEFAULT_DAYS)
         response = pb.ListActivityResponse()
-        for day in days:
-            response.days.add(date=day.date.isoformat(), message_count=day.message_count)
+        for day, count in days.items():
+            response.days.add(date=day.isoformat(), message_count=count)
         return response
 
     async def RecordMessages(
@@ -49,7 +50,7 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
 def parse_user_id(user_id: str) -> str:
     """`user_id` if it is one. Raises `InvalidInput` naming the field if not."""
     try:
-        valid = check_user_id(user_id)
+        valid = _check_user_id(user_id)
     except ValidationError as error:
         raise InvalidInput.field("user_id", error.errors()[0]["msg"]) from None
     note_user(valid)

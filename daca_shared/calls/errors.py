@@ -59,8 +59,8 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=name, domain=ERROR_DOMAIN))
     if isinstance(error, domain.InvalidInput):
         bad_request = error_details_pb2.BadRequest()
-        for v in error.violations:
-            bad_request.field_violations.add(field=v.field, description=v.description)
+        for field, description in error.violations:
+            bad_request.field_violations.add(field=field, description=description)
         status.details.add().Pack(bad_request)
     if error.retry_after_s is not None:
         delay = timedelta(seconds=error.retry_after_s)

@@ -4,7 +4,6 @@ from google.rpc import code_pb2, error_details_pb2
 from daca_shared.calls.errors import ERROR_DOMAIN, STATUSES, http_headers, http_status, status_of
 from daca_shared.domain import (
     DomainError,
-    FieldViolation,
     Forbidden,
     InvalidInput,
     LimitReached,
@@ -38,7 +37,7 @@ def test_no_two_domain_errors_share_a_status() -> None:
 
 
 def test_invalid_input_names_its_fields() -> None:
-    error = InvalidInput([FieldViolation("a", "is short"), FieldViolation("b[1].c", "is long")])
+    error = InvalidInput([("a", "is short"), ("b[1].c", "is long")])
     bad_request = error_details_pb2.BadRequest()
     assert status_of(error).details[1].Unpack(bad_request)
     named = [(v.field, v.description) for v in bad_request.field_violations]
