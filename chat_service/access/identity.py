@@ -56,15 +56,13 @@ class Identity:
         scheme, _, token = (authorization[0] if len(authorization) == 1 else "").partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("A bearer token is required")
-        try:
+        with suppress(jwt.PyJWTError):
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg", "")
             if algorithm in self.algorithms:
                 for key in await self.find_keys(header.get("kid"), algorithm):
                     with suppress(jwt.InvalidSignatureError):  # the next may have signed it
                         return Caller(self._claims(token, key)["sub"])
-        except jwt.PyJWTError:
-            pass
         raise Unauthenticated("The bearer token is not valid")
 
     def _claims(self, token: str, key: Any) -> dict[str, Any]:
