@@ -18,7 +18,6 @@ from daca_shared.observe.metrics import ready
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.settings import PortTaken
 
-_TIMEOUT_S = 60.0
 _OPTIONS = (
     # If on, a second server could silently bind the same port and get half of the calls.
     ("grpc.so_reuseport", 0),
@@ -47,7 +46,7 @@ class GrpcServer:
         *,
         app_api_token: SecretStr | None = None,
         tracing: Tracing = NO_TRACING,
-        timeout_s: float = _TIMEOUT_S,
+        timeout_s: float = 60,
     ) -> None:
         self._methods = Methods(tracing, app_api_token, timeout_s)
         self._server = aio.server(

@@ -4,6 +4,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from grpc import StatusCode, aio
@@ -32,11 +33,11 @@ def _end(span: Span, code: StatusCode, *, failed: bool) -> None:
     span.end()
 
 
+@dataclass(eq=False)
 class TracingClientInterceptor(aio.UnaryUnaryClientInterceptor):
     """Makes a CLIENT span for each call, and passes its context on to the server."""
 
-    def __init__(self, tracer: trace.Tracer) -> None:
-        self._tracer = tracer
+    tracer: trace.Tracer
 
     # `Any`: the published types of `aio.ClientCallDetails` are wrong.
     async def intercept_unary_unary(
@@ -45,7 +46,7 @@ class TracingClientInterceptor(aio.UnaryUnaryClientInterceptor):
         path = details.method.decode()
         if path.startswith(_NOT_OURS):
             return await continuation(_with_context(details, _not_sampled()), request)
-        span = _start(self._tracer, path, SpanKind.CLIENT)
+        span = _start(self.tracer, path, SpanKind.CLIENT)
         code = StatusCode.CANCELLED
         try:
             call = await continuation(_with_context(details, span), request)

@@ -28,6 +28,8 @@ _BUSY_POLL_S = 0.005
 _MAX_GROUP = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+sqlite3.register_adapter(UUID, lambda value: value.bytes)
+sqlite3.register_adapter(datetime, lambda value: (value - _EPOCH) // _MICROSECOND)
 
 
 class SqliteDatabase:
@@ -172,20 +174,12 @@ class _Statements:
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Row]:
         # To SQLite `$1` is a parameter of the name 1.
-        named = {str(n): _encode(argument) for n, argument in enumerate(arguments, 1)}
+        named = {str(n): argument for n, argument in enumerate(arguments, 1)}
         found = self._connection.execute(statement, named)
         return [[_decode(value) for value in row] for row in found]
 
     async def fetchmany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> list[Row]:
         return [row for each in arguments for row in await self.fetch(statement, *each)]
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, UUID):
-        return value.bytes
-    if isinstance(value, datetime):
-        return (value - _EPOCH) // _MICROSECOND
-    return value
 
 
 def _decode(value: Any) -> Any:
