@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode, aio
+from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from daca_shared import domain
 from daca_shared.observe.requests import request_metadata
@@ -90,8 +91,8 @@ async def abort(context: Context, error: Exception, method: str) -> NoReturn:
     if not isinstance(error, domain.DomainError):
         log.error("%s failed unexpectedly", method, exc_info=error)
         await context.abort(StatusCode.INTERNAL, INTERNAL_MESSAGE)
-    # The trailer with details is all that abort_with_status(), which grpc.aio lacks, would add. The
-    # request's own is repeated, as these replace all trailers that are there.
-    details = ("grpc-status-details-bin", status_of(error).SerializeToString())
-    trailers = (*request_metadata(), details)
-    await context.abort(STATUSES[type(error)][0], error.message, trailers)
+    # Not abort_with_status(), which grpc.aio lacks. The request's own trailer is repeated, as these
+    # replace all that are there.
+    status = rpc_status.to_status(status_of(error))
+    trailers = (*request_metadata(), *status.trailing_metadata)
+    await context.abort(status.code, status.details, trailers)

@@ -43,13 +43,14 @@ class TracingClientInterceptor(aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], details: Any, request: Any
     ) -> Any:
-        path = details.method.decode()
-        if path.startswith(_NOT_OURS):
-            return await continuation(_with_context(details, _not_sampled()), request)
-        span = _start(self.tracer, path, SpanKind.CLIENT)
-        code = StatusCode.CANCELLED
+        path, code = details.method.decode(), StatusCode.CANCELLED
+        is_ours = not path.startswith(_NOT_OURS)
+        span = _start(self.tracer, path, SpanKind.CLIENT) if is_ours else _not_sampled()
+        carrier: dict[str, str] = {}
+        PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
+        metadata = aio.Metadata(*(details.metadata or ()), *carrier.items())
         try:
-            call = await continuation(_with_context(details, span), request)
+            call = await continuation(details._replace(metadata=metadata), request)
             try:
                 code = await call.code()
             except asyncio.CancelledError:
@@ -58,12 +59,6 @@ class TracingClientInterceptor(aio.UnaryUnaryClientInterceptor):
             return call
         finally:
             _end(span, code, failed=code is not StatusCode.OK)
-
-
-def _with_context(details: Any, span: Span) -> Any:
-    carrier: dict[str, str] = {}
-    PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
-    return details._replace(metadata=aio.Metadata(*(details.metadata or ()), *carrier.items()))
 
 
 def _not_sampled() -> Span:
