@@ -23,8 +23,6 @@ _check_user_id = TypeAdapter(UserId).validate_python
 
 @dataclass(eq=False)
 class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
-    """`daca.analytics.v1.AnalyticsService` on a store."""
-
     store: AnalyticsStore
 
     async def GetAnalytics(

@@ -24,8 +24,6 @@ _READY_TIMEOUT_S = 1.0
 
 
 class LastCall(BaseModel):
-    """The latest call to analytics that has ended."""
-
     method: str
     outcome: str
     """`OK`, or what went wrong, in words."""
@@ -33,7 +31,8 @@ class LastCall(BaseModel):
 
 
 class AnalyticsClient:
-    """Asks for counts and records messages. Each call has a deadline."""
+    """Asks for counts, as `chat_service.chat.ports.Counts`, and records messages, as
+    `chat_service.outbox.outbox.Recorder` says. Each call has a deadline."""
 
     def __init__(self, peer: Peer, interceptors: Sequence[aio.ClientInterceptor] = ()) -> None:
         self._peer = peer
@@ -47,8 +46,6 @@ class AnalyticsClient:
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
-        """How many messages `user_id` has sent. Raises `NotFound` for an unknown user,
-        `TimedOut` or `Unavailable` when analytics does not say."""
         request = pb.GetAnalyticsRequest(user_id=user_id)
         response = await self._call(self._stub.GetAnalytics, request, timeout_s)
         return response.analytics.message_count
@@ -61,8 +58,6 @@ class AnalyticsClient:
         return {day.date: day.message_count for day in response.days}
 
     async def record(self, entries: Sequence[OutboxEntry]) -> None:
-        """Returns once all are counted, for good. Raises `InvalidInput` if analytics refuses
-        them; any other `DomainError` means that they may be counted or not."""
         request = pb.RecordMessagesRequest()
         for entry in entries:
             message = request.messages.add(message_id=str(entry.message_id), user_id=entry.user_id)

@@ -3,7 +3,7 @@ that finishes what it began."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from grpc import aio
@@ -64,11 +64,10 @@ class GrpcServer:
         """Serve `servicer`; `add_to_server` is its `add_…_to_server` of the generated code."""
         add_to_server(servicer, self._methods)
 
-    async def start(self, services: Iterable[str], host: str, port: int, variable: str) -> Self:
+    async def start(self, services: Sequence[str], host: str, port: int, variable: str) -> Self:
         """Listen and report healthy. `services` are the full names to list in reflection
         and health; `variable` is the setting that a `PortTaken` error names."""
-        names = list(services)
-        listed = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        listed = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         add_reflection = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
         self.add(add_reflection, reflection.aio.ReflectionServicer(listed))
         try:
@@ -77,7 +76,7 @@ class GrpcServer:
             raise PortTaken(host, port, variable) from error
         await self._server.start()
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-        self._names += names
+        self._names += services
         await self._report()
         return self
 
