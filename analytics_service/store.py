@@ -53,8 +53,6 @@ def _check_size(messages: tuple[SentMessage, ...]) -> tuple[SentMessage, ...]:
 
 
 class MessageBatch(BaseModel, frozen=True):
-    """The messages that one call records."""
-
     messages: Annotated[tuple[SentMessage, ...], AfterValidator(_check_size)]
 
 

@@ -1,7 +1,7 @@
 """Stand-ins for what the use case and the outbox depend on, and real servers to call."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -324,7 +324,7 @@ async def sending(outbox: Outbox) -> AsyncIterator[Outbox]:
 
 
 @asynccontextmanager
-async def listening(server: GrpcServer, services: Iterable[str] = ()) -> AsyncIterator[GrpcServer]:
+async def listening(server: GrpcServer, services: Sequence[str] = ()) -> AsyncIterator[GrpcServer]:
     """`server` on a free port of this machine."""
     await server.start(services, "127.0.0.1", 0, "TEST_PORT")
     try:

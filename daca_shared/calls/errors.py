@@ -32,7 +32,8 @@ STATUSES: dict[type[domain.DomainError], tuple[StatusCode, int]] = {
     domain.Failed: (StatusCode.INTERNAL, 500),
 }
 
-_CODES: dict[Any, StatusCode] = {code.value[0]: code for code in StatusCode}
+# Once set, grpc.aio may have a call's status as a number.
+_CODES = {known: code for code in StatusCode for known in (code, code.value[0])}
 
 INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
 
@@ -75,9 +76,7 @@ def final_status(context: Context, error: BaseException | None) -> StatusCode:
         left_s = context.time_remaining()
         too_late = left_s is not None and left_s <= 0
         return StatusCode.DEADLINE_EXCEEDED if too_late else StatusCode.CANCELLED
-    # Once set, grpc.aio may have it as a number.
-    code: Any = context.code()
-    code = code if isinstance(code, StatusCode) else _CODES.get(code, StatusCode.OK)
+    code = _CODES.get(context.code(), StatusCode.OK)
     return StatusCode.UNKNOWN if error is not None and code is StatusCode.OK else code
 
 
