@@ -18,6 +18,7 @@ from daca_shared.storage.groups import Groups
 from daca_shared.storage.sqlite_file import (
     BUSY_TIMEOUT_S,
     SqliteFile,
+    check_whole,
     is_lost,
     keep_private,
     what_is_wrong,
@@ -100,7 +101,7 @@ class SqliteDatabase:
             # Nothing is served until a good one is there. To one that is in its place, though
             # damaged, closing adds what was beside it.
             self._file.close()
-            await asyncio.to_thread(self._file.look, whole=True)
+            await asyncio.to_thread(check_whole, self._file.path)
             self._file = await asyncio.to_thread(self._open_file)
             self._is_lost = False
         await self._begin()

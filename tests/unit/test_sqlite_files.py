@@ -1,9 +1,12 @@
 """A SQLite file that is lost, damaged or out of reach: it is told, nothing is acknowledged that is
 not kept, and all goes on by itself once it is mended."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -33,6 +36,24 @@ async def test_a_look_at_a_good_file_leaves_nothing(database: SqliteDatabase, pa
     for _ in range(3):
         await database.check()
     assert sorted(path.parent.iterdir()) == files
+    await works(database, path)
+
+
+_READ = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+print(db.execute("SELECT count(*) FROM numbers").fetchone())
+db.close()
+"""
+
+
+async def test_another_program_that_reads_the_file_takes_nothing_away(
+    database: SqliteDatabase, path: Path
+) -> None:
+    """Were our locks gone, it would take itself for the last one, and remove what is beside it."""
+    await database.check()
+    read = [sys.executable, "-c", _READ, path]
+    assert await asyncio.to_thread(subprocess.check_output, read) == b"(1,)\n"
     await works(database, path)
 
 
