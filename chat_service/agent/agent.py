@@ -81,7 +81,7 @@ class ChatAgent:
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None = None,
+        say: Callable[[str | ToolCall], None] | None = None,
     ) -> Answer:
         """Raises a `DomainError` when the model or its host fails."""
         run: dict[str, Any] = {
@@ -101,6 +101,9 @@ class ChatAgent:
                     match event:
                         case agents.RawResponsesStreamEvent(data=ResponseTextDeltaEvent() as said):
                             say(said.delta)
+                        case agents.RunItemStreamEvent(name="tool_called", item=item):
+                            if isinstance(call := item.raw_item, ResponseFunctionToolCall):
+                                say(ToolCall(call.name, call.arguments))
             finally:
                 result.cancel()
             return _answer(result)

@@ -64,7 +64,8 @@ class ToolCall:
     tool: str
     arguments: str
     """As JSON."""
-    output: str
+    output: str = ""
+    """Empty while it runs."""
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,8 @@ class ReplyBody(BaseModel):
     """In Markdown."""
     reply_html: str
     """The same as HTML with nothing active in it."""
+    tools: list[str]
+    """The tools that the agent called for it, in order."""
     metadata: ReplyMetadata
     message_id: UUID
     message_count: int | None
@@ -89,6 +91,7 @@ class ReplyBody(BaseModel):
             user_id=turn.conversation.user_id,
             reply=turn.answer.text,
             reply_html=html,
+            tools=[call.tool for call in turn.answer.tool_calls],
             metadata=ReplyMetadata(turn.end_time, turn.conversation.session_id),
             message_id=turn.message_id,
             message_count=turn.message_count,
@@ -158,6 +161,7 @@ class MessageBody:
     reply: str
     reply_html: str
     """The reply as HTML with nothing active in it."""
+    tools: list[str]
     time: datetime
     stopped: bool
 
@@ -177,6 +181,7 @@ class MessagesBody(BaseModel):
                 text=turn.prompt,
                 reply=turn.answer.text,
                 reply_html=html,
+                tools=[call.tool for call in turn.answer.tool_calls],
                 time=turn.end_time,
                 stopped=turn.stopped,
             )

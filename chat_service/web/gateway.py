@@ -1,7 +1,7 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any
@@ -21,13 +21,14 @@ from chat_service.access.hosts import ANY_HOST, Hosts
 from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, Conversation
-from chat_service.chat.messages import ChatMessage, ChatReply
+from chat_service.chat.messages import ChatMessage, ChatReply, ToolCall
 from chat_service.health.status import Status, StatusBody
 from chat_service.outbox.analytics import SettledAnalytics
 from chat_service.turns.history import MessagesQuery
 from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
 from chat_service.web.edge import Edge
+from chat_service.web.markdown import Html, with_html
 from chat_service.web.pages import add_pages
 from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router, refused
 from daca_shared.calls.errors import INTERNAL_MESSAGE, http_status
@@ -41,6 +42,8 @@ _MAX_BODY_BYTES = 1_000_000
 _READING_S = 5.0
 # One megabyte of bad tags must not come back as eighteen megabytes of errors.
 _MAX_ERRORS = 10
+
+type _Event = str | ToolCall | Html | ChatReply
 
 
 def build_gateway(
@@ -122,27 +125,27 @@ def build_gateway(
             return await bodies.ReplyBody.of(await conversation.reply(message))
 
     async def streamed(
-        message: Annotated[ChatMessage, Depends(admitted)],
-    ) -> AsyncIterator[AsyncIterator[str | ChatReply]]:
+        message: Annotated[ChatMessage, Depends(admitted)], rich: bool = False
+    ) -> AsyncIterator[AsyncIterator[_Event]]:
         """A dependency is closed with the response. A route's own generator is left to the garbage
         collector if its reader goes away while an event is being sent."""
         with admission.one_more():
-            async with aclosing(conversation.stream(message)) as events:
-                yield events
+            events: AsyncGenerator[_Event] = conversation.stream(message)
+            async with aclosing(with_html(events) if rich else events) as chosen:
+                yield chosen
 
     @chats.post("/chat/stream", response_class=EventSourceResponse, max_body_size=_MAX_BODY_BYTES)
     async def chat_stream(
-        events: Annotated[AsyncIterator[str | ChatReply], Depends(streamed)],
+        events: Annotated[AsyncIterator[_Event], Depends(streamed)], rich: bool = False
     ) -> AsyncIterator[ServerSentEvent]:
         """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`)
-        or one `error`."""
+        or one `error`. With `rich`, also `tool` (the name of one that is called) and, some times a
+        second, `html`: `finished` comes after what was finished before, `open` in place of the last
+        one's."""
         try:
             async for event in events:
-                if isinstance(event, ChatReply):
-                    body = await bodies.ReplyBody.of(event)
-                    yield ServerSentEvent(event="completed", data=body)
-                else:
-                    yield ServerSentEvent(event="delta", data={"text": event})
+                if rich or not isinstance(event, ToolCall):
+                    yield await _encoded(event)
         except DomainError as error:
             yield _error_event(http_status(error), error.message)
         except Exception:
@@ -168,6 +171,17 @@ def build_gateway(
     return Edge(
         door, cors, hosts, answer_timeout_s=conversation.timeout_s + _READING_S, tracer=tracer
     )
+
+
+async def _encoded(event: _Event) -> ServerSentEvent:
+    match event:
+        case ChatReply():
+            return ServerSentEvent(event="completed", data=await bodies.ReplyBody.of(event))
+        case ToolCall():
+            return ServerSentEvent(event="tool", data={"name": event.tool})
+        case Html():
+            return ServerSentEvent(event="html", data=event)
+    return ServerSentEvent(event="delta", data={"text": event})
 
 
 def _error_event(status: int, detail: str) -> ServerSentEvent:

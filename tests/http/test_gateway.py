@@ -75,6 +75,7 @@ async def test_chat_answers(http: httpx2.AsyncClient, chat: FakeChat) -> None:
     assert answer == {
         "user_id": "alice",
         "reply_html": "<p>You said: hi</p>\n",
+        "tools": [],
         "reply": "You said: hi",
         "message_id": message_id,
         "message_count": 5,

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from chat_service.access.hosts import ANY_HOST
 from chat_service.access.rates import Rates
-from chat_service.chat.messages import Answer, ChatMessage, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ToolCall, Turn
 from chat_service.web.edge import Edge
 from chat_service.web.server import HttpServer
 from tests.fakes import FakeAgent, FakeChat, eventually
@@ -104,7 +104,7 @@ class Shouting(FakeAgent):
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None,
+        say: Callable[[str | ToolCall], None] | None,
     ) -> Answer:
         for _ in range(200):
             assert say

@@ -5,10 +5,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from chat_service.chat.messages import ToolCall
 from daca_shared.calls.errors import INTERNAL_MESSAGE
 from daca_shared.domain import Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.http.gateways import body, gateway_app, served
+from tests.scripted import ScriptedAgent
 
 
 @pytest.fixture
@@ -38,6 +40,28 @@ async def test_deltas_and_then_the_answer_of_chat(http: httpx2.AsyncClient) -> N
     answer = (await http.post("/chat/", json=body())).json()
     assert whole.keys() == answer.keys()
     assert whole["reply"] == answer["reply"]
+
+
+async def test_who_asks_gets_html_and_calls_of_tools_too(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.conversation.agent = ScriptedAgent(ToolCall("look", "{}"), "*Hi*", 0.01)
+    kinds = {}
+    for path in ("/chat/stream", "/chat/stream?rich=true"):
+        async with http.stream("POST", path, json=body()) as response:
+            kinds[path] = [event async for event in events_of(response)]
+    plain, rich = kinds.values()
+    assert [kind for kind, _ in plain] == ["delta", "completed"]
+    assert rich[:-1] == [
+        ("tool", {"name": "look"}),
+        ("delta", {"text": "*Hi*"}),
+        ("html", {"finished": "", "open": "<p><em>Hi</em></p>\n"}),
+    ]
+    assert rich[-1][1]["tools"] == ["look"]
+    query = {"user_id": "alice"}
+    session = rich[-1][1]["metadata"]["session_id"]
+    (kept,) = (await http.get(f"/conversations/{session}", params=query)).json()["messages"]
+    assert kept["tools"] == ["look"]
 
 
 @pytest.mark.parametrize(

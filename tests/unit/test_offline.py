@@ -4,7 +4,7 @@ import pytest
 
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel, choose_model
-from chat_service.chat.messages import ChatMessage
+from chat_service.chat.messages import ChatMessage, ToolCall
 from chat_service.settings import ChatSettings
 
 
@@ -50,8 +50,8 @@ async def test_asked_for_the_time_it_calls_the_tool(model: ChatModel) -> None:
 
 
 async def test_streams_word_by_word(model: ChatModel) -> None:
-    words: list[str] = []
+    words: list[str | ToolCall] = []
     sent = ChatMessage(user_id="alice", text="hi")
     answer = await ChatAgent(model).answer(sent, 5, [], words.append)
     assert len(words) > 5
-    assert "".join(words) == answer.text
+    assert "".join(map(str, words)) == answer.text
