@@ -5,12 +5,13 @@ from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from fastapi.sse import ServerSentEvent
 from pydantic import BaseModel, BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, Turn
+from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, ToolCall, Turn
 from chat_service.turns.history import Page, PastConversation
-from chat_service.web.markdown import rendered
+from chat_service.web.markdown import Html, rendered
 from daca_shared.domain import UserId
 
 
@@ -98,6 +99,20 @@ class ReplyBody(BaseModel):
             tags=reply.tags,
             model=turn.model,
         )
+
+
+type Event = str | ToolCall | Html | ChatReply
+
+
+async def encoded(event: Event) -> ServerSentEvent:
+    match event:
+        case ChatReply():
+            return ServerSentEvent(event="completed", data=await ReplyBody.of(event))
+        case ToolCall():
+            return ServerSentEvent(event="tool", data={"name": event.tool})
+        case Html():
+            return ServerSentEvent(event="html", data=event)
+    return ServerSentEvent(event="delta", data={"text": event})
 
 
 class UserBody(BaseModel):

@@ -1,7 +1,7 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any
@@ -21,18 +21,18 @@ from chat_service.access.hosts import ANY_HOST, Hosts
 from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, Conversation
-from chat_service.chat.messages import ChatMessage, ChatReply, ToolCall
+from chat_service.chat.messages import ChatMessage, ToolCall
 from chat_service.health.status import Status, StatusBody
 from chat_service.outbox.analytics import SettledAnalytics
 from chat_service.turns.history import MessagesQuery
 from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
 from chat_service.web.edge import Edge
-from chat_service.web.markdown import Html, with_html
+from chat_service.web.markdown import with_html
 from chat_service.web.pages import add_pages
 from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router, refused
 from daca_shared.calls.errors import INTERNAL_MESSAGE, http_status
-from daca_shared.domain import DomainError
+from daca_shared.domain import DomainError, NotFound
 from daca_shared.observe.requests import current_request
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,6 @@ _MAX_BODY_BYTES = 1_000_000
 _READING_S = 5.0
 # One megabyte of bad tags must not come back as eighteen megabytes of errors.
 _MAX_ERRORS = 10
-
-type _Event = str | ToolCall | Html | ChatReply
 
 
 def build_gateway(
@@ -91,9 +89,12 @@ def build_gateway(
         return await status.report()
 
     @private.get("/users/{user_id:anything}/analytics")
-    async def user_analytics(user_id: OwnId) -> bodies.AnalyticsBody:
-        count = await analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
-        return bodies.AnalyticsBody(message_count=count)
+    async def user_analytics(
+        user_id: OwnId, default: Annotated[int | None, Query(ge=0)] = None
+    ) -> bodies.AnalyticsBody:
+        """`default` is the answer for a user who is not known yet; without it that is a 404."""
+        count = analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
+        return bodies.AnalyticsBody(message_count=await _known(count, default))
 
     @private.get("/users/{user_id:anything}/activity")
     async def activity(user_id: OwnId) -> bodies.ActivityBody:
@@ -126,17 +127,17 @@ def build_gateway(
 
     async def streamed(
         message: Annotated[ChatMessage, Depends(admitted)], rich: bool = False
-    ) -> AsyncIterator[AsyncIterator[_Event]]:
+    ) -> AsyncIterator[AsyncIterator[bodies.Event]]:
         """A dependency is closed with the response. A route's own generator is left to the garbage
         collector if its reader goes away while an event is being sent."""
         with admission.one_more():
-            events: AsyncGenerator[_Event] = conversation.stream(message)
+            events: AsyncGenerator[bodies.Event] = conversation.stream(message)
             async with aclosing(with_html(events) if rich else events) as chosen:
                 yield chosen
 
     @chats.post("/chat/stream", response_class=EventSourceResponse, max_body_size=_MAX_BODY_BYTES)
     async def chat_stream(
-        events: Annotated[AsyncIterator[_Event], Depends(streamed)], rich: bool = False
+        events: Annotated[AsyncIterator[bodies.Event], Depends(streamed)], rich: bool = False
     ) -> AsyncIterator[ServerSentEvent]:
         """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`)
         or one `error`. With `rich`, also `tool` (the name of one that is called) and, some times a
@@ -145,7 +146,7 @@ def build_gateway(
         try:
             async for event in events:
                 if rich or not isinstance(event, ToolCall):
-                    yield await _encoded(event)
+                    yield await bodies.encoded(event)
         except DomainError as error:
             yield _error_event(http_status(error), error.message)
         except Exception:
@@ -163,7 +164,7 @@ def build_gateway(
 
     app.include_router(private)
     app.include_router(chats)
-    add_pages(app)
+    add_pages(app, conversation.max_text_length)
     # Around all the rest, as refusals and failures must be readable, too.
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                    allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
@@ -173,15 +174,13 @@ def build_gateway(
     )
 
 
-async def _encoded(event: _Event) -> ServerSentEvent:
-    match event:
-        case ChatReply():
-            return ServerSentEvent(event="completed", data=await bodies.ReplyBody.of(event))
-        case ToolCall():
-            return ServerSentEvent(event="tool", data={"name": event.tool})
-        case Html():
-            return ServerSentEvent(event="html", data=event)
-    return ServerSentEvent(event="delta", data={"text": event})
+async def _known(count: Awaitable[int], default: int | None) -> int:
+    try:
+        return await count
+    except NotFound:
+        if default is None:
+            raise
+        return default
 
 
 def _error_event(status: int, detail: str) -> ServerSentEvent:

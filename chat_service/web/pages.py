@@ -21,8 +21,13 @@ _DOCS_POLICY = (
 )
 
 
-def add_pages(app: FastAPI) -> None:
+def add_pages(app: FastAPI, max_text_length: int) -> None:
     """`/ui/` and `/docs`."""
+
+    @app.get("/ui/limits.json", include_in_schema=False)
+    async def limits() -> dict[str, int]:
+        return {"max_text_length": max_text_length}
+
     app.mount("/ui", _ChatPage(directory=Path(__file__).parent.with_name("ui"), html=True))
 
     @app.get("/docs", include_in_schema=False)
