@@ -14,7 +14,7 @@ class ScriptedAgent(FakeAgent):
 
     def __init__(self, *script: Step) -> None:
         super().__init__()
-        self.script: Sequence[Step] = script
+        self.script: list[Step] = [*script]
         self.asked: list[str] = []
 
     async def answer(

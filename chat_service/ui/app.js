@@ -264,13 +264,13 @@ function sendAgain(turn) {
 
 $("new").onclick = () => go();
 $("user").onchange = () => become($("user").value.trim());
-$("user").onkeydown = (event) => {
-  if (event.key === "Enter") composer.focus();
-};
-$("skip").onclick = (event) => {
+const toTheBox = (event) => {
+  // Or Enter would also make a new line in the box, which has the focus then.
   event.preventDefault();
   composer.focus();
 };
+$("user").onkeydown = (event) => event.key === "Enter" && toTheBox(event);
+$("skip").onclick = toTheBox;
 
 function showAddress() {
   const id = location.hash.slice(1);

@@ -46,11 +46,15 @@ export class Sidebar {
   async refresh(user) {
     if (user !== this.user) this.clear();
     // A title is being written; the list is refreshed after it.
-    else if ($("conversations").querySelector("form")) return;
+    else if (this.isNaming) return;
     this.user = user;
     const least = $("conversations").children.length || 1;
     const page = await this.#load({ least }, () => this.refresh(user));
-    if (page) this.#show(page, true);
+    if (page && !this.isNaming) this.#show(page, true);
+  }
+
+  get isNaming() {
+    return $("conversations").querySelector("form") !== null;
   }
 
   /** Mark the conversation that is shown. */

@@ -40,10 +40,10 @@ def behind_a_proxy(app: ASGIApp) -> ASGIApp:
 async def running_site(place: Path, **options: Any) -> AsyncIterator[Site]:
     agent, fakes = ScriptedAgent("Fine."), FakeChat()
     async with chatting(place, agent) as chat:
-        chat.conversation.max_text_length = 8000
+        chat.conversation.max_text_length, chat.conversation.timeout_s = 8000, 60
         app = build_gateway(
             chat.conversation, chat.stores.turns, chat.counts, fakes.status, fakes.admission,
             **{"cors_origins": [], **options},
         )  # fmt: skip
         async with served(behind_a_proxy(app)) as http:
-            yield Site(f"{http.base_url}{PREFIX.removeprefix('/')}/", agent, chat)
+            yield Site(str(http.base_url.join(f"{PREFIX}/")), agent, chat)
