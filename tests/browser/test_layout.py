@@ -101,9 +101,10 @@ async def test_the_address_of_the_service_leads_to_the_page(
     site: Site, open_site: OpenPage
 ) -> None:
     page = await open_site()
-    await page.goto(site.url)
-    await expect(page.get_by_role("heading", name="DACA Chat")).to_be_visible()
-    assert page.url == f"{site.url}ui/"
+    for address in ("", "ui"):
+        await page.goto(f"{site.url}{address}")
+        await expect(page.get_by_role("heading", name="DACA Chat")).to_be_visible()
+        assert page.url == f"{site.url}ui/"
     # Programs get what they always got.
     answer = await page.request.get(site.url, headers={"accept": "*/*"})
     assert "Welcome" in (await answer.json())["message"]
