@@ -1,5 +1,8 @@
 /** The HTML of replies, put into the page with as little change as can be. */
 
+const LINK_OR_BREAK = /(https?:\/\/(?:\([^\s()<>"]*\)|[^\s()<>"])+(?<![.,:;!?'*\]])|\n)/;
+const REL = "noopener noreferrer nofollow";
+
 export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);
@@ -23,11 +26,37 @@ function parsed(html) {
   // The only HTML that the page ever takes: the server has sanitised it.
   template.innerHTML = html;
   const root = template.content;
+  enliven(root);
   for (const block of root.children) block.dir = "auto";
   for (const link of root.querySelectorAll("a")) link.target = "_blank";
   for (const table of root.querySelectorAll("table")) wrapTable(table);
   for (const pre of root.querySelectorAll("pre")) wrapCode(pre);
   return root;
+}
+
+/** Bare links are links, and single line breaks stay. */
+function enliven(root) {
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walker.nextNode()) texts.push(walker.currentNode);
+  for (const text of texts) {
+    const parts = text.data.split(LINK_OR_BREAK);
+    if (parts.length === 1 || text.parentElement?.closest("pre, code, a")) continue;
+    const last = parts.length - 1;
+    // Between blocks, a line break is none of the text's.
+    const begins = parts[0] !== "" || isInline(text.previousSibling);
+    const ends = parts[last] !== "" || isInline(text.nextSibling);
+    const made = parts.map((part, n) => {
+      if (n % 2 === 0) return part;
+      if (part !== "\n") return element("a", { href: part, rel: REL, textContent: part });
+      return (n > 1 || begins) && (n < last - 1 || ends) ? element("br") : part;
+    });
+    text.replaceWith(...made);
+  }
+}
+
+function isInline(node) {
+  return node?.nodeType === Node.ELEMENT_NODE && node.matches("em, strong, del, code, a");
 }
 
 function wrapTable(table) {

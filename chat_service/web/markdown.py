@@ -31,16 +31,8 @@ _KINDS = {
     "65737e": "comment", "b48ead": "keyword", "a3be8c": "string", "d08770": "number",
     "8fa1b3": "function", "ebcb8b": "type", "bf616a": "name", "96b5b4": "builtin",
 }  # fmt: skip
-_COLOURED = re.compile(r'<span style="[^"]*?color:#(\w{6});">([^<]*)</span>')
 _is_class = re.compile(rf"language-[\w.+#-]{{1,40}}|{'|'.join(_KINDS.values())}").fullmatch
 _ALIGNED = re.compile(r'<(t[hd]) style="text-align: (\w+)">')
-# What stays as it is, and then a bare link or a line break within a text.
-_PLAIN = re.compile(
-    r"<pre\b.*?</pre>\n?|<(code|a)\b.*?</\1>|</?(?:em|strong|del)>"
-    r"|\n?<(?!/?(?:em|strong|del|code|a)\b)[^>]*>\n?"
-    r"|(?P<link>https?://(?:\([^\s()<\x22]*\)|(?!&[lg]t;)[^\s()<\x22])+(?<![.,:;!?'*\]]))|\n",
-    re.DOTALL,
-)
 
 
 def _allowed(tag: str, name: str, value: str) -> str | None:
@@ -56,15 +48,12 @@ def _coloured(language: str | None, code: str) -> str | None:
     fence = "~" * (code.count("~") + 3)
     html = _theme.html(f"{fence}{language}\n{code}{fence}\n")
     html = html.removeprefix('<pre style="background-color:#2b303b;">\n').removesuffix("</pre>\n")
-    html = _COLOURED.sub(_of_kind, html)
+    html = re.sub(r'<span style="color:#c0c5ce;">([^<]*)</span>', r"\1", html)
+    for colour, kind in _KINDS.items():
+        html = re.sub(rf'<span style="[^"]*color:#{colour};">', f'<span class="{kind}">', html)
     if len(html) > _MAX_GROWTH // 2 * len(code):
         return None
     return f'<pre><code class="language-{escape(language)}">{html}</code></pre>\n'
-
-
-def _of_kind(span: re.Match[str]) -> str:
-    kind = _KINDS.get(span[1])
-    return f'<span class="{kind}">{span[2]}</span>' if kind else span[2]
 
 
 _theme = Markdown(highlight=Theme.BASE16_OCEAN_DARK)
@@ -75,15 +64,9 @@ _markdown = Markdown(
 # No images: an image's address would tell its server who reads.
 _cleaner = nh3.Cleaner(
     tags=_TAGS,
-    attributes={
-        "a": {"href", "title"},
-        "code": {"class"},
-        "input": {"checked"},
-        "ol": {"start"},
-        "span": {"class"},
-        "td": {"align"},
-        "th": {"align"},
-    },
+    attributes={"a": {"href", "title"}, "input": {"checked"}, "ol": {"start"}}
+    | {tag: {"class"} for tag in ("code", "span")}
+    | {tag: {"align"} for tag in ("td", "th")},
     # The boxes of a list of tasks, and no other fields.
     set_tag_attribute_values={"input": {"type": "checkbox", "disabled": "", "aria-label": "Done"}},
     attribute_filter=_allowed,
@@ -103,17 +86,10 @@ async def rendered(texts: Sequence[str]) -> list[str]:
 def render(text: str) -> str:
     """The same for one; as it was written if its HTML would be out of all proportion."""
     html = _markdown.html(_with_tags_as_text(text[:_MAX_LENGTH]))
-    html = _PLAIN.sub(_linked, _ALIGNED.sub(r'<\1 align="\2">', html))
     largest = min(_MAX_GROWTH * len(text) + 1000, _MAX_LENGTH)
     if max(len(text), len(html)) > largest or _is_deep(html):
         return f"<pre>{escape(text, quote=False)}</pre>\n"
-    return _cleaner.clean(html)
-
-
-def _linked(found: re.Match[str]) -> str:
-    if link := found["link"]:
-        return f'<a href="{link}">{link}</a>'
-    return "<br>\n" if found[0] == "\n" else found[0]
+    return _cleaner.clean(_ALIGNED.sub(r'<\1 align="\2">', html))
 
 
 def _is_deep(html: str) -> bool:
@@ -150,13 +126,12 @@ async def with_html(events: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
     coming: asyncio.Future[Any] | None = None
     try:
         while True:
-            coming = coming or asyncio.ensure_future(anext(events))
+            coming = coming or asyncio.ensure_future(anext(events, None))
             await asyncio.wait([coming], timeout=due - loop.time() if is_new else None)
             if coming.done():
-                try:
-                    event, coming = coming.result(), None
-                except StopAsyncIteration:
+                if (event := coming.result()) is None:
                     return
+                coming = None
                 yield event
                 if isinstance(event, str):
                     text, is_new = text + event, True
@@ -181,5 +156,4 @@ def _last_block(lines: str) -> int:
     for _, span in _markdown.events_with_range(lines):
         if span["start"] >= end:
             start, end = span["start"], span["end"]
-    source = lines.encode()
-    return len(source[: source.rfind(b"\n", 0, start) + 1].decode())
+    return lines.encode()[:start].decode().rfind("\n") + 1

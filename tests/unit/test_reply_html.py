@@ -34,29 +34,6 @@ def f():
 The end"""
 
 
-def test_line_breaks_stay() -> None:
-    assert render("one\n*two*\nthree  \nfour") == (
-        "<p>one<br>\n<em>two</em><br>\nthree<br>\nfour</p>\n"
-    )
-    assert "<br>" not in render("# a\n\n- b\n  - c\n\n- d\n\n> e\n\n```\nf\ng\n```\n\n- [ ] h")
-
-
-@pytest.mark.parametrize(
-    ("text", "links"),
-    [
-        ("see https://example.com/a_b?c=d&e=f.", ["https://example.com/a_b?c=d&amp;e=f"]),
-        ("(https://example.com/x_(y)), next", ["https://example.com/x_(y)"]),
-        ('"https://example.com" <http://other.example>',
-         ["https://example.com", "http://other.example"]),
-        ("`https://example.com` [a](https://b.example 'https://c.example')", ["https://b.example"]),
-        ("```\nhttps://example.com\n```\n\n    https://example.com", []),
-        ("javascript://example.com ftp://example.com", []),
-    ],
-)  # fmt: skip
-def test_bare_links_are_links(text: str, links: list[str]) -> None:
-    assert re.findall('href="(.*?)"', render(text)) == links
-
-
 def test_cells_are_aligned_as_the_table_says() -> None:
     html = render('| a | b | c |\n|:-:|--:|---|\n| 1 | <td style="text-align: left"> | 3 |')
     assert '<th align="center">a</th><th align="right">b</th><th>c</th>' in html
