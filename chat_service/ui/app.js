@@ -16,7 +16,6 @@ const NOT_HERE = "There is no such conversation of yours: it may be another user
 /** How long the server may take to keep a reply that was stopped. */
 const KEPT_MS = 300;
 const REREAD_MS = 3000;
-
 let user = subject() || recall("user") || "alice";
 let session = "";
 /** The AbortController of the reply that is coming. */
@@ -24,7 +23,7 @@ let coming = null;
 /** Answers to an older view of the page are dropped. */
 let view = 0;
 let readAt = Date.now();
-/** Whether another tab has changed this conversation while a reply was coming. */
+/** Whether this conversation was changed elsewhere while a reply was coming. */
 let isStale = false;
 
 const log = new Log({ onEdit: (turn) => composer.beginEdit(turn), onAgain: sendAgain });
@@ -127,9 +126,9 @@ function forgetSent(messages) {
 
 /** Show what was sent before a reload, but has not arrived. */
 function recallUnsent(id, text) {
-  const kept = log.turns.find((turn) => turn.id === id);
-  if (!kept) log.add({ id, text }).failed();
-  else if (kept === log.last) composer.beginEdit(kept, text);
+  const turn = log.turns.find((one) => one.id === id);
+  if (!turn) log.add({ id, text }).failed();
+  else if (turn.isKept && turn === log.last) composer.beginEdit(turn, text);
 }
 
 /** See what other tabs and machines have done to this conversation. */
@@ -180,6 +179,7 @@ async function run(turn, text, regenerate = false) {
   // So that a reload comes back to this conversation.
   history.replaceState(null, "", `#${session}`);
   composer.move(draft());
+  const place = session;
   const record = unsent(turn.id);
   remember(record, text);
   const control = (coming = new AbortController());
@@ -226,14 +226,15 @@ async function run(turn, text, regenerate = false) {
     setBusy(false);
   }
   count.refresh(user, before);
-  setTimeout(() => afterwards(turn), control.signal.aborted ? KEPT_MS : 0);
+  setTimeout(() => afterwards(turn, place), control.signal.aborted ? KEPT_MS : 0);
 }
 
-function afterwards(turn) {
+function afterwards(turn, place) {
+  if ($("sign-in").open) return;
   sidebar.refresh(user);
-  tell({ user, session });
+  tell({ user, session: place });
   // What was stopped is shown as it was kept; and others may have written meanwhile.
-  if (isStale || turn.state === "stopped") reread();
+  if (place === session && (isStale || turn.state === "stopped")) reread();
 }
 
 function setBusy(busy) {
@@ -278,7 +279,7 @@ function showAddress() {
 }
 
 function lookAgain() {
-  if (document.hidden || Date.now() - readAt < REREAD_MS) return;
+  if (document.hidden || $("sign-in").open || Date.now() - readAt < REREAD_MS) return;
   readAt = Date.now();
   reread();
   sidebar.refresh(user);

@@ -6,7 +6,7 @@ const $ = (id) => document.getElementById(id);
 const touch = matchMedia("(hover: none) and (pointer: coarse)");
 const ROWS = 8;
 /** A reply that began just now is not what a click is meant to stop: it is a double click's second. */
-const DOUBLE_CLICK_MS = 600;
+const DOUBLE_CLICK_MS = 500;
 
 export class Composer {
   constructor({ onSend, onCancel, onStop }) {

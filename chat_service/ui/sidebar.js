@@ -6,6 +6,9 @@ import { element } from "./markup.js";
 const $ = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 45rem)");
 const TYPING_MS = 250;
+const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" };
+
+const sameYear = (time) => new Date(time).getFullYear() === new Date().getFullYear();
 
 export class Sidebar {
   constructor({ onOpen, onChange, onProblem }) {
@@ -21,7 +24,8 @@ export class Sidebar {
     $("backdrop").onclick = () => this.toggle(false);
     $("sidebar").addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || event.defaultPrevented) return;
-      event.preventDefault();
+      // Here it closes the drawer or empties the search, and stops no reply.
+      if (narrow.matches || event.target === $("search")) event.stopPropagation();
       if (narrow.matches) this.toggle(false);
     });
     let typing;
@@ -119,7 +123,7 @@ export class Sidebar {
 
   #item(conversation) {
     const { session_id: session, title, update_time: time, turn_count: turns } = conversation;
-    const when = new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    const when = new Date(time).toLocaleString([], sameYear(time) ? WHEN : { ...WHEN, year: "numeric" });
     const size = `${turns} ${turns === 1 ? "message" : "messages"}`;
     const open = element("button", { type: "button", className: "open" });
     open.onclick = () => this.onOpen(session);

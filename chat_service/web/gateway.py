@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from opentelemetry.trace import Tracer
 from starlette.convertors import PathConvertor, register_url_convertor
@@ -69,14 +69,6 @@ def build_gateway(
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(DomainError, _answer_domain_error)
     app.add_exception_handler(Exception, _answer_unexpected)
-
-    @app.get("/", response_model=dict[str, str])
-    async def welcome(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Any:
-        if "text/html" in accept:  # a person's browser
-            return RedirectResponse("ui/")
-        return {
-            "message": "Welcome to the DACA Chat Service! Access /docs for the API documentation."
-        }
 
     @app.get("/healthz")
     async def live() -> dict[str, str]:

@@ -3,9 +3,11 @@
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Header, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
 from swagger_ui_bundle import swagger_ui_path
@@ -22,7 +24,15 @@ _DOCS_POLICY = (
 
 
 def add_pages(app: FastAPI, max_text_length: int) -> None:
-    """`/ui/` and `/docs`."""
+    """`/`, `/ui/` and `/docs`."""
+
+    @app.get("/", response_model=dict[str, str])
+    async def welcome(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Any:
+        if "text/html" in accept:  # a person's browser
+            return RedirectResponse("ui/")
+        return {
+            "message": "Welcome to the DACA Chat Service! Access /docs for the API documentation."
+        }
 
     @app.get("/ui/limits.json", include_in_schema=False)
     async def limits() -> dict[str, int]:
