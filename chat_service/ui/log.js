@@ -13,7 +13,7 @@ export class Log {
     this.element = $("log");
     this.element.addEventListener("scroll", () => this.#showButton(), { passive: true });
     this.element.addEventListener("click", ({ target }) => {
-      const code = target.closest(".copy-code")?.closest(".code")?.querySelector("code");
+      const code = target.closest(".copy-code")?.closest(".code")?.querySelector("pre");
       if (code) copy(code.textContent, target, code);
     });
     $("to-end").onclick = () => {

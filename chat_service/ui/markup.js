@@ -105,7 +105,7 @@ function patch(old, fresh) {
 
 /** Copy `text`; `button` tells how that went. `shown` is selected where copying isn't allowed. */
 export async function copy(text, button, shown) {
-  const label = button.textContent;
+  const label = (button.dataset.label ??= button.textContent);
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";

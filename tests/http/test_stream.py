@@ -94,11 +94,15 @@ async def test_bad_input_is_refused_before_the_stream_begins(
     assert chat.turns.kept == []
 
 
+PATHS = ("/chat/stream", "/chat/stream?rich=true")
+
+
+@pytest.mark.parametrize("path", PATHS)
 async def test_a_reader_who_leaves_finds_what_came_in_the_history(
-    http: httpx2.AsyncClient, chat: FakeChat
+    path: str, http: httpx2.AsyncClient, chat: FakeChat
 ) -> None:
     chat.agent.delay_s = FOREVER_S
-    async with http.stream("POST", "/chat/stream", json=body()) as response:
+    async with http.stream("POST", path, json=body()) as response:
         assert await anext(events_of(response)) == ("delta", {"text": "You "})
     await eventually(lambda: chat.turns.kept)
     (turn,) = chat.turns.kept
@@ -106,12 +110,13 @@ async def test_a_reader_who_leaves_finds_what_came_in_the_history(
     assert turn.answer.text == "You said: "
 
 
+@pytest.mark.parametrize("path", PATHS)
 async def test_a_reader_who_leaves_stops_a_model_that_is_faster_than_the_reader(
-    http: httpx2.AsyncClient, chat: FakeChat, no_garbage_collection: None
+    path: str, http: httpx2.AsyncClient, chat: FakeChat, no_garbage_collection: None
 ) -> None:
     chat.agent.babbles = True
     for _ in range(5):
-        async with http.stream("POST", "/chat/stream", json=body()) as response:
+        async with http.stream("POST", path, json=body()) as response:
             assert await anext(events_of(response)) == ("delta", {"text": "You "})
             assert chat.conversation.streams == 1
         await eventually(lambda: chat.conversation.streams == 0)
