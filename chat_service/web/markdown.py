@@ -77,7 +77,8 @@ _cleaner = nh3.Cleaner(
 
 async def rendered(texts: Sequence[str]) -> list[str]:
     """Each text as HTML with no scripts, styles, images or forms in it."""
-    if sum(map(len, texts)) <= _AT_ONCE:
+    # The first code in a language may take 0.3 s, until the rules of its colours are ready.
+    if sum(map(len, texts)) <= _AT_ONCE and not any("```" in t or "~~~" in t for t in texts):
         return [*map(render, texts)]
     # Parser and sanitizer let go of the interpreter.
     return await asyncio.to_thread(lambda: [*map(render, texts)])

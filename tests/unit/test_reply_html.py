@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chat_service.web.markdown import Html, render, with_html
+from chat_service.web.markdown import Html, render, rendered, with_html
 
 REPLY = """# Title
 
@@ -57,6 +57,14 @@ def test_code_is_coloured_by_classes_alone() -> None:
 )
 def test_code_that_would_cost_too_much_has_no_colours(code: str) -> None:
     assert "<span" not in render(f"```c++\n{code}\n```")
+
+
+async def test_code_is_not_coloured_on_the_event_loop() -> None:
+    for text, is_at_once in (("Hi", True), ("```json\n{}\n```", False)):
+        working = asyncio.create_task(rendered([text]))
+        await asyncio.sleep(0)
+        assert working.done() == is_at_once
+        assert await working == [render(text)]
 
 
 async def pieces(text: str, size: int, pause_s: float = 0) -> AsyncGenerator[str]:
