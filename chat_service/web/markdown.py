@@ -13,8 +13,6 @@ from pyromark import Markdown, Options, Theme
 
 # So much is rendered before a thread could have begun to.
 _AT_ONCE = 2_000
-# How long a reply's HTML stays as it is while more comes, and what share of the time goes into it.
-_PACE_S, _SHARE = 0.1, 0.1
 # What grows or nests beyond these is made to; the sanitizer's time is the square of the depth.
 _MAX_GROWTH, _MAX_LENGTH, _MAX_DEPTH = 20, 256_000, 100
 
@@ -120,8 +118,11 @@ class Html:
     open: str
 
 
-async def with_html(events: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
-    """`events`, and some times a second the HTML of their text so far."""
+async def with_html(
+    events: AsyncGenerator[Any], *, pace_s: float = 0.1, share: float = 0.1
+) -> AsyncGenerator[Any]:
+    """`events`, and the HTML of their text so far: every `pace_s`, or less often, so that it takes
+    no greater `share` of the time."""
     loop = asyncio.get_running_loop()
     text, is_new, due = "", False, 0.0
     coming: asyncio.Future[Any] | None = None
@@ -143,7 +144,7 @@ async def with_html(events: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
                 finished, html = await rendered([text[:start], text[start:]])
                 yield Html(finished, html)
                 text, is_new = text[start:], False
-                due = loop.time() + max(_PACE_S, (loop.time() - began) / _SHARE)
+                due = loop.time() + max(pace_s, (loop.time() - began) / share)
     finally:
         if coming:
             coming.cancel()

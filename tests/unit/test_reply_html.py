@@ -84,20 +84,16 @@ async def shown(events: AsyncGenerator[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [1, 7])
-async def test_what_a_reader_sees_is_what_came_so_far(
-    size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("chat_service.web.markdown._PACE_S", 0)
-    monkeypatch.setattr("chat_service.web.markdown._SHARE", 1e9)
-    views = await shown(with_html(pieces(REPLY, size)))
+async def test_what_a_reader_sees_is_what_came_so_far(size: int) -> None:
+    views = await shown(with_html(pieces(REPLY, size), pace_s=0, share=1e9))
     texts = [REPLY[: end + size] for end in range(0, len(REPLY), size)]
     assert views == [render(text) for text in texts]
 
 
 async def test_finished_blocks_are_sent_once() -> None:
-    events = with_html(pieces("A paragraph of some words.\n\n" * 400, 50, 0.001))
+    events = with_html(pieces("A paragraph of some words.\n\n" * 400, 50, 0.001), pace_s=0.01)
     sent = [event async for event in events if isinstance(event, Html)]
-    assert 2 < len(sent) < 50
+    assert 2 < len(sent) < 220  # and not with each of the 224 pieces
     assert sum(event.finished.count("<p>") for event in sent) > 100
     assert all(event.open.count("<p>") <= 2 for event in sent)
 
