@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID, uuid5
 
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
 from chat_service.chat.ports import Agent
 from chat_service.outbox.analytics import SettledAnalytics
 from daca_shared.domain import NotFound
@@ -88,7 +88,7 @@ class SlowAgent(FakeAgent):
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None = None,
+        say: Callable[[str | ToolCall], None] | None = None,
     ) -> Answer:
         key = message.conversation
         self.running.append(key)

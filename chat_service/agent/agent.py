@@ -105,7 +105,7 @@ class ChatAgent:
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None = None,
+        say: Callable[[str | ToolCall], None] | None = None,
     ) -> Answer:
         """Raises a `DomainError` when the model or its host fails. What that can't do is left out
         in a second try, and from then on: tools, or the older half of what was said."""
@@ -159,6 +159,9 @@ class ChatAgent:
                         speech.add(said.delta)
                     case agents.RawResponsesStreamEvent(data=ResponseOutputItemDoneEvent()):
                         speech.end_message()
+                    case agents.RunItemStreamEvent(name="tool_called", item=item):
+                        if isinstance(call := item.raw_item, ResponseFunctionToolCall):
+                            speech.say(ToolCall(clean(call.name), clean(call.arguments)))
         finally:
             result.cancel()
         return _answer(result, speech)

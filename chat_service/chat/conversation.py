@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 
-from chat_service.chat.messages import Answer, ChatMessage, ChatReply, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ChatReply, ToolCall, Turn
 from chat_service.chat.ports import Agent, Counts, Locks, Turns
 from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut
 from daca_shared.observe.tracing import NO_TRACING, Tracing
@@ -23,6 +23,8 @@ READING_S = 2.0
 """How much longer than a chat may take its reader may take to have read the answer."""
 # grpc may cancel a call whose time is over a moment before we notice it.
 _MOMENT_S = 0.1
+
+type _Say = Callable[[str | ToolCall], None]
 
 
 @dataclass(eq=False)
@@ -52,14 +54,14 @@ class Conversation:
 
     async def stream(
         self, message: ChatMessage, *, timeout_s: float | None = None
-    ) -> AsyncGenerator[str | ChatReply]:
+    ) -> AsyncGenerator[str | ToolCall | ChatReply]:
         """Answer `message` piece by piece; the whole reply is the last event.
 
         Limits and errors are those of `reply`. Closing it, or cancelling its consumer, stops
         the model at once; what came so far is kept, marked as stopped, and counts.
         """
         self.check(message)
-        events: asyncio.Queue[str | ChatReply | Exception] = asyncio.Queue()
+        events: asyncio.Queue[str | ToolCall | ChatReply | Exception] = asyncio.Queue()
 
         async def take_turn() -> None:
             try:
@@ -101,7 +103,7 @@ class Conversation:
             raise InvalidInput.field("text", f"must be at most {self.max_text_length} characters")
 
     async def _take_turn(
-        self, message: ChatMessage, timeout_s: float | None, say: Callable[[str], None] | None
+        self, message: ChatMessage, timeout_s: float | None, say: _Say | None
     ) -> ChatReply:
         limit_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
         ends_at = asyncio.get_running_loop().time() + limit_s
@@ -113,9 +115,7 @@ class Conversation:
                 raise TimedOut("The reply took too long; try again") from None
         return ChatReply(turn, message.tags)
 
-    async def _answer(
-        self, message: ChatMessage, say: Callable[[str], None] | None, ends_at: float
-    ) -> Turn:
+    async def _answer(self, message: ChatMessage, say: _Say | None, ends_at: float) -> Turn:
         earlier = None
         if message.may_be_known:
             earlier = await self.turns.find(message.user_id, message.message_id)
@@ -140,10 +140,11 @@ class Conversation:
                 self.agent.model, datetime.now(UTC), earlier.seq if earlier else 0,
             )  # fmt: skip
 
-        def say_and_note(text: str) -> None:
-            said.append(text)
+        def say_and_note(piece: str | ToolCall) -> None:
+            if isinstance(piece, str):
+                said.append(piece)
             if say:
-                say(text)
+                say(piece)
 
         try:
             answer = await self.agent.answer(message, count, history, say and say_and_note)

@@ -65,7 +65,8 @@ class ToolCall:
     tool: str
     arguments: str
     """As JSON."""
-    output: str
+    output: str = ""
+    """Empty while it runs."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from uuid import UUID
 
-from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
 
 
 class Counts(Protocol):
@@ -54,10 +54,11 @@ class Agent(Protocol):
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None,
+        say: Callable[[str | ToolCall], None] | None,
     ) -> Answer:
         """The reply to `message`, whose user has sent `count` messages before; None if that
-        is not known. With `say`, each piece of its text is passed there as it comes.
+        is not known. With `say`, each piece of its text is passed there as it comes, and
+        each call of a tool as it begins.
 
         Raises a `DomainError` when the model fails. Being cancelled stops the model.
         """

@@ -43,7 +43,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
                 async for event in events:
                     if isinstance(event, ChatReply):
                         yield pb.ChatStreamResponse(completed=_encode(event))
-                    else:
+                    elif isinstance(event, str):
                         yield pb.ChatStreamResponse(reply_delta=event)
 
     async def ListConversations(

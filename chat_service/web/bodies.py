@@ -5,12 +5,13 @@ from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from fastapi.sse import ServerSentEvent
 from pydantic import BaseModel, BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, Turn
+from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, ToolCall, Turn
 from chat_service.turns.history import Page, PastConversation
-from chat_service.web.markdown import rendered
+from chat_service.web.markdown import Html, rendered
 from daca_shared.domain import UserId
 
 
@@ -74,6 +75,8 @@ class ReplyBody(BaseModel):
     """In Markdown."""
     reply_html: str
     """The same as HTML with nothing active in it."""
+    tools: list[str]
+    """The tools that the agent called for it, in order."""
     metadata: ReplyMetadata
     message_id: UUID
     message_count: int | None
@@ -89,12 +92,27 @@ class ReplyBody(BaseModel):
             user_id=turn.conversation.user_id,
             reply=turn.answer.text,
             reply_html=html,
+            tools=[call.tool for call in turn.answer.tool_calls],
             metadata=ReplyMetadata(turn.end_time, turn.conversation.session_id),
             message_id=turn.message_id,
             message_count=turn.message_count,
             tags=reply.tags,
             model=turn.model,
         )
+
+
+type Event = str | ToolCall | Html | ChatReply
+
+
+async def encoded(event: Event) -> ServerSentEvent:
+    match event:
+        case ChatReply():
+            return ServerSentEvent(event="completed", data=await ReplyBody.of(event))
+        case ToolCall():
+            return ServerSentEvent(event="tool", data={"name": event.tool})
+        case Html():
+            return ServerSentEvent(event="html", data=event)
+    return ServerSentEvent(event="delta", data={"text": event})
 
 
 class UserBody(BaseModel):
@@ -158,6 +176,7 @@ class MessageBody:
     reply: str
     reply_html: str
     """The reply as HTML with nothing active in it."""
+    tools: list[str]
     time: datetime
     stopped: bool
 
@@ -177,6 +196,7 @@ class MessagesBody(BaseModel):
                 text=turn.prompt,
                 reply=turn.answer.text,
                 reply_html=html,
+                tools=[call.tool for call in turn.answer.tool_calls],
                 time=turn.end_time,
                 stopped=turn.stopped,
             )

@@ -138,8 +138,11 @@ class _Exchange:
             if self._request.trace_id:
                 headers["x-trace-id"] = self._request.trace_id
             if "location" in headers:
-                # The server makes it of the Host header, which is the caller's text.
-                headers["location"] = urlunsplit(("", "", *urlsplit(headers["location"])[2:]))
+                # Without the Host header, which is the caller's text; and relative, as a proxy may
+                # offer all this below a path of its own.
+                to, depth = urlsplit(headers["location"]), self._scope["path"].count("/") - 1
+                path = f"./{'../' * depth}{to.path.lstrip('/')}"
+                headers["location"] = urlunsplit(("", "", path, *to[3:]))
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True

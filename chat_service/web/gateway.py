@@ -1,7 +1,7 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any
@@ -21,17 +21,18 @@ from chat_service.access.hosts import ANY_HOST, Hosts
 from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
-from chat_service.chat.messages import ChatMessage, ChatReply
+from chat_service.chat.messages import ChatMessage, ToolCall
 from chat_service.health.status import Status, StatusBody
 from chat_service.outbox.analytics import SettledAnalytics
 from chat_service.turns.history import MessagesQuery
 from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
 from chat_service.web.edge import Edge
+from chat_service.web.markdown import with_html
 from chat_service.web.pages import add_pages
 from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router, refused
 from daca_shared.calls.errors import INTERNAL_MESSAGE, http_status
-from daca_shared.domain import DomainError
+from daca_shared.domain import DomainError, NotFound
 from daca_shared.observe.requests import current_request
 
 log = logging.getLogger(__name__)
@@ -67,12 +68,6 @@ def build_gateway(
     app.add_exception_handler(DomainError, _answer_domain_error)
     app.add_exception_handler(Exception, _answer_unexpected)
 
-    @app.get("/")
-    async def welcome() -> dict[str, str]:
-        return {
-            "message": "Welcome to the DACA Chat Service! Access /docs for the API documentation."
-        }
-
     @app.get("/healthz")
     async def live() -> dict[str, str]:
         return {"status": "ok"}
@@ -86,9 +81,12 @@ def build_gateway(
         return await status.report()
 
     @private.get("/users/{user_id:anything}/analytics")
-    async def user_analytics(user_id: OwnId) -> bodies.AnalyticsBody:
-        count = await analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
-        return bodies.AnalyticsBody(message_count=count)
+    async def user_analytics(
+        user_id: OwnId, default: Annotated[int | None, Query(ge=0)] = None
+    ) -> bodies.AnalyticsBody:
+        """`default` is the answer for a user who is not known yet; without it that is a 404."""
+        count = analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
+        return bodies.AnalyticsBody(message_count=await _known(count, default))
 
     @private.get("/users/{user_id:anything}/activity")
     async def activity(user_id: OwnId) -> bodies.ActivityBody:
@@ -120,27 +118,27 @@ def build_gateway(
             return await bodies.ReplyBody.of(await conversation.reply(message))
 
     async def streamed(
-        message: Annotated[ChatMessage, Depends(admitted)],
-    ) -> AsyncIterator[AsyncIterator[str | ChatReply]]:
+        message: Annotated[ChatMessage, Depends(admitted)], rich: bool = False
+    ) -> AsyncIterator[AsyncIterator[bodies.Event]]:
         """A dependency is closed with the response. A route's own generator is left to the garbage
         collector if its reader goes away while an event is being sent."""
         with admission.one_more():
-            async with aclosing(conversation.stream(message)) as events:
-                yield events
+            events: AsyncGenerator[bodies.Event] = conversation.stream(message)
+            async with aclosing(with_html(events) if rich else events) as chosen:
+                yield chosen
 
     @chats.post("/chat/stream", response_class=EventSourceResponse, max_body_size=_MAX_BODY_BYTES)
     async def chat_stream(
-        events: Annotated[AsyncIterator[str | ChatReply], Depends(streamed)],
+        events: Annotated[AsyncIterator[bodies.Event], Depends(streamed)], rich: bool = False
     ) -> AsyncIterator[ServerSentEvent]:
         """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`)
-        or one `error`."""
+        or one `error`. With `rich`, also `tool` (the name of one that is called) and, some times a
+        second, `html`: `finished` comes after what was finished before, `open` in place of the last
+        one's."""
         try:
             async for event in events:
-                if isinstance(event, ChatReply):
-                    body = await bodies.ReplyBody.of(event)
-                    yield ServerSentEvent(event="completed", data=body)
-                else:
-                    yield ServerSentEvent(event="delta", data={"text": event})
+                if rich or not isinstance(event, ToolCall):
+                    yield await bodies.encoded(event)
         except DomainError as error:
             yield _error_event(http_status(error), error.message)
         except Exception:
@@ -158,7 +156,7 @@ def build_gateway(
 
     app.include_router(private)
     app.include_router(chats)
-    add_pages(app)
+    add_pages(app, conversation.max_text_length)
     # Around all the rest, as refusals and failures must be readable, too.
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                    allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
@@ -166,6 +164,15 @@ def build_gateway(
     return Edge(
         door, cors, hosts, answer_timeout_s=conversation.timeout_s + READING_S, tracer=tracer
     )
+
+
+async def _known(count: Awaitable[int], default: int | None) -> int:
+    try:
+        return await count
+    except NotFound:
+        if default is None:
+            raise
+        return default
 
 
 def _error_event(status: int, detail: str) -> ServerSentEvent:

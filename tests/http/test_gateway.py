@@ -52,6 +52,16 @@ async def test_a_users_analytics(http: httpx2.AsyncClient) -> None:
     assert (response.status_code, response.json()) == (200, {"message_count": 5})
 
 
+async def test_who_asks_gets_a_number_for_an_unknown_user(http: httpx2.AsyncClient) -> None:
+    for user_id, count in (("nobody", 0), ("alice", 5)):
+        response = await http.get(f"/users/{user_id}/analytics", params={"default": 0})
+        assert (response.status_code, response.json()) == (200, {"message_count": count})
+
+
+async def test_the_page_is_told_how_long_a_text_may_be(http: httpx2.AsyncClient) -> None:
+    assert (await http.get("/ui/limits.json")).json() == {"max_text_length": 100}
+
+
 async def test_an_unknown_users_analytics_are_not_found(http: httpx2.AsyncClient) -> None:
     response = await http.get("/users/charlie/analytics")
     assert (response.status_code, response.json()) == (404, {"detail": "User not found"})
@@ -75,6 +85,7 @@ async def test_chat_answers(http: httpx2.AsyncClient, chat: FakeChat) -> None:
     assert answer == {
         "user_id": "alice",
         "reply_html": "<p>You said: hi</p>\n",
+        "tools": [],
         "reply": "You said: hi",
         "message_id": message_id,
         "message_count": 5,
