@@ -1,11 +1,9 @@
 """A SQLite file that is lost, damaged or out of reach: it is told, nothing is acknowledged that is
 not kept, and all goes on by itself once it is mended."""
 
-import asyncio
 import os
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
@@ -15,6 +13,7 @@ import pytest
 
 from daca_shared.domain import Unavailable
 from daca_shared.storage.sqlite import SqliteDatabase
+from tests.commands import output_of
 from tests.unit.sqlite_files import add, opened, refuses, works
 
 
@@ -52,8 +51,7 @@ async def test_another_program_that_reads_the_file_takes_nothing_away(
 ) -> None:
     """Were our locks gone, it would take itself for the last one, and remove what is beside it."""
     await database.check()
-    read = [sys.executable, "-c", _READ, path]
-    assert await asyncio.to_thread(subprocess.check_output, read) == b"(1,)\n"
+    assert await output_of(sys.executable, "-c", _READ, path) == "(1,)\n"
     await works(database, path)
 
 
