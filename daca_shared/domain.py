@@ -74,6 +74,10 @@ class NotFound(DomainError):
     """What was asked for does not exist."""
 
 
+class Conflict(DomainError):
+    """What is asked doesn't fit what has happened since: look again, then decide."""
+
+
 class Unauthenticated(DomainError):
     """Who calls is not known: a token is missing or is not good."""
 

@@ -6,13 +6,14 @@ are kept in one transaction. So a user's count is the number of that user's kept
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 
-from chat_service.chat.messages import Answer, ChatMessage, ChatReply, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ChatReply, ConversationKey, Turn
 from chat_service.chat.ports import Agent, Counts, Locks, Turns
-from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut
+from daca_shared.domain import Conflict, DomainError, InvalidInput, NotFound, TimedOut
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,9 @@ class Conversation:
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow.
 
-        A message that was answered before gets the same answer. A failure keeps and counts
-        nothing; it raises `InvalidInput`, `TimedOut`, `Unavailable`, `LimitReached`,
-        `Misconfigured` or `Failed`.
+        A message that was answered before gets the same answer, or with `regenerate` a new one.
+        A failure keeps and counts nothing; it raises `InvalidInput`, `TimedOut`, `Unavailable`,
+        `LimitReached`, `Misconfigured`, `Failed`; with `regenerate` also `NotFound`, `Conflict`.
         """
         self.check(message)
         return await self._take_turn(message, timeout_s, say=None)
@@ -78,6 +79,12 @@ class Conversation:
         finally:
             task.cancel()
 
+    async def delete(self, key: ConversationKey, *, timeout_s: float | None = None) -> None:
+        """Delete a conversation for good, once no reply is on its way in it. What was counted
+        stays counted. Raises `NotFound`, `TimedOut`, `Unavailable`."""
+        async with self._turn(key, timeout_s):
+            await self.turns.delete(key)
+
     @property
     def streams(self) -> int:
         return len(self._streams)
@@ -92,7 +99,9 @@ class Conversation:
             await asyncio.wait(self._streams)
 
     def check(self, message: ChatMessage) -> None:
-        """Raises `InvalidInput` unless the text is one that may be sent."""
+        """Raises `InvalidInput` unless the message is one that may be sent."""
+        if message.regenerate and not message.may_be_known:
+            raise InvalidInput.field("message_id", "is required with regenerate")
         if not message.text.strip():
             raise InvalidInput.field("text", "must not be blank", "Message text cannot be empty")
         if len(message.text) > self.max_text_length:
@@ -101,15 +110,21 @@ class Conversation:
     async def _take_turn(
         self, message: ChatMessage, timeout_s: float | None, say: Callable[[str], None] | None
     ) -> ChatReply:
+        with self.tracing.span("turn"):
+            async with self._turn(message.conversation, timeout_s) as ends_at:
+                turn = await self._answer(message, say, ends_at)
+        return ChatReply(turn, message.tags)
+
+    @asynccontextmanager
+    async def _turn(self, key: ConversationKey, timeout_s: float | None) -> AsyncIterator[float]:
+        """The conversation's turn, and when it has to end. Raises `TimedOut` if it hasn't."""
         limit_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
         ends_at = asyncio.get_running_loop().time() + limit_s
-        with self.tracing.span("turn"):
-            try:
-                async with asyncio.timeout_at(ends_at), self.locks.turn(message.conversation):
-                    turn = await self._answer(message, say, ends_at)
-            except TimeoutError:
-                raise TimedOut("The reply took too long; try again") from None
-        return ChatReply(turn, message.tags)
+        try:
+            async with asyncio.timeout_at(ends_at), self.locks.turn(key):
+                yield ends_at
+        except TimeoutError:
+            raise TimedOut("The reply took too long; try again") from None
 
     async def _answer(
         self, message: ChatMessage, say: Callable[[str], None] | None, ends_at: float
@@ -117,7 +132,9 @@ class Conversation:
         earlier = None
         if message.may_be_known:
             earlier = await self.turns.find(message.user_id, message.message_id)
-        if earlier and not earlier.stopped:
+        if message.regenerate and not earlier:
+            raise NotFound("There is no message with this message_id to answer anew")
+        if earlier and not earlier.stopped and not message.regenerate:
             if say:
                 say(earlier.answer.text)
             return earlier
@@ -126,6 +143,10 @@ class Conversation:
             first = {"session_id": earlier.conversation.session_id}
             async with self.locks.turn(earlier.conversation):
                 return await self._answer(message.model_copy(update=first), say, ends_at)
+        if message.regenerate:
+            latest = await self.turns.latest(message.conversation, before=None)
+            if latest[-1].message_id != message.message_id:
+                raise Conflict("Only the last message of a conversation can be answered anew")
         count, history = await asyncio.gather(
             self._count_before(message.user_id, earlier),
             self.turns.latest(message.conversation, before=earlier),
@@ -148,7 +169,9 @@ class Conversation:
             return await self.turns.keep(turn(answer, stopped=False))
         except asyncio.CancelledError:
             # Running out of time is a failure, which keeps nothing. This is a user who left.
-            if say and asyncio.get_running_loop().time() < ends_at - _MOMENT_S:
+            # Where nothing was said yet, what was said before is better.
+            is_new = said or not earlier or earlier.prompt != message.text
+            if say and is_new and asyncio.get_running_loop().time() < ends_at - _MOMENT_S:
                 await self.turns.keep(turn(Answer("".join(said)), stopped=True))
             raise
 
@@ -163,5 +186,5 @@ class Conversation:
             log.warning("no count for this chat: %s", error)
             self.on_no_count("timed_out" if isinstance(error, TimedOut) else "unavailable")
             return None
-        # A message that was stopped and is sent again has been counted already.
+        # A message that is answered anew has been counted already.
         return count - 1 if earlier else count

@@ -21,6 +21,13 @@ Tags = Annotated[
 ]
 """A client's own labels: at most 20, each of 1 to 64 characters."""
 
+Title = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    Field(json_schema_extra={"pattern": r"\S"}),
+]
+"""What a user calls a conversation: 1 to 200 characters, not blank."""
+
 
 @dataclass(frozen=True)
 class ConversationKey:
@@ -46,6 +53,8 @@ class ChatMessage(BaseModel, frozen=True):
     session_id: UUID = Field(default_factory=_session_of)
     """The conversation that it belongs to; a new one unless given."""
     tags: Tags = ()
+    regenerate: bool = False
+    """Whether to answer a message anew that was answered before, in place of its reply."""
 
     @property
     def conversation(self) -> ConversationKey:

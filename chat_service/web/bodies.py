@@ -5,6 +5,7 @@ from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator
 from pydantic_core import PydanticCustomError
 
@@ -48,14 +49,23 @@ class ChatBody(BaseModel):
     tags: Tags = ()
     message_id: UUID | None = None
     """A message that is sent again with the same id gets the same answer, and counts once."""
+    regenerate: bool = False
+    """Whether to answer the message with this id, the last of its conversation, anew: with `text`
+    as it now is, in place of its reply."""
 
     def message(self, idempotency_key: str | None) -> ChatMessage:
         """The message. Its id may come as an `Idempotency-Key` instead: a UUID as it is, anything
         else as a UUID that is made of it."""
         message_id = self.message_id or (idempotency_key and _uuid_of(idempotency_key))
-        given = {"session_id": self.metadata.session_id, "message_id": message_id}
-        ids: dict[str, Any] = {name: value for name, value in given.items() if value}
-        return ChatMessage(user_id=self.user_id, text=self.text, tags=self.tags, **ids)
+        if self.regenerate and not message_id:
+            missing = "must be given with regenerate: the message to answer anew"
+            raise RequestValidationError(
+                [{"loc": ("body", "message_id"), "msg": missing, "type": "missing"}]
+            )
+        ids = {"session_id": self.metadata.session_id, "message_id": message_id}
+        given: dict[str, Any] = {name: value for name, value in ids.items() if value}
+        given |= {"tags": self.tags, "regenerate": self.regenerate}
+        return ChatMessage(user_id=self.user_id, text=self.text, **given)
 
 
 @dataclass
@@ -133,6 +143,10 @@ class ConversationBody:
     update_time: datetime
     turn_count: int
 
+    @classmethod
+    def of(cls, item: PastConversation) -> "ConversationBody":
+        return cls(item.session_id, item.title, item.update_time, item.turn_count)
+
 
 class ConversationsBody(BaseModel):
     """The answer of `GET /conversations`: the latest first."""
@@ -142,10 +156,7 @@ class ConversationsBody(BaseModel):
 
     @classmethod
     def of(cls, page: Page[PastConversation]) -> "ConversationsBody":
-        items = [
-            ConversationBody(item.session_id, item.title, item.update_time, item.turn_count)
-            for item in page.items
-        ]
+        items = [*map(ConversationBody.of, page.items)]
         return cls(conversations=items, next_page_token=page.next_page_token)
 
 

@@ -21,10 +21,10 @@ from chat_service.access.hosts import ANY_HOST, Hosts
 from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, Conversation
-from chat_service.chat.messages import ChatMessage, ChatReply
+from chat_service.chat.messages import ChatMessage, ChatReply, ConversationKey
 from chat_service.health.status import Status, StatusBody
 from chat_service.outbox.analytics import SettledAnalytics
-from chat_service.turns.history import MessagesQuery
+from chat_service.turns.history import ConversationsQuery, Filter, MessagesQuery, Renaming
 from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
 from chat_service.web.edge import Edge
@@ -150,13 +150,23 @@ def build_gateway(
             yield _error_event(500, INTERNAL_MESSAGE)
 
     @private.get("/conversations")
-    async def conversations(query: OwnPage) -> bodies.ConversationsBody:
-        return bodies.ConversationsBody.of(await turns.conversations(query))
+    async def conversations(query: OwnPage, filter: Filter = "") -> bodies.ConversationsBody:
+        asked = ConversationsQuery(**query.model_dump(), filter=filter)
+        return bodies.ConversationsBody.of(await turns.conversations(asked))
 
     @private.get("/conversations/{session_id}")
     async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
         asked = MessagesQuery(**query.model_dump(), session_id=session_id)
         return await bodies.MessagesBody.of(await turns.messages(asked))
+
+    @private.patch("/conversations/{session_id}", max_body_size=_MAX_BODY_BYTES)
+    async def rename(session_id: UUID, user_id: OwnId, to: Renaming) -> bodies.ConversationBody:
+        renamed = await turns.rename(ConversationKey(user_id, session_id), to.title)
+        return bodies.ConversationBody.of(renamed)
+
+    @private.delete("/conversations/{session_id}", status_code=204)
+    async def delete(session_id: UUID, user_id: OwnId) -> None:
+        await conversation.delete(ConversationKey(user_id, session_id))
 
     app.include_router(private)
     app.include_router(chats)

@@ -22,6 +22,7 @@ ERROR_DOMAIN = "daca"
 STATUSES: dict[type[domain.DomainError], tuple[StatusCode, int]] = {
     domain.InvalidInput: (StatusCode.INVALID_ARGUMENT, 400),
     domain.NotFound: (StatusCode.NOT_FOUND, 404),
+    domain.Conflict: (StatusCode.ABORTED, 409),
     domain.Unauthenticated: (StatusCode.UNAUTHENTICATED, 401),
     domain.Forbidden: (StatusCode.PERMISSION_DENIED, 403),
     domain.Unavailable: (StatusCode.UNAVAILABLE, 503),

@@ -32,6 +32,10 @@ type Work[T] = Callable[[Statements], Awaitable[T]]
 """What is done in one transaction. As that may still fail, other effects must bear repetition."""
 
 
+async def purge(statements: Statements) -> None:
+    """After this `Work` rows that were deleted before are in none of a SQLite database's files."""
+
+
 class Database(Protocol):
     """Each call raises `Unavailable` if the database fails; the cause goes to the log."""
 

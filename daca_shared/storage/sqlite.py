@@ -15,7 +15,7 @@ from uuid import UUID
 
 from daca_shared.domain import Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Work, storage_failed
+from daca_shared.storage.database import Row, Work, purge, storage_failed
 from daca_shared.storage.groups import Groups
 
 # How long a write waits for another program's lock, a backup's say, before it fails.
@@ -58,6 +58,7 @@ class SqliteDatabase:
                 writer = on_failure.enter_context(closing(_connect(path, schema)))
                 writer.execute(f"PRAGMA {schema}.journal_mode = WAL")
                 writer.execute(f"PRAGMA {schema}.synchronous = FULL")
+                writer.execute(f"PRAGMA {schema}.secure_delete = ON")
                 _migrate(writer, schema, scripts)
                 reader = on_failure.enter_context(closing(_connect(path, schema)))
                 reader.execute("PRAGMA query_only = ON")
@@ -101,6 +102,9 @@ class SqliteDatabase:
         try:
             results = [await work(_Statements(self._writer)) for work in group]
             await asyncio.wrap_future(self._disk.submit(self._writer.execute, "COMMIT"))
+            if purge in group:  # of old pages in the log; the file's own are overwritten
+                empty_log = "PRAGMA wal_checkpoint(TRUNCATE)"
+                await asyncio.wrap_future(self._disk.submit(self._writer.execute, empty_log))
         except BaseException as error:
             # SQLite has already rolled back by itself after some failures (disk full).
             if self._writer.in_transaction:
@@ -160,6 +164,11 @@ def _connect(path: Path, schema: str) -> sqlite3.Connection:
         ":memory:", timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     connection.execute(f"ATTACH ? AS {schema}", (str(path),))
+    # As PostgreSQL has them: SQLite's own `lower` knows ASCII only.
+    connection.create_function("lower", 1, str.lower, deterministic=True)
+    connection.create_function(
+        "strpos", 2, lambda text, part: text.find(part) + 1, deterministic=True
+    )
     return connection
 
 

@@ -3,6 +3,7 @@ from google.rpc import code_pb2, error_details_pb2
 
 from daca_shared.calls.errors import ERROR_DOMAIN, STATUSES, http_headers, http_status, status_of
 from daca_shared.domain import (
+    Conflict,
     DomainError,
     FieldViolation,
     Forbidden,
@@ -12,7 +13,7 @@ from daca_shared.domain import (
     Unauthenticated,
 )
 
-CALLERS_FAULT = {InvalidInput, NotFound, Unauthenticated, Forbidden, LimitReached}
+CALLERS_FAULT = {InvalidInput, NotFound, Conflict, Unauthenticated, Forbidden, LimitReached}
 ERRORS = [InvalidInput.field("text", "is bad")] + [
     kind("why") for kind in DomainError.__subclasses__() if kind is not InvalidInput
 ]
