@@ -85,6 +85,10 @@ class ChatSettings(ServiceSettings):
         (), validation_alias="CHAT_TRUSTED_HOSTS"
     )
     """What else the gateway may be called in a request's Host header, or `*` for anything."""
+    root_path: Annotated[str, Field(pattern="^(/[^/?#]+)*$")] = Field(
+        "", validation_alias="CHAT_ROOT_PATH"
+    )
+    """A prefix of every path, like /daca, that a proxy in front of the gateway leaves in place."""
     timeout_s: float = Field(60, gt=0, le=600, validation_alias="CHAT_TIMEOUT_S")
     """How long one chat may take; a caller's own deadline can only shorten it."""
     max_concurrent: int = Field(2000, ge=1, validation_alias="CHAT_MAX_CONCURRENT")

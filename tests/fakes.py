@@ -60,7 +60,7 @@ class FakeAnalytics(AnalyticsClient):
         except TimeoutError:
             raise TimedOut("Analytics did not answer in time") from None
         if user_id not in self.counts:
-            raise NotFound("User not found")
+            raise NotFound("User not found", code="USER_NOT_FOUND")
         return self.counts[user_id]
 
     async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
@@ -134,11 +134,11 @@ class FakeTurns(TurnStore):
             if one.session_id == key.session_id:
                 self.past_conversations[n] = replace(one, title=title)
                 return self.past_conversations[n]
-        raise NotFound("Conversation not found")
+        raise NotFound("Conversation not found", code="CONVERSATION_NOT_FOUND")
 
     async def delete(self, key: ConversationKey) -> None:
         if not any(turn.conversation == key for turn in self.kept):
-            raise NotFound("Conversation not found")
+            raise NotFound("Conversation not found", code="CONVERSATION_NOT_FOUND")
         self.kept = [turn for turn in self.kept if turn.conversation != key]
 
     async def conversations(self, query: ConversationsQuery) -> Page[PastConversation]:
@@ -179,6 +179,7 @@ class FakeAgent:
         """Whether nothing is said before the reply is complete."""
         self.counts: list[int | None] = []
         self.histories: list[Sequence[Turn]] = []
+        self.messages: list[ChatMessage] = []
 
     async def answer(
         self,
@@ -189,6 +190,7 @@ class FakeAgent:
     ) -> Answer:
         self.counts.append(count)
         self.histories.append(history)
+        self.messages.append(message)
         if say and not self.is_silent:
             for delta in ("You ", "said: "):
                 say(delta)

@@ -31,7 +31,7 @@ class Caller:
     def must_be(self, user_id: str) -> None:
         """Raises `Forbidden` if the request is about another user."""
         if self.subject not in (None, user_id):
-            raise Forbidden("The token is not this user's")
+            raise Forbidden("The token is not this user's", code="TOKEN_OF_ANOTHER_USER")
         note_user(user_id)
 
 
@@ -58,7 +58,7 @@ class Identity:
             return Caller(None)
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
-            raise Unauthenticated("A bearer token is required")
+            raise Unauthenticated("A bearer token is required", code="NO_TOKEN")
         try:
             key = await self.find_key(jwt.get_unverified_header(token).get("kid"))
             claims = jwt.decode(
@@ -71,7 +71,7 @@ class Identity:
                 leeway=_LEEWAY_S,
             )
         except jwt.PyJWTError:
-            raise Unauthenticated("The bearer token is not valid") from None
+            raise Unauthenticated("The bearer token is not valid", code="BAD_TOKEN") from None
         return Caller(claims["sub"])
 
 

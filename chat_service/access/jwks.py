@@ -46,7 +46,8 @@ class Jwks:
             # Shielded, as others wait for it too and this caller may leave.
             await asyncio.shield(self._fetching)
         if not self._keys:
-            raise Unavailable("Tokens can't be checked now", retry_after_s=self._min_interval_s)
+            told, wait_s = "Tokens can't be checked now", self._min_interval_s
+            raise Unavailable(told, code="NO_TOKEN_KEYS", retry_after_s=wait_s)
         if kid not in self._keys:
             raise jwt.InvalidKeyError
         return self._keys[kid]

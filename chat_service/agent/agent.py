@@ -84,10 +84,11 @@ class ChatAgent:
         say: Callable[[str], None] | None = None,
     ) -> Answer:
         """Raises a `DomainError` when the model or its host fails."""
+        before = [{"role": one.role, "content": one.text} for one in message.history]
         run: dict[str, Any] = {
             # A copy: the SDK compares each run of an agent with all its other runs under way.
             "starting_agent": copy(self._agent),
-            "input": [*_items(history), {"role": "user", "content": message.text}],
+            "input": [*_items(history), *before, {"role": "user", "content": message.text}],
             "context": RunContext(message.user_id, count),
             "max_turns": _MAX_TURNS,
             "run_config": self._config,
@@ -144,6 +145,7 @@ def _known_errors() -> Iterator[None]:
     except Exception as error:
         # Of any kind: a host that answers nonsense shows up as AttributeError and the like.
         failure = _domain_error(error)
+        failure.code = f"MODEL_{failure.code}"
         # No traceback of a known error: its text is the host's, and may quote our key.
         known = isinstance(error, openai.OpenAIError | agents.AgentsException | httpx2.HTTPError)
         log.warning("no reply: %s (%s)", failure, type(error).__name__, exc_info=not known)

@@ -124,7 +124,8 @@ class Conversation:
             async with asyncio.timeout_at(ends_at), self.locks.turn(key):
                 yield ends_at
         except TimeoutError:
-            raise TimedOut("The reply took too long; try again") from None
+            told = "The reply took too long; try again"
+            raise TimedOut(told, code="REPLY_TIMED_OUT") from None
 
     async def _answer(
         self, message: ChatMessage, say: Callable[[str], None] | None, ends_at: float
@@ -133,7 +134,8 @@ class Conversation:
         if message.may_be_known:
             earlier = await self.turns.find(message.user_id, message.message_id)
         if message.regenerate and not earlier:
-            raise NotFound("There is no message with this message_id to answer anew")
+            told = "There is no message with this message_id to answer anew"
+            raise NotFound(told, code="MESSAGE_NOT_FOUND")
         if earlier and not earlier.stopped and not message.regenerate:
             if say:
                 say(earlier.answer.text)
@@ -146,7 +148,8 @@ class Conversation:
         if message.regenerate:
             latest = await self.turns.latest(message.conversation, before=None)
             if latest[-1].message_id != message.message_id:
-                raise Conflict("Only the last message of a conversation can be answered anew")
+                told = "Only the last message of a conversation can be answered anew"
+                raise Conflict(told, code="NOT_THE_LAST_MESSAGE")
         count, history = await asyncio.gather(
             self._count_before(message.user_id, earlier),
             self.turns.latest(message.conversation, before=earlier),

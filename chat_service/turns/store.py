@@ -161,7 +161,7 @@ class TurnStore:
 
 def _only(rows: Sequence[Row]) -> Row:
     if not rows:
-        raise NotFound("Conversation not found")
+        raise NotFound("Conversation not found", code="CONVERSATION_NOT_FOUND")
     return rows[0]
 
 

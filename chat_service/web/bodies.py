@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field, RootModel
 from pydantic_core import PydanticCustomError
 
 from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, Turn
 from chat_service.turns.history import Page, PastConversation
 from chat_service.web.markdown import rendered
+from chat_service.web.problems import ErrorBody
 from daca_shared.domain import UserId
 
 
@@ -22,7 +23,7 @@ def _refuse_number(value: object) -> object:
     return value
 
 
-def _uuid_of(key: str) -> UUID:
+def uuid_of(key: str) -> UUID:
     # The header's draft standard puts it in quotes.
     key = key.strip('"')
     try:
@@ -43,8 +44,8 @@ class RequestMetadata(BaseModel):
 class ChatBody(BaseModel):
     """The body of `POST /chat/`."""
 
-    user_id: UserId
-    text: Text
+    user_id: Annotated[UserId, Field(examples=["alice"])]
+    text: Annotated[Text, Field(examples=["How many messages have I sent?"])]
     metadata: RequestMetadata = RequestMetadata()
     tags: Tags = ()
     message_id: UUID | None = None
@@ -56,7 +57,7 @@ class ChatBody(BaseModel):
     def message(self, idempotency_key: str | None) -> ChatMessage:
         """The message. Its id may come as an `Idempotency-Key` instead: a UUID as it is, anything
         else as a UUID that is made of it."""
-        message_id = self.message_id or (idempotency_key and _uuid_of(idempotency_key))
+        message_id = self.message_id or (idempotency_key and uuid_of(idempotency_key))
         if self.regenerate and not message_id:
             missing = "must be given with regenerate: the message to answer anew"
             raise RequestValidationError(
@@ -184,27 +185,36 @@ class MessagesBody(BaseModel):
         htmls = await rendered([turn.answer.text for turn in page.items])
         items = [
             MessageBody(
-                message_id=turn.message_id,
-                text=turn.prompt,
-                reply=turn.answer.text,
-                reply_html=html,
-                time=turn.end_time,
-                stopped=turn.stopped,
+                turn.message_id, turn.prompt, turn.answer.text, html, turn.end_time, turn.stopped
             )
             for turn, html in zip(page.items, htmls, strict=True)
         ]
         return cls(messages=items, next_page_token=page.next_page_token)
 
 
-class ErrorBody(BaseModel):
-    """The answer to what is refused, or fails."""
-
-    detail: str | list[dict[str, Any]]
-    """What is wrong, in words or by field."""
+class DeltaBody(BaseModel):
+    text: str
 
 
-_ERROR = {"content": {"application/json": {"schema": ErrorBody.model_json_schema()}}}
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request is refused; `detail` says why", **_ERROR},
-    "5XX": {"description": "The request may be fine, but can't be answered now", **_ERROR},
-}
+class DeltaEvent(BaseModel):
+    event: Literal["delta"]
+    data: DeltaBody
+
+
+class CompletedEvent(BaseModel):
+    event: Literal["completed"]
+    data: ReplyBody
+
+
+class ErrorEvent(BaseModel):
+    event: Literal["error"]
+    data: ErrorBody
+
+
+class StreamEvent(RootModel[DeltaEvent | CompletedEvent | ErrorEvent]):
+    """One event of `POST /chat/stream`: the fields of a server-sent event, `data` as JSON."""
+
+    root: DeltaEvent | CompletedEvent | ErrorEvent = Field(discriminator="event")
+
+
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": StreamEvent}}

@@ -1,16 +1,14 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
-import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import RedirectResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from opentelemetry.trace import Tracer
 from starlette.convertors import PathConvertor, register_url_convertor
@@ -28,19 +26,15 @@ from chat_service.turns.history import ConversationsQuery, Filter, MessagesQuery
 from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
 from chat_service.web.edge import Edge
+from chat_service.web.openai import completions
+from chat_service.web.openai.completions import CompletionBody
 from chat_service.web.pages import add_pages
-from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router, refused
-from daca_shared.calls.errors import INTERNAL_MESSAGE, http_status
-from daca_shared.domain import DomainError
-from daca_shared.observe.requests import current_request
+from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
+from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router
 
-log = logging.getLogger(__name__)
-
-_MAX_BODY_BYTES = 1_000_000
+IdempotencyKey = Annotated[str | None, Header(max_length=255)]
 # How much longer than a chat may take its answer may be on its way.
 _READING_S = 5.0
-# One megabyte of bad tags must not come back as eighteen megabytes of errors.
-_MAX_ERRORS = 10
 
 
 def build_gateway(
@@ -55,22 +49,27 @@ def build_gateway(
     identity: Identity = ANYONE,
     rates: Rates = NO_LIMITS,
     tracer: Tracer | None = None,
+    root_path: str = "",
 ) -> ASGIApp:
     app = FastAPI(
         title="DACA Chat",
         version="1",
-        responses=bodies.ERROR_RESPONSES,
+        description="Chat with an agent that knows how many messages you have sent.",
+        contact={"name": "DACA Chat"},
+        servers=[{"url": "."}],
+        responses=ERROR_RESPONSES,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     private = private_router(identity)
     chats = private_router(identity)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(DomainError, _answer_domain_error)
-    app.add_exception_handler(Exception, _answer_unexpected)
+    answer_errors(app)
 
-    @app.get("/")
-    async def welcome() -> dict[str, str]:
+    @app.get("/", response_model=dict[str, str], responses={307: {"description": "To /ui/"}})
+    async def welcome(request: Request) -> Any:
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("ui/")
         return {
             "message": "Welcome to the DACA Chat Service! Access /docs for the API documentation."
         }
@@ -106,31 +105,36 @@ def build_gateway(
         return bodies.UserBody(user_id=user_id, role=role)
 
     async def admitted(
-        body: OwnBody,
-        request: Request,
-        idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+        body: OwnBody, request: Request, idempotency_key: IdempotencyKey = None
     ) -> ChatMessage:
         """Checks that have to come before a stream begins, and with it status 200."""
-        message = body.message(idempotency_key)
+        return admit(body.message(idempotency_key), request)
+
+    def admit(message: ChatMessage, request: Request) -> ChatMessage:
         conversation.check(message)
         rates.spend(message.user_id, request.client.host if request.client else None)
         return message
 
-    @chats.post("/chat/", max_body_size=_MAX_BODY_BYTES)
+    @chats.post("/chat/")
     async def chat(message: Annotated[ChatMessage, Depends(admitted)]) -> bodies.ReplyBody:
         with admission.one_more():
             return await bodies.ReplyBody.of(await conversation.reply(message))
+
+    @asynccontextmanager
+    async def replying(message: ChatMessage) -> AsyncIterator[AsyncIterator[str | ChatReply]]:
+        with admission.one_more():
+            async with aclosing(conversation.stream(message)) as events:
+                yield events
 
     async def streamed(
         message: Annotated[ChatMessage, Depends(admitted)],
     ) -> AsyncIterator[AsyncIterator[str | ChatReply]]:
         """A dependency is closed with the response. A route's own generator is left to the garbage
         collector if its reader goes away while an event is being sent."""
-        with admission.one_more():
-            async with aclosing(conversation.stream(message)) as events:
-                yield events
+        async with replying(message) as events:
+            yield events
 
-    @chats.post("/chat/stream", response_class=EventSourceResponse, max_body_size=_MAX_BODY_BYTES)
+    @chats.post("/chat/stream", response_class=EventSourceResponse, responses=bodies.EVENTS)
     async def chat_stream(
         events: Annotated[AsyncIterator[str | ChatReply], Depends(streamed)],
     ) -> AsyncIterator[ServerSentEvent]:
@@ -143,11 +147,26 @@ def build_gateway(
                     yield ServerSentEvent(event="completed", data=body)
                 else:
                     yield ServerSentEvent(event="delta", data={"text": event})
-        except DomainError as error:
-            yield _error_event(http_status(error), error.message)
-        except Exception:
-            log.exception("a stream failed unexpectedly")
-            yield _error_event(500, INTERNAL_MESSAGE)
+        except Exception as error:
+            yield ServerSentEvent(event="error", data=Problem.of_stream(error).body)
+
+    async def completed(
+        body: CompletionBody, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> AsyncIterator[Any]:
+        message = admit(body.message(request.state.caller, idempotency_key), request)
+        async with replying(message) as events:
+            model = conversation.agent.model
+            yield await completions.answer(events, message, model, is_streamed=bool(body.stream))
+
+    @chats.post("/v1/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
+    async def chat_completions(answer: Annotated[Any, Depends(completed)]) -> Any:
+        """The same in the form of OpenAI's API, whole or as a stream."""
+        return answer
+
+    @private.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        model = {"id": conversation.agent.model, "object": "model", "created": 0}
+        return {"object": "list", "data": [model | {"owned_by": "daca"}]}
 
     @private.get("/conversations")
     async def conversations(query: OwnPage, filter: Filter = "") -> bodies.ConversationsBody:
@@ -159,31 +178,28 @@ def build_gateway(
         asked = MessagesQuery(**query.model_dump(), session_id=session_id)
         return await bodies.MessagesBody.of(await turns.messages(asked))
 
-    @private.patch("/conversations/{session_id}", max_body_size=_MAX_BODY_BYTES)
-    async def rename(session_id: UUID, user_id: OwnId, to: Renaming) -> bodies.ConversationBody:
+    @private.patch("/conversations/{session_id}")
+    async def rename_conversation(
+        session_id: UUID, user_id: OwnId, to: Renaming
+    ) -> bodies.ConversationBody:
         renamed = await turns.rename(ConversationKey(user_id, session_id), to.title)
         return bodies.ConversationBody.of(renamed)
 
     @private.delete("/conversations/{session_id}", status_code=204)
-    async def delete(session_id: UUID, user_id: OwnId) -> None:
+    async def delete_conversation(session_id: UUID, user_id: OwnId) -> None:
         await conversation.delete(ConversationKey(user_id, session_id))
 
     app.include_router(private)
     app.include_router(chats)
-    add_pages(app)
+    add_pages(app, conversation.max_text_length)
     # Around all the rest, as refusals and failures must be readable, too.
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                    allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
     door = cors(Door(app, admission, chats))
+    answer_timeout_s = conversation.timeout_s + _READING_S
     return Edge(
-        door, cors, hosts, answer_timeout_s=conversation.timeout_s + _READING_S, tracer=tracer
+        door, cors, hosts, answer_timeout_s=answer_timeout_s, tracer=tracer, root_path=root_path
     )
-
-
-def _error_event(status: int, detail: str) -> ServerSentEvent:
-    if request := current_request.get():
-        request.error = str(status)
-    return ServerSentEvent(event="error", data={"status": status, "detail": detail})
 
 
 class Anything(PathConvertor):
@@ -194,18 +210,3 @@ class Anything(PathConvertor):
 
 
 register_url_convertor("anything", Anything())
-
-
-async def _answer_invalid(request: Request, error: Any) -> JSONResponse:
-    # Without the input that FastAPI would send back: it may not even be valid Unicode.
-    told = error.errors()[:_MAX_ERRORS]
-    detail = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in told]
-    return JSONResponse({"detail": detail}, 422)
-
-
-async def _answer_domain_error(request: Request, error: Any) -> JSONResponse:
-    return refused(error)
-
-
-async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": INTERNAL_MESSAGE}, 500)

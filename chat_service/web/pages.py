@@ -4,7 +4,7 @@ from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -14,28 +14,46 @@ _CHAT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
     f" img-src 'self' data:; {_NOTHING_ELSE}"
 )
-_SWAGGER = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/"
 _DOCS_POLICY = (
-    f"default-src 'none'; script-src {_SWAGGER} 'sha256-%s'; style-src {_SWAGGER};"
+    "default-src 'none'; script-src 'self' 'sha256-%s'; style-src 'self';"
     f" connect-src 'self'; img-src data:; {_NOTHING_ELSE}"
 )
+_TAGS = ("chat", "conversations", "users", "v1")
 
 
-def add_pages(app: FastAPI) -> None:
-    """`/ui/` and `/docs`."""
+def add_pages(app: FastAPI, max_text_length: int) -> None:
+    """`/ui/` and `/docs`, whose links are relative: a proxy may have put a prefix before them."""
     app.mount("/ui", _ChatPage(directory=Path(__file__).parent.with_name("ui"), html=True))
 
     @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> Response:
-        schema = request.scope.get("root_path", "") + "/openapi.json"
+    async def docs() -> Response:
         page = get_swagger_ui_html(
-            openapi_url=schema, title=app.title, swagger_favicon_url="data:,"
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url="docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="docs/assets/swagger-ui.css",
+            swagger_favicon_url="data:,",
         )
         # Its one inline script, which starts it.
         script = bytes(page.body).partition(b"<script>")[2].partition(b"</script>")[0]
         digest = b64encode(sha256(script).digest()).decode()
         page.headers["content-security-policy"] = _DOCS_POLICY % digest
         return page
+
+    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+    # Made at once, and kept by the application.
+    document = app.openapi()
+    document["tags"] = [{"name": name} for name in (*_TAGS, "service")]
+    for path, item in document["paths"].items():
+        tag = path.split("/")[1]
+        for operation in item.values():
+            operation["tags"] = [tag if tag in _TAGS else "service"]
+            operation.setdefault("description", operation["summary"])
+    # What FastAPI says of streams is of OpenAPI 3.2, which few tools read yet.
+    stream = document["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
+    del stream["text/event-stream"]["itemSchema"]
+    text = document["components"]["schemas"]["ChatBody"]["properties"]["text"]
+    text |= {"minLength": 1, "maxLength": max_text_length}
 
 
 class _ChatPage(StaticFiles):

@@ -57,7 +57,7 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
     """The rich status of a domain error, with the details of google.rpc that apply to it."""
     name = STATUSES[type(error)][0].name
     status = status_pb2.Status(code=code_pb2.Code.Value(name), message=error.message)
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=name, domain=ERROR_DOMAIN))
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.code, domain=ERROR_DOMAIN))
     if isinstance(error, domain.InvalidInput):
         bad_request = error_details_pb2.BadRequest()
         for v in error.violations:

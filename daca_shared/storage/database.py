@@ -60,7 +60,8 @@ class Database(Protocol):
 def storage_failed(database: str, error: Exception) -> Unavailable:
     """What callers are told when a database fails; the log is told the cause."""
     log.error("%s failed: %s: %s", database, type(error).__name__, error)
-    return Unavailable("The service's storage is unavailable; try again later")
+    told = "The service's storage is unavailable; try again later"
+    return Unavailable(told, code="STORAGE_UNAVAILABLE")
 
 
 async def open_database(

@@ -75,7 +75,7 @@ async def test_only_the_user_may_call(channel: aio.Channel, chat: FakeChat, meth
     for nobody in ({}, {"authorization": f"Bearer {token()}x"}):
         answer = await refused(channel, method, request, nobody)
         assert answer.code is StatusCode.UNAUTHENTICATED
-        assert answer.reasons == ["daca/UNAUTHENTICATED"]
+        assert answer.reasons in (["daca/NO_TOKEN"], ["daca/BAD_TOKEN"])
     answer = await refused(channel, method, request, bearer("bob"))
     assert (answer.code, answer.details) == (
         StatusCode.PERMISSION_DENIED,

@@ -31,7 +31,7 @@ def test_every_domain_error_has_a_rich_status(error: DomainError) -> None:
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     assert (status.code, status.message) == (code_pb2.Code.Value(code.name), error.message)
-    assert (info.domain, info.reason) == (ERROR_DOMAIN, code.name)
+    assert (info.domain, info.reason) == (ERROR_DOMAIN, error.code)
 
 
 def test_no_two_domain_errors_share_a_status() -> None:
