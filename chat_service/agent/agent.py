@@ -84,7 +84,7 @@ class ChatAgent:
         say: Callable[[str], None] | None = None,
     ) -> Answer:
         """Raises a `DomainError` when the model or its host fails."""
-        before = [{"role": one.role, "content": one.text} for one in message.history]
+        before = [{"role": role, "content": text} for role, text in message.history]
         run: dict[str, Any] = {
             # A copy: the SDK compares each run of an agent with all its other runs under way.
             "starting_agent": copy(self._agent),

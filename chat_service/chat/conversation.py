@@ -6,8 +6,7 @@ are kept in one transaction. So a user's count is the number of that user's kept
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 
@@ -82,8 +81,12 @@ class Conversation:
     async def delete(self, key: ConversationKey, *, timeout_s: float | None = None) -> None:
         """Delete a conversation for good, once no reply is on its way in it. What was counted
         stays counted. Raises `NotFound`, `TimedOut`, `Unavailable`."""
-        async with self._turn(key, timeout_s):
-            await self.turns.delete(key)
+        limit_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
+        try:
+            async with asyncio.timeout(limit_s), self.locks.turn(key):
+                await self.turns.delete(key)
+        except TimeoutError:
+            raise TimedOut("A reply is still on its way; try again", code="REPLY_RUNS") from None
 
     @property
     def streams(self) -> int:
@@ -110,22 +113,16 @@ class Conversation:
     async def _take_turn(
         self, message: ChatMessage, timeout_s: float | None, say: Callable[[str], None] | None
     ) -> ChatReply:
-        with self.tracing.span("turn"):
-            async with self._turn(message.conversation, timeout_s) as ends_at:
-                turn = await self._answer(message, say, ends_at)
-        return ChatReply(turn, message.tags)
-
-    @asynccontextmanager
-    async def _turn(self, key: ConversationKey, timeout_s: float | None) -> AsyncIterator[float]:
-        """The conversation's turn, and when it has to end. Raises `TimedOut` if it hasn't."""
         limit_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
         ends_at = asyncio.get_running_loop().time() + limit_s
-        try:
-            async with asyncio.timeout_at(ends_at), self.locks.turn(key):
-                yield ends_at
-        except TimeoutError:
-            told = "The reply took too long; try again"
-            raise TimedOut(told, code="REPLY_TIMED_OUT") from None
+        with self.tracing.span("turn"):
+            try:
+                async with asyncio.timeout_at(ends_at), self.locks.turn(message.conversation):
+                    turn = await self._answer(message, say, ends_at)
+            except TimeoutError:
+                told = "The reply took too long; try again"
+                raise TimedOut(told, code="REPLY_TIMED_OUT") from None
+        return ChatReply(turn, message.tags)
 
     async def _answer(
         self, message: ChatMessage, say: Callable[[str], None] | None, ends_at: float
@@ -134,8 +131,7 @@ class Conversation:
         if message.may_be_known:
             earlier = await self.turns.find(message.user_id, message.message_id)
         if message.regenerate and not earlier:
-            told = "There is no message with this message_id to answer anew"
-            raise NotFound(told, code="MESSAGE_NOT_FOUND")
+            raise NotFound("No message has this message_id", code="MESSAGE_NOT_FOUND")
         if earlier and not earlier.stopped and not message.regenerate:
             if say:
                 say(earlier.answer.text)
@@ -148,8 +144,7 @@ class Conversation:
         if message.regenerate:
             latest = await self.turns.latest(message.conversation, before=None)
             if latest[-1].message_id != message.message_id:
-                told = "Only the last message of a conversation can be answered anew"
-                raise Conflict(told, code="NOT_THE_LAST_MESSAGE")
+                raise Conflict("Not its conversation's last message", code="NOT_LAST_MESSAGE")
         count, history = await asyncio.gather(
             self._count_before(message.user_id, earlier),
             self.turns.latest(message.conversation, before=earlier),

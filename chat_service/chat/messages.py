@@ -42,14 +42,6 @@ def _session_of(message: dict[str, Any]) -> UUID:
     return uuid5(message.get("message_id") or uuid4(), "session")
 
 
-@dataclass(frozen=True)
-class Said:
-    """A message out of the history that a client keeps itself."""
-
-    role: Literal["system", "user", "assistant"]
-    text: str
-
-
 class ChatMessage(BaseModel, frozen=True):
     """A message that a user sends. HTTP and gRPC build it, so its rules hold for both."""
 
@@ -61,8 +53,8 @@ class ChatMessage(BaseModel, frozen=True):
     session_id: UUID = Field(default_factory=_session_of)
     """The conversation that it belongs to; a new one unless given."""
     tags: Tags = ()
-    history: tuple[Said, ...] = ()
-    """What was said before, if the client keeps that itself."""
+    history: tuple[tuple[Literal["system", "user", "assistant"], str], ...] = ()
+    """What was said before, by whom, if the client keeps that itself."""
     regenerate: bool = False
     """Whether to answer a message anew that was answered before, in place of its reply."""
 

@@ -10,13 +10,8 @@ from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import ChatMessage, ChatReply
-from chat_service.turns.history import (
-    ConversationsQuery,
-    MessagesQuery,
-    PageQuery,
-    PastConversation,
-    Renaming,
-)
+from chat_service.turns import history
+from chat_service.turns.history import MessagesQuery, PageQuery
 from chat_service.turns.store import TurnStore
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
@@ -59,7 +54,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         self, request: pb.ListConversationsRequest, context: Context
     ) -> pb.ListConversationsResponse:
         await self._authorize(request, context)
-        page = await self.turns.conversations(_query(ConversationsQuery, request))
+        page = await self.turns.conversations(_query(history.ConversationsQuery, request))
         return pb.ListConversationsResponse(
             conversations=map(_listed, page.items), next_page_token=page.next_page_token
         )
@@ -72,7 +67,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
             raise InvalidInput.field("update_mask", "can name nothing but the title")
         named = request.conversation
         whose = {"user_id": request.user_id, "session_id": named.session_id}
-        title = validated(Renaming, {"title": named.title}).title
+        title = validated(history.Renaming, {"title": named.title}).title
         renamed = await self.turns.rename(validated(MessagesQuery, whose).key, title)
         return pb.UpdateConversationResponse(conversation=_listed(renamed))
 
@@ -134,7 +129,7 @@ def _fields(request: _Request) -> dict[str, Any]:
     return {name: getattr(request, name) for name in request.DESCRIPTOR.fields_by_name}
 
 
-def _listed(item: PastConversation) -> pb.Conversation:
+def _listed(item: history.PastConversation) -> pb.Conversation:
     listed = pb.Conversation(
         session_id=str(item.session_id), title=item.title, turn_count=item.turn_count
     )

@@ -2,17 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, BeforeValidator, Field, RootModel
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, Turn
-from chat_service.turns.history import Page, PastConversation
+from chat_service.turns.history import Page
 from chat_service.web.markdown import rendered
-from chat_service.web.problems import ErrorBody
 from daca_shared.domain import UserId
 
 
@@ -32,6 +31,12 @@ def uuid_of(key: str) -> UUID:
         return uuid5(NAMESPACE_URL, f"idempotency-key:{key}")
 
 
+_ID_TO_REGENERATE: dict[str, Any] = {
+    "if": {"properties": {"regenerate": {"const": True}}, "required": ["regenerate"]},
+    "then": {"properties": {"message_id": {"type": "string"}}, "required": ["message_id"]},
+}
+
+
 class RequestMetadata(BaseModel):
     """What a client may say about its message."""
 
@@ -43,6 +48,8 @@ class RequestMetadata(BaseModel):
 
 class ChatBody(BaseModel):
     """The body of `POST /chat/`."""
+
+    model_config = ConfigDict(json_schema_extra=_ID_TO_REGENERATE)
 
     user_id: Annotated[UserId, Field(examples=["alice"])]
     text: Annotated[Text, Field(examples=["How many messages have I sent?"])]
@@ -135,8 +142,7 @@ class ActivityBody(BaseModel):
     days: list[DayBody]
 
 
-@dataclass
-class ConversationBody:
+class ConversationBody(BaseModel):
     """One conversation of `GET /conversations`."""
 
     session_id: UUID
@@ -144,21 +150,12 @@ class ConversationBody:
     update_time: datetime
     turn_count: int
 
-    @classmethod
-    def of(cls, item: PastConversation) -> "ConversationBody":
-        return cls(item.session_id, item.title, item.update_time, item.turn_count)
-
 
 class ConversationsBody(BaseModel):
     """The answer of `GET /conversations`: the latest first."""
 
     conversations: list[ConversationBody]
     next_page_token: str
-
-    @classmethod
-    def of(cls, page: Page[PastConversation]) -> "ConversationsBody":
-        items = [*map(ConversationBody.of, page.items)]
-        return cls(conversations=items, next_page_token=page.next_page_token)
 
 
 @dataclass
@@ -190,31 +187,3 @@ class MessagesBody(BaseModel):
             for turn, html in zip(page.items, htmls, strict=True)
         ]
         return cls(messages=items, next_page_token=page.next_page_token)
-
-
-class DeltaBody(BaseModel):
-    text: str
-
-
-class DeltaEvent(BaseModel):
-    event: Literal["delta"]
-    data: DeltaBody
-
-
-class CompletedEvent(BaseModel):
-    event: Literal["completed"]
-    data: ReplyBody
-
-
-class ErrorEvent(BaseModel):
-    event: Literal["error"]
-    data: ErrorBody
-
-
-class StreamEvent(RootModel[DeltaEvent | CompletedEvent | ErrorEvent]):
-    """One event of `POST /chat/stream`: the fields of a server-sent event, `data` as JSON."""
-
-    root: DeltaEvent | CompletedEvent | ErrorEvent = Field(discriminator="event")
-
-
-EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": StreamEvent}}

@@ -28,7 +28,7 @@ from chat_service.web import bodies
 from chat_service.web.edge import Edge
 from chat_service.web.openai import completions
 from chat_service.web.openai.completions import CompletionBody
-from chat_service.web.pages import add_pages
+from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
 from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router
 
@@ -134,7 +134,7 @@ def build_gateway(
         async with replying(message) as events:
             yield events
 
-    @chats.post("/chat/stream", response_class=EventSourceResponse, responses=bodies.EVENTS)
+    @chats.post("/chat/stream", response_class=EventSourceResponse, responses=EVENTS)
     async def chat_stream(
         events: Annotated[AsyncIterator[str | ChatReply], Depends(streamed)],
     ) -> AsyncIterator[ServerSentEvent]:
@@ -168,22 +168,20 @@ def build_gateway(
         model = {"id": conversation.agent.model, "object": "model", "created": 0}
         return {"object": "list", "data": [model | {"owned_by": "daca"}]}
 
-    @private.get("/conversations")
-    async def conversations(query: OwnPage, filter: Filter = "") -> bodies.ConversationsBody:
+    @private.get("/conversations", response_model=bodies.ConversationsBody)
+    async def conversations(query: OwnPage, filter: Filter = "") -> dict[str, Any]:
         asked = ConversationsQuery(**query.model_dump(), filter=filter)
-        return bodies.ConversationsBody.of(await turns.conversations(asked))
+        page = await turns.conversations(asked)
+        return {"conversations": page.items, "next_page_token": page.next_page_token}
 
     @private.get("/conversations/{session_id}")
     async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
         asked = MessagesQuery(**query.model_dump(), session_id=session_id)
         return await bodies.MessagesBody.of(await turns.messages(asked))
 
-    @private.patch("/conversations/{session_id}")
-    async def rename_conversation(
-        session_id: UUID, user_id: OwnId, to: Renaming
-    ) -> bodies.ConversationBody:
-        renamed = await turns.rename(ConversationKey(user_id, session_id), to.title)
-        return bodies.ConversationBody.of(renamed)
+    @private.patch("/conversations/{session_id}", response_model=bodies.ConversationBody)
+    async def rename_conversation(session_id: UUID, user_id: OwnId, to: Renaming) -> Any:
+        return await turns.rename(ConversationKey(user_id, session_id), to.title)
 
     @private.delete("/conversations/{session_id}", status_code=204)
     async def delete_conversation(session_id: UUID, user_id: OwnId) -> None:

@@ -1,13 +1,18 @@
-"""The chat page and Swagger UI, each with a content security policy that lets in only its own."""
+"""The chat page, the OpenAPI document and Swagger UI: pages with content security policies."""
 
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field, RootModel
 from starlette.types import Scope
+
+from chat_service.web.bodies import ReplyBody
+from chat_service.web.problems import ErrorBody
 
 _NOTHING_ELSE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _CHAT_POLICY = (
@@ -19,6 +24,42 @@ _DOCS_POLICY = (
     f" connect-src 'self'; img-src data:; {_NOTHING_ELSE}"
 )
 _TAGS = ("chat", "conversations", "users", "v1")
+
+
+class DeltaBody(BaseModel):
+    text: str
+
+
+class _AsJson:
+    """What a server-sent event has as its data, which is text."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        about = {"type": "string", "contentMediaType": "application/json"}
+        return {**about, "contentSchema": handler(schema)}
+
+
+class DeltaEvent(BaseModel):
+    event: Literal["delta"]
+    data: Annotated[DeltaBody, _AsJson()]
+
+
+class CompletedEvent(BaseModel):
+    event: Literal["completed"]
+    data: Annotated[ReplyBody, _AsJson()]
+
+
+class ErrorEvent(BaseModel):
+    event: Literal["error"]
+    data: Annotated[ErrorBody, _AsJson()]
+
+
+class StreamEvent(RootModel[DeltaEvent | CompletedEvent | ErrorEvent]):
+    """One event of `POST /chat/stream`."""
+
+    root: DeltaEvent | CompletedEvent | ErrorEvent = Field(discriminator="event")
+
+
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": StreamEvent}}
 
 
 def add_pages(app: FastAPI, max_text_length: int) -> None:

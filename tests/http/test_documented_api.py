@@ -1,6 +1,7 @@
 """The OpenAPI document is one that generators read: a client that one of them makes does a chat."""
 
 import importlib
+import json
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,6 @@ GENERATOR = Path(sys.executable).with_name("openapi-python-client")
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of a package with a client."""
-    import json
-
     folder = tmp_path_factory.mktemp("client")
     (folder / "openapi.json").write_text(json.dumps(document()))
     made = subprocess.run(
@@ -65,12 +64,12 @@ async def test_a_generated_client_knows_the_streams_events(
     generated: str, http: httpx2.AsyncClient
 ) -> None:
     models: Any = importlib.import_module(f"{generated}.models")
-    kinds = {"delta": models.DeltaEvent, "completed": models.CompletedEvent}
+    kinds = {"delta": models.DeltaBody, "completed": models.ReplyBody}
     answer = await http.post("/chat/stream", json=body())
-    read = [
-        kinds[event].from_dict({"event": event, "data": data}) for event, data in events(answer)
-    ]
-    assert "".join(event.data.text for event in read[:-1]) == read[-1].data.reply == "You said: hi"
+    *deltas, whole = [kinds[event].from_dict(data) for event, data in events(answer)]
+    assert "".join(delta.text for delta in deltas) == whole.reply == "You said: hi"
+    sent = models.DeltaEvent.from_dict({"event": "delta", "data": '{"text": "hi"}'})
+    assert models.DeltaBody.from_dict(json.loads(sent.data)).text == "hi"
 
 
 def test_it_names_everything_once_and_has_the_real_limits() -> None:

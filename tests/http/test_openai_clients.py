@@ -7,7 +7,6 @@ import httpx2
 import openai
 import pytest
 
-from chat_service.chat.messages import Said
 from daca_shared.domain import Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.http.gateways import gateway_app, served
@@ -89,11 +88,11 @@ async def test_the_clients_own_messages_are_the_history(
         answer = await client.chat.completions.create(model="m", messages=messages, user="alice")
         assert answer.choices[0].message.content == "You said: Thanks"
     said = (
-        Said("system", "Be brief."),
-        Said("system", "And\nkind."),
-        Said("user", "What time is it?"),
-        Said("user", "The result of a tool: noon"),
-        Said("assistant", "Noon."),
+        ("system", "Be brief."),
+        ("system", "And\nkind."),
+        ("user", "What time is it?"),
+        ("user", "The result of a tool: noon"),
+        ("assistant", "Noon."),
     )
     assert [message.history for message in chat.agent.messages] == [said, said]
     assert chat.agent.histories == [[], []]

@@ -16,7 +16,7 @@ from openai import AsyncOpenAI
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel, choose_model
 from chat_service.agent.retry_budget import one_retry
-from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Said, ToolCall, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
 from chat_service.settings import ChatSettings
 from daca_shared.domain import (
     DomainError,
@@ -135,8 +135,12 @@ async def test_the_model_is_shown_what_was_said_before(
 async def test_the_model_is_shown_a_history_that_the_client_keeps(
     model: ChatModel, server: ModelServer
 ) -> None:
-    said = (Said("system", "Be brief."), Said("user", "one"), Said("assistant", "two"))
-    await ChatAgent(model).answer(ChatMessage(user_id="alice", text="three", history=said), 5, [])
+    message = ChatMessage(
+        user_id="alice",
+        text="three",
+        history=(("system", "Be brief."), ("user", "one"), ("assistant", "two")),
+    )
+    await ChatAgent(model).answer(message, 5, [])
     shown = server.requests[0].body.get("messages") or server.requests[0].body["input"]
     told = [(item["role"], item["content"]) for item in shown]
     assert told[-4:-2] == [("system", "Be brief."), ("user", "one")]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from chat_service.access.identity import Caller
-from chat_service.chat.messages import ChatMessage, ChatReply, Said, Text
+from chat_service.chat.messages import ChatMessage, ChatReply, Text
 from chat_service.web.bodies import uuid_of
 from chat_service.web.problems import Problem
 from daca_shared.domain import InvalidInput, UserId, validated
@@ -26,15 +26,16 @@ class CompletionMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Text | list[TextPart] | None = None
 
-    def said(self) -> Said:
+    def said(self) -> tuple[str, str]:
+        """Who said what, as models of any kind know it."""
         parts = self.content or ""
         text = parts if isinstance(parts, str) else "\n".join(part.text for part in parts)
         match self.role:
             case "developer":  # only OpenAI's own models know it
-                return Said("system", text)
+                return "system", text
             case "tool" | "function":  # it answers another model's call
-                return Said("user", f"The result of a tool: {text}")
-        return Said(self.role, text)
+                return "user", f"The result of a tool: {text}"
+        return self.role, text
 
 
 class CompletionBody(BaseModel):
@@ -52,8 +53,8 @@ class CompletionBody(BaseModel):
         if not asking:
             raise InvalidInput.field("messages", "must have one of the role user")
         history = [message.said() for message in self.messages]
-        text = history.pop(asking[-1]).text
-        given: dict[str, Any] = {"text": text, "history": tuple(one for one in history if one.text)}
+        _, text = history.pop(asking[-1])
+        given: dict[str, Any] = {"text": text, "history": tuple(one for one in history if one[1])}
         if idempotency_key:
             given["message_id"] = uuid_of(idempotency_key)
         user_id = caller.subject or self.user or "anonymous"
