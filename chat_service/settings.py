@@ -18,8 +18,9 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
+from daca_shared.addresses import THIS_MACHINE, host_in
 from daca_shared.domain import Misconfigured
-from daca_shared.settings import THIS_MACHINE, MetricsPort, Port, ServiceSettings, Token, host_in
+from daca_shared.settings import MetricsPort, Port, ServiceSettings, Token
 
 
 def _split(value: object) -> object:
@@ -76,7 +77,7 @@ class ChatSettings(ServiceSettings):
     grpc_port: Port = Field(8002, validation_alias="CHAT_GRPC_PORT")
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
     metrics_port: MetricsPort = Field(9464, validation_alias="CHAT_METRICS_PORT")
-    """Where the metrics can be read; 0 takes a free port, `off` none."""
+    """Where chat's metrics can be read; 0 takes a free port, `off` none."""
     cors_origins: _Many[Annotated[str, AfterValidator(_without_slash)]] = Field(
         ("http://localhost:3000",), validation_alias="CHAT_CORS_ORIGINS"
     )
@@ -84,32 +85,41 @@ class ChatSettings(ServiceSettings):
     trusted_hosts: _Many[Annotated[str, AfterValidator(_check_name)]] = Field(
         (), validation_alias="CHAT_TRUSTED_HOSTS"
     )
-    """What else the gateway may be called in a request's Host header, or `*` for anything."""
+    """What else a request's `Host` may be than this machine's names and `DACA_HOST` (if that is
+    `0.0.0.0` or `::`, any address): names, separated by commas, or `*` for anything."""
     root_path: Annotated[str, Field(pattern="^(/[^/?#]+)*$")] = Field(
         "", validation_alias="CHAT_ROOT_PATH"
     )
-    """A prefix of every path, like /daca, that a proxy in front of the gateway leaves in place."""
+    """A prefix of every path, like `/daca`, that a proxy leaves in place; one that it takes away
+    needs no setting."""
     timeout_s: float = Field(60, gt=0, le=600, validation_alias="CHAT_TIMEOUT_S")
     """How long one chat may take; a caller's own deadline can only shorten it."""
     max_concurrent: int = Field(2000, ge=1, validation_alias="CHAT_MAX_CONCURRENT")
     """How many chats may be under way at once; each takes some 100 KB."""
     max_text_length: int = Field(8000, ge=1, validation_alias="CHAT_MAX_TEXT_LENGTH")
     """The longest message text, in characters."""
+    max_history_length: int = Field(60_000, ge=0, validation_alias="CHAT_MAX_HISTORY_LENGTH")
+    """How much of a conversation the model is shown, in characters: whole turns, the latest."""
+    max_reply_length: int = Field(
+        100_000, ge=1, le=1_000_000, validation_alias="CHAT_MAX_REPLY_LENGTH"
+    )
+    """The longest reply, in characters; a longer one is an error."""
 
     jwks_url: HttpUrl | None = Field(None, validation_alias="AUTH_JWKS_URL")
-    """Where the public keys are that callers' tokens are signed with."""
+    """Where the public keys are that callers' bearer tokens are signed with."""
     jwt_secret: SecretStr | None = Field(None, validation_alias="AUTH_JWT_SECRET")
-    """Or the secret that they are signed with. With neither, nobody needs a token."""
+    """Or the secret that they are signed with (HS256), of 32 bytes or more. With neither, anyone
+    may claim any user id."""
     jwt_audience: str = Field("daca-chat", validation_alias="AUTH_JWT_AUDIENCE")
     """For whom a token must be made."""
     jwt_issuer: str | None = Field(None, validation_alias="AUTH_JWT_ISSUER")
     """By whom a token must be made, if that matters."""
     rate_limit_user: _Rates = Field((), validation_alias="CHAT_RATE_LIMIT_USER")
-    """How many messages a user may send, e.g. 60/minute; several are separated by semicolons."""
+    """How many messages a user may send, like `60/minute` or `60/minute;1000/day`."""
     rate_limit_address: _Rates = Field((), validation_alias="CHAT_RATE_LIMIT_ADDRESS")
-    """How many messages may come from one address over HTTP."""
+    """How many messages may come from one address (IPv6: one /64) over HTTP."""
     trusted_proxies: _Many[IPvAnyNetwork] = Field((), validation_alias="CHAT_TRUSTED_PROXIES")
-    """Proxies whose `X-Forwarded-For` is believed: addresses or networks, separated by commas."""
+    """Whose `X-Forwarded-For` counts: addresses or networks, separated by commas."""
 
     analytics_app_id: str = Field("analytics-service", validation_alias="ANALYTICS_APP_ID")
     """The Dapr app id of the analytics service."""
@@ -117,15 +127,16 @@ class ChatSettings(ServiceSettings):
     """Where the analytics service is when there is no sidecar."""
 
     model: str | None = Field(None, validation_alias="CHAT_MODEL")
-    """The model's name; each host has a default but for OPENAI_BASE_URL's."""
+    """The model's name; otherwise `gpt-4o` for OpenAI, `gemini-2.5-flash` for Gemini. Required with
+    `OPENAI_BASE_URL`."""
     model_timeout_s: float = Field(30, gt=0, le=600, validation_alias="CHAT_MODEL_TIMEOUT_S")
     """How long one request to the model may take."""
     openai_api_key: Token | None = Field(None, validation_alias="OPENAI_API_KEY")
-    """The key for OpenAI, or for the server at OPENAI_BASE_URL."""
+    """The key for OpenAI, or for the server at `OPENAI_BASE_URL`."""
     openai_base_url: Annotated[str, AfterValidator(_check_base_url)] | None = Field(
         None, validation_alias="OPENAI_BASE_URL"
     )
-    """A server that speaks OpenAI's Chat Completions API, e.g. http://localhost:11434/v1."""
+    """A server that speaks OpenAI's Chat Completions API, like `http://localhost:11434/v1`."""
     gemini_api_key: Token | None = Field(None, validation_alias="GEMINI_API_KEY")
     """The key for Google's Gemini."""
 

@@ -1,10 +1,12 @@
 """How a service begins and ends."""
 
 import asyncio
+import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import uvloop
@@ -19,8 +21,13 @@ def main[S: ServiceSettings](
 ) -> None:
     """Run a service from the environment; what it can't begin or go on with ends it with one clear
     line."""
+    os.umask(0o077)  # what we write is for nobody else
     found = settings.from_environment()
     configure_logging(found.log_level, secrets=found.secrets(), show_user_ids=found.log_user_ids)
+    # Each connection is an open file, of which shells allow few.
+    with suppress(ValueError, OSError):
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     try:
         uvloop.run(run(found))
     except (DomainError, PortTaken) as error:

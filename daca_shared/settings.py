@@ -3,11 +3,12 @@
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
@@ -15,10 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
-_host_and_port = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/@\s]+))(?::\d*)?").fullmatch
-
-THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-"""The names of this machine that are reached without a proxy."""
+_is_secret = re.compile("pass|secret|token|key|sig", re.IGNORECASE).search
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Sampler = Literal["parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"]
@@ -53,20 +51,15 @@ Token = Annotated[SecretStr, AfterValidator(_check_token)]
 """A secret that goes into a header as it is."""
 
 
-def address(host: str, port: int) -> str:
-    """`host:port`, as URLs and gRPC have it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def host_in(written: str) -> IPv4Address | IPv6Address | str:
-    """The address, or the name in small letters, in `host`, `host:port` or `[host]:port`; an empty
-    name if there is none."""
-    found = _host_and_port(written)
-    host = (found[1] or found[2]).removesuffix(".") if found else written
+def _passwords_in(url: str) -> Iterator[str]:
+    """As they are written, and decoded."""
     with suppress(ValueError):
-        address = ip_address(host)
-        return getattr(address, "ipv4_mapped", None) or address
-    return host.lower() if found else ""
+        parts = urlsplit(url)
+        if parts.scheme:
+            query = [pair.partition("=") for pair in parts.query.split("&")]
+            named = [value for name, _, value in query if _is_secret(name)]
+            for password in (parts.password or "", *named):
+                yield from (password, unquote(password))
 
 
 class PortTaken(Exception):
@@ -83,7 +76,12 @@ class ServiceSettings(BaseSettings):
     """Settings from the environment, or else from `.env` in the working folder."""
 
     model_config = SettingsConfigDict(
-        frozen=True, env_file=".env", env_ignore_empty=True, extra="ignore", validate_default=False
+        frozen=True,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        validate_default=False,
+        use_attribute_docstrings=True,  # scripts/gen_docs.sh tells people what they say
     )
 
     database_file: ClassVar[str]
@@ -91,38 +89,41 @@ class ServiceSettings(BaseSettings):
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
         Path("data"), validation_alias="DACA_DATA_DIR"
     )
-    """Where the service keeps its database."""
+    """Where each service keeps its database: for one process of each at a time."""
     database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
-    """The PostgreSQL that keeps it instead, for several replicas of each service."""
+    """A PostgreSQL to keep everything in instead, for several replicas of each service, like
+    `postgresql://user:password@localhost:5432/daca`."""
     host: Host = Field("127.0.0.1", validation_alias="DACA_HOST")
-    """The address to listen on."""
+    """The address to listen on, IPv4 or IPv6; who can then do what, docs/security-guide.md says."""
     log_level: Level = Field("INFO", validation_alias="DACA_LOG_LEVEL")
     """The least severe log line to print."""
     log_user_ids: bool = Field(False, validation_alias="DACA_LOG_USER_IDS")
     """Whether log lines have user ids as they are, instead of a hash."""
     metrics_host: Host = Field("127.0.0.1", validation_alias="DACA_METRICS_HOST")
-    """The address on which the metrics can be read."""
+    """The address on which metrics can be read."""
     shutdown_grace_s: float = Field(10, gt=0, le=600, validation_alias="DACA_SHUTDOWN_GRACE_S")
     """How long requests in flight may take to finish after SIGTERM."""
     drain_s: float = Field(0.3, ge=0, le=600, validation_alias="DACA_DRAIN_S")
-    """How long to go on serving after SIGTERM while health already tells balancers to go away."""
+    """How long to go on serving after SIGTERM while health already says no."""
     dapr_grpc_port: int | None = Field(None, ge=1, le=65535, validation_alias="DAPR_GRPC_PORT")
-    """Our sidecar's gRPC port; without one, other services are dialled directly."""
+    """The service's own sidecar's gRPC port; without one, chat dials analytics directly."""
     dapr_api_token: Token | None = Field(None, validation_alias="DAPR_API_TOKEN")
-    """The token that our sidecar wants to see."""
+    """The token that the sidecar wants to see, if it wants one."""
     app_api_token: Token | None = Field(None, validation_alias="APP_API_TOKEN")
-    """The token that callers of our gRPC port must show, as our sidecar does."""
+    """The token that callers of the gRPC port, the sidecar too, must show as `dapr-api-token`;
+    health needs none."""
 
     otlp_endpoint: HttpUrl | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
-    """Where spans go, by OTLP over HTTP. Without it or `zipkin_endpoint`, nothing is traced."""
+    """Where spans go, by OTLP over HTTP, like `http://localhost:4318`. Without it or
+    `OTEL_EXPORTER_ZIPKIN_ENDPOINT` nothing is traced."""
     otlp_headers: SecretStr | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_HEADERS")
-    """The headers that their receiver wants: `name=value`, separated by commas."""
+    """What their receiver wants to see: `name=value`, separated by commas."""
     zipkin_endpoint: HttpUrl | None = Field(None, validation_alias="OTEL_EXPORTER_ZIPKIN_ENDPOINT")
-    """Or where they go in Zipkin's own form."""
+    """Where they go instead, as Zipkin takes them, like `http://localhost:9411/api/v2/spans`."""
     sampler: Sampler = Field("parentbased_always_on", validation_alias="OTEL_TRACES_SAMPLER")
-    """Which requests to trace where the caller has not decided."""
+    """Which requests are traced that come without a decision of their caller's."""
     sampler_arg: float = Field(1, ge=0, le=1, validation_alias="OTEL_TRACES_SAMPLER_ARG")
-    """Which part of them `parentbased_traceidratio` takes."""
+    """Which part of these `parentbased_traceidratio` traces."""
     trace_content: bool = Field(False, validation_alias="DACA_TRACE_CONTENT")
     """Whether the texts of messages and replies may be in spans."""
 
@@ -139,7 +140,10 @@ class ServiceSettings(BaseSettings):
     def _check_database_url(cls, url: SecretStr) -> SecretStr:
         with suppress(ValueError):
             parts = urlsplit(url.get_secret_value())
-            if parts.scheme in _DATABASE_SCHEMES and parts.port != 0:
+            hosts = parts.netloc.rpartition("@")[2].split(",")
+            # A password that is not percent-encoded may end them.
+            are_ports = all(urlsplit(f"//{host}").port != 0 for host in hosts)
+            if parts.scheme in _DATABASE_SCHEMES and are_ports and not parts.fragment:
                 return url
         raise ValueError("must be like postgresql://user:password@host:5432/database")
 
@@ -179,11 +183,11 @@ class ServiceSettings(BaseSettings):
         """Every secret that is set, for the log to leave out."""
         found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         found += self.otlp_headers_by_name.values()
-        if self.database_url:
+        urls = [str(value) for _, value in self if isinstance(value, HttpUrl)]
+        for url in (*found, *urls, *getproxies().values()):
             # A library may quote the password without the URL around it.
-            url = urlsplit(self.database_url.get_secret_value())
-            found.append(unquote(url.password or ""))
-        return [secret for secret in found if secret]
+            found += _passwords_in(url)
+        return [*dict.fromkeys(secret for secret in found if secret)]
 
     @classmethod
     def from_environment(cls, **more: str) -> Self:

@@ -12,6 +12,7 @@ ensure_python --inexact
 .venv/bin/buf lint
 .venv/bin/buf format -d --exit-code
 scripts/gen_protos.sh --check
+scripts/gen_docs.sh --check
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -2,6 +2,7 @@
 is turned away can try elsewhere, and those under way still end in time."""
 
 import logging
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,18 @@ _LARGEST_BURST, _FEWEST = 256, 16
 _BURST_S = 1.0
 _DECREASE, _INCREASE = 0.9, 1
 _RETRY_AFTER_S = 1.0
+# Open files at rest, and of a chat: its caller's connection and the model's.
+_FILES_AT_REST, _FILES_OF_A_CHAT = 48, 2
+
+
+def most_chats(wanted: int) -> int:
+    """As many chats at once as are wanted, or as this process may have files open for."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(1, (files - _FILES_AT_REST) // _FILES_OF_A_CHAT)
+    if files == resource.RLIM_INFINITY or most >= wanted:
+        return wanted
+    log.warning("only %d chats at once: `ulimit -n` allows %d open files", most, files)
+    return most
 
 
 class Admission:

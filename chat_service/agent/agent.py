@@ -2,8 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +11,32 @@ import agents
 import httpx2
 import openai
 from agents.tracing.provider import DefaultTraceProvider
-from openai.types.responses import ResponseFunctionToolCall, ResponseTextDeltaEvent
+from openai.types.responses import (
+    ResponseFunctionToolCall,
+    ResponseOutputItemDoneEvent,
+    ResponseRefusalDeltaEvent,
+    ResponseTextDeltaEvent,
+)
 
+from chat_service.agent.answers import is_object
 from chat_service.agent.models import ChatModel
+from chat_service.agent.refusals import LACKS_TOOLS, TOO_LONG, domain_error, refuses, words
 from chat_service.agent.spans import AgentSpans
 from chat_service.agent.tools import TOOLS
-from chat_service.chat.messages import Answer, ChatMessage, ToolCall, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ToolCall, Turn, latest
+from chat_service.chat.speech import Speech, clean
 from daca_shared import domain
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
 _MAX_TURNS = 6
+# How much of what a host says of an error goes to the log, in characters.
+_MAX_WORDS = 600
+# No model that is of use reads less, in characters.
+_LEAST_HISTORY = 4000
+_TIME = "Use the get_current_time tool when asked for the time or the date."
+_NO_TIME = "You know neither the time nor the date: say so if asked."
 
 
 @dataclass(frozen=True)
@@ -51,15 +64,24 @@ def instructions(
     return (
         f"You are a helpful chat assistant. The user's id is {user}. {count} "
         "Let that make your tone more familiar, and mention it when asked. "
-        "Use the get_current_time tool when asked for the time or the date."
+        f"{_TIME if agent.tools else _NO_TIME}"
     )
 
 
 class ChatAgent:
-    """Replies to messages with one model. It keeps nothing from one run to the next."""
+    """Replies to messages with one model. Of a run, it keeps only what its model can't do."""
 
-    def __init__(self, model: ChatModel, tracing: Tracing = NO_TRACING) -> None:
+    def __init__(
+        self,
+        model: ChatModel,
+        tracing: Tracing = NO_TRACING,
+        max_history_length: int = 60_000,
+        max_reply_length: int = 100_000,
+    ) -> None:
         self.model = model.name
+        self._key = model.client.api_key if model.client else "no-key"
+        self._max_history_length = max_history_length
+        self._max_reply_length = max_reply_length
         self._agent = agents.Agent[RunContext](
             name="DACA Chat",
             instructions=instructions,
@@ -71,7 +93,9 @@ class ChatAgent:
         # for that which a proxy in the environment can break.
         agents.set_trace_provider(DefaultTraceProvider())
         self._config = agents.RunConfig(
-            tracing_disabled=tracing.tracer is None, trace_include_sensitive_data=tracing.content
+            tracing_disabled=tracing.tracer is None,
+            trace_include_sensitive_data=tracing.content,
+            tool_not_found_behavior="return_error_to_model",
         )
         if tracing.tracer is not None:
             agents.set_trace_processors([AgentSpans(tracing.tracer, content=tracing.content)])
@@ -83,95 +107,109 @@ class ChatAgent:
         history: Sequence[Turn],
         say: Callable[[str], None] | None = None,
     ) -> Answer:
-        """Raises a `DomainError` when the model or its host fails."""
+        """Raises a `DomainError` when the model or its host fails. What that can't do is left out
+        in a second try, and from then on: tools, or the older half of what was said."""
+        context = RunContext(message.user_id, count)
         before = [{"role": role, "content": text} for role, text in message.history]
+        agent, shown, halved = self._agent, latest(history, self._max_history_length), False
+        while True:
+            speech = Speech(self._max_reply_length, say)
+            items = before + _items(shown, message.text, with_tools=bool(agent.tools))
+            try:
+                answer = await self._run(agent, items, context, speech)
+            except Exception as error:
+                failure = self._failure(error)
+                if speech.text:
+                    raise failure from None
+                if agent.tools and refuses(error, LACKS_TOOLS):
+                    agent = agent.clone(tools=[])
+                elif shown and not halved and refuses(error, TOO_LONG):
+                    half, halved = sum(turn.length for turn in shown) // 2, True
+                    shown = latest(shown, half)
+                    if half > len(message.text):
+                        self._max_history_length = max(half, _LEAST_HISTORY)
+                else:
+                    raise failure from None
+                has_tools = bool(agent.tools)
+                log.warning("asking again; tools: %s, earlier turns: %d", has_tools, len(shown))
+            else:
+                self._agent = self._agent if agent.tools else agent
+                return answer
+
+    async def _run(
+        self, agent: agents.Agent[RunContext], items: list[Any], context: RunContext, speech: Speech
+    ) -> Answer:
         run: dict[str, Any] = {
             # A copy: the SDK compares each run of an agent with all its other runs under way.
-            "starting_agent": copy(self._agent),
-            "input": [*_items(history), *before, {"role": "user", "content": message.text}],
-            "context": RunContext(message.user_id, count),
+            "starting_agent": copy(agent),
+            "input": items,
+            "context": context,
             "max_turns": _MAX_TURNS,
             "run_config": self._config,
+            "error_handlers": {"model_refusal": lambda given: given.error.refusal},
         }
-        with _known_errors():
-            if say is None:
-                return _answer(await agents.Runner.run(**run))
-            result = agents.Runner.run_streamed(**run)
-            try:
-                async for event in result.stream_events():
-                    match event:
-                        case agents.RawResponsesStreamEvent(data=ResponseTextDeltaEvent() as said):
-                            say(said.delta)
-            finally:
-                result.cancel()
-            return _answer(result)
+        if speech.say is None:
+            return _answer(await agents.Runner.run(**run), speech)
+        result = agents.Runner.run_streamed(**run)
+        try:
+            async for event in result.stream_events():
+                match event:
+                    case agents.RawResponsesStreamEvent(
+                        data=ResponseTextDeltaEvent() | ResponseRefusalDeltaEvent() as said
+                    ):
+                        speech.add(said.delta)
+                    case agents.RawResponsesStreamEvent(data=ResponseOutputItemDoneEvent()):
+                        speech.end_message()
+        finally:
+            result.cancel()
+        return _answer(result, speech)
+
+    def _failure(self, error: Exception) -> domain.DomainError:
+        """What the caller is told. The log is told what the host has said, too."""
+        failure = domain_error(error)
+        failure.code = f"MODEL_{failure.code.removeprefix('MODEL_')}"
+        told = words(error).replace(self._key, "[redacted]")[:_MAX_WORDS]
+        known = openai.OpenAIError | agents.AgentsException | httpx2.HTTPError | domain.DomainError
+        # No traceback of a known error: its text is the host's, and may quote our key.
+        trace = not isinstance(error, known)
+        log.warning("no reply: %s (%s: %s)", failure, type(error).__name__, told, exc_info=trace)
+        return failure
 
 
-def _items(history: Sequence[Turn]) -> list[dict[str, Any]]:
-    """What was said, as the SDK's items. Ids of calls are our own: another host's may not fit."""
+def _items(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[dict[str, Any]]:
+    """What was said, as the SDK's items, with nothing in them that some host doesn't take: ids as
+    Mistral wants them, nine letters and digits, objects as arguments, and no empty text."""
     items: list[dict[str, Any]] = []
     for turn in history:
         items.append({"role": "user", "content": turn.prompt})
-        for number, call in enumerate(turn.answer.tool_calls):
-            call_id = f"call_{turn.seq}_{number}"
-            asked = {"type": "function_call", "name": call.tool, "arguments": call.arguments}
-            answered = {"type": "function_call_output", "output": call.output}
+        for call in turn.answer.tool_calls if with_tools else ():
+            call_id = f"call{len(items):05}"
+            arguments = call.arguments if is_object(call.arguments) else "{}"
+            asked = {"type": "function_call", "name": call.tool, "arguments": arguments}
+            answered = {"type": "function_call_output", "output": call.output or "(nothing)"}
             items += [asked | {"call_id": call_id}, answered | {"call_id": call_id}]
         reply = f"{turn.answer.text} [stopped by the user]" if turn.stopped else turn.answer.text
-        items.append({"role": "assistant", "content": reply.lstrip()})
-    return items
+        items.append({"role": "assistant", "content": reply.strip() or "(nothing)"})
+    return [*items, {"role": "user", "content": text}]
 
 
-def _answer(result: agents.RunResult | agents.RunResultStreaming) -> Answer:
+def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech) -> Answer:
     outputs: dict[str, str] = {}
     calls: list[ResponseFunctionToolCall] = []
+    last, was_heard = "", bool(speech.text)
     for item in result.new_items:
-        if isinstance(item, agents.ToolCallOutputItem) and isinstance(item.raw_item, dict):
-            outputs[str(item.raw_item.get("call_id"))] = str(item.output)
+        if isinstance(item, agents.MessageOutputItem):
+            last = agents.ItemHelpers.text_message_output(item)
+            if not was_heard:
+                speech.add(last)
+                speech.end_message()
+        elif isinstance(item, agents.ToolCallOutputItem) and isinstance(item.raw_item, dict):
+            outputs[str(item.raw_item.get("call_id"))] = clean(str(item.output))
+            last = ""
         elif isinstance(item.raw_item, ResponseFunctionToolCall):
             calls.append(item.raw_item)
-    return Answer(
-        str(result.final_output),
-        tuple(ToolCall(call.name, call.arguments, outputs.get(call.call_id, "")) for call in calls),
-    )
-
-
-@contextmanager
-def _known_errors() -> Iterator[None]:
-    try:
-        yield
-    except domain.DomainError:
-        raise
-    except Exception as error:
-        # Of any kind: a host that answers nonsense shows up as AttributeError and the like.
-        failure = _domain_error(error)
-        failure.code = f"MODEL_{failure.code}"
-        # No traceback of a known error: its text is the host's, and may quote our key.
-        known = isinstance(error, openai.OpenAIError | agents.AgentsException | httpx2.HTTPError)
-        log.warning("no reply: %s (%s)", failure, type(error).__name__, exc_info=not known)
-        raise failure from None
-
-
-def _domain_error(error: Exception) -> domain.DomainError:
-    """What went wrong, in our words: the host's own may quote our key."""
-    match error:
-        case openai.RateLimitError():
-            return domain.LimitReached("The model's rate limit is reached; try again later")
-        # A subclass of APIConnectionError, hence before it.
-        case openai.APITimeoutError() | agents.ModelTimeoutError():
-            return domain.TimedOut("The model took too long to answer; try again")
-        case openai.AuthenticationError() | openai.PermissionDeniedError():
-            return domain.Misconfigured("The model's host refuses this service's API key")
-        case openai.NotFoundError():
-            return domain.Misconfigured("The model's host does not have this service's model")
-        case openai.BadRequestError() | openai.UnprocessableEntityError():
-            return domain.Failed("The model's host refused the request")
-        # A stream of OpenAI's that breaks off ends in an error of its HTTP client's own.
-        case openai.OpenAIError() | httpx2.HTTPError():
-            return domain.Unavailable("The model can't be reached; try again later")
-        case agents.InputGuardrailTripwireTriggered():
-            return domain.InvalidInput.field("text", "was refused by a guardrail")
-        case agents.MaxTurnsExceeded():
-            return domain.Failed("The agent found no reply within its turns")
-        case _:
-            return domain.Failed("The agent could not make a reply")
+    if not last.strip():
+        raise domain.Unavailable("The model has given no answer; try again")
+    made = [ToolCall(clean(c.name), clean(c.arguments), outputs.get(c.call_id, "")) for c in calls]
+    speech.count(sum(len(call.arguments + call.output) for call in made))
+    return Answer(speech.text, tuple(made))

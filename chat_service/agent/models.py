@@ -1,15 +1,19 @@
 """Which model replies: OpenAI's, Gemini, any compatible server's, or the offline one."""
 
 import logging
+import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import cast
 
-from agents import Model, ModelSettings, OpenAIChatCompletionsModel, OpenAIResponsesModel
-from openai import AsyncOpenAI
+import agents
+import httpx2
+from agents import Model, ModelSettings, RetryPolicyContext, retry_policies
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from chat_service.agent.completions import CompletionsClient
 from chat_service.agent.offline import OfflineModel
-from chat_service.agent.retry_budget import one_retry
+from chat_service.agent.refusals import MAX_ANSWER_BYTES, too_large
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Misconfigured
 
@@ -50,12 +54,11 @@ def choose_model(settings: ChatSettings) -> ChatModel:
         if not settings.model:
             raise Misconfigured("CHAT_MODEL: must name the model when OPENAI_BASE_URL is set")
         # A local server wants no key, but the client insists on one.
-        return _completions(settings, settings.openai_base_url, key or "none", settings.model)
+        return _completions(settings, settings.openai_base_url, key or "no-key", settings.model)
     if key:
         name = settings.model or _OPENAI_MODEL
-        # The client's own retries have no budget; `one_retry` has.
-        client = AsyncOpenAI(api_key=key, timeout=settings.model_timeout_s, max_retries=0)
-        model = OpenAIResponsesModel(name, client)
+        client = openai_client(key, settings.model_timeout_s)
+        model = agents.OpenAIResponsesModel(name, client)
         return ChatModel(name, model, _Settings(retry=one_retry()), client)
     if settings.gemini_api_key:
         key = settings.gemini_api_key.get_secret_value()
@@ -70,5 +73,64 @@ def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> 
         base_url, key, timeout_s=settings.model_timeout_s, proxy=settings.proxy_for(base_url)
     )
     # It has what the SDK asks of an AsyncOpenAI.
-    model = OpenAIChatCompletionsModel(name, cast(AsyncOpenAI, client))
+    model = agents.OpenAIChatCompletionsModel(name, cast(AsyncOpenAI, client))
     return ChatModel(name, model, _Settings(include_usage=True, retry=one_retry()), client)
+
+
+def openai_client(key: str, timeout_s: float, base_url: str | None = None) -> AsyncOpenAI:
+    """OpenAI's own client, for answers of a bounded size."""
+
+    async def bound(response: httpx2.Response) -> None:
+        response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))
+
+    http = DefaultAsyncHttpxClient(event_hooks={"response": [bound]})
+    # The client's own retries have no budget; `one_retry` has.
+    return AsyncOpenAI(
+        api_key=key, base_url=base_url, timeout=timeout_s, max_retries=0, http_client=http
+    )
+
+
+@dataclass
+class _Bounded(httpx2.AsyncByteStream):
+    stream: httpx2.AsyncByteStream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for data in self.stream:
+            size += len(data)
+            if size > MAX_ANSWER_BYTES:
+                raise too_large()
+            yield data
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+# Retries can't become a storm: one more try helps after a dropped connection, but doubles the load
+# of a host in trouble, so retries come out of a budget.
+_BURST = 5
+_REFILL_PER_S = 0.1
+
+
+class RetryBudget:
+    """A token bucket: five retries at once, then one in ten seconds."""
+
+    def __init__(self) -> None:
+        self._tokens, self._updated = float(_BURST), time.monotonic()
+
+    def __call__(self, context: RetryPolicyContext) -> bool:
+        """Take a retry out of the budget, if one is left."""
+        now = time.monotonic()
+        self._tokens = min(_BURST, self._tokens + (now - self._updated) * _REFILL_PER_S)
+        self._updated = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+def one_retry() -> agents.ModelRetrySettings:
+    """One retry a request, if the host's answer allows it and the budget has one left."""
+    policy = retry_policies.all(retry_policies.provider_suggested(), RetryBudget())
+    backoff = agents.ModelRetryBackoffSettings(initial_delay=0.2, jitter=True)
+    return agents.ModelRetrySettings(max_retries=1, policy=policy, backoff=backoff)

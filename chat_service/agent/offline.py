@@ -1,6 +1,6 @@
 """The model for machines without a key: no intelligence, but a real turn of the agent loop. It
-reads the count from its instructions and calls `get_current_time` as any model would, so that
-everything around it can be seen to work."""
+reads the count from its instructions and calls tools as any model would, so that everything around
+it can be seen to work."""
 
 import asyncio
 import json
@@ -12,11 +12,11 @@ from agents.items import ModelResponse, TResponseStreamEvent
 from agents.models.interface import Model
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
 
-# What the agent's instructions say. One pattern, so that a count in a user's id isn't taken for it.
 _PROFILE = re.compile(
     r'The user\'s id is (?P<user>"(?:[^"\\]|\\.)*")\.'
     r"(?: The user has sent (?P<count>\d+) messages before this one)?"
 )
+_CLOCK = "get_current_time"
 _ASKS_TIME = re.compile(r"\b(time|date|day|clock)\b", re.IGNORECASE)
 _ASKS_FIRST = re.compile(r"\bfirst\b", re.IGNORECASE)
 _WORD = re.compile(r"\s*\S+|\s+$")
@@ -54,15 +54,28 @@ def _respond(call: ModelCall) -> ModelStep:
     items = [{"content": call.input}] if isinstance(call.input, str) else call.input
     last = items[-1]
     if last.get("type") == "function_call_output":
-        return _say(f"It is {last['output']} (UTC).")
-    if _ASKS_TIME.search(str(last.get("content", ""))):
-        # Ids only have to differ within a conversation.
-        call_id = f"call_{len(items)}"
-        return ModelStep(output=[function_call("get_current_time", {}, call_id=call_id)])
-    if _ASKS_FIRST.search(str(last.get("content", ""))):
+        name = next(i["name"] for i in reversed(items) if i.get("type") == "function_call")
+        output = last["output"]
+        return _say(f"It is {output} (UTC)." if name == _CLOCK else f"{name} says: {output}")
+    text = str(last.get("content", ""))
+    for tool in call.tools:
+        if (arguments := _arguments(tool.name, text)) is not None:
+            # Ids only have to differ within a conversation.
+            call_id = f"off{len(items):06}"
+            return ModelStep(output=[function_call(tool.name, arguments, call_id=call_id)])
+    if _ASKS_FIRST.search(text):
         first = next(item for item in items if item.get("role", "user") == "user")
         return _say(f"Your first message in this conversation was: {first['content']}")
     return _say(_greeting(call.system_instructions or ""))
+
+
+def _arguments(tool: str, text: str) -> str | None:
+    """With which arguments `text` asks for the tool: those in JSON behind its name; None if it
+    doesn't ask for it."""
+    named = re.search(rf"\b{re.escape(tool)}\b\s*(\{{.*\}})?", text, re.DOTALL)
+    if named:
+        return named[1] or "{}"
+    return "{}" if tool == _CLOCK and _ASKS_TIME.search(text) else None
 
 
 def _greeting(instructions: str) -> str:

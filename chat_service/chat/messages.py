@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4, uuid5
 
@@ -104,6 +105,18 @@ class Turn:
     """When the reply was complete, or stopped."""
     seq: int = 0
     """Its place among all turns; 0 for one that was never kept."""
+
+    @property
+    def length(self) -> int:
+        """How many characters it has."""
+        calls = sum(len(call.arguments + call.output) for call in self.answer.tool_calls)
+        return len(self.prompt) + len(self.answer.text) + calls
+
+
+def latest(turns: Sequence[Turn], max_length: int) -> Sequence[Turn]:
+    """As many of the latest turns as have no more characters together."""
+    lengths = accumulate(turn.length for turn in reversed(turns))
+    return turns[len(turns) - sum(length <= max_length for length in lengths) :]
 
 
 @dataclass(frozen=True)

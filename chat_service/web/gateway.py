@@ -18,7 +18,7 @@ from chat_service.access.admission import Admission
 from chat_service.access.hosts import ANY_HOST, Hosts
 from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
-from chat_service.chat.conversation import COUNT_TIMEOUT_S, Conversation
+from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
 from chat_service.chat.messages import ChatMessage, ChatReply, ConversationKey
 from chat_service.health.status import Status, StatusBody
 from chat_service.outbox.analytics import SettledAnalytics
@@ -33,8 +33,6 @@ from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
 from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router
 
 IdempotencyKey = Annotated[str | None, Header(max_length=255)]
-# How much longer than a chat may take its answer may be on its way.
-_READING_S = 5.0
 
 
 def build_gateway(
@@ -194,7 +192,7 @@ def build_gateway(
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                    allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
     door = cors(Door(app, admission, chats))
-    answer_timeout_s = conversation.timeout_s + _READING_S
+    answer_timeout_s = conversation.timeout_s + READING_S
     return Edge(
         door, cors, hosts, answer_timeout_s=answer_timeout_s, tracer=tracer, root_path=root_path
     )

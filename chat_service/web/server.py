@@ -67,7 +67,7 @@ class HttpServer:
             ),
             websockets=False,
             backlog=_BACKLOG,
-            backpressure=min(_MAX_CONNECTIONS, _raised_file_limit() // 2),
+            backpressure=_most_connections(),
             # It would announce itself as experimental at every start; ADR 0007 says why we use it.
             log_enabled=False,
         )
@@ -110,13 +110,11 @@ class HttpServer:
         await asyncio.wait([self._serving], timeout=grace_s)
 
 
-def _raised_file_limit() -> int:
-    """How many files this process may have open; from now on as many as its owner may allow it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 2 * _MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else hard
-    if soft != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-    return most
+def _most_connections() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        _MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(_MAX_CONNECTIONS, files // 2)
+    )
 
 
 def _mapped(network: str) -> str:

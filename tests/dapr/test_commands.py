@@ -1,4 +1,4 @@
-"""What the README tells people to type, against the real thing."""
+"""What scripts/run.sh promises, against the real thing."""
 
 import asyncio
 import json

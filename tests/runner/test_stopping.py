@@ -13,7 +13,7 @@ from lab.stack import eventually, render_run_file
 from tests.commands import ask, command, is_free, output_of, ports_of, read_until
 
 READY = "Ctrl-C stops everything"
-# What the README promises.
+# What docs/operations.md promises.
 STOP_TIMEOUT_S = 20
 
 

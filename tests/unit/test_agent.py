@@ -11,11 +11,9 @@ from uuid import uuid4
 import agents
 import pytest
 from agents import ModelSettings
-from openai import AsyncOpenAI
 
 from chat_service.agent.agent import ChatAgent
-from chat_service.agent.models import ChatModel, choose_model
-from chat_service.agent.retry_budget import one_retry
+from chat_service.agent.models import ChatModel, choose_model, one_retry, openai_client
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
 from chat_service.settings import ChatSettings
 from daca_shared.domain import (
@@ -54,7 +52,7 @@ async def model(
     request: pytest.FixtureRequest, server: ModelServer, choose: Choose
 ) -> AsyncIterator[ChatModel]:
     if request.param == "responses":
-        client = AsyncOpenAI(api_key=KEY, base_url=server.url, timeout=1, max_retries=0)
+        client = openai_client(KEY, 1, server.url)
         settings = ModelSettings(retry=one_retry())
         model = ChatModel("m", agents.OpenAIResponsesModel("m", client), settings, client)
     else:
@@ -119,17 +117,20 @@ async def test_the_model_is_shown_what_was_said_before(
         "hello",
         turn("the time?", Answer("It is noon", called), seq=7),
         turn("a story", Answer(" Once"), stopped=True, seq=8),
+        turn("say nothing", Answer(""), seq=9),
     )
     body = server.requests[0].body
     shown = body.get("messages") or body["input"]
     texts = [item.get("content", item.get("output")) for item in shown]
-    story = ["a story", "Once [stopped by the user]", "hello"]
-    assert [text for text in texts if text][-7:] == [
+    story = ["a story", "Once [stopped by the user]", "say nothing", "(nothing)", "hello"]
+    assert [text for text in texts if text][-9:] == [
         "the time?", "noon", "b", "It is noon", *story,
     ]  # fmt: skip
     # Each call and its result have one id, which no other has.
-    ids = Counter(re.findall(r'"(call_\w+)"(?!:)', json.dumps(shown)))
+    ids = Counter(re.findall(r'"(call\d+)"', json.dumps(shown)))
     assert [*ids.values()] == [2, 2]
+    # Mistral takes no others.
+    assert all(re.fullmatch(r"[a-zA-Z0-9]{9}", call_id) for call_id in ids)
 
 
 async def test_the_model_is_shown_a_history_that_the_client_keeps(

@@ -1,9 +1,11 @@
 import re
 
+import agents
 import pytest
 
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel, choose_model
+from chat_service.agent.tools import TOOLS
 from chat_service.chat.messages import ChatMessage
 from chat_service.settings import ChatSettings
 
@@ -47,6 +49,43 @@ async def test_a_user_id_cannot_claim_another_count(model: ChatModel) -> None:
 async def test_asked_for_the_time_it_calls_the_tool(model: ChatModel) -> None:
     reply = await ask(model, "What time is it?", 5)
     assert re.search(r"It is \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", reply)
+
+
+@agents.function_tool
+def look_up(name: str) -> str:
+    """A tool that someone adds."""
+    return f"{name} is known"
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ('look_up {"name": "Rex"}', "look_up says: Rex is known"),
+        ('Please look_up {"name": "Rex"}', "look_up says: Rex is known"),
+        ("Please look_up", "look_up says: An error occurred"),
+        ("Please look_up {nothing}", "look_up says: An error occurred"),
+        ("Please lookup", "Hello there!"),
+        ("What time is it?", "It is 20"),
+    ],
+)
+@pytest.mark.parametrize("streams", [False, True])
+async def test_any_tool_that_the_agent_has_can_be_tried(
+    model: ChatModel, text: str, reply: str, streams: bool
+) -> None:
+    tools: list[agents.Tool] = [*TOOLS, look_up]
+    agent = agents.Agent("test", tools=tools, model=model.model)
+    if streams:
+        result = agents.Runner.run_streamed(agent, text)
+        async for _ in result.stream_events():
+            pass
+        assert reply in result.final_output
+    else:
+        assert reply in (await agents.Runner.run(agent, text)).final_output
+
+
+async def test_a_tool_that_the_agent_does_not_have_is_not_called(model: ChatModel) -> None:
+    agent = agents.Agent("test", model=model.model)
+    assert "Hello" in (await agents.Runner.run(agent, "What time is it?")).final_output
 
 
 async def test_streams_word_by_word(model: ChatModel) -> None:

@@ -1,0 +1,113 @@
+"""What can go wrong with a model and its host, and how hosts say it."""
+
+import errno
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import agents
+import httpx2
+import openai
+
+from daca_shared import domain
+from daca_shared.domain import Failed, InvalidInput, LimitReached, Misconfigured, Unavailable
+
+MAX_ANSWER_BYTES = 16 * 2**20
+"""The most that an answer may take on its way, where a character can take some hundreds."""
+
+TOO_LONG = re.compile(
+    r"context_length_exceeded|exceed_context|context[ _](length|window|size|limit)|context.overflow"
+    r"|context the overflow|max_model_len|maximum (model|sequence|input) length|reduce the length"
+    r"|(input|prompt|request|messages?)\W.{0,60}(too (long|large|many tokens)|exceeds?)"
+    r"|too many (input )?tokens|token(s| count).{0,40}exceed",
+    re.IGNORECASE | re.DOTALL,
+)
+LACKS_TOOLS = re.compile(
+    r"\b(tool|function)s?([ _-]?(use|calls?|calling|choice|param))?\b.{0,60}"
+    r"(not (support|enabled|available|permitted)|unsupported|requires? --)"
+    r"|(not support|that support|unsupported|unrecognized|unknown).{0,80}\b(tool|function)s?\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_NO_CREDIT = re.compile(
+    r"insufficient_quota|(insufficient|no|out of) (balance|credit|fund)|payment required",
+    re.IGNORECASE,
+)
+_BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
+_NO_MODEL = re.compile(
+    r"model_not_found|deploymentnotfound|(invalid|unknown|no such) model|not a valid model"
+    r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist)",
+    re.IGNORECASE,
+)
+
+type _Made = tuple[Callable[[str], domain.DomainError], str]
+_REFUSED = Failed, "The model's host refused the request"
+_KEY = Misconfigured, "The model's host refuses this service's API key"
+_MODEL = Misconfigured, "The model's host does not have this service's model"
+_LATE = domain.TimedOut, "The model took too long to answer; try again"
+_AWAY = Unavailable, "The model can't be reached; try again later"
+_NONSENSE = Unavailable, "The model's answer is cut short, or makes no sense; try again"
+_BY_WORDS = [
+    (_NO_CREDIT, (Misconfigured, "This service has no credit left at the model's host")),
+    (_BAD_KEY, _KEY),
+    (_NO_MODEL, _MODEL),
+]
+_BY_STATUS = {
+    400: _REFUSED,
+    401: _KEY,
+    403: _KEY,
+    404: _MODEL,
+    408: _LATE,
+    422: _REFUSED,
+    429: (LimitReached, "The model's rate limit is reached; try again later"),
+    504: _LATE,
+}
+_BY_KIND: list[tuple[Any, _Made]] = [
+    # A subclass of APIConnectionError, hence before it.
+    (openai.APITimeoutError | agents.ModelTimeoutError, _LATE),
+    # A stream of OpenAI's that breaks off ends in an error of its HTTP client's own.
+    (openai.APIConnectionError | openai.APIStatusError | httpx2.HTTPError, _AWAY),
+    (openai.OpenAIError | agents.ModelBehaviorError | json.JSONDecodeError, _NONSENSE),
+    (
+        agents.InputGuardrailTripwireTriggered,
+        (partial(InvalidInput.field, "text"), "was refused by a guardrail"),
+    ),
+    (agents.MaxTurnsExceeded, (Failed, "The agent found no reply within its turns")),
+    (Exception, (Failed, "The agent could not make a reply")),
+]
+
+
+def too_large() -> Failed:
+    return Failed("The model's answer is larger than this service takes")
+
+
+def words(error: Exception) -> str:
+    """What the host, or the way to it, has said. It may quote our key."""
+    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
+    return f"{error} {cause}" if cause else str(error)
+
+
+def refuses(error: Exception, pattern: re.Pattern[str]) -> bool:
+    """Whether the host has refused a request, in such words."""
+    kinds = openai.APIError | agents.ModelBehaviorError
+    is_answer = isinstance(error, kinds) and not isinstance(error, openai.APIConnectionError)
+    return is_answer and bool(pattern.search(words(error)))
+
+
+def domain_error(error: Exception) -> domain.DomainError:
+    """What went wrong, in our words: the host's own may quote our key."""
+    cause = error.__cause__ or error
+    if isinstance(cause, domain.DomainError):
+        return cause
+    if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+        return Unavailable("The service has too many files open; try again", retry_after_s=1)
+    if refuses(error, TOO_LONG):
+        text = "The conversation is too long for the model; start a new one, or say less"
+        return InvalidInput.field("text", "is too long for the model", text)
+    made: _Made | None = None
+    if isinstance(error, openai.APIStatusError):
+        found = (made for pattern, made in _BY_WORDS if refuses(error, pattern))
+        made = next(found, _BY_STATUS.get(error.status_code))
+    make, text = made or next(made for kinds, made in _BY_KIND if isinstance(error, kinds))
+    return make(text)

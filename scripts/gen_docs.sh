@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Write what docs/configuration.md and .env.example say of each setting, from the settings
+# themselves. With --check: fail if they say something else.
+set -euo pipefail
+CDPATH='' cd -- "$(dirname -- "$0")/.."
+. scripts/lib/env.sh
+ensure_python --inexact
+exec .venv/bin/python -m scripts.docs.configuration "$@"

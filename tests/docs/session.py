@@ -1,0 +1,49 @@
+"""What is typed in one session, and what comes of it."""
+
+import os
+from pathlib import Path
+
+from lab.machine import tool
+from tests.docs.likeness import is_like, plain
+from tests.docs.terminal import Machine
+from tests.docs.text import Step
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """A new user's, with the programs that the scripts have got."""
+    home = folder / "home"
+    (home / ".dapr/bin").mkdir(parents=True)
+    (home / ".dapr/bin/daprd").symlink_to(tool("DAPRD"))
+    programs = [str(tool(name).parent) for name in ("DAPR_CLI", "GRPCURL")]
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return {
+        "HOME": str(home),
+        "PATH": ":".join([*programs, os.environ["PATH"]]),
+        "LANG": "C.UTF-8",
+        "XDG_CACHE_HOME": str(cache),
+        "UV_OFFLINE": "1",
+        "DAPR_HOST_IP": "127.0.0.1",  # as it has no network
+    }
+
+
+def surprise(step: Step, ours: Machine) -> list[str]:
+    """What came of it, unless that is what was to be expected."""
+    if step.command in ("<Ctrl-C>", "<ends>"):
+        [*_, terminal] = (terminal for terminal in ours.terminals if terminal.keeps_running)
+        terminal.wait_for_end(ctrl_c=step.command == "<Ctrl-C>")
+        return []
+    terminal = ours.terminal()
+    terminal.start(step.command)
+    try:
+        if step.keeps_running:
+            terminal.wait_for(lambda shown: is_like(shown, step.expected, goes_on=True))
+            return []
+        shown = terminal.wait_for_prompt()
+    except TimeoutError as late:
+        raise TimeoutError(told(step, str(late)) + "\n(after a minute)") from None
+    return [] if is_like(shown, step.expected) else [told(step, shown)]
+
+
+def told(step: Step, shown: str) -> str:
+    expected = "\n".join(step.expected)
+    return f"{step.where}:\n$ {step.command}{plain(shown)}--- instead of\n{expected}"

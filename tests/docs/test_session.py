@@ -1,0 +1,74 @@
+"""What sessions of documents are like, in one that is made for it."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.lib.project import ROOT
+from tests.docs.session import environment, surprise
+from tests.docs.terminal import NoMachine, machine
+from tests.docs.text import blocks_of
+
+TEXT = """
+```console
+$ HERE=yes
+$ echo $HERE $DATABASE_URL; ls -d data .env
+yes
+ls: cannot access 'data': No such file or directory
+ls: cannot access '.env': No such file or directory
+```
+
+<!-- keeps running -->
+```console
+$ echo up; sleep 99
+up
+```
+
+```console
+$ echo "another terminal: $HERE"
+another terminal:
+```
+
+<!-- Ctrl-C -->
+<!-- file: new/hello.py -->
+```python
+print("hello")
+```
+
+```diff
+--- a/new/hello.py
++++ b/new/hello.py
+@@ -1 +1 @@
+-print("hello")
++print("hello again")
+```
+
+```console
+$ .venv/bin/python new/hello.py
+hello again
+$ ip -brief link | grep -c -v ^lo
+0
+```
+"""
+
+
+def surprises(text: str, folder: Path) -> list[str]:
+    document = folder / "a.md"
+    document.write_text(text)
+    try:
+        with machine(folder / "layer", environment(folder)) as ours:
+            return [
+                told for b in blocks_of(document) for s in b.steps() for told in surprise(s, ours)
+            ]
+    except NoMachine as reason:
+        pytest.skip(str(reason))
+
+
+def test_what_is_shown_comes_and_nothing_is_left(tmp_path: Path) -> None:
+    assert surprises(TEXT, tmp_path) == []
+    assert not (ROOT / "new").exists()
+
+
+def test_what_else_comes_is_told_with_its_place(tmp_path: Path) -> None:
+    [told] = surprises("```console\n$ echo 1; echo 2\n1\n3\n$ echo 4\n4\n```\n", tmp_path)
+    assert told == "a.md:2:\n$ echo 1; echo 2\n1\n2\n--- instead of\n1\n3"

@@ -1,0 +1,116 @@
+"""The documents as they are written, and how they are read."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from scripts.lib.project import ROOT
+from tests.docs.likeness import is_like
+from tests.docs.text import Step, blocks_of, documents
+
+DOCUMENTS = pytest.mark.parametrize(
+    "document", documents(), ids=lambda path: str(path.relative_to(ROOT))
+)
+KINDS = {"console", "diff", "ini", "json", "mermaid", "proto", "python", "yaml"}
+_LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+
+
+def test_the_readme_leads_to_every_document() -> None:
+    named = {path for path, _ in _LINK.findall((ROOT / "README.md").read_text())}
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= named
+
+
+@DOCUMENTS
+def test_what_can_be_typed_says_that_it_is(document: Path) -> None:
+    """As only `console` blocks are tried."""
+    blocks = [b for b in blocks_of(document) if b.kind or b.text]
+    assert [b.where for b in blocks if b.kind not in KINDS] == []
+    assert [b.where for b in blocks if b.mark == "not run" and not b.argument] == []
+
+
+@DOCUMENTS
+def test_links_lead_somewhere(document: Path) -> None:
+    for path, anchor in _LINK.findall(document.read_text()):
+        target = (document.parent / path).resolve() if path else document
+        assert target.exists(), path
+        if anchor and target.suffix == ".md":
+            assert anchor in headings(target), f"{path}#{anchor}"
+
+
+def headings(document: Path) -> set[str]:
+    """As GitHub makes anchors of them."""
+    titles = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def steps(folder: Path, text: str) -> list[Step]:
+    document = folder / "a.md"
+    document.write_text(text)
+    return [step for block in blocks_of(document) for step in block.steps()]
+
+
+def test_a_command_goes_on_until_bash_has_all_of_it(tmp_path: Path) -> None:
+    loop, here = "$ for n in 1 2; do\n    echo $n\n  done\n1\n2\n", "$ cat <<E\nx\nE\nx\n"
+    text = f"```console\n{loop}$ a \\\n  b\n{here}```\n"
+    assert steps(tmp_path, text) == [
+        Step("a.md:2", "for n in 1 2; do\n    echo $n\n  done\n", ["1", "2"]),
+        Step("a.md:7", "a \\\n  b\n"),
+        Step("a.md:9", "cat <<E\nx\nE\n", ["x"]),
+    ]
+
+
+def test_marks_say_how_a_block_is_meant(tmp_path: Path) -> None:
+    text = (
+        "<!-- session: s -->\n<!-- keeps running -->\n```console\n$ a\n$ b\nup\n```\n"
+        "<!-- Ctrl-C -->\n<!-- file: x/y.py -->\n```python\nz = 1\n```\n"
+    )
+    first, second, ctrl_c, file = steps(tmp_path, text)
+    assert (first.keeps_running, second.keeps_running) == (False, True)
+    assert ctrl_c.command == "<Ctrl-C>"
+    assert file.command.startswith("mkdir -p x; cat >x/y.py <<")
+    assert "\nz = 1\n" in file.command
+    assert {block.session for block in blocks_of(tmp_path / "a.md")} == {"s"}
+
+
+@pytest.mark.parametrize("text", ["<!-- keeps running -->\n", "```console\nls\n```\n"])
+def test_what_can_be_no_session_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(AssertionError, match=r"a\.md"):
+        steps(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("expected", "output"),
+    [
+        (["id 650d2677-46a6-4ddd-9862-c3148f980c13"], "id 0aaaaaaa-46a6-4ddd-9862-c3148f980c13"),
+        (
+            ["at 2026-11-24T19:22:23.9Z, 2026-11-24 19:22.16"],
+            "at 2027-01-01T00:00:00Z, 2027-01-01 0:00",
+        ),
+        (["pid 24731, in 9 ms, 0.4 of 12s"], "pid 12, in 12 ms, 1.25 of 3s"),
+        (["a  b"], "a b  "),
+        (["{…}", "…", "end"], "{1}\n2\n3\nend"),
+        (["…"], ""),
+        (["version 1.18.1"], "version 1.18.3"),
+    ],
+)
+def test_what_differs_from_run_to_run_may_differ(expected: list[str], output: str) -> None:
+    assert is_like(output, expected)
+
+
+@pytest.mark.parametrize(
+    ("expected", "output"),
+    [
+        (['{"message_count":5}'], '{"message_count":6}'),
+        (["at 127.0.0.1"], "at 127.0.0.2"),
+        (["status 404"], "status 503"),
+        ([], "an error"),
+        (["a", "b"], "a"),
+    ],
+)
+def test_everything_else_is_to_be_the_same(expected: list[str], output: str) -> None:
+    assert not is_like(output, expected)

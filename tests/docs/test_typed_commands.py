@@ -1,0 +1,53 @@
+"""Every command of the documents, typed as it is printed, against what they say comes of it."""
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.postgres import Cluster, run_sql
+from scripts.lib.project import ROOT
+from tests.docs.session import environment, surprise
+from tests.docs.terminal import Machine, NoMachine, machine
+from tests.docs.text import Block, left_out, sessions
+
+SESSIONS = sessions()
+LEFT_OUT = left_out()
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_what_is_typed_shows_what_is_printed(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if name == "zipkin" and shutil.which("java") is None:
+        pytest.skip("NO JAVA: ZIPKIN IS NOT TRIED")
+    surprises: list[str] = []
+    try:
+        with machine(tmp_path / "layer", environment(tmp_path)) as ours:
+            if name == "postgresql":
+                bring_postgres(ours, request.getfixturevalue("postgres"))
+            for step in SESSIONS[name]:
+                surprises += surprise(step, ours)
+    except NoMachine as reason:
+        pytest.skip(f"NO COMMAND OF THE DOCUMENTS WAS TRIED: {reason}")
+    except TimeoutError as late:
+        surprises.append(str(late))
+    assert not surprises, "\n\n".join(surprises)
+
+
+@pytest.mark.parametrize("block", LEFT_OUT, ids=[block.where for block in LEFT_OUT])
+def test_what_cannot_be_tried_here(block: Block) -> None:
+    pytest.skip(f"{block.where}: {block.argument}")
+
+
+def bring_postgres(ours: Machine, cluster: Cluster) -> None:
+    """Have one at localhost:5432, with the database daca of a user daca."""
+    database = asyncio.run(cluster.new_database())
+    asyncio.run(run_sql(database, "CREATE ROLE daca LOGIN"))
+    asyncio.run(run_sql(database, "CREATE DATABASE daca OWNER daca"))
+    folder = database.get_secret_value().partition("host=")[2]
+    ours.start(
+        sys.executable, str(ROOT / "tests/docs/forward.py"), "5432", f"{folder}/.s.PGSQL.5432"
+    )

@@ -1,0 +1,124 @@
+"""What compatible servers do otherwise than OpenAI's, and a chat goes on all the same."""
+
+import json
+from typing import Any
+
+import pytest
+
+from daca_shared.domain import Failed
+from tests.hosts.conftest import Talking
+from tests.odd_host import Answer, Reply, delta, either, error, events, message, name_of
+
+DONE = b"data: [DONE]\n\n"
+STOP = delta("stop")
+CLOCK = {"name": "get_current_time", "arguments": "{}"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"refusal": "I won't"},
+        {"refusal": "I won't", "content": ""},
+        {"content": [{"type": "refusal", "refusal": "I won't"}]},
+    ],
+)
+async def test_a_refusal_is_shown(talking: Talking, fields: dict[str, Any]) -> None:
+    async with talking(either(**fields)) as talk:
+        assert await talk.say() == "I won't"
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 1.5, "completion_tokens": None, "total_tokens": "many"},
+        {"prompt_tokens": 1, "prompt_tokens_details": "none"},
+        {"prompt_tokens": -1, "completion_tokens": 1e300, "total_tokens": True},
+        {}, [], "none", 7, None,
+    ],
+    ids=name_of,
+)  # fmt: skip
+async def test_usage_is_no_reason_to_lose_a_reply(talking: Talking, usage: Any) -> None:
+    pieces = [delta(content="hi"), STOP | {"usage": usage}, {"choices": [], "usage": usage}]
+    whole = Reply(json.dumps(message(content="hi") | {"usage": usage}).encode())
+    for answer in (events(*pieces, DONE), events({"usage": usage}, *pieces), whole):
+        async with talking(answer) as talk:
+            assert await talk.say() == "hi"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}],
+        ["h", "i"],
+        {"type": "text", "text": {"value": "hi"}},
+        [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"text": "hi"}],
+    ],
+    ids=name_of,
+)
+async def test_content_may_come_in_parts(talking: Talking, content: Any) -> None:
+    async with talking(either(content=content)) as talk:
+        assert await talk.say() == "hi"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        {"choices": [], "prompt_filter_results": []},
+        {"choices": None},
+        {"choices": [{"delta": None}]},
+        {"choices": [{"index": 1, "delta": {"content": "of another"}}]},
+        {"choices": [{"delta": {"role": "assistant", "content": None, "tool_calls": None}}]},
+        {"error": None, "choices": []},
+        {"id": None, "object": 1, "created": "now", "model": None, "choices": []},
+        {"choices": [{"delta": {"reasoning_content": "hm", "reasoning": {"a": 1}}}]},
+        {"choices": [{"delta": {"audio": {}, "annotations": "x", "thinking_blocks": 1}}]},
+        {"type": "ping"},
+        b": keep-alive\r\n\r\n",
+        b"data:\n\n",
+        b"event: message\r\nid: 1\r\nretry: 5\r\n",
+    ],
+    ids=name_of,
+)
+@pytest.mark.parametrize("feed", [b"\n\n", b"\r\n\r\n"])
+async def test_a_piece_without_a_text_is_passed_over(
+    talking: Talking, first: Any, feed: bytes
+) -> None:
+    pieces = [b"data:" + json.dumps(d).encode() + feed for d in (delta(content="hi"), STOP)]
+    async with talking(events(first, *pieces)) as talk:
+        assert await talk.say() == "hi"
+
+
+def without_stream_options(status: int, words: Any) -> Answer:
+    def answer(request: dict[str, Any]) -> Reply:
+        said = either(content="hi")
+        assert not isinstance(said, Reply)
+        return error(words, status) if "stream_options" in request else said(request)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, {"error": {"message": "Unrecognized request argument supplied: stream_options"}}),
+        (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"]}]}),
+        (400, {"error": "bad request"}),
+    ],
+)
+async def test_stream_options_are_left_out_once_they_are_refused(
+    talking: Talking, caplog: pytest.LogCaptureFixture, status: int, words: Any
+) -> None:
+    async with talking(without_stream_options(status, words)) as talk:
+        assert [await talk.say(), await talk.say()] == ["hi", "hi"]
+        assert len(talk.host.requests) == (2 if talk.way == "reply" else 3)
+        assert caplog.text.count("stream_options") == (0 if talk.way == "reply" else 1)
+
+
+async def test_what_is_refused_without_them_too_is_refused(talking: Talking) -> None:
+    async with talking(error("bad request"), either(content="hi")) as talk:
+        talk.host.answers = [error("bad request")]
+        with pytest.raises(Failed):
+            await talk.say()
+        talk.host.answers = [either(content="hi")]
+        await talk.say()
+        assert ("stream_options" in talk.host.requests[-1]) == (talk.way == "stream")

@@ -1,0 +1,175 @@
+"""What a host refuses: the log has its words, the user ours, and what can be left out is."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from daca_shared.domain import DomainError, Failed, InvalidInput, LimitReached, Misconfigured
+from lab.postgres import Place
+from tests.hosts.conftest import KEY, Talking
+from tests.odd_host import Answer, Reply, calling, delta, either, error, events, name_of
+
+TOO_LONG: list[Reply] = [
+    error({"error": {"message": "too long", "code": "context_length_exceeded"}}),
+    error({"object": "error", "message": "This model's maximum context length is 2048 tokens. "
+           "However, you requested 2359 tokens", "code": 400}),
+    error({"error": {"code": 500, "message": "the request exceeds the available context size",
+           "type": "exceed_context_size_error"}}, 500),
+    error({"error": "Trying to keep the first 15857 tokens when context the overflows."}),
+    error([{"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "The input token count "
+           "(337807) exceeds the maximum number of tokens allowed (65536)."}}]),
+    error({"error": {"message": "litellm.BadRequestError: prompt is too long: 9 tokens"}}),
+    error({"error": {"message": "Request too large for model `m` on tokens per minute"}}, 413),
+    error({"message": "Prompt contains 9 tokens, too large for model with 8"}),
+    error({"error": {"message": "Please reduce the length of the messages or completion."}}, 422),
+    error({"error": {"message": "maximum context length is 9", "code": 400}}, 200),
+    events({"error": {"message": "Context size has been exceeded.", "code": 400}}),
+]  # fmt: skip
+LACKS_TOOLS: list[Reply] = [
+    error({"error": {"message": "registry.ollama.ai/library/gemma:2b does not support tools"}}),
+    error({"object": "error", "message": '"auto" tool choice requires --enable-auto-tool-choice '
+           "and --tool-call-parser to be set", "code": 400}),
+    error({"error": {"code": 500, "message": "tools param requires --jinja flag"}}, 500),
+    error({"error": {"message": "No endpoints found that support tool use.", "code": 404}}, 404),
+    error({"error": {"message": "Function calling is not enabled for models/gemma-3"}}),
+    error({"error": {"message": "deepseek-reasoner does not support Function Calling"}}),
+    error({"error": {"message": "`tool calling` is not supported with this model"}}),
+    error({"error": "litellm.UnsupportedParamsError: m does not support parameters: ['tools']"}),
+    error({"error": {"message": "Unrecognized request arguments supplied: tools"}}),
+    error({"detail": [{"type": "extra_forbidden", "loc": ["body", "tools"],
+           "msg": "Extra inputs are not permitted"}]}, 422),
+]  # fmt: skip
+
+
+def unless(refused: Callable[[dict[str, Any]], Any], refusal: Reply) -> Answer:
+    def answer(request: dict[str, Any]) -> Reply:
+        said = either(content="fine")
+        assert not isinstance(said, Reply)
+        return refusal if refused(request) else said(request)
+
+    return answer
+
+
+def longer_than(length: int) -> Callable[[dict[str, Any]], bool]:
+    return lambda request: len(json.dumps(request["messages"][1:])) > length
+
+
+@pytest.mark.parametrize("refusal", LACKS_TOOLS, ids=range(len(LACKS_TOOLS)))
+async def test_a_model_without_tools_is_asked_without(
+    talking: Talking, caplog: pytest.LogCaptureFixture, refusal: Reply
+) -> None:
+    async with talking(calling(), either(content="It is noon")) as talk:
+        await talk.say("the time?")
+        talk.host.answers = [unless(lambda request: "tools" in request, refusal)]
+        caplog.clear()
+        assert [await talk.say(), await talk.say()] == ["fine", "fine"]
+        assert caplog.text.count("tools: False") == 1
+        *_, first, second, third = talk.host.requests
+        assert ["tools" in request for request in (first, second, third)] == [True, False, False]
+        # Nor is it shown the calls of another, or told to make any.
+        assert "tool" not in json.dumps(second["messages"]).replace("tools", "")
+        assert "get_current_time" not in json.dumps(third)
+
+
+@pytest.mark.parametrize("refusal", TOO_LONG, ids=range(len(TOO_LONG)))
+async def test_a_conversation_that_is_too_long_is_told_by_half(
+    talking: Talking, refusal: Reply
+) -> None:
+    async with talking(either(content="x" * 900)) as talk:
+        for n in range(10):
+            await talk.say(f"message {n}")
+        talk.host.answers = [unless(longer_than(6000), refusal)]
+        before = len(talk.host.requests)
+        assert await talk.say("and now?") == "fine"
+        first, *_, second = talk.host.requests[before:]  # an error 500 is retried once
+        shown = [m["content"] for m in second["messages"] if m["role"] == "user"]
+        # Whole turns, the latest.
+        assert shown == [*(f"message {n}" for n in range(5, 10)), "and now?"]
+        assert len(first["messages"]) == 22
+        # It is shown no more the next time.
+        asked = len(talk.host.requests)
+        assert await talk.say("and then?") == "fine"
+        assert len(talk.host.requests) == asked + 1
+
+
+async def test_what_is_too_long_by_itself_is_told_to_the_user(
+    talking: Talking, place: Place
+) -> None:
+    async with talking(either(content="hi"), place=place) as talk:
+        await talk.say()
+        talk.host.answers = [TOO_LONG[0]]
+        with pytest.raises(InvalidInput, match="too long for the model"):
+            await talk.say()
+        assert len(talk.host.requests) == 3
+        assert len(await talk.turns()) == 1
+
+
+async def test_history_is_bounded_by_size(talking: Talking, place: Place) -> None:
+    async with talking(either(content="x" * 90), place=place, max_history_length=250) as talk:
+        for n in range(5):
+            await talk.say(f"message {n}!")
+        shown = [m["content"] for m in talk.host.requests[-1]["messages"] if m["role"] == "user"]
+        assert shown == ["message 2!", "message 3!", "message 4!"]
+
+
+NO_MODEL = Misconfigured, "does not have this service's model"
+NO_KEY = Misconfigured, "refuses this service's API key"
+NO_CREDIT = Misconfigured, "no credit left"
+REFUSED = Failed, "refused the request"
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "expected"),
+    [
+        (400, "model `m` not found, try pulling it first", NO_MODEL),
+        (400, {"error": {"message": "Invalid model name passed in model=m"}}, NO_MODEL),
+        (400, {"error": {"message": "Model Not Exist"}}, NO_MODEL),
+        (400, {"error": {"message": "m is not a valid model ID"}}, NO_MODEL),
+        (404, "404 page not found", NO_MODEL),
+        (400, [{"error": {"message": "API key not valid. Pass a valid one"}}], NO_KEY),
+        (402, {"error": {"message": "Insufficient Balance"}}, NO_CREDIT),
+        (429, {"error": {"code": "insufficient_quota"}}, NO_CREDIT),
+        (429, {"error": {"message": "Slow down"}}, (LimitReached, "rate limit")),
+        (400, {"error": {"message": "temperature must be 1"}}, REFUSED),
+        (422, {"detail": [{"loc": ["body", "x"], "msg": "missing"}]}, REFUSED),
+    ],
+    ids=name_of,
+)
+async def test_the_user_is_told_what_is_known_and_the_log_the_rest(
+    talking: Talking,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+    words: Any,
+    expected: tuple[type[DomainError], str],
+) -> None:
+    kind, text = expected
+    async with talking(error(words, status)) as talk:
+        with pytest.raises(kind, match=text) as failure:
+            await talk.say()
+    said = words if isinstance(words, str) else json.dumps(words)
+    assert said in caplog.text
+    assert said not in str(failure.value)
+
+
+async def test_a_key_in_a_hosts_words_and_their_rest_are_left_out(
+    talking: Talking, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = f"Bad temperature, and your key is {KEY}. " + "x" * 580 + KEY + "y" * 10_000
+    async with talking(error(words)) as talk:
+        with pytest.raises(Failed):
+            await talk.say()
+    assert "Bad temperature, and your key is [redacted]" in caplog.text
+    assert not re.search("sk-Very|yyyy", caplog.text)
+
+
+async def test_an_error_in_a_stream_is_told_to_the_log(
+    talking: Talking, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = events(delta(content="a"), {"error": {"message": "out of memory", "code": 500}})
+    async with talking(broken) as talk:
+        with pytest.raises(DomainError):
+            await talk.say()
+    assert "out of memory" in caplog.text

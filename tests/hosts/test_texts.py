@@ -1,0 +1,150 @@
+"""A reply is text, or an error: whatever the model says, it is kept, shown, and said again."""
+
+import json
+
+import pytest
+
+from daca_shared.domain import DomainError, Unavailable
+from lab.postgres import Place
+from tests.hosts.conftest import Talking
+from tests.odd_host import Reply, calling, delta, either, error, events, message, name_of
+
+DONE = b"data: [DONE]\n\n"
+STOP = delta("stop")
+
+
+def raw(text: bytes) -> bytes:
+    """A piece whose text no JSON encoder would write."""
+    return b'data: {"choices": [{"delta": {"content": "' + text + b'"}}]}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("a \ud83d b", "a \ufffd b"),
+        ("a \ude00", "a \ufffd"),
+        ("\ud83d\ud83d\ude00", "\ufffd😀"),
+        ("NUL \0", "NUL \ufffd"),
+        ("😀 ü \u2028 \x1b0", "😀 ü \u2028 \x1b0"),
+    ],
+)
+async def test_any_text_is_kept_as_text(
+    talking: Talking, place: Place, text: str, kept: str
+) -> None:
+    async with talking(either(content=text), place=place) as talk:
+        assert await talk.say() == kept
+        assert await talk.say("again") == kept
+        assert [turn.answer.text for turn in await talk.turns()] == [kept, kept]
+        # What hosts are shown of it is text, too.
+        assert talk.host.requests[-1]["messages"][2]["content"] == kept
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [delta(content="a\ud83d"), delta(content="\ude00b")],
+        [raw(b"a\\ud83d"), raw(b"\\ude00b")],
+        [raw(b"a\xf0\x9f"), raw(b"\x98\x80b")],
+        [raw(b"a\xf0"), raw(b"\x9f"), delta(content=""), raw(b"\x98"), raw(b"\x80"), raw(b"b")],
+    ],
+    ids=["surrogates", "escapes", "bytes", "byte by byte"],
+)
+async def test_a_character_in_pieces_is_one(talking: Talking, pieces: list[object]) -> None:
+    async with talking(events(*pieces, STOP)) as talk:
+        assert await talk.say() == "a😀b"
+        assert all(piece.encode() for piece in talk.deltas)
+
+
+async def test_half_a_character_in_a_call_of_a_tool_goes_no_further(
+    talking: Talking, place: Place
+) -> None:
+    call = calling(arguments='{"a": "\ud83d"}', id="i\ud83d")
+    async with talking(call, either(content="done"), place=place) as talk:
+        assert await talk.say() == "done"
+        (turn,) = await talk.turns()
+        assert [call.arguments for call in turn.answer.tool_calls] == ['{"a": "\ufffd"}']
+        assert "\ud83d" not in str(talk.host.requests)
+
+
+ALL, STOPPED = {"role": "assistant", "content": "whole"}, {"finish_reason": "stop"}
+# Perplexity's pieces have both.
+BOTH = delta(content="cut")
+BOTH["choices"][0]["message"] = {"role": "assistant", "content": "cut"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        events(delta("", content="cut")),
+        events(delta("", content="cut"), delta("")),
+        events(delta(content="cut")),
+        events(delta("null", content="cut")),
+        events(BOTH),
+        events(delta("error", content="cut"), DONE),
+        events(delta("stop"), DONE),
+        events(DONE),
+        events(delta("stop", content=""), DONE),
+        events(delta("stop", content="\n "), DONE),
+        events(delta("tool_calls"), DONE),
+        events(b": nothing but comments\n\n"),
+        either(content=""),
+        either(content=None),
+        either(content=[]),
+        either("tool_calls", content=None, tool_calls=[]),
+        Reply(json.dumps(message("error", content="cut")).encode()),
+        Reply(b'{"choices": [{"message": {"content": "cut'),
+        Reply(b'{"choices": [{"delta": {"content": "cut"}}]}'),
+        Reply(b"{}"),
+        Reply(b'{"choices": null}'),
+        Reply(b""),
+        Reply(b"<html>Sign in</html>"),
+        Reply(b'"text"'),
+        error({"error": "in a 200"}, 200),
+        error({"error": {"message": "in a 200", "code": "overloaded"}}, 200),
+        error({"object": "error", "message": "in a 200"}, 200),
+        error([{"error": {"message": "Gemini's"}}], 200),
+        events(delta(content="a"), {"error": "a string"}),
+        events(delta(content="a"), {"error": {"message": "an object", "code": 503}}),
+        events(b'event: error\ndata: {"message": "without choices"}\n\n'),
+        events(delta(content="a"), b"data: rubbish\n\n"),
+    ],
+    ids=name_of,
+)
+async def test_a_cut_or_empty_answer_is_no_reply(talking: Talking, answer: Reply) -> None:
+    async with talking(answer, answer, either(content="well again")) as talk:
+        talk.host.answers = [answer, answer]
+        with pytest.raises(Unavailable):
+            await talk.say()
+        assert await talk.turns() == []
+        talk.host.answers = [either(content="well again")]
+        assert await talk.say() == "well again"
+
+
+@pytest.mark.parametrize("finish", ["length", "MAX_TOKENS", "content_filter", "SAFETY"])
+async def test_a_reply_that_its_host_cuts_short_says_so(talking: Talking, finish: str) -> None:
+    async with talking(either(finish, content="Once upon a")) as talk:
+        assert (await talk.say()).startswith("Once upon a\n\n[cut short by ")
+
+
+@pytest.mark.parametrize("finish", ["length", "MAX_TOKENS"])
+async def test_a_limit_before_the_first_word_is_an_error(talking: Talking, finish: str) -> None:
+    async with talking(either(finish, content="", reasoning_content="hm")) as talk:
+        with pytest.raises(DomainError):
+            await talk.say()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Reply(json.dumps(message(content="whole")).encode()),
+        Reply(json.dumps(message(None, content="whole"), indent=2).encode()),
+        Reply(b"\xef\xbb\xbf\n " + json.dumps(message(content="whole")).encode(), "text/plain"),
+        Reply(events(delta(content="who"), delta("stop", content="le")).body, "application/json"),
+        Reply(events(delta(content="who"), delta(content="le"), DONE).body, "text/plain"),
+        events(delta(content="whole"), {"choices": [{"delta": {}, "message": ALL} | STOPPED]}),
+        events(b"\xef\xbb\xbfdata:" + json.dumps(delta("stop", content="whole")).encode()),
+    ],
+)
+async def test_json_and_streams_stand_for_each_other(talking: Talking, answer: Reply) -> None:
+    async with talking(answer) as talk:
+        assert await talk.say() == "whole"

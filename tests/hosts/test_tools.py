@@ -1,0 +1,145 @@
+"""Calls of tools, in all the forms in which hosts send them."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.hosts.conftest import Talking
+from tests.odd_host import Answer, Reply, calling, delta, either, events, message, roles
+
+DONE = b"data: [DONE]\n\n"
+STOP = delta("stop")
+CLOCK = {"name": "get_current_time", "arguments": "{}"}
+
+
+def called(*calls: dict[str, Any]) -> dict[str, Any]:
+    return delta(tool_calls=list(calls))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        calling(arguments={}),
+        calling(arguments={"zone": "UTC"}),
+        calling(arguments=None),
+        calling(arguments=""),
+        calling(arguments="not JSON"),
+        calling(arguments="[1]"),
+        either("stop", tool_calls=[{"id": "1", "function": {"name": "get_current_time"}}]),
+        calling(id=""),
+        calling(id=None),
+        calling(id=7),
+        calling(id=...),
+        calling(index=...),
+        calling(index=None),
+        calling(type=...),
+        calling(type=None),
+        either("stop", tool_calls=[{"id": "1", "function": CLOCK}]),
+        either("stop", content="", function_call=CLOCK),
+        either("stop", tool_calls=[{"id": "1", **CLOCK}]),
+        events(called({"index": 0, "id": "1", "function": CLOCK}), DONE),
+        Reply(json.dumps(message(None, tool_calls=[{"function": CLOCK}])).encode()),
+    ],
+    ids=range(20),
+)
+async def test_a_call_of_a_tool_in_any_form_is_one(talking: Talking, call: Answer) -> None:
+    async with talking(call, either(content="done")) as talk:
+        assert await talk.say() == "done"
+        ((turn,), shown) = await talk.turns(), talk.host.requests[-1]["messages"]
+        (made,) = turn.answer.tool_calls
+        assert re.match(r"\d{4}-", made.output)
+        assert isinstance(json.loads(made.arguments), dict)
+        # The host is shown the call as a call should be.
+        assert roles(talk.host.requests[-1])[-2:] == ["assistant", "tool"]
+        (asked,) = shown[-2]["tool_calls"]
+        assert asked["id"] == shown[-1]["tool_call_id"] != ""
+        assert asked["function"] == {"name": "get_current_time", "arguments": made.arguments}
+
+
+def part(index: Any = 0, call_id: Any = None, name: Any = None, text: str = "") -> dict[str, Any]:
+    call = {"index": index, "id": call_id, "function": {"name": name, "arguments": text}}
+    return {key: value for key, value in call.items() if value is not ...}
+
+
+async def test_what_gemini_wants_back_with_a_call_goes_back(talking: Talking) -> None:
+    extra = {"google": {"thought_signature": "signed"}}
+    async with talking(
+        calling(extra_content=extra), either(content="done"), model="gemini"
+    ) as talk:
+        await talk.say()
+        (call,) = talk.host.requests[-1]["messages"][-2]["tool_calls"]
+        assert call["extra_content"] == extra
+
+
+TWO = part(1, "b", "two")
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [called(part(0, "a", "one", '{"a"'), part(1, "b", "two")), called(part(0, text=":1}"))],
+        [called(part(0, "a", "one", '{"a":1}')), called(part(0, "b", "two", "{}"))],
+        [called(part(0, "", "one", '{"a":1}')), called(part(0, "", "two", "{}"))],
+        [called(part(..., ..., "one", '{"a":1}'), part(..., ..., "two"))],
+        [
+            called(part(0, "a", "one", '{"a"')),
+            called(part(0, "a", "one", ":1}"), part(1, "b", "two")),
+        ],
+        [called(part(0, "a", "one", '{"a"')), called(part(0, "", "", ":1}"), part(1, "b", "two"))],
+        [called(part(0, "same", "one", '{"a":1}'), part(1, "same", "two"))],
+        [called(part(0, "a", "one", '{"a":1}'), TWO), called(part(0, "a", "one", '{"a":1}'), TWO)],
+        [called(part(2, "a", "one", '{"a":1}')), called(part(5, "b", "two"))],
+    ],
+    ids=range(9),
+)
+async def test_two_calls_in_pieces_are_two(talking: Talking, pieces: list[Any]) -> None:
+    async with talking(events(*pieces, STOP, DONE), either(content="done")) as talk:
+        assert await talk.say() == "done"
+        (turn,) = await talk.turns()
+        made = [(call.tool, json.loads(call.arguments)) for call in turn.answer.tool_calls]
+        assert made == [("one", {"a": 1}), ("two", {})]
+        assert all(call.output for call in turn.answer.tool_calls)
+
+
+async def test_ids_that_a_host_uses_again_are_told_apart(talking: Talking) -> None:
+    answers = [calling("one"), calling(), calling("two"), either(content="done")]
+    async with talking(*answers) as talk:
+        assert await talk.say() == "done"
+        (turn,) = await talk.turns()
+        one, clock, two = turn.answer.tool_calls
+        assert ("one" in one.output, "two" in two.output) == (True, True)
+        assert re.match(r"\d{4}-", clock.output)
+        shown = [
+            m["tool_call_id"] for m in talk.host.requests[-1]["messages"] if "tool_call_id" in m
+        ]
+        assert len({*shown}) == 3
+
+
+@pytest.mark.parametrize("name", ["look_up", "", None, "a b/c", "x" * 99])
+async def test_a_tool_that_is_not_there_is_told_to_the_model(talking: Talking, name: Any) -> None:
+    async with talking(calling(name), either(content="sorry")) as talk:
+        assert await talk.say() == "sorry"
+        *_, asked, told = talk.host.requests[-1]["messages"]
+        assert "not found" in told["content"]
+        assert re.fullmatch(r"[\w-]{1,64}", asked["tool_calls"][0]["function"]["name"])
+        await talk.say("again")
+
+
+async def test_what_is_said_before_a_call_stays(talking: Talking) -> None:
+    before = either("tool_calls", content="Let me see.", tool_calls=[{"function": CLOCK}])
+    async with talking(before, either(content="It is noon.")) as talk:
+        assert await talk.say() == "Let me see.\n\nIt is noon."
+        (turn,) = await talk.turns()
+        assert turn.answer.text == "Let me see.\n\nIt is noon."
+
+
+async def test_a_model_that_says_nothing_after_its_tool_has_given_no_reply(
+    talking: Talking,
+) -> None:
+    before = either("tool_calls", content="Let me see.", tool_calls=[{"function": CLOCK}])
+    async with talking(before, either(content="")) as talk:
+        with pytest.raises(Exception, match="no answer"):
+            await talk.say()
+        assert await talk.turns() == []

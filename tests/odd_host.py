@@ -1,0 +1,128 @@
+"""A model's host on this machine that answers just as a test says, in OpenAI's way or any other."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+JSON, EVENTS = "application/json", "text/event-stream"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer to one request; `more` is then sent again and again."""
+
+    body: bytes
+    kind: str = JSON
+    status: int = 200
+    more: bytes = b""
+
+
+type Answer = Reply | Callable[[dict[str, Any]], Reply]
+
+
+def name_of(value: object) -> str | None:
+    """For a test's id, which has to be the same in every process; None has pytest make one."""
+    return None if callable(value) else str(value)[:60]
+
+
+@dataclass
+class OddHost:
+    answers: list[Answer] = field(default_factory=list)
+    """For the next requests; the last is for all others, too."""
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    url: str = ""
+    sent: int = 0
+    """How many bytes more were sent."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            length = int(head.split("content-length: ")[1].split("\r\n")[0])
+            request = json.loads(await reader.readexactly(length))
+            self.requests.append(request)
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            reply = answer if isinstance(answer, Reply) else answer(request)
+            writer.write(
+                f"HTTP/1.1 {reply.status} X\r\ncontent-type: {reply.kind}\r\n"
+                "retry-after-ms: 1\r\nconnection: close\r\n\r\n".encode()
+                + reply.body
+            )
+            while reply.more:
+                writer.write(reply.more)
+                self.sent += len(reply.more)
+                await writer.drain()
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def odd_host(*answers: Answer) -> AsyncIterator[OddHost]:
+    host = OddHost([*answers])
+    listener = await asyncio.start_server(host.serve, "127.0.0.1", 0)
+    host.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1"
+    try:
+        yield host
+    finally:
+        listener.close()
+
+
+def error(words: Any, status: int = 400) -> Reply:
+    return Reply((words if isinstance(words, str) else json.dumps(words)).encode(), JSON, status)
+
+
+def events(*data: Any) -> Reply:
+    """Each as an event; bytes as they are."""
+    lines = [d if isinstance(d, bytes) else f"data: {json.dumps(d)}\n\n".encode() for d in data]
+    return Reply(b"".join(lines), EVENTS)
+
+
+def delta(finish: str | None = None, **fields: Any) -> dict[str, Any]:
+    """A piece of a stream."""
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+
+
+def message(finish: str | None = "stop", **fields: Any) -> dict[str, Any]:
+    """A whole answer."""
+    fields = {"role": "assistant", **fields}
+    return {"choices": [{"index": 0, "message": fields, "finish_reason": finish}]}
+
+
+def either(finish: str | None = "stop", **fields: Any) -> Answer:
+    """One message, as what was asked for: a stream, or whole."""
+
+    def answer(request: dict[str, Any]) -> Reply:
+        if request.get("stream"):
+            return events(delta(**fields), delta(finish), b"data: [DONE]\n\n")
+        return Reply(json.dumps(message(finish, **fields)).encode())
+
+    return answer
+
+
+def calling(name: Any = "get_current_time", arguments: Any = "{}", **more: Any) -> Answer:
+    """A call of a tool, as what was asked for."""
+    call = {"id": "1", "index": 0, "type": "function", **more}
+    call["function"] = {"name": name, "arguments": arguments}
+    return either("tool_calls", tool_calls=[{k: v for k, v in call.items() if v is not ...}])
+
+
+def response(*output: dict[str, Any], status: str = "completed") -> dict[str, Any]:
+    """A whole answer of OpenAI's Responses API."""
+    return {
+        "id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": status,
+        "output": list(output), "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+    }  # fmt: skip
+
+
+def spoken(part: dict[str, Any]) -> dict[str, Any]:
+    """A message among the output of a response."""
+    return {
+        "type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+        "content": [part],
+    }  # fmt: skip
+
+
+def roles(request: dict[str, Any]) -> Sequence[str]:
+    return [item.get("role", item.get("type")) for item in request.get("messages", [])]

@@ -1,0 +1,66 @@
+"""Connections are open files: as many as the system allows are used, and no chat begins without."""
+
+import errno
+import resource
+import subprocess
+import sys
+
+import pytest
+from httpx2 import Request
+from openai import APIConnectionError
+
+from chat_service.access.admission import most_chats
+from chat_service.agent.refusals import domain_error
+from daca_shared.domain import Unavailable
+
+_START = """
+import resource, sys
+from daca_shared.service import main
+from daca_shared.settings import ServiceSettings
+class Settings(ServiceSettings):
+    database_file = "x"
+async def run(settings):
+    print(resource.getrlimit(resource.RLIMIT_NOFILE))
+main("test", Settings, run)
+"""
+_ADMIT = "from chat_service.access.admission import most_chats; print(most_chats(2000))"
+
+
+def python(code: str, soft: int, hard: int) -> tuple[str, str]:
+    """What a program under these limits prints."""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)),
+    )
+    return run.stdout.strip(), run.stderr
+
+
+def test_a_service_takes_all_open_files_that_it_may_have() -> None:
+    assert python(_START, 64, 256)[0] == "(256, 256)"
+
+
+@pytest.mark.parametrize(("files", "chats"), [(64, 8), (256, 104), (32, 1)])
+def test_there_are_no_more_chats_than_open_files_for_them(files: int, chats: int) -> None:
+    told, log = python(_ADMIT, files, files)
+    assert told == str(chats)
+    assert f"only {chats} chats at once: `ulimit -n` allows {files} open files" in log
+
+
+def test_as_many_chats_as_are_wanted_are_taken_where_there_are_files() -> None:
+    assert most_chats(3) == 3
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_chat_that_finds_no_open_file_is_told_to_try_again(number: int) -> None:
+    bare = OSError(number, "Too many open files: /etc/hosts")
+    wrapped = APIConnectionError(request=Request("POST", "http://model"))
+    wrapped.__cause__ = bare
+    for error in (bare, wrapped):
+        told = domain_error(error)
+        assert isinstance(told, Unavailable)
+        assert (told.message, told.retry_after_s) == (
+            "The service has too many files open; try again", 1,
+        )  # fmt: skip
