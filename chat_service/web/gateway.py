@@ -57,6 +57,7 @@ def build_gateway(
         servers=[{"url": "."}],
         responses=ERROR_RESPONSES,
         docs_url=None,
+        openapi_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )

@@ -1,12 +1,14 @@
 """The chat page, the OpenAPI document and Swagger UI: pages with content security policies."""
 
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field, RootModel
 from starlette.types import Scope
@@ -82,19 +84,26 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
         return page
 
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_swagger", "resources")]))
-    # Made at once, and kept by the application.
-    document = app.openapi()
-    document["tags"] = [{"name": name} for name in (*_TAGS, "service")]
-    for path, item in document["paths"].items():
-        tag = path.split("/")[1]
-        for operation in item.values():
-            operation["tags"] = [tag if tag in _TAGS else "service"]
-            operation.setdefault("description", operation["summary"])
-    # What FastAPI says of streams is of OpenAPI 3.2, which few tools read yet.
-    stream = document["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
-    del stream["text/event-stream"]["itemSchema"]
-    text = document["components"]["schemas"]["ChatBody"]["properties"]["text"]
-    text |= {"minLength": 1, "maxLength": max_text_length}
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(document())
+
+    @cache
+    def document() -> dict[str, Any]:
+        found = app.openapi()
+        found["tags"] = [{"name": name} for name in (*_TAGS, "service")]
+        for path, item in found["paths"].items():
+            tag = path.split("/")[1]
+            for operation in item.values():
+                operation["tags"] = [tag if tag in _TAGS else "service"]
+                operation.setdefault("description", operation["summary"])
+        # What FastAPI says of streams is of OpenAPI 3.2, which few tools read yet.
+        stream = found["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
+        del stream["text/event-stream"]["itemSchema"]
+        text = found["components"]["schemas"]["ChatBody"]["properties"]["text"]
+        text |= {"minLength": 1, "maxLength": max_text_length}
+        return found
 
 
 class _ChatPage(StaticFiles):
