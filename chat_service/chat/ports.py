@@ -31,8 +31,12 @@ class Turns(Protocol):
     async def keep(self, turn: Turn) -> Turn:
         """Keep a turn and, in the same transaction, put its message on the way to analytics.
 
-        It replaces a stopped turn of the same message. A finished one stays, and is returned.
+        It replaces the turn that was found of the same message, which has its `seq`, or a stopped
+        one. A finished one that was not known stays, and is returned.
         """
+
+    async def delete(self, key: ConversationKey) -> None:
+        """Delete the conversation with its turns, for good. Raises `NotFound`."""
 
 
 class Locks(Protocol):

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from daca_shared.domain import Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Statements, Work, storage_failed
+from daca_shared.storage.database import Row, Statements, Work, purge, storage_failed
 from daca_shared.storage.groups import Groups
 from daca_shared.storage.sqlite_file import (
     BUSY_TIMEOUT_S,
@@ -108,6 +108,8 @@ class SqliteDatabase:
         try:
             results = [await work(_Statements(self._file.writer)) for work in group]
             await asyncio.wrap_future(self._disk.submit(self._file.commit))
+            if purge in group:
+                await asyncio.wrap_future(self._disk.submit(self._file.empty_log))
         except BaseException as error:
             # SQLite has already rolled back by itself after some failures (disk full).
             if self._file.writer.in_transaction:

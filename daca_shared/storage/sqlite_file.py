@@ -35,6 +35,7 @@ class SqliteFile:
             self.writer = on_failure.enter_context(closing(_connect(path, schema)))
             self.writer.execute(f"PRAGMA {schema}.journal_mode = WAL")
             self.writer.execute(f"PRAGMA {schema}.synchronous = FULL")
+            self.writer.execute(f"PRAGMA {schema}.secure_delete = ON")
             _migrate(self.writer, schema, scripts)
             self.reader = on_failure.enter_context(closing(_connect(path, schema)))
             self.reader.execute("PRAGMA query_only = ON")
@@ -50,6 +51,10 @@ class SqliteFile:
         self.writer.execute("COMMIT")
         # Into files that were removed SQLite writes gladly, too.
         self._check_present()
+
+    def empty_log(self) -> None:
+        """Of what was deleted, which is overwritten in the file itself."""
+        self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def check(self) -> None:
         """Raises `sqlite3.Error`, or `OSError` of a disk that takes nothing."""
@@ -122,6 +127,11 @@ def _connect(path: Path, schema: str) -> sqlite3.Connection:
         ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     connection.execute(f"ATTACH ? AS {schema}", (str(path),))
+    # As PostgreSQL has them: SQLite's own `lower` knows ASCII only.
+    connection.create_function("lower", 1, str.lower, deterministic=True)
+    connection.create_function(
+        "strpos", 2, lambda text, part: text.find(part) + 1, deterministic=True
+    )
     return connection
 
 

@@ -14,7 +14,6 @@ from playwright.async_api import Browser, Page, async_playwright
 from lab.machine import tool
 from lab.stack import RunningStack, running_stack
 from tests.browser.sites import Site, running_site
-from tests.browser.standin import StandIn
 from tests.dapr.conftest import no_keys
 
 __all__ = ["no_keys"]
@@ -57,7 +56,6 @@ async def opened(browser: Browser) -> AsyncIterator[OpenPage]:
             context = await browser.new_context(base_url=url, **options)
             contexts.push_async_callback(context.close)
             context.set_default_timeout(10_000)
-            await StandIn().install(context)
             contexts.push_async_callback(context.unroute_all, behavior="ignoreErrors")
             context.on("weberror", lambda error: faults.append(str(error.error)))
             context.on("console", on_console)

@@ -64,7 +64,7 @@ async def test_a_foreign_host_reads_nothing(path: str) -> None:
         for host in ("evil.example", ""):
             answer = await http.get(path, headers={"host": host})
             assert answer.status_code == 400
-        assert (await http.get("/", headers={"host": "evil.example"})).json() == {"detail": REFUSED}
+        assert (await http.get("/", headers={"host": "evil.example"})).json()["detail"] == REFUSED
         assert (await http.get("/", headers={"host": "localhost:1"})).status_code == 200
 
 
@@ -97,9 +97,9 @@ async def test_on_the_wire(start: bytes, status: bytes) -> None:
 @pytest.mark.parametrize(
     ("path", "location"),
     [
-        ("/chat", "/chat/"),
-        ("/ui", "/ui/"),
-        ("/conversations/?a=%0d%0a", "/conversations?a=%0d%0a"),
+        ("/chat", "./chat/"),
+        ("/ui", "./ui/"),
+        ("/conversations/?a=%0d%0a", "./../conversations?a=%0d%0a"),
     ],
 )
 async def test_no_redirect_is_made_of_the_host(path: str, location: str) -> None:
