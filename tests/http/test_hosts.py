@@ -97,9 +97,9 @@ async def test_on_the_wire(start: bytes, status: bytes) -> None:
 @pytest.mark.parametrize(
     ("path", "location"),
     [
-        ("/chat", "./chat/"),
-        ("/ui", "./ui/"),
-        ("/conversations/?a=%0d%0a", "./../conversations?a=%0d%0a"),
+        ("/chat", "/chat/"),
+        ("/ui", "/ui/"),
+        ("/conversations/?a=%0d%0a", "/conversations?a=%0d%0a"),
     ],
 )
 async def test_no_redirect_is_made_of_the_host(path: str, location: str) -> None:

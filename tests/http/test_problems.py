@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -14,8 +14,8 @@ from daca_shared.domain import Failed, LimitReached, TimedOut, Unavailable
 from tests.fakes import FakeChat
 from tests.http.gateways import body, gateway
 
-UNKNOWN = body(regenerate=True, message_id=str(uuid4()))
-NOWHERE = f"/conversations/{uuid4()}?user_id=alice"
+UNKNOWN = body(regenerate=True, message_id=str(UUID(int=7)))
+NOWHERE = f"/conversations/{UUID(int=7)}?user_id=alice"
 
 
 def told(answer: httpx2.Response) -> tuple[int, str]:
