@@ -64,7 +64,7 @@ class InvokeServicer(appcallback_pb2_grpc.AppCallbackServicer):
         """`{"message_count": n}`; daprd makes 404 of NOT_FOUND, 400 of INVALID_ARGUMENT."""
         method = request.method.removeprefix("/")
         if not method.startswith(_INVOKED):
-            raise NotFound(f"No such method; there is {_INVOKED}{{user_id}}")
+            raise NotFound(f"No such method; there is {_INVOKED}{{user_id}}", code="NO_METHOD")
         analytics = await self.store.get(_parse_user_id(method.removeprefix(_INVOKED)))
         body = AnyMessage(value=json.dumps({"message_count": analytics.message_count}).encode())
         return common_pb2.InvokeResponse(data=body, content_type="application/json")

@@ -83,7 +83,7 @@ class AnalyticsStore:
         """What is known of `user_id`. Raises `NotFound` for an unknown user."""
         rows = await self.database.read(_SELECT_USER, user_id)
         if not rows:
-            raise NotFound("User not found")
+            raise NotFound("User not found", code="USER_NOT_FOUND")
         ((count, last),) = rows
         return UserAnalytics(user_id, count, None if last is None else self.database.time(last))
 

@@ -30,13 +30,20 @@ UserId = Annotated[
 """Who sent a message: 1 to 128 characters, no control characters and no slashes."""
 
 
+_in_capitals = re.compile(r"\B(?=[A-Z])").sub
+
+
 class DomainError(Exception):
     """Something that a caller must be told. Its text is written for the caller:
     never another exception's text, never a secret."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.code = code or _in_capitals("_", type(self).__name__).upper()
+        """The cause, for programs: it stays the same in later versions."""
         self.retry_after_s = retry_after_s
         """How long to wait before another try; None if that is not known."""
 
@@ -54,7 +61,7 @@ class InvalidInput(DomainError):
         told = [f"{field}: {description}" for field, description in self.violations]
         if more := len(violations) - len(told):
             told.append(f"and {more} more")
-        super().__init__(message or "; ".join(told))
+        super().__init__(message or "; ".join(told), code="INVALID_FIELD")
 
     @classmethod
     def field(cls, field: str, description: str, message: str | None = None) -> "InvalidInput":
@@ -64,6 +71,10 @@ class InvalidInput(DomainError):
 
 class NotFound(DomainError):
     """What was asked for does not exist."""
+
+
+class Conflict(DomainError):
+    """What is asked doesn't fit what has happened since: look again, then decide."""
 
 
 class Unauthenticated(DomainError):

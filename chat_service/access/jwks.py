@@ -55,7 +55,8 @@ class Jwks:
             # Shielded, as others wait for it too and this caller may leave.
             await asyncio.shield(self._fetching)
         if now_s - self._fetched_at_s >= self.max_stale_s:
-            raise Unavailable("Tokens can't be checked now", retry_after_s=self.min_interval_s)
+            told, wait_s = "Tokens can't be checked now", self.min_interval_s
+            raise Unavailable(told, code="NO_TOKEN_KEYS", retry_after_s=wait_s)
         return self._known(kid, algorithm)
 
     def _known(self, kid: str | None, algorithm: str) -> list[jwt.PyJWK]:

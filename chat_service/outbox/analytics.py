@@ -121,19 +121,20 @@ class SettledAnalytics:
                 await self.outbox.settled(user_id)
         except TimeoutError:
             if self.patience_s is None:
-                raise TimedOut(f"Analytics took over {timeout_s} s") from None
+                told = f"Analytics took over {timeout_s} s"
+                raise TimedOut(told, code="ANALYTICS_TIMED_OUT") from None
         return timeout_s - (time.monotonic() - began)
 
 
 def _domain_error(error: aio.AioRpcError) -> DomainError:
     match error.code():
         case StatusCode.NOT_FOUND:
-            return NotFound(error.details() or "Not found")
+            return NotFound(error.details() or "Not found", code="USER_NOT_FOUND")
         case StatusCode.INVALID_ARGUMENT:
             return InvalidInput([], error.details() or "Analytics refused the request")
         case StatusCode.DEADLINE_EXCEEDED:
-            return TimedOut("Analytics did not answer in time")
+            return TimedOut("Analytics did not answer in time", code="ANALYTICS_TIMED_OUT")
         case code if code in UNREACHABLE:
-            return Unavailable("Analytics can't be reached")
+            return Unavailable("Analytics can't be reached", code="ANALYTICS_UNAVAILABLE")
         case code:
-            return Unavailable(f"Analytics failed ({code.name})")
+            return Unavailable(f"Analytics failed ({code.name})", code="ANALYTICS_UNAVAILABLE")

@@ -23,6 +23,7 @@ ERROR_DOMAIN = "daca"
 STATUSES: dict[type[domain.DomainError], tuple[StatusCode, int]] = {
     domain.InvalidInput: (StatusCode.INVALID_ARGUMENT, 400),
     domain.NotFound: (StatusCode.NOT_FOUND, 404),
+    domain.Conflict: (StatusCode.ABORTED, 409),
     domain.Unauthenticated: (StatusCode.UNAUTHENTICATED, 401),
     domain.Forbidden: (StatusCode.PERMISSION_DENIED, 403),
     domain.Unavailable: (StatusCode.UNAVAILABLE, 503),
@@ -58,7 +59,7 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
     """The rich status of a domain error, with the details of google.rpc that apply to it."""
     name = STATUSES[type(error)][0].name
     status = status_pb2.Status(code=code_pb2.Code.Value(name), message=error.message)
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=name, domain=ERROR_DOMAIN))
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.code, domain=ERROR_DOMAIN))
     if isinstance(error, domain.InvalidInput):
         bad_request = error_details_pb2.BadRequest()
         for field, description in error.violations:

@@ -14,10 +14,11 @@ from uuid import UUID
 
 from daca_shared.domain import Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Statements, Work, storage_failed
+from daca_shared.storage.database import Row, Statements, Work, purge, storage_failed
 from daca_shared.storage.sqlite_file import (
     BUSY_TIMEOUT_S,
     SqliteFile,
+    check_whole,
     is_lost,
     keep_private,
     what_is_wrong,
@@ -134,13 +135,15 @@ class SqliteDatabase:
             # Nothing is served until a good one is there. To one that is in its place, though
             # damaged, closing adds what was beside it.
             self._file.close()
-            await asyncio.to_thread(self._file.look, whole=True)
+            await asyncio.to_thread(check_whole, self._file.path)
             self._file = await asyncio.to_thread(self._open_file)
             self._is_lost = False
         await self._begin()
         try:
             results = [await work(_Statements(self._file.writer)) for work in group]
             await asyncio.wrap_future(self._disk.submit(self._file.commit))
+            if purge in group:
+                await asyncio.wrap_future(self._disk.submit(self._file.empty_log))
         except BaseException as error:
             # SQLite has already rolled back by itself after some failures (disk full).
             if self._file.writer.in_transaction:
