@@ -108,7 +108,7 @@ async def test_a_message_without_its_id_is_refused_by_name(chat: StoredChat) -> 
     message = ChatMessage(user_id="alice", text="second", session_id=SESSION, regenerate=True)
     refused = await refusal(chat, message)
     assert isinstance(refused, InvalidInput)
-    assert refused.violations[0].field == "message_id"
+    assert refused.violations[0][0] == "message_id"
 
 
 async def test_the_old_turn_stays_if_the_model_fails(chat: StoredChat, agent: FakeAgent) -> None:
