@@ -105,15 +105,16 @@ class ChatAgent:
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None = None,
+        say: Callable[[str | ToolCall], None] | None = None,
     ) -> Answer:
         """Raises a `DomainError` when the model or its host fails. What that can't do is left out
         in a second try, and from then on: tools, or the older half of what was said."""
         context = RunContext(message.user_id, count)
+        before = [{"role": role, "content": text} for role, text in message.history]
         agent, shown, halved = self._agent, latest(history, self._max_history_length), False
         while True:
             speech = Speech(self._max_reply_length, say)
-            items = _items(shown, message.text, with_tools=bool(agent.tools))
+            items = before + _items(shown, message.text, with_tools=bool(agent.tools))
             try:
                 answer = await self._run(agent, items, context, speech)
             except Exception as error:
@@ -159,6 +160,9 @@ class ChatAgent:
                         speech.add(said.delta)
                     case agents.RawResponsesStreamEvent(data=ResponseOutputItemDoneEvent()):
                         speech.end_message()
+                    case agents.RunItemStreamEvent(name="tool_called", item=item):
+                        if isinstance(call := item.raw_item, ResponseFunctionToolCall):
+                            speech.say(ToolCall(clean(call.name), clean(call.arguments)))
         finally:
             result.cancel()
         return _answer(result, speech)
@@ -166,6 +170,7 @@ class ChatAgent:
     def _failure(self, error: Exception) -> domain.DomainError:
         """What the caller is told. The log is told what the host has said, too."""
         failure = domain_error(error)
+        failure.code = f"MODEL_{failure.code.removeprefix('MODEL_')}"
         told = words(error).replace(self._key, "[redacted]")[:_MAX_WORDS]
         known = openai.OpenAIError | agents.AgentsException | httpx2.HTTPError | domain.DomainError
         # No traceback of a known error: its text is the host's, and may quote our key.

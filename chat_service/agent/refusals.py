@@ -3,8 +3,6 @@
 import errno
 import json
 import re
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import agents
@@ -41,7 +39,7 @@ _NO_MODEL = re.compile(
     re.IGNORECASE,
 )
 
-type _Made = tuple[Callable[[str], domain.DomainError], str]
+type _Made = tuple[type[domain.DomainError], str]
 _REFUSED = Failed, "The model's host refused the request"
 _KEY = Misconfigured, "The model's host refuses this service's API key"
 _MODEL = Misconfigured, "The model's host does not have this service's model"
@@ -69,10 +67,6 @@ _BY_KIND: list[tuple[Any, _Made]] = [
     # A stream of OpenAI's that breaks off ends in an error of its HTTP client's own.
     (openai.APIConnectionError | openai.APIStatusError | httpx2.HTTPError, _AWAY),
     (openai.OpenAIError | agents.ModelBehaviorError | json.JSONDecodeError, _NONSENSE),
-    (
-        agents.InputGuardrailTripwireTriggered,
-        (partial(InvalidInput.field, "text"), "was refused by a guardrail"),
-    ),
     (agents.MaxTurnsExceeded, (Failed, "The agent found no reply within its turns")),
     (Exception, (Failed, "The agent could not make a reply")),
 ]

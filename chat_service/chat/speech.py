@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+from chat_service.chat.messages import ToolCall
 from daca_shared.domain import Failed
 
 # JSON can hold halves of surrogate pairs. The lower halves from U+DC80 to U+DCFF also stand for
@@ -27,16 +28,12 @@ def clean(text: str) -> str:
     return text
 
 
-def _decoded(found: re.Match[str]) -> str:
-    return found[0].encode(errors="surrogateescape").decode(errors="replace")
-
-
 class Speech:
     """The text of a turn's messages: before each call of a tool, and after the last. Each piece is
     passed to `say` once it is whole. Raises `Failed` when there are more than `max_length`
     characters, those of calls of tools included."""
 
-    def __init__(self, max_length: int, say: Callable[[str], None] | None) -> None:
+    def __init__(self, max_length: int, say: Callable[[str | ToolCall], None] | None) -> None:
         self.text = ""
         self.say = say
         self._max_length = self._left = max_length
