@@ -1,21 +1,23 @@
 """Which model replies: OpenAI's, Gemini, any compatible server's, or the offline one."""
 
 import logging
-import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
 import agents
 import httpx2
 from agents import Model, ModelSettings, RetryPolicyContext, retry_policies
+from limits import parse_many
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
+from chat_service.access.rates import Rates
 from chat_service.agent.completions import CompletionsClient
 from chat_service.agent.offline import OfflineModel
 from chat_service.agent.refusals import MAX_ANSWER_BYTES, too_large
 from chat_service.settings import ChatSettings
-from daca_shared.domain import Misconfigured
+from daca_shared.domain import LimitReached, Misconfigured
 
 log = logging.getLogger(__name__)
 
@@ -108,29 +110,19 @@ class _Bounded(httpx2.AsyncByteStream):
 
 # Retries can't become a storm: one more try helps after a dropped connection, but doubles the load
 # of a host in trouble, so retries come out of a budget.
-_BURST = 5
-_REFILL_PER_S = 0.1
-
-
-class RetryBudget:
-    """A token bucket: five retries at once, then one in ten seconds."""
-
-    def __init__(self) -> None:
-        self._tokens, self._updated = float(_BURST), time.monotonic()
-
-    def __call__(self, context: RetryPolicyContext) -> bool:
-        """Take a retry out of the budget, if one is left."""
-        now = time.monotonic()
-        self._tokens = min(_BURST, self._tokens + (now - self._updated) * _REFILL_PER_S)
-        self._updated = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+_MOST_RETRIES = parse_many("6/minute")
 
 
 def one_retry() -> agents.ModelRetrySettings:
     """One retry a request, if the host's answer allows it and the budget has one left."""
-    policy = retry_policies.all(retry_policies.provider_suggested(), RetryBudget())
+    budget = Rates(_MOST_RETRIES)
+
+    def is_in_budget(context: RetryPolicyContext) -> bool:
+        with suppress(LimitReached):
+            budget.spend("the model")
+            return True
+        return False
+
+    policy = retry_policies.all(retry_policies.provider_suggested(), is_in_budget)
     backoff = agents.ModelRetryBackoffSettings(initial_delay=0.2, jitter=True)
     return agents.ModelRetrySettings(max_retries=1, policy=policy, backoff=backoff)

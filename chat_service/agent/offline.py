@@ -12,6 +12,8 @@ from agents.items import ModelResponse, TResponseStreamEvent
 from agents.models.interface import Model
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
 
+from chat_service.agent.answers import text_in
+
 _PROFILE = re.compile(
     r'The user\'s id is (?P<user>"(?:[^"\\]|\\.)*")\.'
     r"(?: The user has sent (?P<count>\d+) messages before this one)?"
@@ -55,14 +57,14 @@ def _respond(call: ModelCall) -> ModelStep:
     last = items[-1]
     if last.get("type") == "function_call_output":
         name = next(i["name"] for i in reversed(items) if i.get("type") == "function_call")
-        output = last["output"]
+        output = text_in(last["output"])
         return _say(f"It is {output} (UTC)." if name == _CLOCK else f"{name} says: {output}")
     text = str(last.get("content", ""))
-    for tool in call.tools:
-        if (arguments := _arguments(tool.name, text)) is not None:
+    for name in (*(t.name for t in call.tools), *(h.tool_name for h in call.handoffs)):
+        if (arguments := _arguments(name, text)) is not None:
             # Ids only have to differ within a conversation.
             call_id = f"off{len(items):06}"
-            return ModelStep(output=[function_call(tool.name, arguments, call_id=call_id)])
+            return ModelStep(output=[function_call(name, arguments, call_id=call_id)])
     if _ASKS_FIRST.search(text):
         first = next(item for item in items if item.get("role", "user") == "user")
         return _say(f"Your first message in this conversation was: {first['content']}")

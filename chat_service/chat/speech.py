@@ -27,10 +27,6 @@ def clean(text: str) -> str:
     return text
 
 
-def _decoded(found: re.Match[str]) -> str:
-    return found[0].encode(errors="surrogateescape").decode(errors="replace")
-
-
 class Speech:
     """The text of a turn's messages: before each call of a tool, and after the last. Each piece is
     passed to `say` once it is whole. Raises `Failed` when there are more than `max_length`
