@@ -14,11 +14,11 @@ from analytics_service.servicer import AnalyticsServicer
 from analytics_service.settings import AnalyticsSettings
 from analytics_service.store import AnalyticsStore
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
+from daca_shared.addresses import address
 from daca_shared.calls.server import GrpcServer
 from daca_shared.observe.metrics import serving_metrics, watch_lag
 from daca_shared.observe.tracing import NO_TRACING, Tracing, choose_tracing
 from daca_shared.service import main, running, stop_signal
-from daca_shared.settings import address
 
 log = logging.getLogger("analytics_service")
 SERVICE_NAME = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"].full_name
@@ -48,6 +48,7 @@ async def run(settings: AnalyticsSettings) -> None:
         stack.push_async_callback(store.close)
         await stack.enter_async_context(running(watch_lag()))
         server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
+        await stack.enter_async_context(running(server.watch(store.database.check)))
         await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         where = settings.database if isinstance(settings.database, Path) else "PostgreSQL"
         listening = address(settings.host, server.port)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from analytics_service.store import AnalyticsStore, MessageBatch, check_user_id
+from analytics_service.store import MAX_BATCH, AnalyticsStore, MessageBatch, check_user_id
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import Context
@@ -57,6 +57,9 @@ def parse_user_id(user_id: str) -> str:
 
 
 def _decode_batch(request: pb.RecordMessagesRequest) -> MessageBatch:
+    if len(request.messages) > MAX_BATCH:
+        # Before each is looked at.
+        raise InvalidInput.field("messages", f"must be 1 to {MAX_BATCH} messages")
     messages = [
         {
             "message_id": message.message_id,

@@ -14,7 +14,7 @@ from chat_service.access.identity import choose_identity
 from chat_service.access.rates import Rates
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import choose_model
-from chat_service.chat.conversation import Conversation
+from chat_service.chat.conversation import READING_S, Conversation
 from chat_service.extensions import connected, extended
 from chat_service.grpc.servicer import ChatServicer
 from chat_service.health.metrics import count_fallback, measured, observed
@@ -27,6 +27,7 @@ from chat_service.turns.store import TurnStore
 from chat_service.web.gateway import build_gateway
 from chat_service.web.server import HttpServer
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
+from daca_shared.addresses import address
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import Peer, find_peer
 from daca_shared.calls.spans import client_interceptors
@@ -34,7 +35,6 @@ from daca_shared.domain import Failed
 from daca_shared.observe.metrics import serving_metrics, watch_lag
 from daca_shared.observe.tracing import choose_tracing
 from daca_shared.service import running, stop_signal
-from daca_shared.settings import address
 from daca_shared.storage.database import open_database
 
 log = logging.getLogger("chat_service")
@@ -97,17 +97,26 @@ async def run(settings: ChatSettings) -> None:
 
         identity = choose_identity(settings)
         rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
-        grpc_server = GrpcServer(app_api_token=settings.app_api_token, tracing=tracing)
+        grpc_server = GrpcServer(
+            app_api_token=settings.app_api_token,
+            tracing=tracing,
+            timeout_s=settings.timeout_s + READING_S,
+        )
+        await stack.enter_async_context(running(grpc_server.watch(database.check)))
         grpc_server.add(
             chat_pb2_grpc.add_ChatServiceServicer_to_server,
             ChatServicer(conversation, turns, admission, identity, rates),
         )
+        status = Status(
+            analytics, outbox, admission,
+            model=model.name, stopping=stop.is_set, problem=lambda: grpc_server.problem,
+        )  # fmt: skip
         http_server = HttpServer(
             build_gateway(
                 conversation,
                 turns,
                 SettledAnalytics(analytics, outbox, patience_s=_PATIENCE_S),
-                Status(analytics, outbox, admission, model=model.name, stopping=stop.is_set),
+                status,
                 admission,
                 cors_origins=settings.cors_origins,
                 hosts=Hosts(settings.host, *settings.trusted_hosts),

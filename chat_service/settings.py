@@ -18,8 +18,9 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
+from daca_shared.addresses import THIS_MACHINE, host_in
 from daca_shared.domain import Misconfigured
-from daca_shared.settings import THIS_MACHINE, MetricsPort, Port, ServiceSettings, Token, host_in
+from daca_shared.settings import MetricsPort, Port, ServiceSettings, Token
 
 
 def _split(value: object) -> object:

@@ -1,6 +1,7 @@
 """How a service begins and ends."""
 
 import asyncio
+import os
 import resource
 import signal
 import sys
@@ -20,6 +21,7 @@ def main[S: ServiceSettings](
 ) -> None:
     """Run a service from the environment; what it can't begin or go on with ends it with one clear
     line."""
+    os.umask(0o077)  # what we write is for nobody else
     found = settings.from_environment()
     configure_logging(found.log_level, secrets=found.secrets(), show_user_ids=found.log_user_ids)
     # Each connection is an open file, of which shells allow few.

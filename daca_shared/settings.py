@@ -3,11 +3,12 @@
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
@@ -15,10 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
-_host_and_port = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/@\s]+))(?::\d*)?").fullmatch
-
-THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-"""The names of this machine that are reached without a proxy."""
+_is_secret = re.compile("pass|secret|token|key|sig", re.IGNORECASE).search
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Sampler = Literal["parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"]
@@ -53,20 +51,15 @@ Token = Annotated[SecretStr, AfterValidator(_check_token)]
 """A secret that goes into a header as it is."""
 
 
-def address(host: str, port: int) -> str:
-    """`host:port`, as URLs and gRPC have it."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def host_in(written: str) -> IPv4Address | IPv6Address | str:
-    """The address, or the name in small letters, in `host`, `host:port` or `[host]:port`; an empty
-    name if there is none."""
-    found = _host_and_port(written)
-    host = (found[1] or found[2]).removesuffix(".") if found else written
+def _passwords_in(url: str) -> Iterator[str]:
+    """As they are written, and decoded."""
     with suppress(ValueError):
-        address = ip_address(host)
-        return getattr(address, "ipv4_mapped", None) or address
-    return host.lower() if found else ""
+        parts = urlsplit(url)
+        if parts.scheme:
+            query = [pair.partition("=") for pair in parts.query.split("&")]
+            named = [value for name, _, value in query if _is_secret(name)]
+            for password in (parts.password or "", *named):
+                yield from (password, unquote(password))
 
 
 class PortTaken(Exception):
@@ -147,7 +140,10 @@ class ServiceSettings(BaseSettings):
     def _check_database_url(cls, url: SecretStr) -> SecretStr:
         with suppress(ValueError):
             parts = urlsplit(url.get_secret_value())
-            if parts.scheme in _DATABASE_SCHEMES and parts.port != 0:
+            hosts = parts.netloc.rpartition("@")[2].split(",")
+            # A password that is not percent-encoded may end them.
+            are_ports = all(urlsplit(f"//{host}").port != 0 for host in hosts)
+            if parts.scheme in _DATABASE_SCHEMES and are_ports and not parts.fragment:
                 return url
         raise ValueError("must be like postgresql://user:password@host:5432/database")
 
@@ -187,11 +183,11 @@ class ServiceSettings(BaseSettings):
         """Every secret that is set, for the log to leave out."""
         found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         found += self.otlp_headers_by_name.values()
-        if self.database_url:
+        urls = [str(value) for _, value in self if isinstance(value, HttpUrl)]
+        for url in (*found, *urls, *getproxies().values()):
             # A library may quote the password without the URL around it.
-            url = urlsplit(self.database_url.get_secret_value())
-            found.append(unquote(url.password or ""))
-        return [secret for secret in found if secret]
+            found += _passwords_in(url)
+        return [*dict.fromkeys(secret for secret in found if secret)]
 
     @classmethod
     def from_environment(cls, **more: str) -> Self:

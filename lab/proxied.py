@@ -42,7 +42,7 @@ class ProxiedProcesses(Processes):
         suffix = uuid4().hex[:8]
         self.analytics_id, self.chat_id = f"analytics-{suffix}", f"chat-{suffix}"
         super().__init__(folder, url, count, ANALYTICS_APP_ID=self.analytics_id, **settings)
-        resources = render_resources(folder, self.analytics_id)
+        resources = render_resources(folder, self.analytics_id, self.chat_id)
         self.sidecars: dict[str, Service] = {}
         """By the name of the app's process."""
         for app in super().all:

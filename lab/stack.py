@@ -52,7 +52,7 @@ def render_run_file(folder: Path) -> Path:
         return text
 
     text = our_own(text)
-    resources = render_resources(folder, f"analytics-service-{suffix}")
+    resources = render_resources(folder, f"analytics-service-{suffix}", f"chat-service-{suffix}")
     text = text.replace("deploy/local/resources", str(resources))
     configuration = folder / "config.yaml"
     configuration.write_text(our_own((ROOT / "deploy/local/config.yaml").read_text()))
@@ -64,12 +64,13 @@ def render_run_file(folder: Path) -> Path:
     return run_file
 
 
-def render_resources(folder: Path, analytics: str) -> Path:
-    """The project's policies for an analytics of that app id; their folder."""
+def render_resources(folder: Path, analytics: str, chat: str) -> Path:
+    """The project's policies for apps of these ids; their folder."""
     resources = folder / "resources"
     resources.mkdir()
     text = (ROOT / "deploy/local/resources/resiliency.yaml").read_text()
-    (resources / "resiliency.yaml").write_text(text.replace("analytics-service", analytics))
+    text = text.replace("analytics-service", analytics).replace("chat-service", chat)
+    (resources / "resiliency.yaml").write_text(text)
     return resources
 
 

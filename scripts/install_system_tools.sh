@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Print the paths of programs that no wheel brings, installing Debian's if they are missing:
-#   scripts/install_system_tools.sh [chromium|faketime|java]...
+#   scripts/install_system_tools.sh [chromium|faketime|java|pgbouncer]...
 # chromium is for the browser tests, faketime (a library; iptables come with it) for the fault
-# tests, java (17 or newer) for Zipkin.
+# tests, java (17 or newer) for Zipkin, pgbouncer for the tests of PostgreSQL behind it.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 . scripts/lib/env.sh
@@ -20,7 +20,8 @@ find_tool() {
       return 1
       ;;
     java) [[ $(java -version 2>&1) =~ \"([0-9]+) && ${BASH_REMATCH[1]} -ge 17 ]] && command -v java ;;
-    *) die "unknown program '$1': chromium, faketime or java" ;;
+    pgbouncer) command -v pgbouncer ;;
+    *) die "unknown program '$1': chromium, faketime, java or pgbouncer" ;;
   esac
 }
 
@@ -29,6 +30,7 @@ packages_of() {
     chromium) echo chromium fonts-dejavu-core ;;
     faketime) echo faketime iptables ;;
     java) echo default-jre-headless ;;
+    pgbouncer) echo pgbouncer ;;
   esac
 }
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -10,8 +11,9 @@ from scripts.stack import Stack
 
 
 def write_names(stack: Stack, path: Path) -> None:
-    """Write a Configuration for all of the stack's sidecars that says where each app is. As in
-    deploy/local/config.yaml, but with this stack's app ids and ports."""
+    """Write a Configuration for all of the stack's sidecars that says where each app is, and a
+    policy by which each may be called. As in deploy/local, but with this stack's app ids and ports.
+    """
     sidecars = [service for service in stack.services.values() if service.is_sidecar]
     template = "".join(
         f"{{{{if eq .ID {json.dumps(sidecar.name.removesuffix('-sidecar'))}}}}}"
@@ -27,7 +29,19 @@ def write_names(stack: Stack, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(configuration))
+    apps: dict[str, Any] = {sidecar.name.removesuffix("-sidecar"): {} for sidecar in sidecars}
+    policy = {
+        "apiVersion": "dapr.io/v1alpha1",
+        "kind": "Resiliency",
+        "metadata": {"name": "daca-apps"},
+        "spec": {"policies": {}, "targets": {"apps": apps}},
+    }
+    folder = path.parent / "policies"
+    folder.mkdir(exist_ok=True)
+    (folder / "apps.yaml").write_text(yaml.safe_dump(policy))
     for sidecar in sidecars:
+        # What the run file's own resources say of an app comes later, and outranks this.
+        sidecar.command[1:1] = ["--resources-path", str(folder)]
         # The first stays; what this one says outranks it.
         sidecar.command += ["--config", str(path)]
 

@@ -3,11 +3,13 @@ Ctrl-C."""
 
 import argparse
 import asyncio
+import os
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from daca_shared.settings import ServiceSettings, address
+from daca_shared.addresses import address
+from daca_shared.settings import ServiceSettings
 from scripts.lib.programs import ensure_local_model, get
 from scripts.lib.project import ROOT, StackError, say
 from scripts.lib.settings import RunnerSettings, read_environment
@@ -31,6 +33,8 @@ class Runner:
         """`exits` is left when all has been stopped."""
         self._arguments = arguments
         self._exits = exits
+        # What we and our own write is for nobody else.
+        self._umask = os.umask(0o077)
         self._settings = RunnerSettings.from_environment()
         self._data_dir = self._settings.data_dir
         # Apps may have other working folders.
@@ -98,6 +102,9 @@ class Runner:
         trace_sidecars(stack, spans, self._data_dir / "tracing")
         if viewer is not None:
             stack.services = {viewer.service.name: viewer.service, **stack.services}
+        for app in stack.apps:
+            if not app.is_vital:  # another's
+                app.umask = self._umask
         stack.check_ports()
         write_names(stack, self._data_dir / "names.yaml")
         if stack.not_understood:

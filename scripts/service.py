@@ -35,6 +35,8 @@ class Service:
     """Where it runs."""
     is_vital: bool = True
     """Whether the others are of no use without it."""
+    umask: int = -1
+    """Who may not read what it writes; -1 is as for us."""
     note: Callable[[str], None] = field(default=lambda line: None, repr=False)
     """Is told of each process group that begins or has ended."""
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
@@ -60,6 +62,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=self.umask,
             )
         except OSError:
             self.log.close()

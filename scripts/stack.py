@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from daca_shared.settings import address
+from daca_shared.addresses import address
 from scripts.lib import probes
 from scripts.lib.apps import place
 from scripts.lib.environments import kind_of, share, sidecar_environment

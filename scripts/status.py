@@ -9,8 +9,8 @@ from typing import Any
 from grpc import RpcError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from daca_shared.addresses import address
 from daca_shared.calls.sidecar import Peer
-from daca_shared.settings import address
 from scripts.lib import probes
 from scripts.lib.project import ROOT, StackError
 from scripts.lib.run_file import read_run_file

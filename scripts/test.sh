@@ -5,11 +5,12 @@ CDPATH='' cd -- "$(dirname -- "$0")/.."
 . scripts/lib/env.sh
 ensure_python --extra local
 # Each is a line of output: a failure must end the script here, not skip a test there.
-programs=$(scripts/install_system_tools.sh chromium faketime java)
-{ read -r CHROMIUM; read -r LIBFAKETIME; } <<<"$programs"
+programs=$(scripts/install_system_tools.sh chromium faketime pgbouncer java)
+{ read -r CHROMIUM; read -r LIBFAKETIME; read -r PGBOUNCER; } <<<"$programs"
 programs=$(scripts/install_dapr.sh daprd dapr sentry grpcurl)
 { read -r DAPRD; read -r DAPR_CLI; read -r SENTRY; read -r GRPCURL; } <<<"$programs"
+docker info >/dev/null 2>&1 || say "NO DOCKER ENGINE: the tests of the image and of Compose are skipped"
 scripts/install_tracing.sh zipkin >/dev/null || say "NO ZIPKIN: its test is skipped"
-export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM LIBFAKETIME
+export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM LIBFAKETIME PGBOUNCER
 # Two at a time: most tests wait for others more than they compute.
 exec .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

@@ -189,6 +189,22 @@ class FakeAgent:
         return Answer(f"You said: {message.text}")
 
 
+class Shouting(FakeAgent):
+    """Says more than any buffer takes."""
+
+    async def answer(
+        self,
+        message: ChatMessage,
+        count: int | None,
+        history: Sequence[Turn],
+        say: Callable[[str], None] | None,
+    ) -> Answer:
+        for _ in range(200):
+            assert say
+            say("x" * 100_000)
+        return Answer("at last")
+
+
 class FakeRecorder:
     """Where an outbox sends to; can fail a number of times, refuse some ids, or wait."""
 
@@ -228,12 +244,14 @@ class FakeChat:
         self.agent = FakeAgent()
         self.admission = Admission()
         self.stopping = False
+        self.problem: str | None = None
         self.status = Status(
             self.analytics,
             self.outbox,
             self.admission,
             model="fake",
             stopping=lambda: self.stopping,
+            problem=lambda: self.problem,
         )
         self.settled = SettledAnalytics(self.analytics, self.outbox, patience_s=0.05)
         self.conversation = Conversation(

@@ -23,6 +23,11 @@ class Reply:
 type Answer = Reply | Callable[[dict[str, Any]], Reply]
 
 
+def name_of(value: object) -> str | None:
+    """For a test's id, which has to be the same in every process; None has pytest make one."""
+    return None if callable(value) else str(value)[:60]
+
+
 @dataclass
 class OddHost:
     answers: list[Answer] = field(default_factory=list)

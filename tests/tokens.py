@@ -9,8 +9,8 @@ from typing import Any, Self
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from chat_service.access.identity import ASYMMETRIC, SYMMETRIC, Identity
-from chat_service.access.jwks import Jwks
+from chat_service.access.identity import SYMMETRIC, Identity
+from chat_service.access.jwks import ASYMMETRIC, Jwks
 
 SECRET = "a secret of the tests, 32 bytes long"
 AUDIENCE = "daca-chat"
@@ -34,10 +34,10 @@ def bearer(subject: str = "alice") -> dict[str, str]:
 
 
 def secret_identity(issuer: str | None = None) -> Identity:
-    async def find_key(kid: str | None) -> str:
-        return SECRET
+    async def find_keys(kid: str | None, algorithm: str) -> list[str]:
+        return [SECRET]
 
-    return Identity(find_key, SYMMETRIC, audience=AUDIENCE, issuer=issuer)
+    return Identity(find_keys, SYMMETRIC, audience=AUDIENCE, issuer=issuer)
 
 
 def jwks_identity(jwks: Jwks) -> Identity:

@@ -36,6 +36,9 @@ class InMemory:
         """No row has one."""
         raise NotImplementedError
 
+    async def check(self) -> None:
+        """Nothing can be wrong."""
+
     async def close(self) -> None:
         """Nothing to let go."""
 

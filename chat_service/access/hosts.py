@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from daca_shared.settings import THIS_MACHINE, host_in
+from daca_shared.addresses import THIS_MACHINE, host_in
 
 _ANY = "*"
 

@@ -2,23 +2,20 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import jwt
 
-from chat_service.access.jwks import Jwks
+from chat_service.access.jwks import ASYMMETRIC, Jwks
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Forbidden, Unauthenticated
 from daca_shared.observe.requests import note_user
 
 log = logging.getLogger(__name__)
 
-# Fixed here: a token that chose its algorithm could make an HMAC secret of a public key.
 SYMMETRIC = ("HS256",)
-ASYMMETRIC = (
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-)  # fmt: skip
 # How far the issuer's clock may be from ours.
 _LEEWAY_S = 10
 
@@ -35,44 +32,51 @@ class Caller:
         note_user(user_id)
 
 
-type FindKey = Callable[[str | None], Awaitable[Any]]
-"""Finds the key with an id. Raises `jwt.PyJWTError` if there is none, `Unavailable` if that
-can't be known."""
+type FindKeys = Callable[[str | None, str], Awaitable[Sequence[Any]]]
+"""Finds the keys with an id for an algorithm. Raises `Unavailable` if that can't be known."""
 
 
 @dataclass(frozen=True)
 class Identity:
     """Believes tokens that a known key has signed, for our audience and not yet expired; without
-    `find_key` every user id."""
+    `find_keys` every user id."""
 
-    find_key: FindKey | None = None
+    find_keys: FindKeys | None = None
     algorithms: Sequence[str] = ()
     _: KW_ONLY
     audience: str = ""
     issuer: str | None = None
 
-    async def caller(self, authorization: str | None) -> Caller:
-        """Who sent this `Authorization` header. Raises `Unauthenticated`, `Unavailable`. What is
-        wrong with a token isn't told: it would help forgers."""
-        if self.find_key is None:
+    async def caller(self, *authorization: str) -> Caller:
+        """Who sent these `Authorization` headers, of which there must be one. Raises
+        `Unauthenticated`, `Unavailable`. What is wrong with a token isn't told: it would help
+        forgers."""
+        if self.find_keys is None:
             return Caller(None)
-        scheme, _, token = (authorization or "").partition(" ")
+        scheme, _, token = (authorization[0] if len(authorization) == 1 else "").partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("A bearer token is required")
         try:
-            key = await self.find_key(jwt.get_unverified_header(token).get("kid"))
-            claims = jwt.decode(
-                token,
-                key,
-                self.algorithms,
-                {"require": ["exp", "sub"], "enforce_minimum_key_length": True},
-                audience=self.audience,
-                issuer=self.issuer,
-                leeway=_LEEWAY_S,
-            )
+            header = jwt.get_unverified_header(token)
+            algorithm = header.get("alg", "")
+            if algorithm in self.algorithms:
+                for key in await self.find_keys(header.get("kid"), algorithm):
+                    with suppress(jwt.InvalidSignatureError):  # the next may have signed it
+                        return Caller(self._claims(token, key)["sub"])
         except jwt.PyJWTError:
-            raise Unauthenticated("The bearer token is not valid") from None
-        return Caller(claims["sub"])
+            pass
+        raise Unauthenticated("The bearer token is not valid")
+
+    def _claims(self, token: str, key: Any) -> dict[str, Any]:
+        return jwt.decode(
+            token,
+            key,
+            self.algorithms,
+            {"require": ["exp", "sub"], "enforce_minimum_key_length": True},
+            audience=self.audience,
+            issuer=self.issuer,
+            leeway=_LEEWAY_S,
+        )
 
 
 ANYONE = Identity()
@@ -81,13 +85,13 @@ ANYONE = Identity()
 def choose_identity(settings: ChatSettings) -> Identity:
     audience, issuer = settings.jwt_audience, settings.jwt_issuer
     if settings.jwks_url:
-        find_key = Jwks(str(settings.jwks_url)).find
-        return Identity(find_key, ASYMMETRIC, audience=audience, issuer=issuer)
+        find_keys = Jwks(str(settings.jwks_url)).find
+        return Identity(find_keys, ASYMMETRIC, audience=audience, issuer=issuer)
     if settings.jwt_secret:
         secret = settings.jwt_secret.get_secret_value()
 
-        async def the_secret(kid: str | None) -> str:
-            return secret
+        async def the_secret(kid: str | None, algorithm: str) -> Sequence[str]:
+            return [secret]
 
         return Identity(the_secret, SYMMETRIC, audience=audience, issuer=issuer)
     log.warning("no AUTH_JWKS_URL and no AUTH_JWT_SECRET is set: anyone may claim any user id")

@@ -3,6 +3,9 @@
 import asyncio
 import logging
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
 
 import httpx2
 import jwt
@@ -11,52 +14,83 @@ from daca_shared.domain import Unavailable
 
 log = logging.getLogger(__name__)
 
+# Fixed here: a token that chose its algorithm could make an HMAC secret of a public key.
+ASYMMETRIC = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+)  # fmt: skip
 _TIMEOUT_S = 5.0
-# How long a withdrawn key is believed at the most, while its host answers.
-_MAX_AGE_S = 300.0
+# How long a withdrawn key is believed at the most, while its host answers, and while it doesn't.
+_MAX_AGE_S, _MAX_STALE_S = 300.0, 3600.0
 # Tokens with made-up key ids must not become requests to the host.
 _MIN_INTERVAL_S = 10.0
-_NONSENSE = (ValueError, TypeError, AttributeError)
 
 
 class Jwks:
     """The keys at `url`, fetched when they are old or one is unknown, but not too often. While
-    their host is away, those that we have stay good."""
+    their host is away, those that we have stay good for a time."""
 
     def __init__(
-        self, url: str, *, max_age_s: float = _MAX_AGE_S, min_interval_s: float = _MIN_INTERVAL_S
+        self,
+        url: str,
+        *,
+        max_age_s: float = _MAX_AGE_S,
+        max_stale_s: float = _MAX_STALE_S,
+        min_interval_s: float = _MIN_INTERVAL_S,
     ) -> None:
         self._url = url
         self._max_age_s = max_age_s
+        self._max_stale_s = max_stale_s
         self._min_interval_s = min_interval_s
-        self._keys: dict[str | None, jwt.PyJWK] = {}
-        self._tried_at_s = -math.inf
+        self._keys: list[tuple[object, jwt.PyJWK]] = []
+        self._tried_at_s = self._fetched_at_s = -math.inf
+        self._is_away = False
         self._fetching: asyncio.Task[None] | None = None
 
-    async def find(self, kid: str | None) -> jwt.PyJWK:
-        """The key with this id. Raises `jwt.InvalidKeyError`; `Unavailable` if no keys are
+    async def find(self, kid: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
+        """The keys with this id that serve for `algorithm`. Raises `Unavailable` if that can't be
         known."""
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._tried_at_s >= (
-            self._max_age_s if kid in self._keys else self._min_interval_s
-        ):
+        age_s = now_s - self._fetched_at_s
+        found = self._known(kid, algorithm)
+        # Before they are too old, so that nobody has to wait.
+        is_due = not found or age_s >= self._max_age_s / 2
+        if is_due and now_s - self._tried_at_s >= self._min_interval_s:
             self._tried_at_s = now_s
             self._fetching = asyncio.create_task(self._fetch())
-        if kid not in self._keys and self._fetching:
+        is_old = age_s >= self._max_age_s and not self._is_away
+        if self._fetching and (not found or is_old or age_s >= self._max_stale_s):
             # Shielded, as others wait for it too and this caller may leave.
             await asyncio.shield(self._fetching)
-        if not self._keys:
+        if now_s - self._fetched_at_s >= self._max_stale_s:
             raise Unavailable("Tokens can't be checked now", retry_after_s=self._min_interval_s)
-        if kid not in self._keys:
-            raise jwt.InvalidKeyError
-        return self._keys[kid]
+        return self._known(kid, algorithm)
+
+    def _known(self, kid: str | None, algorithm: str) -> list[jwt.PyJWK]:
+        return [key for id_, key in self._keys if (id_, key.algorithm_name) == (kid, algorithm)]
 
     async def _fetch(self) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S), httpx2.AsyncClient() as client:
                 answer = await client.get(self._url)
-            keys = jwt.PyJWKSet.from_dict(answer.raise_for_status().json())
-            self._keys = {key.key_id: key for key in keys if key.public_key_use in (None, "sig")}
-        # The host may be away, or say anything.
-        except (httpx2.HTTPError, OSError, jwt.PyJWTError, *_NONSENSE) as error:
-            log.warning("the keys at AUTH_JWKS_URL can't be had: %r", error)
+            published = answer.raise_for_status().json()["keys"]
+            if keys := [(jwk.get("kid"), key) for jwk in published for key in _usable(jwk)]:
+                self._keys, self._is_away = keys, False
+                self._fetched_at_s = asyncio.get_running_loop().time()
+                return
+            problem: object = "none of them is of use"
+        except Exception as error:  # noqa: BLE001 - the host may be away, or say anything
+            problem = error
+        self._is_away = True
+        log.warning("the keys at AUTH_JWKS_URL can't be had: %r", problem)
+
+
+def _usable(jwk: Any) -> Iterator[jwt.PyJWK]:
+    """The key, for each algorithm that it may verify signatures by."""
+    for algorithm in ASYMMETRIC:
+        # It may be of another type, private, or no key at all.
+        with suppress(Exception):
+            is_meant = jwk.get("alg") in (None, algorithm) and jwk.get("use") in (None, "sig")
+            if is_meant and "verify" in jwk.get("key_ops", ["verify"]):
+                key = jwt.PyJWK(jwk, algorithm)
+                key.Algorithm.verify(b"", key.Algorithm.prepare_key(key.key), b"")
+                yield key

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Sequence
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Address, IPv6Network
 
 from limits import RateLimitItem
 
+from daca_shared.addresses import host_in
 from daca_shared.domain import LimitReached
 
 # Who makes up more users than this is forgiven for the first of them, so that memory is bounded.
@@ -59,10 +60,7 @@ class _Rate:
 
 def _network(address: str) -> str:
     """What is limited: an IPv4 address, or the /64 of an IPv6 one, as its owner has them all."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(ip, IPv6Address) or ip.ipv4_mapped:
-        return str(ip)
-    return str(IPv6Network((int(ip), 64), strict=False))
+    ip = host_in(address)
+    if isinstance(ip, IPv6Address):
+        return str(IPv6Network((int(ip), 64), strict=False))
+    return str(ip) or address

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 COUNT_TIMEOUT_S = 0.5
 """The most that knowing the user's count may cost a chat."""
+READING_S = 2.0
+"""How much longer than a chat may take its reader may take to have read the answer."""
 # grpc may cancel a call whose time is over a moment before we notice it.
 _MOMENT_S = 0.1
 

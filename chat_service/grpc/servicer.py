@@ -87,8 +87,9 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
             yield message
 
     async def _authorize(self, request: _ChatRequest | _ListRequest, context: Context) -> None:
-        authorization = dict(context.invocation_metadata() or ()).get("authorization")
-        caller = await self.identity.caller(str(authorization or ""))
+        metadata = context.invocation_metadata() or ()
+        shown = [str(value) for name, value in metadata if name == "authorization"]
+        caller = await self.identity.caller(*shown)
         caller.must_be(request.user_id)
 
 

@@ -135,7 +135,7 @@ def observed(admission: Admission, outbox: Outbox, conversation: Conversation) -
             except (TimeoutError, DomainError):
                 return  # not known now; a number would be a guess
             age_s = max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else 0.0
-            yield Gauge("daca_outbox_entries", "Messages not known as counted.", entries)
+            yield Gauge("daca_outbox_entries", "Messages not yet counted, up to 10,000.", entries)
             yield Gauge("daca_outbox_oldest_age_seconds", "The age of the oldest of them.", age_s)
 
     state = State()

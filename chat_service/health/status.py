@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from chat_service.access.admission import Admission
 from chat_service.outbox.analytics import AnalyticsClient, LastCall
-from chat_service.outbox.outbox import Outbox
+from chat_service.outbox.outbox import MOST_COUNTED, Outbox
 from daca_shared.domain import DomainError, Unavailable
 
 
@@ -39,6 +39,7 @@ class Status:
     _: KW_ONLY
     model: str
     stopping: Callable[[], bool] = lambda: False
+    problem: Callable[[], str | None] = lambda: None
     _began: float = field(default_factory=time.monotonic, init=False)
 
     async def ready(self) -> dict[str, str]:
@@ -46,6 +47,8 @@ class Status:
         analytics they can, so its absence is only reported."""
         if self.stopping():
             raise Unavailable("Not ready: the service is stopping")
+        if problem := self.problem():
+            raise Unavailable(f"Not ready: {problem}")
         try:
             outbox = await self._waiting()
         except DomainError:
@@ -82,4 +85,5 @@ class Status:
         if not count or oldest is None:
             return "empty"
         age_s = max(0, (datetime.now(UTC) - oldest).total_seconds())
-        return f"{count} messages wait to be counted, the oldest for {age_s:.0f} s"
+        number = f"{count} or more" if count == MOST_COUNTED else count
+        return f"{number} messages wait to be counted, the oldest for {age_s:.0f} s"

@@ -75,7 +75,7 @@ class AnalyticsClient:
         request = health_pb2.HealthCheckRequest()
         response = await self._call(self._health.Check, request, _READY_TIMEOUT_S)
         if response.status != health_pb2.HealthCheckResponse.SERVING:
-            raise Unavailable("Analytics is shutting down")
+            raise Unavailable("Analytics is not ready")
 
     async def close(self) -> None:
         await self._channel.close()

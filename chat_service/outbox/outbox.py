@@ -6,6 +6,7 @@ Sending twice is harmless, as an id counts once, so any process may send any mes
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,8 +21,11 @@ from daca_shared.storage.database import Database, Row, Statements, Work
 
 log = logging.getLogger(__name__)
 
-# How many of the oldest messages are in one call, and how many messages at the most.
-_BATCH, _MOST = 500, 1000
+# How many of the oldest messages are in one call, at the least of them, and how many messages at
+# the most. If they take longer than a chat can well wait, the next are fewer.
+_BATCH, _MIN_BATCH, _MOST, _BATCH_S = 500, 50, 1000, 0.1
+MOST_COUNTED = 10_000
+"""How many messages of a backlog are counted: going through a million would hold up everybody."""
 # How long a stop may take to send what is left.
 LAST_SEND_S = 2.0
 # A first failure is often a restart; after that, twice a second is soon enough.
@@ -39,10 +43,11 @@ INSERT INTO chat.outbox (message_id, user_id, sent_time, origin) VALUES ($1, $2,
 ON CONFLICT DO NOTHING
 """
 _SELECT = "SELECT seq, message_id, user_id, sent_time, origin FROM chat.outbox WHERE NOT refused"
-_OLDEST = f"{_SELECT} ORDER BY seq LIMIT {_BATCH}"
+_OLDEST = f"{_SELECT} ORDER BY seq LIMIT $1"
 _OF_USER = f"{_SELECT} AND user_id = $1 ORDER BY seq LIMIT $2"
 _HAS_UNSENT = "SELECT seq FROM chat.outbox WHERE user_id = $1 AND NOT refused LIMIT 1"
-_BACKLOG = "SELECT count(*), min(sent_time) FROM chat.outbox WHERE NOT refused"
+_OLDEST_TIMES = "SELECT sent_time FROM chat.outbox WHERE NOT refused ORDER BY seq LIMIT $1"
+_BACKLOG = f"SELECT count(*), min(sent_time) FROM ({_OLDEST_TIMES}) AS oldest"  # noqa: S608
 _DELETE = "DELETE FROM chat.outbox WHERE seq = $1"
 _REFUSE = "UPDATE chat.outbox SET refused = true WHERE seq = $1"
 
@@ -78,6 +83,7 @@ class Outbox:
     _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _sent: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _batch: int = field(default=_BATCH, init=False)
 
     def adding(self, turn: Turn) -> Work[Sequence[Row]]:
         """What adds the message of `turn`, in the transaction that keeps it. To be made outside
@@ -100,8 +106,9 @@ class Outbox:
                 await asyncio.wait_for(self._sent.wait(), _POLL_S)
 
     async def backlog(self) -> tuple[int, datetime | None]:
-        """How many messages of all processes wait, and when the oldest was sent."""
-        ((count, oldest),) = await self.database.read(_BACKLOG)
+        """How many messages of all processes wait, `MOST_COUNTED` at the most, and when the oldest
+        was sent."""
+        ((count, oldest),) = await self.database.read(_BACKLOG, MOST_COUNTED)
         return count, None if oldest is None else self.database.time(oldest)
 
     async def run(self) -> None:
@@ -116,7 +123,7 @@ class Outbox:
             self._work.clear()
             self._hurry.clear()
             try:
-                if await self.send_batch() >= _BATCH:
+                if await self.send_batch() >= _MIN_BATCH:
                     self._work.set()
                 if retry_s > _MIN_RETRY_S:
                     log.info("analytics counts again")
@@ -133,7 +140,7 @@ class Outbox:
         or for another process."""
         try:
             async with asyncio.timeout(LAST_SEND_S):
-                while await self.send_batch() >= _BATCH:
+                while await self.send_batch() >= _MIN_BATCH:
                     pass
         except (DomainError, TimeoutError):
             log.info("messages that analytics has not counted stay in the outbox")
@@ -143,9 +150,12 @@ class Outbox:
 
         Raises `DomainError` if analytics or the storage fails."""
         waiting, self._waiting = self._waiting, set()
+        began = time.monotonic()
+        size = min(self._batch, 2 * _MIN_BATCH) if waiting else self._batch
 
         async def send(statements: Statements) -> int:
-            entries = await self._pending(statements.fetch, waiting, " FOR UPDATE SKIP LOCKED")
+            locking = " FOR UPDATE SKIP LOCKED"
+            entries = await self._pending(statements.fetch, size, waiting, locking)
             await _remove(statements, entries, await self._record(entries))
             return len(entries)
 
@@ -153,23 +163,30 @@ class Outbox:
             # The rows stay locked until analytics has answered, so each is sent by one process.
             sent = await self.database.write(send)
         else:
-            entries = await self._pending(self.database.read, waiting)
+            entries = await self._pending(self.database.read, size, waiting)
             if sent := len(entries):
                 refused = await self._record(entries)
                 await self.database.write(lambda statements: _remove(statements, entries, refused))
         if sent:
             self._sent.set()
             self._sent = asyncio.Event()
+        if sent >= size:
+            fitting = int(sent * _BATCH_S / (time.monotonic() - began))
+            self._batch = max(_MIN_BATCH, min(fitting, _BATCH))
         return sent
 
     async def _pending(
-        self, fetch: Callable[..., Awaitable[Sequence[Row]]], waiting: set[str], locking: str = ""
+        self,
+        fetch: Callable[..., Awaitable[Sequence[Row]]],
+        size: int,
+        waiting: set[str],
+        locking: str = "",
     ) -> list[OutboxEntry]:
-        rows = {row[0]: row for row in await fetch(_OLDEST + locking)}
-        if len(rows) == _BATCH:
+        rows = {row[0]: row for row in await fetch(_OLDEST + locking, size)}
+        if len(rows) == size:
             # More waits than one batch: users whose chats wait for a count must not wait for all.
             for user_id in waiting:
-                if room := _MOST - len(rows):
+                if room := min(_MOST, 2 * self._batch) - len(rows):
                     found = await fetch(_OF_USER + locking, user_id, room)
                     rows |= {row[0]: row for row in found}
         return [

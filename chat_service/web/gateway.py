@@ -20,7 +20,7 @@ from chat_service.access.admission import Admission
 from chat_service.access.hosts import ANY_HOST, Hosts
 from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
-from chat_service.chat.conversation import COUNT_TIMEOUT_S, Conversation
+from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
 from chat_service.chat.messages import ChatMessage, ChatReply
 from chat_service.health.status import Status, StatusBody
 from chat_service.outbox.analytics import SettledAnalytics
@@ -37,8 +37,6 @@ from daca_shared.observe.requests import current_request
 log = logging.getLogger(__name__)
 
 _MAX_BODY_BYTES = 1_000_000
-# How much longer than a chat may take its answer may be on its way.
-_READING_S = 5.0
 # One megabyte of bad tags must not come back as eighteen megabytes of errors.
 _MAX_ERRORS = 10
 
@@ -166,7 +164,7 @@ def build_gateway(
                    allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
     door = cors(Door(app, admission, chats))
     return Edge(
-        door, cors, hosts, answer_timeout_s=conversation.timeout_s + _READING_S, tracer=tracer
+        door, cors, hosts, answer_timeout_s=conversation.timeout_s + READING_S, tracer=tracer
     )
 
 

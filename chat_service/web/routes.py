@@ -23,12 +23,12 @@ def private_router(identity: Identity) -> APIRouter:
 
     class PrivateRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            authorization = Headers(scope=scope).get("authorization")
-            scope.setdefault("state", {})["caller"] = await identity.caller(authorization)
+            authorization = Headers(scope=scope).getlist("authorization")
+            scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
             await super().handle(scope, receive, send)
 
     # For the API documentation; the work is done above.
-    shown = [Depends(HTTPBearer(auto_error=False))] if identity.find_key else []
+    shown = [Depends(HTTPBearer(auto_error=False))] if identity.find_keys else []
     return APIRouter(route_class=PrivateRoute, dependencies=shown)
 
 

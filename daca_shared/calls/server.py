@@ -1,7 +1,9 @@
 """A gRPC server as both services run it: with health and reflection, one owner a port, and a stop
 that finishes what it began."""
 
-from collections.abc import Callable, Iterable
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Self
 
 from grpc import aio
@@ -9,13 +11,31 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pydantic import SecretStr
 
-from daca_shared.calls.wrap import Methods
+from daca_shared.addresses import address
+from daca_shared.calls.wrap import MAX_CALLS, Methods
+from daca_shared.domain import Unavailable
+from daca_shared.observe.metrics import ready
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.settings import PortTaken, address
+from daca_shared.settings import PortTaken
 
-# Beyond this many calls at once the rest is refused (RESOURCE_EXHAUSTED) rather than
-# queued: daprd ignores --app-max-concurrency for proxied calls.
-_MAX_CONCURRENT_CALLS = 1024
+_TIMEOUT_S = 60.0
+_OPTIONS = (
+    # If on, a second server could silently bind the same port and get half of the calls.
+    ("grpc.so_reuseport", 0),
+    # A client may ask every second whether we are still there, even if nothing is said for long.
+    # By itself grpc takes that for an attack, and models think for longer than it allows.
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # grpc keeps what a client doesn't let go, such as a call whose answer it doesn't take: so much
+    # at the most, until the connection ends. Clients make a new one without losing a call.
+    ("grpc.max_concurrent_streams", MAX_CALLS),
+    ("grpc.max_connection_age_ms", 600_000),
+)
+_CHECK_EVERY_S = 1.0
+LIVENESS = "liveness"
+"""The name whose health is good also while the service isn't ready: a restart would not help."""
+
+log = logging.getLogger(__name__)
 
 
 class GrpcServer:
@@ -23,18 +43,23 @@ class GrpcServer:
     `app_api_token` it serves only those who show it, but for health."""
 
     def __init__(
-        self, *, app_api_token: SecretStr | None = None, tracing: Tracing = NO_TRACING
+        self,
+        *,
+        app_api_token: SecretStr | None = None,
+        tracing: Tracing = NO_TRACING,
+        timeout_s: float = _TIMEOUT_S,
     ) -> None:
-        self._methods = Methods(tracing, app_api_token)
+        self._methods = Methods(tracing, app_api_token, timeout_s)
         self._server = aio.server(
             handlers=[self._methods],
-            # If on, a second server could silently bind the same port and get half of the calls.
-            options=[("grpc.so_reuseport", 0)],
-            maximum_concurrent_rpcs=_MAX_CONCURRENT_CALLS,
+            options=[*_OPTIONS, ("grpc.max_connection_age_grace_ms", int(timeout_s * 1000))],
         )
         self._health = health.aio.HealthServicer()
         self.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
         self.port = 0
+        self.problem: str | None = None
+        """What keeps the service from being ready, in words."""
+        self._names = [""]
 
     def add[S](self, add_to_server: Callable[[S, Any], None], servicer: S) -> None:
         """Serve `servicer`; `add_to_server` is its `add_…_to_server` of the generated code."""
@@ -52,9 +77,30 @@ class GrpcServer:
         except RuntimeError as error:
             raise PortTaken(host, port, variable) from error
         await self._server.start()
-        for name in ["", *names]:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        self._names += names
+        await self._report()
         return self
+
+    async def watch(self, check: Callable[[], Awaitable[None]]) -> None:
+        """For ever, report unhealthy while `check` raises `Unavailable`."""
+        while True:
+            problem = None
+            try:
+                await check()
+            except Unavailable as error:
+                problem = error.message
+            if problem != self.problem:
+                self.problem = problem
+                log.warning("not ready: %s", problem) if problem else log.info("ready again")
+                await self._report()
+            await asyncio.sleep(_CHECK_EVERY_S)
+
+    async def _report(self) -> None:
+        ready.set(not self.problem)
+        statuses = health_pb2.HealthCheckResponse
+        for name in self._names:
+            await self._health.set(name, statuses.NOT_SERVING if self.problem else statuses.SERVING)
 
     async def drain(self) -> None:
         """Report unhealthy, and go on serving."""

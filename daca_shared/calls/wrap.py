@@ -2,6 +2,7 @@
 errors as statuses, a log line and a measurement. Handlers are wrapped when they are added; an
 `aio.ServerInterceptor` would be asked anew for every call."""
 
+import asyncio
 import inspect
 import logging
 import time
@@ -31,15 +32,25 @@ type Handler = grpc.RpcMethodHandler[Any, Any]
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 # A stranger may make up names of methods, and each would be a time series of its own.
 _UNKNOWN_METHOD = "/_OTHER"
+_WATCH = "/grpc.health.v1.Health/Watch"
+# More at once are refused, not queued. daprd ignores --app-max-concurrency for proxied calls.
+MAX_CALLS, _MAX_WATCHES = 1024, 64
+# Its decoding may take a hundred times as much.
+_MAX_REQUEST_BYTES = 1 << 20
 
 
 class Methods(grpc.GenericRpcHandler):
     """The methods of a server, each wrapped. To the `add_…_to_server` functions of generated code
     it looks like a server. With a `token`, calls that don't show it are refused."""
 
-    def __init__(self, tracing: Tracing, token: SecretStr | None) -> None:
+    def __init__(self, tracing: Tracing, token: SecretStr | None, timeout_s: float) -> None:
+        """A call ends after `timeout_s`, even if its caller has not sent its request by then, or
+        not taken the answer."""
         self._tracing = tracing
         self._token = token
+        self._timeout_s = timeout_s
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._watches: set[asyncio.Task[Any]] = set()
         self._handlers: dict[str, Handler] = {}
         self._add(_UNKNOWN_METHOD, grpc.stream_stream_rpc_method_handler(_not_found))
 
@@ -53,8 +64,22 @@ class Methods(grpc.GenericRpcHandler):
         """Ignores what generated code adds: it is what the other method was given."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
-        handlers = self._handlers
-        return handlers.get(handler_call_details.method) or handlers[_UNKNOWN_METHOD]
+        """Called in a task of the call's own, in which grpc waits for the request, too, and for the
+        caller to take the answer. It is counted here, as grpc's `maximum_concurrent_rpcs` would go
+        on counting a call that the caller doesn't let go."""
+        handlers, path, task = self._handlers, handler_call_details.method, asyncio.current_task()
+        if task:
+            # Watches may last, but need no token, and must not take up what is for calls.
+            lasts = path == _WATCH
+            alike, limit = (self._watches, _MAX_WATCHES) if lasts else (self._calls, MAX_CALLS)
+            if len(alike) >= limit:
+                return _refusal
+            alike.add(task)
+            task.add_done_callback(alike.discard)
+            if not lasts:
+                end = asyncio.get_running_loop().call_later(self._timeout_s, task.cancel)
+                task.add_done_callback(lambda _: end.cancel())
+        return handlers.get(path) or handlers[_UNKNOWN_METHOD]
 
     def _add(self, path: str, handler: Handler) -> None:
         self._handlers[path] = _wrapped(handler, partial(_Call, path, self._tracing, self._token))
@@ -67,6 +92,8 @@ def _wrapped(
     behaviour: Callable[[Any, Context], Any] = getattr(handler, kind)
 
     def decoded(request: bytes) -> Any:
+        if len(request) > _MAX_REQUEST_BYTES:
+            raise InvalidInput([], f"The request is longer than {_MAX_REQUEST_BYTES} bytes")
         # Here, as grpc itself would answer INTERNAL, as if the fault were ours.
         try:
             return handler.request_deserializer(request)
@@ -136,3 +163,11 @@ class _Call:
 
 async def _not_found(_: AsyncIterator[Any], context: aio.ServicerContext[Any, Any]) -> None:
     await context.abort(StatusCode.UNIMPLEMENTED, "Method not found!")
+
+
+async def _refuse(_: AsyncIterator[Any], context: aio.ServicerContext[Any, Any]) -> None:
+    await context.abort(StatusCode.RESOURCE_EXHAUSTED, "Too many calls at once; try again")
+
+
+# Not wrapped: when there are many, they are the load.
+_refusal: Handler = grpc.stream_stream_rpc_method_handler(_refuse)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from prometheus_client import Histogram, disable_created_metrics, start_http_server
+from prometheus_client import Gauge, Histogram, disable_created_metrics, start_http_server
 
-from daca_shared.settings import PortTaken, ServiceSettings, address
+from daca_shared.addresses import address
+from daca_shared.settings import PortTaken, ServiceSettings
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _lag = Histogram(
     "How late the event loop was with something that was due.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1),
 )
-
+ready = Gauge("daca_ready", "Whether the service is ready, as its health says: 1 or 0.")
 
 call_durations = cache(_calls.labels)
 """Where calls of such labels are measured; the method must be one of ours, as each makes a time

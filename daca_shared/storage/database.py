@@ -46,6 +46,10 @@ class Database(Protocol):
         `work` that raises is kept. If the caller is cancelled, or the database fails during the
         commit, the effect may be there or not."""
 
+    async def check(self) -> None:
+        """Raises `Unavailable`, saying in words for its administrator what is wrong, unless it can
+        be read and written. Also takes up again what was mended."""
+
     def time(self, stored: Any) -> datetime:
         """A time that a row holds, in UTC."""
 

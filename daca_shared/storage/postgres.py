@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 from pydantic import SecretStr
@@ -21,13 +22,15 @@ log = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0
 # How long a migration may take, and how long it may keep a running system waiting for a table.
 _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
-_CONNECTIONS = 8
+# The server has few, so those that nobody uses are others' to have.
+_CONNECTIONS, _IDLE_S = 8, 10.0
 
-_SETTINGS = {
-    "application_name": "daca-chat",
-    "default_transaction_isolation": "read committed",
-    "jit": "off",  # it costs tens of milliseconds, for statements that take one
-}
+# What libpq takes in a URL besides what asyncpg does, or passes on to the server. But for the first
+# two it is needless: nothing is idle for long, each call has a limit, and texts are UTF-8.
+_OUR_PARAMETERS = (
+    "pgbouncer", "connect_timeout", "channel_binding", "keepalives", "keepalives_idle",
+    "keepalives_interval", "keepalives_count", "tcp_user_timeout", "client_encoding",
+)  # fmt: skip
 # A timeout is an OSError. The last is what a connection may raise that was just closed.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 # These are bugs of ours: trying again won't help.
@@ -39,8 +42,9 @@ class PostgresDatabase:
 
     is_shared = True
 
-    def __init__(self, pool: asyncpg.Pool, timeout_s: float, tracing: Tracing) -> None:
+    def __init__(self, pool: asyncpg.Pool, schema: str, timeout_s: float, tracing: Tracing) -> None:
         self._pool = pool
+        self._schema = schema
         self._timeout_s = timeout_s
         self._tracing = tracing
 
@@ -53,23 +57,22 @@ class PostgresDatabase:
         tracing: Tracing = NO_TRACING,
         *,
         timeout_s: float = _TIMEOUT_S,
+        idle_s: float = _IDLE_S,
     ) -> Self:
         """Connect, and run the `scripts` that `schema` has not had. Raises `Unavailable`."""
-        dsn = url.get_secret_value().replace("postgresql+asyncpg:", "postgresql:", 1)
+        pool = await asyncpg.create_pool(
+            **_connecting(url.get_secret_value(), timeout_s), init=_prepare,
+            # Nothing to do: what is set here ends with its transaction.
+            reset=lambda connection: asyncio.sleep(0),
+            min_size=0, max_size=_CONNECTIONS, max_inactive_connection_lifetime=idle_s,
+        )  # fmt: skip
         try:
-            db = await asyncpg.connect(dsn, timeout=timeout_s, command_timeout=_DDL_TIMEOUT_S)
-            try:
+            async with pool.acquire() as db:
                 await _migrate(db, schema, scripts)
-            finally:
-                await db.close(timeout=timeout_s)
-            settings = _SETTINGS | {"statement_timeout": f"{timeout_s * 1000:.0f}"}
-            pool = await asyncpg.create_pool(
-                dsn, min_size=0, max_size=_CONNECTIONS, timeout=timeout_s,
-                init=_prepare, server_settings=settings,
-            )  # fmt: skip
         except (*_ERRORS, ValueError) as error:
-            raise Unavailable(f"PostgreSQL can't be used: {error}") from error
-        return cls(pool, timeout_s, tracing)
+            pool.terminate()
+            raise Unavailable(f"PostgreSQL can't be used: {str(error) or 'no answer'}") from error
+        return cls(pool, schema, timeout_s, tracing)
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         async with self._connection("PostgreSQL read") as connection:
@@ -78,7 +81,7 @@ class PostgresDatabase:
 
     async def write[T](self, work: Work[T]) -> T:
         async with self._connection("PostgreSQL write") as connection:
-            transaction = connection.transaction()
+            transaction = connection.transaction(isolation="read_committed")
             await transaction.start()
             try:
                 result = await work(connection)
@@ -87,6 +90,19 @@ class PostgresDatabase:
                 raise
             await transaction.commit()
             return result
+
+    async def check(self) -> None:
+        # That also shows whether the tables are there.
+        read_only = f"SELECT current_setting('transaction_read_only') FROM {self._schema}.version"  # noqa: S608
+        try:
+            ((answer,),) = await self.read(read_only)
+        except Unavailable as error:
+            # By its name, as its text is not for strangers.
+            name = type(cause := error.__cause__).__name__
+            what = "it can't be reached" if isinstance(cause, OSError) else name
+            raise Unavailable(f"PostgreSQL can't be used: {what}") from error
+        if answer == "on":
+            raise Unavailable("PostgreSQL can't be used: it takes no writes")
 
     def time(self, stored: datetime) -> datetime:
         """Infinities come from asyncpg without a zone, other times with one."""
@@ -125,6 +141,7 @@ async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) 
     if await _version(db, schema, len(scripts)) >= len(scripts):
         return
     async with db.transaction():
+        await db.execute(f"SET LOCAL statement_timeout = '{_DDL_TIMEOUT_S:.0f}s'")
         # Of several processes that start at once, one migrates.
         await db.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"daca {schema}")
         version = await _version(db, schema, len(scripts))
@@ -152,6 +169,26 @@ async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
     if row["version"] > known:
         log.warning("schema %s is at version %d, newer than ours", schema, row["version"])
     return int(row["version"])
+
+
+def _connecting(url: str, timeout_s: float) -> dict[str, Any]:
+    """What asyncpg is told to connect by a URL of libpq's kind. Raises `Unavailable`."""
+    parts = urlsplit(url)
+    given = dict(parse_qsl(parts.query))
+    pgbouncer, connect_timeout, *_ = [given.pop(name, "") for name in _OUR_PARAMETERS]
+    if not (connect_timeout or "0").isdecimal():
+        raise Unavailable("PostgreSQL can't be used: connect_timeout must be whole seconds")
+    settings = {} if "application_name" in given else {"application_name": "daca-chat"}
+    # The planner's compiler costs tens of milliseconds, for statements that take one.
+    more = {"jit": "off", "statement_timeout": f"{timeout_s * 1000:.0f}"}
+    # PgBouncer gives each transaction any connection: nothing may be prepared or set on one.
+    is_own = pgbouncer != "true"
+    return {
+        "dsn": parts._replace(scheme="postgresql", query=urlencode(given)).geturl(),
+        "timeout": int(connect_timeout or 0) or timeout_s,
+        "server_settings": settings | more if is_own else settings,
+        "statement_cache_size": 100 if is_own else 0,
+    }
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:

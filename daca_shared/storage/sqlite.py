@@ -1,25 +1,29 @@
 """One SQLite file for an asyncio service: durable group commits, reads beside them."""
 
 import asyncio
-import fcntl
-import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
 from daca_shared.domain import Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Work, storage_failed
+from daca_shared.storage.database import Row, Statements, Work, storage_failed
 from daca_shared.storage.groups import Groups
+from daca_shared.storage.sqlite_file import (
+    BUSY_TIMEOUT_S,
+    SqliteFile,
+    is_lost,
+    keep_private,
+    what_is_wrong,
+)
 
-# How long a write waits for another program's lock, a backup's say, before it fails.
-_BUSY_TIMEOUT_S, _BUSY_POLL_S = 1.0, 0.005
+_BUSY_POLL_S = 0.005
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -34,12 +38,10 @@ class SqliteDatabase:
 
     is_shared = False
 
-    def __init__(
-        self, writer: sqlite3.Connection, reader: sqlite3.Connection, lock: int, tracing: Tracing
-    ) -> None:
-        self._writer = writer
-        self._reader = reader
-        self._lock = lock
+    def __init__(self, open_file: Callable[[], SqliteFile], tracing: Tracing) -> None:
+        self._open_file = open_file
+        self._file = open_file()
+        self._is_lost = False
         self._tracing = tracing
         self._groups = Groups[Work[Any], Any](self._commit)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
@@ -51,38 +53,33 @@ class SqliteDatabase:
         """Open or create the file, and run the `scripts` that it has not had. Raises `Unavailable`
         if the file can't be used, or another process uses it."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with ExitStack() as on_failure:
-                lock = _lock(path.with_suffix(".lock"))
-                on_failure.callback(os.close, lock)
-                writer = on_failure.enter_context(closing(_connect(path, schema)))
-                writer.execute(f"PRAGMA {schema}.journal_mode = WAL")
-                writer.execute(f"PRAGMA {schema}.synchronous = FULL")
-                _migrate(writer, schema, scripts)
-                reader = on_failure.enter_context(closing(_connect(path, schema)))
-                reader.execute("PRAGMA query_only = ON")
-                # From now on nothing may hold up the event loop.
-                for connection in (writer, reader):
-                    connection.execute("PRAGMA busy_timeout = 0")
-                on_failure.pop_all()
+            keep_private(path.parent, f"{path.stem}.*")
+            return cls(partial(SqliteFile, path, schema, scripts), tracing)
         except (OSError, sqlite3.Error) as error:
             raise Unavailable(f"The database {path} can't be opened: {error}") from error
-        return cls(writer, reader, lock, tracing)
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         try:
             with self._tracing.span("SQLite read"):
-                return await _Statements(self._reader).fetch(statement, *arguments)
+                return await _Statements(self._file.reader).fetch(statement, *arguments)
         except sqlite3.Error as error:
-            raise storage_failed("SQLite", error) from error
+            raise self._failed(error) from error
 
     async def write[T](self, work: Work[T]) -> T:
         done: asyncio.Future[T] = self._groups.put(work)
         try:
             with self._tracing.span("SQLite write"):
                 return await done
-        except sqlite3.Error as error:
-            raise storage_failed("SQLite", error) from error
+        except (OSError, sqlite3.Error) as error:
+            raise self._failed(error) from error
+
+    async def check(self) -> None:
+        try:
+            await self._groups.put(_do_nothing)
+            await asyncio.to_thread(self._file.check)
+        except (OSError, sqlite3.Error) as error:
+            self._failed(error)
+            raise Unavailable(f"The database can't be used: {what_is_wrong(error)}") from error
 
     def time(self, stored: int) -> datetime:
         """SQLite has no type for times: they are microseconds since 1970."""
@@ -90,21 +87,30 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         await self._groups.finish()
-        self._reader.close()
         # The last connection's end writes everything into the main file.
-        await asyncio.wrap_future(self._disk.submit(self._writer.close))
+        await asyncio.wrap_future(self._disk.submit(self._file.close))
         self._disk.shutdown()
-        os.close(self._lock)
+
+    def _failed(self, error: Exception) -> Unavailable:
+        self._is_lost |= is_lost(error)
+        return storage_failed("SQLite", error)
 
     async def _commit(self, group: list[Work[Any]]) -> list[Any]:
+        if self._is_lost:
+            # Nothing is served until a good one is there. To one that is in its place, though
+            # damaged, closing adds what was beside it.
+            self._file.close()
+            await asyncio.to_thread(self._file.look, whole=True)
+            self._file = await asyncio.to_thread(self._open_file)
+            self._is_lost = False
         await self._begin()
         try:
-            results = [await work(_Statements(self._writer)) for work in group]
-            await asyncio.wrap_future(self._disk.submit(self._writer.execute, "COMMIT"))
+            results = [await work(_Statements(self._file.writer)) for work in group]
+            await asyncio.wrap_future(self._disk.submit(self._file.commit))
         except BaseException as error:
             # SQLite has already rolled back by itself after some failures (disk full).
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
+            if self._file.writer.in_transaction:
+                self._file.writer.execute("ROLLBACK")
             # A full disk, a lock or damage is no single write's fault.
             if not isinstance(error, Exception) or isinstance(error, sqlite3.OperationalError):
                 raise
@@ -115,10 +121,10 @@ class SqliteDatabase:
         return results
 
     async def _begin(self) -> None:
-        deadline = time.monotonic() + _BUSY_TIMEOUT_S
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
         while True:
             try:
-                self._writer.execute("BEGIN IMMEDIATE")
+                self._file.writer.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 busy = error.sqlite_errorcode == sqlite3.SQLITE_BUSY
                 if not busy or time.monotonic() > deadline:
@@ -154,36 +160,5 @@ def _decode(value: Any) -> Any:
     return UUID(bytes=value) if isinstance(value, bytes) else value  # only UUIDs are binary
 
 
-def _connect(path: Path, schema: str) -> sqlite3.Connection:
-    # Attached, so that tables have the same names as in PostgreSQL's schema.
-    connection = sqlite3.connect(
-        ":memory:", timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-    )
-    connection.execute(f"ATTACH ? AS {schema}", (str(path),))
-    return connection
-
-
-def _lock(path: Path) -> int:
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pid = os.read(file, 20).decode(errors="replace").strip() or "unknown"
-        os.close(file)
-        problem = f"process {pid} uses this data folder, which is for one process at a time"
-        raise OSError(problem) from None
-    os.ftruncate(file, 0)
-    os.write(file, f"{os.getpid()}\n".encode())
-    return file
-
-
-def _migrate(connection: sqlite3.Connection, schema: str, scripts: Sequence[str]) -> None:
-    (version,) = connection.execute(f"PRAGMA {schema}.user_version").fetchone()
-    if version > len(scripts):
-        problem = f"its schema version {version} is newer than this program's {len(scripts)}"
-        raise sqlite3.DatabaseError(problem)
-    for number, script in enumerate(scripts[version:], version + 1):
-        # Of one that fails nothing stays, as the connection is then closed.
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {script}; PRAGMA {schema}.user_version = {number}; COMMIT"
-        )
+async def _do_nothing(statements: Statements) -> None:
+    """A write, which shows that there can be one."""

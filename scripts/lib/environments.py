@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 from analytics_service.settings import AnalyticsSettings
 from chat_service.settings import ChatSettings
-from daca_shared.settings import THIS_MACHINE, ServiceSettings
+from daca_shared.addresses import THIS_MACHINE
+from daca_shared.settings import ServiceSettings
 from scripts.lib.settings import RunnerSettings
 
 SERVICES: dict[str, type[ServiceSettings]] = {

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
+from daca_shared.storage.sqlite_file import keep_private
 from scripts.lib.project import StackError
 
 _NAME = "run.lock"
+_OURS = ("*.db*", "*.lock", "names.yaml", "logs", "logs/*", "tracing", "tracing/*", "secure")
 
 
 class Claim:
@@ -17,8 +19,9 @@ class Claim:
     def __init__(self, data_dir: Path) -> None:
         """Raises `StackError` if it can't be had."""
         try:
-            data_dir.mkdir(parents=True, exist_ok=True)
-            self.descriptor = os.open(data_dir / _NAME, os.O_RDWR | os.O_CREAT, 0o644)
+            # What earlier versions have left was open to others.
+            keep_private(data_dir, *_OURS)
+            self.descriptor = os.open(data_dir / _NAME, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StackError(_refusal(data_dir)) from None

@@ -4,7 +4,7 @@ import shlex
 from ipaddress import ip_address
 
 from chat_service.settings import ChatSettings
-from daca_shared.settings import address
+from daca_shared.addresses import address
 from scripts.service import Service
 
 _BODY = '{"user_id":"alice","text":"How many messages have I sent?"}'

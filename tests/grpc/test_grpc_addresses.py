@@ -6,8 +6,8 @@ import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from daca_shared.addresses import address
 from daca_shared.calls.server import GrpcServer
-from daca_shared.settings import address
 
 
 @pytest.mark.parametrize(

@@ -109,3 +109,13 @@ async def test_health_stays_open(channel: aio.Channel) -> None:
     health: Any = health_pb2_grpc.HealthStub(channel)
     answer = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE_NAME))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_two_tokens_are_as_good_as_none(channel: aio.Channel) -> None:
+    stub = pb_grpc.ChatServiceStub(channel)
+    good = ("authorization", bearer()["authorization"])
+    for metadata in ((good, good), (good, ("authorization", "x")), (("authorization", ""), good)):
+        request = pb.ListConversationsRequest(user_id="alice")
+        refused = await refusal(stub.ListConversations(request, metadata=metadata))
+        assert refused.code is StatusCode.UNAUTHENTICATED
+    await stub.ListConversations(pb.ListConversationsRequest(user_id="alice"), metadata=(good,))

@@ -7,7 +7,7 @@ import pytest
 
 from daca_shared.domain import Failed
 from tests.hosts.conftest import Talking
-from tests.odd_host import Answer, Reply, delta, either, error, events, message
+from tests.odd_host import Answer, Reply, delta, either, error, events, message, name_of
 
 DONE = b"data: [DONE]\n\n"
 STOP = delta("stop")
@@ -35,7 +35,7 @@ async def test_a_refusal_is_shown(talking: Talking, fields: dict[str, Any]) -> N
         {"prompt_tokens": -1, "completion_tokens": 1e300, "total_tokens": True},
         {}, [], "none", 7, None,
     ],
-    ids=str,
+    ids=name_of,
 )  # fmt: skip
 async def test_usage_is_no_reason_to_lose_a_reply(talking: Talking, usage: Any) -> None:
     pieces = [delta(content="hi"), STOP | {"usage": usage}, {"choices": [], "usage": usage}]
@@ -53,7 +53,7 @@ async def test_usage_is_no_reason_to_lose_a_reply(talking: Talking, usage: Any) 
         {"type": "text", "text": {"value": "hi"}},
         [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"text": "hi"}],
     ],
-    ids=str,
+    ids=name_of,
 )
 async def test_content_may_come_in_parts(talking: Talking, content: Any) -> None:
     async with talking(either(content=content)) as talk:
@@ -77,7 +77,7 @@ async def test_content_may_come_in_parts(talking: Talking, content: Any) -> None
         b"data:\n\n",
         b"event: message\r\nid: 1\r\nretry: 5\r\n",
     ],
-    ids=str,
+    ids=name_of,
 )
 @pytest.mark.parametrize("feed", [b"\n\n", b"\r\n\r\n"])
 async def test_a_piece_without_a_text_is_passed_over(

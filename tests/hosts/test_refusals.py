@@ -10,7 +10,7 @@ import pytest
 from daca_shared.domain import DomainError, Failed, InvalidInput, LimitReached, Misconfigured
 from lab.postgres import Place
 from tests.hosts.conftest import KEY, Talking
-from tests.odd_host import Answer, Reply, calling, delta, either, error, events
+from tests.odd_host import Answer, Reply, calling, delta, either, error, events, name_of
 
 TOO_LONG: list[Reply] = [
     error({"error": {"message": "too long", "code": "context_length_exceeded"}}),
@@ -136,7 +136,7 @@ REFUSED = Failed, "refused the request"
         (400, {"error": {"message": "temperature must be 1"}}, REFUSED),
         (422, {"detail": [{"loc": ["body", "x"], "msg": "missing"}]}, REFUSED),
     ],
-    ids=str,
+    ids=name_of,
 )
 async def test_the_user_is_told_what_is_known_and_the_log_the_rest(
     talking: Talking,

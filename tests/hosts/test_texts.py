@@ -7,7 +7,7 @@ import pytest
 from daca_shared.domain import DomainError, Unavailable
 from lab.postgres import Place
 from tests.hosts.conftest import Talking
-from tests.odd_host import Reply, calling, delta, either, error, events, message
+from tests.odd_host import Reply, calling, delta, either, error, events, message, name_of
 
 DONE = b"data: [DONE]\n\n"
 STOP = delta("stop")
@@ -108,7 +108,7 @@ BOTH["choices"][0]["message"] = {"role": "assistant", "content": "cut"}
         events(b'event: error\ndata: {"message": "without choices"}\n\n'),
         events(delta(content="a"), b"data: rubbish\n\n"),
     ],
-    ids=str,
+    ids=name_of,
 )
 async def test_a_cut_or_empty_answer_is_no_reply(talking: Talking, answer: Reply) -> None:
     async with talking(answer, answer, either(content="well again")) as talk:

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
@@ -16,10 +16,9 @@ from starlette.types import ASGIApp
 
 from chat_service.access.hosts import ANY_HOST
 from chat_service.access.rates import Rates
-from chat_service.chat.messages import Answer, ChatMessage, Turn
 from chat_service.web.edge import Edge
 from chat_service.web.server import HttpServer
-from tests.fakes import FakeAgent, FakeChat, eventually
+from tests.fakes import FakeChat, Shouting, eventually
 from tests.http.gateways import body, gateway_app
 
 HEAD = b"POST /chat/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
@@ -94,22 +93,6 @@ async def test_an_answer_that_never_comes_ends_its_connection() -> None:
 async def test_who_asks_for_nothing_more_is_let_go(pieces: list[bytes]) -> None:
     async with serving(gateway_app(FakeChat()), head_timeout_s=0.5) as server:
         await until_closed(server, *pieces)
-
-
-class Shouting(FakeAgent):
-    """Says more than any buffer takes."""
-
-    async def answer(
-        self,
-        message: ChatMessage,
-        count: int | None,
-        history: Sequence[Turn],
-        say: Callable[[str], None] | None,
-    ) -> Answer:
-        for _ in range(200):
-            assert say
-            say("x" * 100_000)
-        return Answer("at last")
 
 
 async def test_a_stream_that_nobody_reads_leaves_its_place_by_the_chats_limit() -> None:

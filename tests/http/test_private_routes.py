@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from chat_service.access.identity import Identity
+from chat_service.access.identity import SYMMETRIC, Identity
 from daca_shared.domain import Unavailable
 from tests.fakes import FakeChat
 from tests.http.gateways import gateway
@@ -100,10 +100,10 @@ async def test_a_refusal_does_not_quote_the_token(http: httpx2.AsyncClient) -> N
 async def test_keys_that_cannot_be_had_are_nobodys_fault_and_tell_when_to_come_back(
     chat: FakeChat,
 ) -> None:
-    async def away(kid: str | None) -> str:
+    async def away(kid: str | None, algorithm: str) -> list[str]:
         raise Unavailable("away", retry_after_s=10)
 
-    async with gateway(chat, identity=Identity(away)) as http:
+    async with gateway(chat, identity=Identity(away, SYMMETRIC)) as http:
         answer = await http.get("/users/alice", headers=bearer())
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
 
@@ -127,3 +127,11 @@ async def test_without_identity_no_token_is_wanted(chat: FakeChat) -> None:
         assert (await http.get("/users/alice")).status_code == 200
         assert "components" in (schema := (await http.get("/openapi.json")).json())
         assert "securitySchemes" not in schema["components"]
+
+
+async def test_two_tokens_are_as_good_as_none(http: httpx2.AsyncClient) -> None:
+    for other in (bearer()["authorization"], "", "Basic x"):
+        both = [("authorization", bearer()["authorization"]), ("authorization", other)]
+        for headers in (both, both[::-1]):
+            answer = await http.get("/users/alice", headers=headers)
+            assert answer.status_code == 401

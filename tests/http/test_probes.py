@@ -31,17 +31,21 @@ async def test_readiness_reports_analytics(
 
 
 async def test_readiness_tells_what_waits(http: httpx2.AsyncClient, chat: FakeChat) -> None:
-    chat.outbox.waiting = 1
-    response = await http.get("/readyz")
-    assert response.json()["outbox"] == "1 messages wait to be counted, the oldest for 90 s"
+    for waiting, told in ((1, "1"), (10_000, "10000 or more")):
+        chat.outbox.waiting = waiting
+        response = await http.get("/readyz")
+        assert (
+            response.json()["outbox"] == f"{told} messages wait to be counted, the oldest for 90 s"
+        )
 
 
-@pytest.mark.parametrize("missing", ["stopping", "database"])
+@pytest.mark.parametrize("missing", ["stopping", "database", "is damaged"])
 async def test_who_is_not_ready_says_what_is_missing(
     http: httpx2.AsyncClient, chat: FakeChat, missing: str
 ) -> None:
     chat.stopping = missing == "stopping"
     chat.outbox.failure = Unavailable("away") if missing == "database" else None
+    chat.problem = "the database is damaged" if missing == "is damaged" else None
     response = await http.get("/readyz")
     assert response.status_code == 503
     assert missing in response.json()["detail"]

@@ -1,11 +1,18 @@
 """deploy/compose/, checked without Docker: against the specification, and against the services that
 it has to fit."""
 
+import asyncio
 import json
+import os
 
 import pytest
 from compose_spec import PyCompose
 
+from daca_shared.calls.server import GrpcServer
+from daca_shared.domain import Unavailable
+from daca_shared.observe.metrics import serving_metrics
+from daca_shared.service import running
+from tests.fakes import listening
 from tests.unit.deployed import (
     COMPOSE,
     DEPLOY,
@@ -32,24 +39,38 @@ def test_sidecars_know_their_app(app: str) -> None:
     assert arguments["app-port"] == environment[f"{app.upper()}_GRPC_PORT"]
     assert arguments["dapr-grpc-port"] == environment["DAPR_GRPC_PORT"]
     assert arguments["dapr-listen-addresses"] == "127.0.0.1"
-    assert sidecar["network_mode"] == f"service:{app}"
+    assert sidecar["network_mode"] == SERVICES[app]["network_mode"] == f"service:{app}-network"
+    assert SERVICES[f"{app}-network"]["networks"] == {"daca": {"aliases": [app]}}
     assert set(environment) <= variables(SETTINGS[f"{app}-service"])
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_apps_end_before_their_sidecars_and_both_in_time(app: str) -> None:
+def test_apps_end_before_their_sidecars_and_in_time(app: str) -> None:
     settings = SETTINGS[f"{app}-service"].model_fields
     needs_s = settings["drain_s"].default + settings["shutdown_grace_s"].default
     needs_s += last_words_s(app)
-    sidecar = SERVICES[f"{app}-sidecar"]
-    blocks_s = seconds(sidecar["command"][-1].partition("=")[2])
     assert needs_s < seconds(SERVICES[app]["stop_grace_period"])
-    assert needs_s < blocks_s < seconds(sidecar["stop_grace_period"])
+    # Compose stops what depends on others before these.
+    assert f"{app}-sidecar" in SERVICES[app]["depends_on"]
+    assert {f"{app}-network", "jaeger"} <= set(SERVICES[f"{app}-sidecar"]["depends_on"])
 
 
-def test_health_checks_run_with_what_the_image_has() -> None:
-    for app in APPS:
-        compile(SERVICES[app]["healthcheck"]["test"][3], app, "exec")
+@pytest.mark.parametrize("app", APPS)
+@pytest.mark.parametrize(("is_ready", "code"), [(True, 0), (False, 1)])
+async def test_health_checks_ask_the_metrics(app: str, is_ready: bool, code: int) -> None:
+    async def check() -> None:
+        if not is_ready:
+            raise Unavailable("no")
+
+    server = GrpcServer()
+    async with listening(server), running(server.watch(check)):
+        await asyncio.sleep(0.1)
+        variable = f"{app.upper()}_METRICS_PORT"
+        with serving_metrics(SETTINGS[f"{app}-service"](), 0, variable) as port:
+            command = [part.replace("$$", "$") for part in SERVICES[app]["healthcheck"]["test"][1:]]
+            environment = os.environ | {variable: str(port)}
+            found = await asyncio.create_subprocess_exec(*command, env=environment)
+            assert await found.wait() == code
 
 
 def test_passwords_come_from_outside() -> None:

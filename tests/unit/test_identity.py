@@ -67,10 +67,14 @@ async def test_a_bad_token_is_refused_without_saying_why(kind: str) -> None:
     assert refused.value.message == "The bearer token is not valid"
 
 
-@pytest.mark.parametrize("header", [None, "", "Basic YWxpY2U6eA==", token(), f"Token {token()}"])
-async def test_without_a_token_one_is_asked_for(header: str | None) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [[], [""], ["Basic YWxpY2U6eA=="], [token()], [f"Token {token()}"],
+     [f"Bearer {token()}", f"Bearer {token()}"], [f"Bearer {token()}", ""]],
+)  # fmt: skip
+async def test_without_one_token_one_is_asked_for(headers: list[str]) -> None:
     with pytest.raises(Unauthenticated, match="A bearer token is required"):
-        await secret_identity().caller(header)
+        await secret_identity().caller(*headers)
 
 
 async def test_an_issuer_is_checked_where_one_is_set() -> None:
@@ -89,7 +93,7 @@ def test_a_caller_is_nobody_else() -> None:
 
 
 async def test_where_nobody_is_asked_all_may_be_anyone() -> None:
-    (await ANYONE.caller(None)).must_be("bob")
+    (await ANYONE.caller()).must_be("bob")
 
 
 def test_the_settings_choose(
@@ -99,8 +103,8 @@ def test_the_settings_choose(
     assert "anyone may claim any user id" in caplog.text
     caplog.clear()
     environment.setenv("AUTH_JWT_SECRET", SECRET)
-    assert choose_identity(ChatSettings.from_environment()).find_key
+    assert choose_identity(ChatSettings.from_environment()).find_keys
     environment.setenv("AUTH_JWT_SECRET", "")
     environment.setenv("AUTH_JWKS_URL", "https://issuer.example/jwks")
-    assert choose_identity(ChatSettings.from_environment()).find_key
+    assert choose_identity(ChatSettings.from_environment()).find_keys
     assert caplog.text == ""

@@ -116,26 +116,45 @@ async def test_a_new_key_is_found(host: JwksHost) -> None:
     assert (await identity.caller(header("ec"))).subject == "alice"
 
 
-async def test_a_withdrawn_key_is_forgotten(host: JwksHost) -> None:
-    identity = jwks_identity(Jwks(host.url, max_age_s=0.05))
+async def test_a_withdrawn_key_is_not_believed_once_it_is_old_however_idle_we_were(
+    host: JwksHost,
+) -> None:
+    identity = jwks_identity(Jwks(host.url, max_age_s=0.05, min_interval_s=0))
     await identity.caller(header("ec"))
     host.answer["keys"] = [public_jwk(RSA_KEY, "rsa")]
+    await asyncio.sleep(0.06)
+    with pytest.raises(Unauthenticated):
+        await identity.caller(header("ec"))
 
-    async def is_refused() -> bool:
-        try:
-            await identity.caller(header("ec"))
-        except Unauthenticated:
-            return True
-        return False
 
-    await eventually(is_refused)
+async def test_keys_are_fetched_anew_before_they_are_old(host: JwksHost) -> None:
+    identity = jwks_identity(Jwks(host.url, max_age_s=1, min_interval_s=0))
+    await identity.caller(header("ec"))
+    await asyncio.sleep(0.55)
+    host.delay_s = 1
+    async with asyncio.timeout(0.9):
+        await identity.caller(header("ec"))
+    await eventually(lambda: host.fetches == 2)
+    await asyncio.sleep(1.1)
+
+
+async def test_while_their_host_is_away_keys_are_believed_for_so_long(host: JwksHost) -> None:
+    identity = jwks_identity(Jwks(host.url, max_age_s=0, max_stale_s=0.5, min_interval_s=0))
+    await identity.caller(header("ec"))
+    host.status = 503
+    assert await identity.caller(header("ec"))
+    await asyncio.sleep(0.51)
+    with pytest.raises(Unavailable):
+        await identity.caller(header("ec"))
+    host.status = 200
+    assert await identity.caller(header("ec"))
 
 
 @pytest.mark.parametrize("trouble", ["error", "nonsense", "a list", "no keys", "gone"])
 async def test_known_keys_go_on_working_while_their_host_is_in_trouble(
     host: JwksHost, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    identity = jwks_identity(Jwks(host.url, max_age_s=0))
+    identity = jwks_identity(Jwks(host.url, max_age_s=0, min_interval_s=0))
     await identity.caller(header("ec"))
     host.status = 500 if trouble == "error" else 200
     host.answer = {"nonsense": 5, "a list": [], "no keys": {"keys": []}}.get(trouble, host.answer)

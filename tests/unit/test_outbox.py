@@ -3,10 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 
+from chat_service.outbox.outbox import MOST_COUNTED
 from daca_shared.domain import TimedOut, Unavailable
 from lab.postgres import Place
 from tests.chats import id_of, message, send, send_at_once
@@ -18,6 +21,8 @@ from tests.fakes import (
     running_stores,
     turn_of,
 )
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -179,3 +184,16 @@ async def test_a_stop_leaves_what_analytics_does_not_take(
         async with asyncio.timeout(3):
             await stores.outbox.send_the_rest()
         assert await left(stores) == ids
+
+
+async def test_a_backlog_without_end_is_not_gone_through_to_tell_of_it(place: Place) -> None:
+    new_id = "randomblob(16)" if isinstance(place, Path) else "gen_random_uuid()"
+    add = f"""
+    WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n <= $1)
+    INSERT INTO chat.outbox (message_id, user_id, sent_time, refused)
+    SELECT {new_id}, 'alice', $2, n <= 5000 FROM numbers"""  # noqa: S608
+    async with opened_stores(place) as stores:
+        await stores.database.write(lambda statements: statements.fetch(add, 14_000, NOW))
+        assert await stores.outbox.backlog() == (9001, NOW)
+        await stores.database.write(lambda statements: statements.fetch(add, 14_000, NOW))
+        assert await stores.outbox.backlog() == (MOST_COUNTED, NOW)

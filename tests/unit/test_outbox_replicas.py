@@ -34,6 +34,9 @@ class WatchedDatabase:
     def time(self, stored: Any) -> datetime:
         return self._database.time(stored)
 
+    async def check(self) -> None:
+        await self._database.check()
+
     async def close(self) -> None:
         await self._database.close()
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import batched
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -27,9 +28,9 @@ LATER = "ALTER TABLE chat.outbox ADD COLUMN note text; ALTER TABLE chat.turns AD
 
 @asynccontextmanager
 async def opened(
-    url: SecretStr, scripts: Sequence[str] = SCRIPTS
+    url: SecretStr, scripts: Sequence[str] = SCRIPTS, *, idle_s: float = 10
 ) -> AsyncIterator[PostgresDatabase]:
-    database = await PostgresDatabase.open(url, "chat", scripts, timeout_s=0.5)
+    database = await PostgresDatabase.open(url, "chat", scripts, timeout_s=0.5, idle_s=idle_s)
     try:
         yield database
     finally:
@@ -153,3 +154,44 @@ async def test_a_start_without_a_server_does_not_tell_the_password() -> None:
         async with opened(url):
             pass
     assert "hunter2" not in str(failure.value)
+
+
+async def test_connections_that_nobody_uses_are_others_to_have(
+    postgres: Cluster, database_url: SecretStr
+) -> None:
+    role, database = f"role_{uuid4().hex}", urlsplit(database_url.get_secret_value()).path[1:]
+    await run_sql(database_url, f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 4")
+    await run_sql(database_url, f"GRANT CREATE ON DATABASE {database} TO {role}")
+    url = SecretStr(database_url.get_secret_value().replace("postgres@", f"{role}@"))
+    async with opened(url, idle_s=0.3) as busy, opened(url) as other:
+        await asyncio.gather(*(busy.read("SELECT pg_sleep(0.1)") for _ in range(3)))
+        with pytest.raises(Unavailable, match="TooManyConnectionsError"):
+            await asyncio.gather(other.check(), other.check())
+        await asyncio.sleep(0.5)
+        await asyncio.gather(other.check(), other.check())
+
+
+@pytest.mark.parametrize(
+    ("harm", "mend", "words"),
+    [
+        ("ALTER SCHEMA chat RENAME TO gone", "ALTER SCHEMA gone RENAME TO chat", "UndefinedTable"),
+        ("ALTER ROLE {} NOLOGIN", "ALTER ROLE {} LOGIN", "InvalidAuthorization"),
+        ("ALTER ROLE {} SET default_transaction_read_only = on",
+         "ALTER ROLE {} RESET default_transaction_read_only", "takes no writes"),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_is_told_until_it_is_mended(
+    database_url: SecretStr, harm: str, mend: str, words: str
+) -> None:
+    role = f"role_{uuid4().hex}"
+    await run_sql(database_url, f"CREATE ROLE {role} LOGIN SUPERUSER")
+    url = SecretStr(database_url.get_secret_value().replace("postgres@", f"{role}@"))
+    async with opened(url, idle_s=0.1) as database:
+        for change, problem in ((harm, words), (mend, None)):
+            await run_sql(database_url, change.format(role))
+            await asyncio.sleep(0.3)  # which ends the connections of before
+            if problem:
+                with pytest.raises(Unavailable, match=problem):
+                    await database.check()
+        await database.check()
+        assert await works(database)

@@ -45,6 +45,9 @@ async def test_each_of_several_limits_counts() -> None:
         ("2001:db8::1", "2001:db8::ffff:1:2:3", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
         ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1:1234", "192.0.2.1", True),
+        ("[2001:db8::1]:1234", "2001:db8::2", True),
         ("a socket", "another", False),
     ],
 )

@@ -217,6 +217,25 @@ def test_a_database_url_replaces_the_file_and_is_a_secret_as_its_password_is(
     assert found.secrets() == [url, "hunter2"]
 
 
+URLS = {
+    "AUTH_JWKS_URL": "https://user:jw%40ks@issuer.example/keys?api_key=k%20ey&page=1",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "https://user:hunter2@collector.example",
+    "DATABASE_URL": "postgresql://daca@host/daca?password=s%C3%A9same&sslmode=require",
+    "https_proxy": "http://user:pro%3Axy@proxy.example:3128",
+}
+
+
+def test_passwords_in_all_urls_are_secrets_as_they_are_written_and_decoded(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    for variable, url in URLS.items():
+        environment.setenv(variable, url)
+    assert {*ChatSettings.from_environment().secrets()} == {
+        URLS["DATABASE_URL"], "jw%40ks", "jw@ks", "k%20ey", "k ey", "hunter2", "s%C3%A9same",
+        "sésame", "pro%3Axy", "pro:xy",
+    }  # fmt: skip
+
+
 def test_metrics_can_be_off(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("CHAT_METRICS_PORT", "off")
     environment.setenv("ANALYTICS_METRICS_PORT", "off")

@@ -128,6 +128,24 @@ async def test_many_who_wait_behind_a_backlog_are_sent_in_batches_that_analytics
     assert len(recorder.sizes) <= 10
 
 
+async def test_batches_that_take_long_become_small(place: Place) -> None:
+    class Slow(RealisticRecorder):
+        async def record(self, entries: Sequence[OutboxEntry]) -> None:
+            await asyncio.sleep(len(entries) / 1000)
+            await super().record(entries)
+
+    async with opened_stores(place, recorder := Slow()) as stores:
+        await send(stores, *["batch job"] * 1500, "alice")
+        sending = asyncio.create_task(stores.outbox.run())
+        await eventually(lambda: recorder.sizes)
+        await stores.outbox.settled("alice")
+        assert users_of(recorder)["batch job"] <= 800
+        await eventually(lambda: len(recorder.recorded) == 1501, 20)
+        assert max(recorder.sizes[1:]) <= 200
+        sending.cancel()
+        await asyncio.wait([sending])
+
+
 async def test_it_does_not_wait_for_ever() -> None:
     outbox = FakeOutbox()
     outbox.settles = False

@@ -1,0 +1,26 @@
+"""Hosts and ports, as people and headers write them."""
+
+import re
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+"""The names of this machine that are reached without a proxy."""
+
+_host_and_port = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/@\s]+))(?::\d*)?").fullmatch
+
+
+def address(host: str, port: int) -> str:
+    """`host:port`, as URLs and gRPC have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def host_in(written: str) -> IPv4Address | IPv6Address | str:
+    """The address, or the name in small letters, in `host`, `host:port` or `[host]:port`; an empty
+    name if there is none."""
+    found = _host_and_port(written)
+    host = (found[1] or found[2]).removesuffix(".") if found else written
+    with suppress(ValueError):
+        address = ip_address(host)
+        return getattr(address, "ipv4_mapped", None) or address
+    return host.lower() if found else ""

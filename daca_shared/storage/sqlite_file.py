@@ -1,0 +1,141 @@
+"""A SQLite file: how it is opened, and whether what is open is still there and in order."""
+
+import fcntl
+import os
+import sqlite3
+import stat
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from tempfile import TemporaryFile
+
+BUSY_TIMEOUT_S = 1.0
+"""How long a write waits for another program's lock, a backup's say, before it fails."""
+# More than a chat writes at once.
+_ROOM_BYTES = 256 * 1024
+
+
+class Lost(sqlite3.OperationalError):
+    """What is open is not what is at the path, or nothing good is there."""
+
+
+class SqliteFile:
+    """A file that is open for this process alone."""
+
+    def __init__(self, path: Path, schema: str, scripts: Sequence[str]) -> None:
+        """Open or create it, and run the `scripts` that it has not had. Raises `sqlite3.Error` or
+        `OSError`, also if another process uses it."""
+        with ExitStack() as on_failure:
+            on_failure.callback(os.close, _lock(path.with_suffix(".lock")))
+            self.writer = on_failure.enter_context(closing(_connect(path, schema)))
+            self.writer.execute(f"PRAGMA {schema}.journal_mode = WAL")
+            self.writer.execute(f"PRAGMA {schema}.synchronous = FULL")
+            _migrate(self.writer, schema, scripts)
+            self.reader = on_failure.enter_context(closing(_connect(path, schema)))
+            self.reader.execute("PRAGMA query_only = ON")
+            # From now on nothing may hold up the event loop.
+            for connection in (self.writer, self.reader):
+                connection.execute("PRAGMA busy_timeout = 0")
+            self.close = on_failure.pop_all().close
+        self._path = path
+        files = (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
+        self._opened = {file: _identity(file) for file in files}
+
+    def commit(self) -> None:
+        self.writer.execute("COMMIT")
+        # Into files that were removed SQLite writes gladly, too.
+        self._check_present()
+
+    def check(self) -> None:
+        """Raises `sqlite3.Error`, or `OSError` of a disk that takes nothing."""
+        self._check_present()
+        with TemporaryFile(dir=self._path.parent) as file:
+            file.write(bytes(_ROOM_BYTES))
+            file.flush()
+        self.look()
+
+    def _check_present(self) -> None:
+        if any(_identity(file) != identity for file, identity in self._opened.items()):
+            raise Lost("its files were removed or replaced, or are out of reach")
+
+    def look(self, *, whole: bool = False) -> None:
+        """Raises `OSError` or `sqlite3.Error` unless a database of ours is at the path; if `whole`,
+        with each page in order. It sees what is there, where open connections remember what was."""
+        with self._path.open("rb") as file:
+            is_ours = file.read(16) == b"SQLite format 3\0"
+        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            for (table,) in tables:
+                db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
+            is_ours &= not whole or [*db.execute("PRAGMA quick_check(1)")] == [("ok",)]
+            if not (is_ours and tables):
+                raise Lost("corrupt or empty")
+
+
+def is_lost(error: Exception) -> bool:
+    """Whether the file has to be opened anew, once a good one is there."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, Lost) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def what_is_wrong(error: Exception) -> str:
+    """Without a path, as strangers may read it."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    # SQLite's are like SQLITE_CORRUPT; ours have none.
+    return getattr(error, "sqlite_errorname", str(error)).removeprefix("SQLITE_").lower()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def keep_private(folder: Path, *patterns: str) -> None:
+    """Make the folder, and keep others on this machine from it, and from what is in it by these
+    patterns. One that is shared on purpose, as its sticky or group bit says, stays open."""
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+    with suppress(PermissionError):  # it is another's
+        if not folder.stat().st_mode & (stat.S_ISVTX | stat.S_ISGID):
+            folder.chmod(0o700)
+        for path in (path for pattern in patterns for path in folder.glob(pattern)):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+
+
+def _connect(path: Path, schema: str) -> sqlite3.Connection:
+    path.touch(0o600)
+    # Attached, so that tables have the same names as in PostgreSQL's schema.
+    connection = sqlite3.connect(
+        ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    connection.execute(f"ATTACH ? AS {schema}", (str(path),))
+    return connection
+
+
+def _lock(path: Path) -> int:
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pid = os.read(file, 20).decode(errors="replace").strip() or "unknown"
+        os.close(file)
+        problem = f"process {pid} uses this data folder, which is for one process at a time"
+        raise OSError(problem) from None
+    os.ftruncate(file, 0)
+    os.write(file, f"{os.getpid()}\n".encode())
+    return file
+
+
+def _migrate(connection: sqlite3.Connection, schema: str, scripts: Sequence[str]) -> None:
+    (version,) = connection.execute(f"PRAGMA {schema}.user_version").fetchone()
+    if version > len(scripts):
+        problem = f"its schema version {version} is newer than this program's {len(scripts)}"
+        raise sqlite3.DatabaseError(problem)
+    for number, script in enumerate(scripts[version:], version + 1):
+        # Of one that fails nothing stays, as the connection is then closed.
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {script}; PRAGMA {schema}.user_version = {number}; COMMIT"
+        )

@@ -1,0 +1,50 @@
+"""A real PgBouncer before a throwaway PostgreSQL."""
+
+import os
+import pwd
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import SecretStr
+
+from lab.machine import free_port, tool
+from scripts.lib.probes import is_free
+
+_CONFIG = """[databases]
+{database} = host={host} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {connections}
+"""
+
+
+@contextmanager
+def pooled(url: SecretStr, *, connections: int) -> Iterator[str]:
+    """The URL of the same database through a PgBouncer, whose `connections` are another client's
+    after each transaction."""
+    parts, port = urlsplit(url.get_secret_value()), free_port()
+    [host], database = parse_qs(parts.query)["host"], parts.path[1:]
+    with tempfile.TemporaryDirectory(prefix="daca-pgbouncer-") as folder:
+        Path(folder).chmod(0o755)
+        config = Path(folder) / "pgbouncer.ini"
+        config.write_text(
+            _CONFIG.format(host=host, database=database, port=port, connections=connections)
+        )
+        # It refuses to run as root.
+        user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+        with subprocess.Popen([tool("PGBOUNCER"), "--quiet", config], user=user) as process:
+            try:
+                while is_free("127.0.0.1", port) and process.poll() is None:
+                    time.sleep(0.02)
+                yield f"postgresql://postgres@127.0.0.1:{port}/{database}"
+            finally:
+                process.terminate()

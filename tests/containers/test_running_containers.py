@@ -1,0 +1,66 @@
+"""The image and Compose's system, as they run: in this order, as the last test stops them."""
+
+import pytest
+
+from lab.stack import http
+from tests.containers.conftest import Containers, eventually
+
+PAIRS = ("chat", "analytics")
+
+
+def test_a_chat_is_answered_and_counted(containers: Containers) -> None:
+    assert [containers.chat("alice") for _ in range(3)] == [(200, 0), (200, 1), (200, 2)]
+    _, ready = http("GET", f"{containers.url}/readyz")
+    assert ready["analytics"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "crashed", [f"{name}{part}" for name in PAIRS for part in ("", "-sidecar")]
+)
+def test_each_may_crash_and_comes_back_to_its_pair(containers: Containers, crashed: str) -> None:
+    before = containers.state(crashed)["StartedAt"]
+    containers.chat(crashed)
+    containers.kill(crashed)
+    eventually(lambda: containers.state(crashed)["StartedAt"] != before)
+    # With a count: over both sidecars.
+    eventually(lambda: (containers.chat(crashed)[1] or 0) > 0)
+    _, ready = http("GET", f"{containers.url}/readyz")
+    assert ready["analytics"] == "ok"
+
+
+@pytest.mark.parametrize("app", PAIRS)
+def test_the_root_is_read_only_and_nobodys(containers: Containers, app: str) -> None:
+    script = "id -u; touch /tmp/here /data/here; touch /here 2>&1 || true"
+    user, refusal = containers.compose("exec", "-T", app, "sh", "-c", script).splitlines()
+    assert user == "10001"
+    assert "Read-only file system" in refusal
+
+
+def test_health_tells_of_the_database(containers: Containers) -> None:
+    def health() -> set[str]:
+        return {containers.state(app)["Health"]["Status"] for app in PAIRS}
+
+    containers.compose("stop", "postgres")
+    eventually(lambda: health() == {"unhealthy"})
+    status, told = http("GET", f"{containers.url}/readyz")
+    assert (status, told["detail"]) == (
+        503,
+        "Not ready: PostgreSQL can't be used: it can't be reached",
+    )
+    containers.compose("start", "postgres")
+    eventually(lambda: health() == {"healthy"})
+    assert containers.chat("alice")[0] == 200
+
+
+def test_a_stop_ends_apps_first_and_nothing_is_lost(containers: Containers) -> None:
+    status, before = containers.chat("alice")
+    assert status == 200
+    containers.compose("stop")
+    for app in PAIRS:
+        ended = [containers.state(f"{app}{part}") for part in ("", "-sidecar", "-network")]
+        assert [state["ExitCode"] for state in ended] == [0, 0, 0]
+        times = [state["FinishedAt"] for state in ended]
+        assert times == sorted(times)
+    containers.compose("up", "--detach", "--wait", "chat")
+    assert before is not None
+    assert containers.chat("alice") == (200, before + 1)

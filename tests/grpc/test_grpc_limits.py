@@ -1,0 +1,142 @@
+"""One client's calls: each ends, whatever is sent or taken, and none takes up what others need."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from chat_service.app import SERVICE_NAME as CHAT
+from chat_service.grpc.servicer import ChatServicer
+from daca.analytics.v1 import analytics_pb2
+from daca.chat.v1 import chat_pb2 as pb
+from daca.chat.v1 import chat_pb2_grpc as pb_grpc
+from daca_shared.calls.server import GrpcServer
+from tests.fakes import FakeChat, Shouting, channel_to, eventually, listening
+from tests.grpc.refusals import refusal, send_bytes
+
+WATCHES = 64
+PING_OFTEN = [
+    ("grpc.keepalive_time_ms", 1500),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+@pytest.fixture
+async def impatient(chat_servicer: ChatServicer) -> AsyncIterator[GrpcServer]:
+    """A server that lets no call last."""
+    server = GrpcServer(timeout_s=0.5)
+    server.add(pb_grpc.add_ChatServiceServicer_to_server, chat_servicer)
+    async with listening(server, [CHAT]):
+        yield server
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
+
+
+async def test_a_stream_that_nobody_reads_ends_and_leaves_its_place(
+    impatient: GrpcServer, chat: FakeChat
+) -> None:
+    chat.conversation.agent = Shouting()
+    async with channel_to(impatient) as channel:
+        request = pb.ChatStreamRequest(user_id="alice", text="hi")
+        await anext(aiter(pb_grpc.ChatServiceStub(channel).ChatStream(request)))
+        assert chat.admission.chats == 1
+        await eventually(lambda: chat.admission.chats == 0)
+
+
+@pytest.mark.parametrize("method", ["Chat", "ChatStream", "NoSuchMethod"])
+async def test_requests_that_never_come_do_not_keep_others_out(
+    impatient: GrpcServer, method: str
+) -> None:
+    stub = pb_grpc.ChatServiceStub
+    alone: Any = [("grpc.use_local_subchannel_pool", 1)]
+    async with AsyncExitStack() as channels:
+        for _ in range(2):
+            channel: Any = aio.insecure_channel(f"127.0.0.1:{impatient.port}", options=alone)
+            await channels.enter_async_context(channel)
+            calls = [channel.stream_stream(f"/{CHAT}/{method}")(nothing()) for _ in range(700)]
+            waits = (call.wait_for_connection() for call in calls)
+            await asyncio.gather(*waits, return_exceptions=True)
+
+        async def is_answered() -> bool:
+            async with channel_to(impatient) as channel:
+                try:
+                    await stub(channel).Chat(pb.ChatRequest(user_id="alice", text="hi"))
+                except aio.AioRpcError:
+                    return False
+            return True
+
+        await eventually(is_answered)
+
+
+async def test_watches_are_limited_and_leave_room_for_calls(chat_channel: aio.Channel) -> None:
+    untyped: Any = chat_channel
+    stub: Any = health_pb2_grpc.HealthStub(chat_channel)
+    silent = [untyped.stream_stream("/grpc.health.v1.Health/Watch")(nothing()) for _ in range(9)]
+    watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(WATCHES - len(silent))]
+    for watch in watches:
+        assert (await anext(aiter(watch))).status == health_pb2.HealthCheckResponse.SERVING
+    more = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(1500)]
+    refused = await asyncio.gather(*(refusal(anext(aiter(watch))) for watch in more))
+    # grpc itself refuses those that come too fast.
+    assert {each.code for each in refused} <= {
+        StatusCode.RESOURCE_EXHAUSTED,
+        StatusCode.UNAVAILABLE,
+    }
+    assert (await stub.Check(health_pb2.HealthCheckRequest())).status == 1
+    reply = await pb_grpc.ChatServiceStub(chat_channel).Chat(
+        pb.ChatRequest(user_id="alice", text="hi")
+    )
+    assert reply.reply == "You said: hi"
+    for watch in (watches[0], silent[0]):
+        watch.cancel()
+
+    async def watches_again() -> bool:
+        try:
+            await anext(aiter(stub.Watch(health_pb2.HealthCheckRequest())))
+        except aio.AioRpcError:
+            return False
+        return True
+
+    await eventually(watches_again)
+
+
+async def test_a_client_may_ask_often_whether_we_are_there_while_a_model_thinks(
+    chat_server: GrpcServer, chat: FakeChat
+) -> None:
+    chat.agent.delay_s = 4.8
+    address = f"127.0.0.1:{chat_server.port}"
+    async with aio.insecure_channel(address, options=PING_OFTEN) as channel:
+        # Before its first call, too.
+        await asyncio.wait_for(channel.channel_ready(), 5)
+        await asyncio.sleep(5)
+        stub = pb_grpc.ChatServiceStub(channel)
+        request = pb.ChatStreamRequest(user_id="alice", text="hi")
+        *_, last = [event async for event in stub.ChatStream(request)]
+    assert last.completed.reply == "You said: hi"
+
+
+async def test_a_request_that_is_too_long_is_not_even_decoded(
+    analytics_channel: aio.Channel,
+) -> None:
+    path = "/daca.analytics.v1.AnalyticsService/RecordMessages"
+    refused = await refusal(send_bytes(analytics_channel, path, b"\xff" * ((1 << 20) + 1)))
+    assert refused.code is StatusCode.INVALID_ARGUMENT
+    assert refused.details == "The request is longer than 1048576 bytes"
+
+
+async def test_of_too_many_messages_none_is_looked_at(analytics_channel: aio.Channel) -> None:
+    path = "/daca.analytics.v1.AnalyticsService/RecordMessages"
+    bad = analytics_pb2.SentMessage(message_id="no UUID")
+    request = analytics_pb2.RecordMessagesRequest(messages=[bad] * 1001)
+    refused = await refusal(send_bytes(analytics_channel, path, request.SerializeToString()))
+    assert refused.code is StatusCode.INVALID_ARGUMENT
+    assert refused.details == "messages: must be 1 to 1000 messages"

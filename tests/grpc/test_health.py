@@ -1,0 +1,63 @@
+"""What a service's health says of its own database."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from analytics_service.__main__ import SERVICE_NAME, build_server
+from analytics_service.store import AnalyticsStore
+from daca_shared.calls.server import LIVENESS, GrpcServer
+from daca_shared.service import running
+from lab.postgres import Cluster, Place
+from tests.fakes import channel_to, eventually, listening
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture
+async def server(place: Place) -> AsyncIterator[GrpcServer]:
+    """Analytics, as it runs."""
+    store = await AnalyticsStore.open(place, seed_demo_users=False)
+    async with (
+        listening(build_server(store), [SERVICE_NAME]) as server,
+        running(server.watch(store.database.check)),
+    ):
+        yield server
+    await store.close()
+
+
+@pytest.fixture
+async def health(server: GrpcServer) -> AsyncIterator[Any]:
+    async with channel_to(server) as channel:
+        yield health_pb2_grpc.HealthStub(channel)
+
+
+async def serves(health: Any, service: str = SERVICE_NAME) -> bool:
+    answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
+    return bool(answer.status == SERVING)
+
+
+async def test_health_is_bad_while_the_database_is_away(
+    server: GrpcServer, health: Any, place: Place, request: pytest.FixtureRequest
+) -> None:
+    async def not_ready() -> bool:
+        return not await serves(health) and not await serves(health, "")
+
+    assert server.problem is None
+    if isinstance(place, Path):
+        away = place.rename(place.with_name("away.db"))
+        await eventually(not_ready)
+        assert "The database can't be used" in str(server.problem)
+        assert await serves(health, LIVENESS)
+        away.rename(place)
+    else:
+        cluster: Cluster = request.getfixturevalue("postgres")
+        with cluster.down("fast"):
+            await eventually(not_ready)
+            assert server.problem == "PostgreSQL can't be used: it can't be reached"
+            assert await serves(health, LIVENESS)
+    await eventually(lambda: serves(health), 10)
+    assert server.problem is None

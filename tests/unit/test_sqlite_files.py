@@ -1,0 +1,142 @@
+"""A SQLite file that is lost, damaged or out of reach: it is told, nothing is acknowledged that is
+not kept, and all goes on by itself once it is mended."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from daca_shared.domain import Unavailable
+from daca_shared.storage.sqlite import SqliteDatabase
+from tests.unit.sqlite_files import add, opened, refuses, works
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "numbers.db"
+
+
+@pytest.fixture
+async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
+    database = await opened(path)
+    await database.write(add(1))
+    yield database
+    await database.close()
+
+
+async def test_a_look_at_a_good_file_leaves_nothing(database: SqliteDatabase, path: Path) -> None:
+    files = sorted(path.parent.iterdir())
+    for _ in range(3):
+        await database.check()
+    assert sorted(path.parent.iterdir()) == files
+    await works(database, path)
+
+
+def away(path: Path) -> Path:
+    return path.parent.with_name("away")
+
+
+def bring_back(path: Path) -> None:
+    away(path).rename(path.parent)
+
+
+def restore_a_copy(path: Path) -> None:
+    """With what came after the last checkpoint in a file beside it."""
+    shutil.copytree(away(path), path.parent)
+
+
+@pytest.mark.parametrize("mend", [bring_back, restore_a_copy])
+async def test_a_folder_that_is_gone_is_told_until_it_is_back(
+    database: SqliteDatabase, path: Path, mend: Callable[[Path], None]
+) -> None:
+    path.parent.rename(away(path))
+    with pytest.raises(Unavailable, match="try again later"):
+        await database.write(add(2))
+    await refuses(database, "removed|No such file")
+    path.parent.mkdir()
+    await refuses(database, "removed|No such file")
+    assert [*path.parent.iterdir()] == []
+    path.parent.rmdir()
+    mend(path)
+    await works(database, path)
+
+
+@pytest.mark.parametrize("suffix", [".db", ".db-wal", ".db-shm", ".lock"])
+async def test_each_of_its_files_is_missed(
+    database: SqliteDatabase, path: Path, suffix: str
+) -> None:
+    file = path.with_name(f"numbers{suffix}")
+    kept = file.rename(path.with_name("kept"))
+    with pytest.raises(Unavailable, match="try again later"):
+        await database.write(add(2))
+    if suffix == ".db":
+        await refuses(database, "removed|No such file")
+        kept.rename(file)
+    # Without the others it goes on: SQLite makes them again of what it has open.
+    await works(database, path)
+
+
+def overwrite(path: Path, first: int, last: int | None) -> None:
+    """Pages of the main file, in place."""
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        file.seek(first * 4096)
+        file.write(os.urandom((last or size // 4096) * 4096 - file.tell()))
+
+
+@pytest.fixture
+async def good(path: Path) -> Path:
+    """A copy of what will be at the path."""
+    database = await opened(path)
+    for n in range(1, 9):
+        await database.write(add(n))
+    await database.close()
+    return Path(shutil.copy(path, path.with_name("good")))
+
+
+@pytest.mark.parametrize("last", [1, None])
+@pytest.mark.parametrize("mend", [shutil.move, shutil.copyfile])
+async def test_a_damaged_file_is_told_until_a_good_one_is_in_its_place(
+    good: Path, path: Path, last: int | None, mend: Callable[[Path, Path], object]
+) -> None:
+    database = await opened(path)
+    overwrite(path, 0, last)
+    await refuses(database, "corrupt|notadb")
+    mend(good, path)
+    await works(database, path)
+    await database.close()
+
+
+async def test_damage_to_what_is_also_known_beside_the_file_is_mended(
+    database: SqliteDatabase, path: Path
+) -> None:
+    overwrite(path, 0, None)
+    with pytest.raises(Unavailable, match="corrupt"):
+        await database.check()
+    await works(database, path)
+
+
+async def test_damage_that_only_a_statement_meets_is_told_too(good: Path, path: Path) -> None:
+    database = await opened(path)
+    overwrite(path, 10, 20)
+    await database.check()
+    with pytest.raises(Unavailable, match="try again later"):
+        await database.read("SELECT sum(length(text)) FROM test.numbers")
+    await refuses(database, "corrupt|notadb")
+    shutil.copyfile(good, path)
+    await works(database, path)
+    await database.close()
+
+
+async def test_a_file_that_another_program_holds_is_told_until_it_is_free(
+    database: SqliteDatabase, path: Path
+) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="busy"):
+            await database.check()
+    await works(database, path)
