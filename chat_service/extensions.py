@@ -71,7 +71,7 @@ async def _keep(
 ) -> None:
     while True:
         try:
-            server.invalidate_tools_cache()
+            server.invalidate_tools_cache()  # type: ignore[no-untyped-call]  # it has no types
             async with server:
                 tools = ", ".join(tool.name for tool in await server.list_tools())
                 log.info("MCP server %s is up; its tools: %s", server.name, tools)

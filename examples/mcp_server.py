@@ -1,25 +1,23 @@
-"""An MCP server with one tool, for the chat's agent, in any of two ways:
+"""An MCP server with one tool. Chat starts it, and talks to it over stdio.
 
-    CHAT_MCP_SERVERS="dice=.venv/bin/python examples/mcp_server.py" scripts/run.sh
+    CHAT_MCP_SERVERS='{"dice": {"command": ".venv/bin/python", "args": ["examples/mcp_server.py"]}}'
 
-starts it and talks to it by stdio, while one that others started, at a port, is asked by HTTP:
+Chat asks one at a port, which `.venv/bin/python examples/mcp_server.py 8010` starts.
 
-    .venv/bin/python examples/mcp_server.py 8010
-    CHAT_MCP_SERVERS="dice=http://127.0.0.1:8010/mcp" scripts/run.sh
-"""
+    CHAT_MCP_SERVERS='{"dice": {"url": "http://127.0.0.1:8010/mcp"}}'"""
 
 import secrets
 import sys
 
 from mcp.server import MCPServer
 
-server = MCPServer("dice")
+server = MCPServer("dice", log_level="WARNING")
 
 
 @server.tool()
-def roll(sides: int = 6) -> int:
+def roll(sides: int = 6) -> str:
     """Roll a die with so many sides."""
-    return 1 + secrets.randbelow(sides)
+    return f"{1 + secrets.randbelow(sides)} of {sides}"
 
 
 if __name__ == "__main__":

@@ -209,6 +209,8 @@ def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech
         elif isinstance(item.raw_item, dict) and item.type.endswith("_output_item"):
             outputs[str(item.raw_item.get("call_id"))] = clean(text_in(item.raw_item.get("output")))
             last = ""
+        elif isinstance(item, agents.ToolApprovalItem):
+            continue  # has the call that is an item of its own
         elif isinstance(item.raw_item, ResponseFunctionToolCall):
             calls.append(item.raw_item)
     if not last.strip():

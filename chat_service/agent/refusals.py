@@ -135,8 +135,11 @@ def failure(error: Exception, key: str) -> domain.DomainError:
 
 
 def tool_failure(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
-    """What a model is told, and may tell its user, of a tool's exception: not its text."""
-    if failed.error is None or isinstance(failed.error, agents.AgentsException):
-        return None  # the SDK's words: how to call it
+    """What a model is told of a tool's exception, and may tell its user: its text only if that says
+    how to call it. None for the SDK's own words."""
+    if failed.error is None:
+        return None
+    if isinstance(failed.error, agents.ModelBehaviorError):
+        return f"{failed.default_message} {failed.error}"
     log.warning("the tool %s has failed", failed.tool_name, exc_info=failed.error)
     return "The tool has failed."
