@@ -1,1 +1,0 @@
-"""Keeps one exact message count per user."""

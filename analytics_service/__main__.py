@@ -9,8 +9,7 @@ from pathlib import Path
 from dapr.proto.runtime.v1 import appcallback_pb2_grpc
 from pydantic import SecretStr
 
-from analytics_service.invoke import InvokeServicer
-from analytics_service.servicer import AnalyticsServicer
+from analytics_service.servicer import AnalyticsServicer, InvokeServicer
 from analytics_service.settings import AnalyticsSettings
 from analytics_service.store import AnalyticsStore
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc

@@ -1,30 +1,34 @@
-"""The analytics service's gRPC face: decode, call the store, encode."""
+"""The analytics service's gRPC faces: decode, call the store, encode."""
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pydantic import ValidationError
+from dapr.proto.common.v1 import common_pb2
+from dapr.proto.runtime.v1 import appcallback_pb2_grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from pydantic import TypeAdapter, ValidationError
 
-from analytics_service.store import MAX_BATCH, AnalyticsStore, MessageBatch, check_user_id
+from analytics_service.store import MAX_BATCH, AnalyticsStore, MessageBatch
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import Context
-from daca_shared.domain import InvalidInput, validated
+from daca_shared.domain import InvalidInput, NotFound, UserId, validated
 from daca_shared.observe.requests import note_user
 
 _DEFAULT_DAYS, _MAX_DAYS = 14, 90
+_INVOKED = "analytics/"
+_check_user_id = TypeAdapter(UserId).validate_python
 
 
 @dataclass(eq=False)
 class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
-    """`daca.analytics.v1.AnalyticsService` on a store."""
-
     store: AnalyticsStore
 
     async def GetAnalytics(
         self, request: pb.GetAnalyticsRequest, context: Context
     ) -> pb.GetAnalyticsResponse:
-        analytics = await self.store.get(parse_user_id(request.user_id))
+        analytics = await self.store.get(_parse_user_id(request.user_id))
         return pb.GetAnalyticsResponse(analytics=pb.UserAnalytics(**vars(analytics)))
 
     async def ListActivity(
@@ -32,11 +36,11 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
     ) -> pb.ListActivityResponse:
         if not 0 <= request.day_count <= _MAX_DAYS:
             raise InvalidInput.field("day_count", f"must be 0 to {_MAX_DAYS}")
-        user_id = parse_user_id(request.user_id)
+        user_id = _parse_user_id(request.user_id)
         days = await self.store.activity(user_id, request.day_count or _DEFAULT_DAYS)
         response = pb.ListActivityResponse()
-        for day in days:
-            response.days.add(date=day.date.isoformat(), message_count=day.message_count)
+        for day, count in days.items():
+            response.days.add(date=day.isoformat(), message_count=count)
         return response
 
     async def RecordMessages(
@@ -46,10 +50,30 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
         return pb.RecordMessagesResponse(counted=counted)
 
 
-def parse_user_id(user_id: str) -> str:
+@dataclass(eq=False)
+class InvokeServicer(appcallback_pb2_grpc.AppCallbackServicer):
+    """The old REST face, for callers of Dapr's HTTP invoke API: a sidecar's
+    `GET /v1.0/invoke/analytics-service/method/analytics/{user_id}`, and
+    `dapr invoke --method analytics/{user_id}`, reach a gRPC app as `AppCallback.OnInvoke`."""
+
+    store: AnalyticsStore
+
+    async def OnInvoke(
+        self, request: common_pb2.InvokeRequest, context: Context
+    ) -> common_pb2.InvokeResponse:
+        """`{"message_count": n}`; daprd makes 404 of NOT_FOUND, 400 of INVALID_ARGUMENT."""
+        method = request.method.removeprefix("/")
+        if not method.startswith(_INVOKED):
+            raise NotFound(f"No such method; there is {_INVOKED}{{user_id}}", code="NO_METHOD")
+        analytics = await self.store.get(_parse_user_id(method.removeprefix(_INVOKED)))
+        body = AnyMessage(value=json.dumps({"message_count": analytics.message_count}).encode())
+        return common_pb2.InvokeResponse(data=body, content_type="application/json")
+
+
+def _parse_user_id(user_id: str) -> str:
     """`user_id` if it is one. Raises `InvalidInput` naming the field if not."""
     try:
-        valid = check_user_id(user_id)
+        valid = _check_user_id(user_id)
     except ValidationError as error:
         raise InvalidInput.field("user_id", error.errors()[0]["msg"]) from None
     note_user(valid)

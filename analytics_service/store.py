@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, SecretStr, TypeAdapter
+from pydantic import AfterValidator, AwareDatetime, BaseModel, SecretStr
 from pydantic_core import PydanticCustomError
 
 from daca_shared.domain import NotFound, UserId
@@ -53,8 +53,6 @@ def _check_size(messages: tuple[SentMessage, ...]) -> tuple[SentMessage, ...]:
 
 
 class MessageBatch(BaseModel, frozen=True):
-    """The messages that one call records."""
-
     messages: Annotated[tuple[SentMessage, ...], AfterValidator(_check_size)]
 
 
@@ -64,17 +62,6 @@ class UserAnalytics:
     message_count: int
     last_message_time: datetime | None
     """None for a demo user that has not sent a message yet."""
-
-
-@dataclass(frozen=True)
-class DailyActivity:
-    """How many messages a user sent on one day (UTC)."""
-
-    date: date
-    message_count: int
-
-
-check_user_id = TypeAdapter(UserId).validate_python
 
 
 @dataclass(eq=False)
@@ -96,18 +83,19 @@ class AnalyticsStore:
         """What is known of `user_id`. Raises `NotFound` for an unknown user."""
         rows = await self.database.read(_SELECT_USER, user_id)
         if not rows:
-            raise NotFound("User not found")
+            raise NotFound("User not found", code="USER_NOT_FOUND")
         ((count, last),) = rows
         return UserAnalytics(user_id, count, None if last is None else self.database.time(last))
 
-    async def activity(self, user_id: str, day_count: int) -> list[DailyActivity]:
-        """The last `day_count` days, today last. Raises `NotFound` for an unknown user."""
+    async def activity(self, user_id: str, day_count: int) -> dict[date, int]:
+        """How many messages the user sent on each of the last `day_count` days (UTC), today last.
+        Raises `NotFound` for an unknown user."""
         await self.get(user_id)
         today = datetime.now(UTC).date()
         days = [today - timedelta(days=n) for n in reversed(range(day_count))]
         rows = await self.database.read(_SELECT_DAYS, user_id, days[0].isoformat())
         counts = {date.fromisoformat(day): count for day, count in rows}
-        return [DailyActivity(day, counts.get(day, 0)) for day in days]
+        return {day: counts.get(day, 0) for day in days}
 
     async def record(self, batch: MessageBatch) -> int:
         """Count each new message, all or none. Returns how many were new, once that is on disk."""

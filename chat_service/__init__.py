@@ -1,1 +1,0 @@
-"""Answers chat messages with an agent that knows how many the user has sent."""

@@ -123,6 +123,7 @@ async def run(settings: ChatSettings) -> None:
                 identity=identity,
                 rates=rates,
                 tracer=tracing.tracer,
+                root_path=settings.root_path,
             ),
             settings.host,
             settings.http_port,

@@ -87,6 +87,11 @@ class ChatSettings(ServiceSettings):
     )
     """What else a request's `Host` may be than this machine's names and `DACA_HOST` (if that is
     `0.0.0.0` or `::`, any address): names, separated by commas, or `*` for anything."""
+    root_path: Annotated[str, Field(pattern="^(/[^/?#]+)*$")] = Field(
+        "", validation_alias="CHAT_ROOT_PATH"
+    )
+    """A prefix of every path, like `/daca`, that a proxy leaves in place; one that it takes away
+    needs no setting."""
     timeout_s: float = Field(60, gt=0, le=600, validation_alias="CHAT_TIMEOUT_S")
     """How long one chat may take; a caller's own deadline can only shorten it."""
     max_concurrent: int = Field(2000, ge=1, validation_alias="CHAT_MAX_CONCURRENT")

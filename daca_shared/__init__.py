@@ -1,1 +1,0 @@
-"""What both services build on."""

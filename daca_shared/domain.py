@@ -2,7 +2,6 @@
 a transport: `daca_shared.calls.errors` gives the errors a gRPC status."""
 
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
@@ -31,23 +30,22 @@ UserId = Annotated[
 """Who sent a message: 1 to 128 characters, no control characters and no slashes."""
 
 
+_in_capitals = re.compile(r"\B(?=[A-Z])").sub
+
+
 class DomainError(Exception):
     """Something that a caller must be told. Its text is written for the caller:
     never another exception's text, never a secret."""
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str | None = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.code = code or _in_capitals("_", type(self).__name__).upper()
+        """The cause, for programs: it stays the same in later versions."""
         self.retry_after_s = retry_after_s
         """How long to wait before another try; None if that is not known."""
-
-
-@dataclass(frozen=True)
-class FieldViolation:
-    """A field of a request, e.g. `messages[3].user_id`, and the rule that it breaks, in words."""
-
-    field: str
-    description: str
 
 
 # Statuses travel in HTTP/2 headers, which have room for about 8 KB.
@@ -55,23 +53,28 @@ _MAX_VIOLATIONS = 10
 
 
 class InvalidInput(DomainError):
-    """The request breaks a rule; sending it again will not help. Tells the first ten violations."""
+    """The request breaks a rule; sending it again will not help. Tells the first ten violations:
+    fields, e.g. `messages[3].user_id`, and the rules that they break, in words."""
 
-    def __init__(self, violations: list[FieldViolation], message: str | None = None) -> None:
+    def __init__(self, violations: list[tuple[str, str]], message: str | None = None) -> None:
         self.violations = violations[:_MAX_VIOLATIONS]
-        told = [f"{v.field}: {v.description}" for v in self.violations]
+        told = [f"{field}: {description}" for field, description in self.violations]
         if more := len(violations) - len(told):
             told.append(f"and {more} more")
-        super().__init__(message or "; ".join(told))
+        super().__init__(message or "; ".join(told), code="INVALID_FIELD")
 
     @classmethod
     def field(cls, field: str, description: str, message: str | None = None) -> "InvalidInput":
         """The request breaks a rule in this one field."""
-        return cls([FieldViolation(field, description)], message)
+        return cls([(field, description)], message)
 
 
 class NotFound(DomainError):
     """What was asked for does not exist."""
+
+
+class Conflict(DomainError):
+    """What is asked doesn't fit what has happened since: look again, then decide."""
 
 
 class Unauthenticated(DomainError):
@@ -109,7 +112,7 @@ def validated[M: BaseModel](model: type[M], fields: dict[str, Any]) -> M:
     except ValidationError as error:
         # A default that can't be made of a field that breaks a rule breaks none itself.
         found = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
-        raise InvalidInput([FieldViolation(_path(e["loc"]), e["msg"]) for e in found]) from None
+        raise InvalidInput([(_path(e["loc"]), e["msg"]) for e in found]) from None
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies
 
 import pydantic
+from opentelemetry.util.re import parse_env_headers
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -170,8 +171,7 @@ class ServiceSettings(BaseSettings):
     def otlp_headers_by_name(self) -> dict[str, str]:
         """The headers, their values decoded as OpenTelemetry's rules say."""
         value = self.otlp_headers.get_secret_value() if self.otlp_headers else ""
-        pairs = (part.split("=", 1) for part in value.split(",") if part)
-        return {name.strip().lower(): unquote(text.strip()) for name, text in pairs}
+        return dict(parse_env_headers(value, liberal=True))
 
     @property
     def sampling_ratio(self) -> float:

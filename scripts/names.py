@@ -41,7 +41,8 @@ def write_names(stack: Stack, path: Path) -> None:
     (folder / "apps.yaml").write_text(yaml.safe_dump(policy))
     for sidecar in sidecars:
         # What the run file's own resources say of an app comes later, and outranks this.
-        sidecar.command[1:1] = ["--resources-path", str(folder)]
+        first = sidecar.command.index("--app-id")
+        sidecar.command[first:first] = ["--resources-path", str(folder)]
         # The first stays; what this one says outranks it.
         sidecar.command += ["--config", str(path)]
 

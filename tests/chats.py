@@ -6,7 +6,14 @@ from contextlib import asynccontextmanager
 from uuid import UUID, uuid5
 
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Turn
+from chat_service.chat.messages import (
+    Answer,
+    ChatMessage,
+    ChatReply,
+    ConversationKey,
+    ToolCall,
+    Turn,
+)
 from chat_service.chat.ports import Agent
 from chat_service.outbox.analytics import SettledAnalytics
 from daca_shared.domain import NotFound
@@ -54,11 +61,20 @@ class StoredChat:
         message = ChatMessage(user_id=user_id, text=text, session_id=session_id)
         return (await self.conversation.reply(message, **limits)).turn.answer.text
 
+    async def ask(self, message: ChatMessage) -> ChatReply:
+        return await self.conversation.reply(message)
+
     async def stop(self, message: ChatMessage, *, after: int = 1) -> None:
         """Stream the reply, and leave after some pieces of it."""
         events = self.conversation.stream(message)
         for _ in range(after):
             await anext(events)
+        if not after:
+            # It has begun, and says nothing.
+            reading = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0.2)
+            reading.cancel()
+            await asyncio.wait([reading])
         await events.aclose()
         await self.conversation.close()
 
@@ -88,7 +104,7 @@ class SlowAgent(FakeAgent):
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None = None,
+        say: Callable[[str | ToolCall], None] | None = None,
     ) -> Answer:
         key = message.conversation
         self.running.append(key)

@@ -1,6 +1,7 @@
 """What tests of several folders need."""
 
 import gc
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from lab.postgres import Cluster, Place, running_cluster
 from tests.fault_table import pytest_collection_modifyitems, pytest_terminal_summary, report
 
 __all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary", "report"]
+
+# A shell that starts tests in the background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Stand-ins for what the use case and the outbox depend on, and real servers to call."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,12 +13,12 @@ from grpc import aio
 from chat_service.access.admission import Admission
 from chat_service.app import SCHEMA
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
 from chat_service.health.status import Status
 from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
 from chat_service.outbox.outbox import Outbox, OutboxEntry
 from chat_service.turns import history
-from chat_service.turns.history import MessagesQuery, Page, PageQuery, PastConversation
+from chat_service.turns.history import ConversationsQuery, MessagesQuery, Page, PastConversation
 from chat_service.turns.leases import TurnLeases, TurnLocks
 from chat_service.turns.store import TurnStore
 from daca_shared.calls.server import GrpcServer
@@ -60,7 +60,7 @@ class FakeAnalytics(AnalyticsClient):
         except TimeoutError:
             raise TimedOut("Analytics did not answer in time") from None
         if user_id not in self.counts:
-            raise NotFound("User not found")
+            raise NotFound("User not found", code="USER_NOT_FOUND")
         return self.counts[user_id]
 
     async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
@@ -121,7 +121,7 @@ class FakeTurns(TurnStore):
         if self.failure:
             raise self.failure
         earlier = await self.find(turn.conversation.user_id, turn.message_id)
-        if earlier and not earlier.stopped:
+        if earlier and not earlier.stopped and earlier.seq != turn.seq:
             return earlier
         if earlier:
             self.kept[earlier.seq - 1] = replace(turn, seq=earlier.seq)
@@ -129,9 +129,22 @@ class FakeTurns(TurnStore):
             self.kept.append(replace(turn, seq=len(self.kept) + 1))
         return self.kept[earlier.seq - 1 if earlier else -1]
 
-    async def conversations(self, query: PageQuery) -> Page[PastConversation]:
+    async def rename(self, key: ConversationKey, title: str) -> PastConversation:
+        for n, one in enumerate(self.past_conversations):
+            if one.session_id == key.session_id:
+                self.past_conversations[n] = replace(one, title=title)
+                return self.past_conversations[n]
+        raise NotFound("Conversation not found", code="CONVERSATION_NOT_FOUND")
+
+    async def delete(self, key: ConversationKey) -> None:
+        if not any(turn.conversation == key for turn in self.kept):
+            raise NotFound("Conversation not found", code="CONVERSATION_NOT_FOUND")
+        self.kept = [turn for turn in self.kept if turn.conversation != key]
+
+    async def conversations(self, query: ConversationsQuery) -> Page[PastConversation]:
         before = query.behind(first=len(self.past_conversations) + 1)
-        return history.page_of([c for c in self.past_conversations if c.seq < before], query.limit)
+        found = [c for c in self.past_conversations if c.seq < before and query.filter in c.title]
+        return history.page_of(found, query.limit)
 
     async def messages(self, query: MessagesQuery) -> Page[Turn]:
         key, after = ConversationKey(query.user_id, query.session_id), query.behind(first=0)
@@ -162,19 +175,23 @@ class FakeAgent:
         self.delay_s = 0.0
         self.babbles = False
         """Whether a stream has no end, and makes deltas faster than anybody reads them."""
+        self.is_silent = False
+        """Whether nothing is said before the reply is complete."""
         self.counts: list[int | None] = []
         self.histories: list[Sequence[Turn]] = []
+        self.messages: list[ChatMessage] = []
 
     async def answer(
         self,
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None,
+        say: Callable[[str | ToolCall], None] | None,
     ) -> Answer:
         self.counts.append(count)
         self.histories.append(history)
-        if say:
+        self.messages.append(message)
+        if say and not self.is_silent:
             for delta in ("You ", "said: "):
                 say(delta)
                 await asyncio.sleep(0)
@@ -197,7 +214,7 @@ class Shouting(FakeAgent):
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None,
+        say: Callable[[str | ToolCall], None] | None,
     ) -> Answer:
         for _ in range(200):
             assert say
@@ -286,7 +303,7 @@ class ChatStores:
         self.turns = TurnStore(database, self.outbox, self.locks)
 
     async def conversations(self, user_id: str = "alice") -> list[PastConversation]:
-        return (await self.turns.conversations(PageQuery(user_id=user_id))).items
+        return (await self.turns.conversations(ConversationsQuery(user_id=user_id))).items
 
     async def messages(self, key: ConversationKey) -> list[Turn]:
         query = MessagesQuery(user_id=key.user_id, session_id=key.session_id)
@@ -324,7 +341,7 @@ async def sending(outbox: Outbox) -> AsyncIterator[Outbox]:
 
 
 @asynccontextmanager
-async def listening(server: GrpcServer, services: Iterable[str] = ()) -> AsyncIterator[GrpcServer]:
+async def listening(server: GrpcServer, services: Sequence[str] = ()) -> AsyncIterator[GrpcServer]:
     """`server` on a free port of this machine."""
     await server.start(services, "127.0.0.1", 0, "TEST_PORT")
     try:

@@ -70,7 +70,9 @@ class Admission:
         if self.chats < self._max_chats and not (is_late and self.chats >= self._limit):
             return None
         return Unavailable(
-            "The service has more to do than it can; try again", retry_after_s=_RETRY_AFTER_S
+            "The service has more to do than it can; try again",
+            code="OVERLOADED",
+            retry_after_s=_RETRY_AFTER_S,
         )
 
     @contextmanager

@@ -28,7 +28,7 @@ class Caller:
     def must_be(self, user_id: str) -> None:
         """Raises `Forbidden` if the request is about another user."""
         if self.subject not in (None, user_id):
-            raise Forbidden("The token is not this user's")
+            raise Forbidden("The token is not this user's", code="TOKEN_OF_ANOTHER_USER")
         note_user(user_id)
 
 
@@ -55,17 +55,15 @@ class Identity:
             return Caller(None)
         scheme, _, token = (authorization[0] if len(authorization) == 1 else "").partition(" ")
         if scheme.lower() != "bearer":
-            raise Unauthenticated("A bearer token is required")
-        try:
+            raise Unauthenticated("A bearer token is required", code="NO_TOKEN")
+        with suppress(jwt.PyJWTError):
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg", "")
             if algorithm in self.algorithms:
                 for key in await self.find_keys(header.get("kid"), algorithm):
                     with suppress(jwt.InvalidSignatureError):  # the next may have signed it
                         return Caller(self._claims(token, key)["sub"])
-        except jwt.PyJWTError:
-            pass
-        raise Unauthenticated("The bearer token is not valid")
+        raise Unauthenticated("The bearer token is not valid", code="BAD_TOKEN")
 
     def _claims(self, token: str, key: Any) -> dict[str, Any]:
         return jwt.decode(

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -19,32 +20,24 @@ ASYMMETRIC = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 )  # fmt: skip
 _TIMEOUT_S = 5.0
-# How long a withdrawn key is believed at the most, while its host answers, and while it doesn't.
-_MAX_AGE_S, _MAX_STALE_S = 300.0, 3600.0
-# Tokens with made-up key ids must not become requests to the host.
-_MIN_INTERVAL_S = 10.0
 
 
+@dataclass(eq=False)
 class Jwks:
     """The keys at `url`, fetched when they are old or one is unknown, but not too often. While
     their host is away, those that we have stay good for a time."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        max_age_s: float = _MAX_AGE_S,
-        max_stale_s: float = _MAX_STALE_S,
-        min_interval_s: float = _MIN_INTERVAL_S,
-    ) -> None:
-        self._url = url
-        self._max_age_s = max_age_s
-        self._max_stale_s = max_stale_s
-        self._min_interval_s = min_interval_s
-        self._keys: list[tuple[object, jwt.PyJWK]] = []
-        self._tried_at_s = self._fetched_at_s = -math.inf
-        self._is_away = False
-        self._fetching: asyncio.Task[None] | None = None
+    url: str
+    max_age_s: float = 300.0
+    max_stale_s: float = 3600.0
+    """How long a withdrawn key is believed at the most, while its host answers, and doesn't."""
+    min_interval_s: float = 10.0
+    """Tokens with made-up key ids must not become requests to the host."""
+    _keys: list[tuple[object, jwt.PyJWK]] = field(default_factory=list, init=False)
+    _tried_at_s: float = field(default=-math.inf, init=False)
+    _fetched_at_s: float = field(default=-math.inf, init=False)
+    _is_away: bool = field(default=False, init=False)
+    _fetching: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def find(self, kid: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
         """The keys with this id that serve for `algorithm`. Raises `Unavailable` if that can't be
@@ -53,16 +46,17 @@ class Jwks:
         age_s = now_s - self._fetched_at_s
         found = self._known(kid, algorithm)
         # Before they are too old, so that nobody has to wait.
-        is_due = not found or age_s >= self._max_age_s / 2
-        if is_due and now_s - self._tried_at_s >= self._min_interval_s:
+        is_due = not found or age_s >= self.max_age_s / 2
+        if is_due and now_s - self._tried_at_s >= self.min_interval_s:
             self._tried_at_s = now_s
             self._fetching = asyncio.create_task(self._fetch())
-        is_old = age_s >= self._max_age_s and not self._is_away
-        if self._fetching and (not found or is_old or age_s >= self._max_stale_s):
+        is_old = age_s >= self.max_age_s and not self._is_away
+        if self._fetching and (not found or is_old or age_s >= self.max_stale_s):
             # Shielded, as others wait for it too and this caller may leave.
             await asyncio.shield(self._fetching)
-        if now_s - self._fetched_at_s >= self._max_stale_s:
-            raise Unavailable("Tokens can't be checked now", retry_after_s=self._min_interval_s)
+        if now_s - self._fetched_at_s >= self.max_stale_s:
+            told, wait_s = "Tokens can't be checked now", self.min_interval_s
+            raise Unavailable(told, code="NO_TOKEN_KEYS", retry_after_s=wait_s)
         return self._known(kid, algorithm)
 
     def _known(self, kid: str | None, algorithm: str) -> list[jwt.PyJWK]:
@@ -71,7 +65,7 @@ class Jwks:
     async def _fetch(self) -> None:
         try:
             async with asyncio.timeout(_TIMEOUT_S), httpx2.AsyncClient() as client:
-                answer = await client.get(self._url)
+                answer = await client.get(self.url)
             published = answer.raise_for_status().json()["keys"]
             if keys := [(jwk.get("kid"), key) for jwk in published for key in _usable(jwk)]:
                 self._keys, self._is_away = keys, False

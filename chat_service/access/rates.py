@@ -53,6 +53,7 @@ class _Rate:
         if count >= self._item.amount:
             raise LimitReached(
                 f"Too many messages from {self._whose}: at most {self._item}",
+                code="RATE_LIMIT",
                 retry_after_s=end - now,
             )
         self._windows[key] = end, count + 1

@@ -82,12 +82,11 @@ class ChatAgent:
         mcp_servers: list[MCPServer] | None = None,
         extend: Callable[[OurAgent], OurAgent] = lambda agent: agent,
     ) -> None:
-        """`mcp_servers` may come and go. `extend` may hand back another agent."""
         self.model = model.name
         self._key = model.client.api_key if model.client else "no-key"
         self._max_history_length = max_history_length
         self._max_reply_length = max_reply_length
-        agent = agents.Agent[RunContext](
+        ours = agents.Agent[RunContext](
             name="DACA Chat",
             instructions=instructions,
             tools=[tool for tool in vars(tools).values() if isinstance(tool, agents.FunctionTool)],
@@ -96,7 +95,7 @@ class ChatAgent:
             model=model.model,
             model_settings=model.settings,
         )
-        self._agent = extend(agent)
+        self._agent = extend(ours)
         trace_runs(tracing)
         self._config = agents.RunConfig(
             model=model.model,  # of all agents, those that `extend` adds too
@@ -111,15 +110,16 @@ class ChatAgent:
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None = None,
+        say: Callable[[str | ToolCall], None] | None = None,
     ) -> Answer:
         """Raises a `DomainError` when the model or its host fails. What that can't do is left out
         in a second try, and from then on: tools, or the older half of what was said."""
         context = RunContext(message.user_id, count)
+        before = [{"role": role, "content": text} for role, text in message.history]
         agent, shown, halved = self._agent, latest(history, self._max_history_length), False
         while True:
             speech = Speech(self._max_reply_length, say)
-            items = _items(shown, message.text, with_tools=_has_tools(agent))
+            items = before + _items(shown, message.text, with_tools=_has_tools(agent))
             try:
                 answer = await self._run(agent, items, context, speech)
             except Exception as error:
@@ -135,8 +135,7 @@ class ChatAgent:
                         self._max_history_length = max(half, _LEAST_HISTORY)
                 else:
                     raise told from None
-                has_tools = _has_tools(agent)
-                log.warning("asking again; tools: %s, earlier turns: %d", has_tools, len(shown))
+                log.warning("asking again; tools: %s, turns: %d", _has_tools(agent), len(shown))
             else:
                 self._agent = self._agent if _has_tools(agent) else agent
                 return answer
@@ -174,6 +173,9 @@ async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStre
                     speech.add(said.delta)
                 case agents.RawResponsesStreamEvent(data=ResponseOutputItemDoneEvent()):
                     speech.end_message()
+                case agents.RunItemStreamEvent(name="tool_called", item=item):
+                    if speech.say and isinstance(call := item.raw_item, ResponseFunctionToolCall):
+                        speech.say(ToolCall(clean(call.name), clean(call.arguments)))
     finally:
         result.cancel()
     return result
@@ -198,7 +200,7 @@ def _items(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[dict
 
 def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech) -> Answer:
     outputs: dict[str, str] = {}
-    calls: list[ResponseFunctionToolCall] = []
+    calls: dict[str, tuple[str, str]] = {}  # one that wants approval is there twice
     last, was_heard = "", bool(speech.text)
     for item in result.new_items:
         if isinstance(item, agents.MessageOutputItem):
@@ -209,12 +211,10 @@ def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech
         elif isinstance(item.raw_item, dict) and item.type.endswith("_output_item"):
             outputs[str(item.raw_item.get("call_id"))] = clean(text_in(item.raw_item.get("output")))
             last = ""
-        elif isinstance(item, agents.ToolApprovalItem):
-            continue  # has the call that is an item of its own
         elif isinstance(item.raw_item, ResponseFunctionToolCall):
-            calls.append(item.raw_item)
+            calls[item.raw_item.call_id] = clean(item.raw_item.name), clean(item.raw_item.arguments)
     if not last.strip():
         raise domain.Unavailable("The model has given no answer; try again")
-    made = [ToolCall(clean(c.name), clean(c.arguments), outputs.get(c.call_id, "")) for c in calls]
+    made = [ToolCall(*call, outputs.get(call_id, "")) for call_id, call in calls.items()]
     speech.count(sum(len(call.arguments + call.output) for call in made))
     return Answer(speech.text, tuple(made))

@@ -1,29 +1,26 @@
 """Which model replies: OpenAI's, Gemini, any compatible server's, or the offline one."""
 
 import logging
+import time
+from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
 import agents
 import httpx2
 from agents import Model, ModelSettings, RetryPolicyContext, retry_policies
-from limits import parse_many
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-from chat_service.access.rates import Rates
 from chat_service.agent.completions import CompletionsClient
 from chat_service.agent.offline import OfflineModel
 from chat_service.agent.refusals import MAX_ANSWER_BYTES, too_large
 from chat_service.settings import ChatSettings
-from daca_shared.domain import LimitReached, Misconfigured
+from daca_shared.domain import Misconfigured
 
 log = logging.getLogger(__name__)
 
 _GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta/openai/"
-_OPENAI_MODEL = "gpt-4o"
-_GEMINI_MODEL = "gemini-2.5-flash"
 
 
 class _Settings(ModelSettings):
@@ -58,13 +55,13 @@ def choose_model(settings: ChatSettings) -> ChatModel:
         # A local server wants no key, but the client insists on one.
         return _completions(settings, settings.openai_base_url, key or "no-key", settings.model)
     if key:
-        name = settings.model or _OPENAI_MODEL
+        name = settings.model or "gpt-4o"
         client = openai_client(key, settings.model_timeout_s)
         model = agents.OpenAIResponsesModel(name, client)
         return ChatModel(name, model, _Settings(retry=one_retry()), client)
     if settings.gemini_api_key:
-        key = settings.gemini_api_key.get_secret_value()
-        return _completions(settings, _GEMINI_URL, key, settings.model or _GEMINI_MODEL)
+        key, name = settings.gemini_api_key.get_secret_value(), settings.model or "gemini-2.5-flash"
+        return _completions(settings, _GEMINI_URL, key, name)
     log.warning("no model key is set: replies come from the labelled offline model")
     return ChatModel("offline", OfflineModel(), _Settings())
 
@@ -109,20 +106,21 @@ class _Bounded(httpx2.AsyncByteStream):
 
 
 # Retries can't become a storm: one more try helps after a dropped connection, but doubles the load
-# of a host in trouble, so retries come out of a budget.
-_MOST_RETRIES = parse_many("6/minute")
+# of a host in trouble. So many in a time are all.
+_MOST_RETRIES, _RETRIES_TIME_S = 5, 50.0
 
 
 def one_retry() -> agents.ModelRetrySettings:
     """One retry a request, if the host's answer allows it and the budget has one left."""
-    budget = Rates(_MOST_RETRIES)
+    latest = deque[float](maxlen=_MOST_RETRIES)
 
-    def is_in_budget(context: RetryPolicyContext) -> bool:
-        with suppress(LimitReached):
-            budget.spend("the model")
-            return True
-        return False
+    def from_budget(context: RetryPolicyContext) -> bool:
+        now = time.monotonic()
+        if len(latest) == _MOST_RETRIES and now - latest[0] < _RETRIES_TIME_S:
+            return False
+        latest.append(now)
+        return True
 
-    policy = retry_policies.all(retry_policies.provider_suggested(), is_in_budget)
+    policy = retry_policies.all(retry_policies.provider_suggested(), from_budget)
     backoff = agents.ModelRetryBackoffSettings(initial_delay=0.2, jitter=True)
     return agents.ModelRetrySettings(max_retries=1, policy=policy, backoff=backoff)

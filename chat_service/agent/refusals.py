@@ -130,6 +130,7 @@ def failure(error: Exception, key: str) -> domain.DomainError:
     # No traceback of a known error: its text is the host's, and may quote our key.
     trace = not isinstance(error, known)
     made = domain_error(error)
+    made.code = f"MODEL_{made.code.removeprefix('MODEL_')}"
     log.warning("no reply: %s (%s: %s)", made, type(error).__name__, told, exc_info=trace)
     return made
 

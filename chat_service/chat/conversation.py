@@ -10,9 +10,16 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 
-from chat_service.chat.messages import Answer, ChatMessage, ChatReply, Turn
+from chat_service.chat.messages import (
+    Answer,
+    ChatMessage,
+    ChatReply,
+    ConversationKey,
+    ToolCall,
+    Turn,
+)
 from chat_service.chat.ports import Agent, Counts, Locks, Turns
-from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut
+from daca_shared.domain import Conflict, DomainError, InvalidInput, NotFound, TimedOut
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
@@ -23,6 +30,8 @@ READING_S = 2.0
 """How much longer than a chat may take its reader may take to have read the answer."""
 # grpc may cancel a call whose time is over a moment before we notice it.
 _MOMENT_S = 0.1
+
+type _Say = Callable[[str | ToolCall], None]
 
 
 @dataclass(eq=False)
@@ -43,23 +52,23 @@ class Conversation:
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow.
 
-        A message that was answered before gets the same answer. A failure keeps and counts
-        nothing; it raises `InvalidInput`, `TimedOut`, `Unavailable`, `LimitReached`,
-        `Misconfigured` or `Failed`.
+        A message that was answered before gets the same answer, or with `regenerate` a new one.
+        A failure keeps and counts nothing; it raises `InvalidInput`, `TimedOut`, `Unavailable`,
+        `LimitReached`, `Misconfigured`, `Failed`; with `regenerate` also `NotFound`, `Conflict`.
         """
         self.check(message)
         return await self._take_turn(message, timeout_s, say=None)
 
     async def stream(
         self, message: ChatMessage, *, timeout_s: float | None = None
-    ) -> AsyncGenerator[str | ChatReply]:
+    ) -> AsyncGenerator[str | ToolCall | ChatReply]:
         """Answer `message` piece by piece; the whole reply is the last event.
 
         Limits and errors are those of `reply`. Closing it, or cancelling its consumer, stops
         the model at once; what came so far is kept, marked as stopped, and counts.
         """
         self.check(message)
-        events: asyncio.Queue[str | ChatReply | Exception] = asyncio.Queue()
+        events: asyncio.Queue[str | ToolCall | ChatReply | Exception] = asyncio.Queue()
 
         async def take_turn() -> None:
             try:
@@ -80,6 +89,16 @@ class Conversation:
         finally:
             task.cancel()
 
+    async def delete(self, key: ConversationKey, *, timeout_s: float | None = None) -> None:
+        """Delete a conversation for good, once no reply is on its way in it. What was counted
+        stays counted. Raises `NotFound`, `TimedOut`, `Unavailable`."""
+        limit_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
+        try:
+            async with asyncio.timeout(limit_s), self.locks.turn(key):
+                await self.turns.delete(key)
+        except TimeoutError:
+            raise TimedOut("A reply is still on its way; try again", code="REPLY_RUNS") from None
+
     @property
     def streams(self) -> int:
         return len(self._streams)
@@ -94,14 +113,16 @@ class Conversation:
             await asyncio.wait(self._streams)
 
     def check(self, message: ChatMessage) -> None:
-        """Raises `InvalidInput` unless the text is one that may be sent."""
+        """Raises `InvalidInput` unless the message is one that may be sent."""
+        if message.regenerate and not message.may_be_known:
+            raise InvalidInput.field("message_id", "is required with regenerate")
         if not message.text.strip():
             raise InvalidInput.field("text", "must not be blank", "Message text cannot be empty")
         if len(message.text) > self.max_text_length:
             raise InvalidInput.field("text", f"must be at most {self.max_text_length} characters")
 
     async def _take_turn(
-        self, message: ChatMessage, timeout_s: float | None, say: Callable[[str], None] | None
+        self, message: ChatMessage, timeout_s: float | None, say: _Say | None
     ) -> ChatReply:
         limit_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
         ends_at = asyncio.get_running_loop().time() + limit_s
@@ -110,16 +131,17 @@ class Conversation:
                 async with asyncio.timeout_at(ends_at), self.locks.turn(message.conversation):
                     turn = await self._answer(message, say, ends_at)
             except TimeoutError:
-                raise TimedOut("The reply took too long; try again") from None
+                told = "The reply took too long; try again"
+                raise TimedOut(told, code="REPLY_TIMED_OUT") from None
         return ChatReply(turn, message.tags)
 
-    async def _answer(
-        self, message: ChatMessage, say: Callable[[str], None] | None, ends_at: float
-    ) -> Turn:
+    async def _answer(self, message: ChatMessage, say: _Say | None, ends_at: float) -> Turn:
         earlier = None
         if message.may_be_known:
             earlier = await self.turns.find(message.user_id, message.message_id)
-        if earlier and not earlier.stopped:
+        if message.regenerate and not earlier:
+            raise NotFound("No message has this message_id", code="MESSAGE_NOT_FOUND")
+        if earlier and not earlier.stopped and not message.regenerate:
             if say:
                 say(earlier.answer.text)
             return earlier
@@ -128,6 +150,10 @@ class Conversation:
             first = {"session_id": earlier.conversation.session_id}
             async with self.locks.turn(earlier.conversation):
                 return await self._answer(message.model_copy(update=first), say, ends_at)
+        if message.regenerate:
+            latest = await self.turns.latest(message.conversation, before=None)
+            if latest[-1].message_id != message.message_id:
+                raise Conflict("Not its conversation's last message", code="NOT_LAST_MESSAGE")
         count, history = await asyncio.gather(
             self._count_before(message.user_id, earlier),
             self.turns.latest(message.conversation, before=earlier),
@@ -140,17 +166,20 @@ class Conversation:
                 self.agent.model, datetime.now(UTC), earlier.seq if earlier else 0,
             )  # fmt: skip
 
-        def say_and_note(text: str) -> None:
-            said.append(text)
+        def say_and_note(piece: str | ToolCall) -> None:
+            if isinstance(piece, str):
+                said.append(piece)
             if say:
-                say(text)
+                say(piece)
 
         try:
             answer = await self.agent.answer(message, count, history, say and say_and_note)
             return await self.turns.keep(turn(answer, stopped=False))
         except asyncio.CancelledError:
             # Running out of time is a failure, which keeps nothing. This is a user who left.
-            if say and asyncio.get_running_loop().time() < ends_at - _MOMENT_S:
+            # Where nothing was said yet, what was said before is better.
+            is_new = said or not earlier or earlier.prompt != message.text
+            if say and is_new and asyncio.get_running_loop().time() < ends_at - _MOMENT_S:
                 await self.turns.keep(turn(Answer("".join(said)), stopped=True))
             raise
 
@@ -165,5 +194,5 @@ class Conversation:
             log.warning("no count for this chat: %s", error)
             self.on_no_count("timed_out" if isinstance(error, TimedOut) else "unavailable")
             return None
-        # A message that was stopped and is sent again has been counted already.
+        # A message that is answered anew has been counted already.
         return count - 1 if earlier else count

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4, uuid5
 
 from pydantic import BaseModel, Field, StringConstraints
@@ -21,6 +21,13 @@ Tags = Annotated[
     Field(max_length=20, fail_fast=True),
 ]
 """A client's own labels: at most 20, each of 1 to 64 characters."""
+
+Title = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    Field(json_schema_extra={"pattern": r"\S"}),
+]
+"""What a user calls a conversation: 1 to 200 characters, not blank."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,10 @@ class ChatMessage(BaseModel, frozen=True):
     session_id: UUID = Field(default_factory=_session_of)
     """The conversation that it belongs to; a new one unless given."""
     tags: Tags = ()
+    history: tuple[tuple[Literal["system", "user", "assistant"], str], ...] = ()
+    """What was said before, by whom, if the client keeps that itself."""
+    regenerate: bool = False
+    """Whether to answer a message anew that was answered before, in place of its reply."""
 
     @property
     def conversation(self) -> ConversationKey:
@@ -65,7 +76,8 @@ class ToolCall:
     tool: str
     arguments: str
     """As JSON."""
-    output: str
+    output: str = ""
+    """Empty while it runs."""
 
 
 @dataclass(frozen=True)

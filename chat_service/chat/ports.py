@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from uuid import UUID
 
-from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
 
 
 class Counts(Protocol):
@@ -31,8 +31,12 @@ class Turns(Protocol):
     async def keep(self, turn: Turn) -> Turn:
         """Keep a turn and, in the same transaction, put its message on the way to analytics.
 
-        It replaces a stopped turn of the same message. A finished one stays, and is returned.
+        It replaces the turn that was found of the same message, which has its `seq`, or a stopped
+        one. A finished one that was not known stays, and is returned.
         """
+
+    async def delete(self, key: ConversationKey) -> None:
+        """Delete the conversation with its turns, for good. Raises `NotFound`."""
 
 
 class Locks(Protocol):
@@ -54,10 +58,11 @@ class Agent(Protocol):
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str], None] | None,
+        say: Callable[[str | ToolCall], None] | None,
     ) -> Answer:
         """The reply to `message`, whose user has sent `count` messages before; None if that
-        is not known. With `say`, each piece of its text is passed there as it comes.
+        is not known. With `say`, each piece of its text is passed there as it comes, and
+        each call of a tool as it begins.
 
         Raises a `DomainError` when the model fails. Being cancelled stops the model.
         """

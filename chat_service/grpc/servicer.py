@@ -10,15 +10,19 @@ from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import ChatMessage, ChatReply
+from chat_service.turns import history
 from chat_service.turns.history import MessagesQuery, PageQuery
 from chat_service.turns.store import TurnStore
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import Context
-from daca_shared.domain import validated
+from daca_shared.domain import InvalidInput, validated
 
 type _ChatRequest = pb.ChatRequest | pb.ChatStreamRequest
-type _ListRequest = pb.ListConversationsRequest | pb.ListMessagesRequest
+type _Request = (
+    _ChatRequest | pb.ListConversationsRequest | pb.ListMessagesRequest
+    | pb.UpdateConversationRequest | pb.DeleteConversationRequest
+)  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -43,21 +47,37 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
                 async for event in events:
                     if isinstance(event, ChatReply):
                         yield pb.ChatStreamResponse(completed=_encode(event))
-                    else:
+                    elif isinstance(event, str):
                         yield pb.ChatStreamResponse(reply_delta=event)
 
     async def ListConversations(
         self, request: pb.ListConversationsRequest, context: Context
     ) -> pb.ListConversationsResponse:
         await self._authorize(request, context)
-        page = await self.turns.conversations(_query(PageQuery, request))
-        response = pb.ListConversationsResponse(next_page_token=page.next_page_token)
-        for item in page.items:
-            conversation = response.conversations.add(
-                session_id=str(item.session_id), title=item.title, turn_count=item.turn_count
-            )
-            conversation.update_time.FromDatetime(item.update_time)
-        return response
+        page = await self.turns.conversations(_query(history.ConversationsQuery, request))
+        return pb.ListConversationsResponse(
+            conversations=map(_listed, page.items), next_page_token=page.next_page_token
+        )
+
+    async def UpdateConversation(
+        self, request: pb.UpdateConversationRequest, context: Context
+    ) -> pb.UpdateConversationResponse:
+        await self._authorize(request, context)
+        if not {"title", "*"}.issuperset(request.update_mask.paths):
+            raise InvalidInput.field("update_mask", "can name nothing but the title")
+        named = request.conversation
+        whose = {"user_id": request.user_id, "session_id": named.session_id}
+        title = validated(history.Renaming, {"title": named.title}).title
+        renamed = await self.turns.rename(validated(MessagesQuery, whose).key, title)
+        return pb.UpdateConversationResponse(conversation=_listed(renamed))
+
+    async def DeleteConversation(
+        self, request: pb.DeleteConversationRequest, context: Context
+    ) -> pb.DeleteConversationResponse:
+        await self._authorize(request, context)
+        asked = _query(MessagesQuery, request)
+        await self.conversation.delete(asked.key, timeout_s=context.time_remaining())
+        return pb.DeleteConversationResponse()
 
     async def ListMessages(
         self, request: pb.ListMessagesRequest, context: Context
@@ -86,14 +106,14 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
             self.rates.spend(message.user_id)
             yield message
 
-    async def _authorize(self, request: _ChatRequest | _ListRequest, context: Context) -> None:
+    async def _authorize(self, request: _Request, context: Context) -> None:
         metadata = context.invocation_metadata() or ()
         shown = [str(value) for name, value in metadata if name == "authorization"]
         caller = await self.identity.caller(*shown)
         caller.must_be(request.user_id)
 
 
-def _query[T: PageQuery](query: type[T], request: _ListRequest) -> T:
+def _query[T: PageQuery](query: type[T], request: _Request) -> T:
     return validated(query, _fields(request))
 
 
@@ -106,8 +126,16 @@ def _decode(request: _ChatRequest) -> ChatMessage:
     return validated(ChatMessage, fields)
 
 
-def _fields(request: _ChatRequest | _ListRequest) -> dict[str, Any]:
+def _fields(request: _Request) -> dict[str, Any]:
     return {name: getattr(request, name) for name in request.DESCRIPTOR.fields_by_name}
+
+
+def _listed(item: history.PastConversation) -> pb.Conversation:
+    listed = pb.Conversation(
+        session_id=str(item.session_id), title=item.title, turn_count=item.turn_count
+    )
+    listed.update_time.FromDatetime(item.update_time)
+    return listed
 
 
 def _encode(reply: ChatReply) -> pb.ChatResponse:

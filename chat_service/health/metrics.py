@@ -55,13 +55,10 @@ for _reason in ("timed_out", "unavailable"):
 
 
 def count_fallback(reason: str) -> None:
-    """A chat is answered without its user's count."""
     _fallbacks.labels(reason).inc()
 
 
 class MeasuredModel(Model):
-    """A model whose time and tokens are measured."""
-
     def __init__(self, model: Model, name: str) -> None:
         self._model = model
         self._labels = ("chat", name)

@@ -46,13 +46,14 @@ class Status:
         """Raises `Unavailable`, naming what is missing, if chats can't be answered. Without
         analytics they can, so its absence is only reported."""
         if self.stopping():
-            raise Unavailable("Not ready: the service is stopping")
+            raise Unavailable("Not ready: the service is stopping", code="STOPPING")
         if problem := self.problem():
-            raise Unavailable(f"Not ready: {problem}")
+            raise Unavailable(f"Not ready: {problem}", code="NOT_READY")
         try:
             outbox = await self._waiting()
         except DomainError:
-            raise Unavailable("Not ready: the chat service's database can't be read") from None
+            told = "Not ready: the chat service's database can't be read"
+            raise Unavailable(told, code="STORAGE_UNAVAILABLE") from None
         return {"status": "ready", "analytics": await self._how_analytics_is(), "outbox": outbox}
 
     async def report(self) -> StatusBody:

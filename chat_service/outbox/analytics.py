@@ -24,8 +24,6 @@ _READY_TIMEOUT_S = 1.0
 
 
 class LastCall(BaseModel):
-    """The latest call to analytics that has ended."""
-
     method: str
     outcome: str
     """`OK`, or what went wrong, in words."""
@@ -33,7 +31,8 @@ class LastCall(BaseModel):
 
 
 class AnalyticsClient:
-    """Asks for counts and records messages. Each call has a deadline."""
+    """Asks for counts, as `chat_service.chat.ports.Counts`, and records messages, as
+    `chat_service.outbox.outbox.Recorder` says. Each call has a deadline."""
 
     def __init__(self, peer: Peer, interceptors: Sequence[aio.ClientInterceptor] = ()) -> None:
         self._peer = peer
@@ -47,8 +46,6 @@ class AnalyticsClient:
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
-        """How many messages `user_id` has sent. Raises `NotFound` for an unknown user,
-        `TimedOut` or `Unavailable` when analytics does not say."""
         request = pb.GetAnalyticsRequest(user_id=user_id)
         response = await self._call(self._stub.GetAnalytics, request, timeout_s)
         return response.analytics.message_count
@@ -61,8 +58,6 @@ class AnalyticsClient:
         return {day.date: day.message_count for day in response.days}
 
     async def record(self, entries: Sequence[OutboxEntry]) -> None:
-        """Returns once all are counted, for good. Raises `InvalidInput` if analytics refuses
-        them; any other `DomainError` means that they may be counted or not."""
         request = pb.RecordMessagesRequest()
         for entry in entries:
             message = request.messages.add(message_id=str(entry.message_id), user_id=entry.user_id)
@@ -126,19 +121,20 @@ class SettledAnalytics:
                 await self.outbox.settled(user_id)
         except TimeoutError:
             if self.patience_s is None:
-                raise TimedOut(f"Analytics took over {timeout_s} s") from None
+                told = f"Analytics took over {timeout_s} s"
+                raise TimedOut(told, code="ANALYTICS_TIMED_OUT") from None
         return timeout_s - (time.monotonic() - began)
 
 
 def _domain_error(error: aio.AioRpcError) -> DomainError:
     match error.code():
         case StatusCode.NOT_FOUND:
-            return NotFound(error.details() or "Not found")
+            return NotFound(error.details() or "Not found", code="USER_NOT_FOUND")
         case StatusCode.INVALID_ARGUMENT:
             return InvalidInput([], error.details() or "Analytics refused the request")
         case StatusCode.DEADLINE_EXCEEDED:
-            return TimedOut("Analytics did not answer in time")
+            return TimedOut("Analytics did not answer in time", code="ANALYTICS_TIMED_OUT")
         case code if code in UNREACHABLE:
-            return Unavailable("Analytics can't be reached")
+            return Unavailable("Analytics can't be reached", code="ANALYTICS_UNAVAILABLE")
         case code:
-            return Unavailable(f"Analytics failed ({code.name})")
+            return Unavailable(f"Analytics failed ({code.name})", code="ANALYTICS_UNAVAILABLE")

@@ -154,13 +154,11 @@ class Outbox:
         size = min(self._batch, 2 * _MIN_BATCH) if waiting else self._batch
 
         async def send(statements: Statements) -> int:
-            locking = " FOR UPDATE SKIP LOCKED"
-            entries = await self._pending(statements.fetch, size, waiting, locking)
+            entries = await self._pending(statements.fetch, size, waiting)
             await _remove(statements, entries, await self._record(entries))
             return len(entries)
 
         if self.database.is_shared:
-            # The rows stay locked until analytics has answered, so each is sent by one process.
             sent = await self.database.write(send)
         else:
             entries = await self._pending(self.database.read, size, waiting)
@@ -176,12 +174,10 @@ class Outbox:
         return sent
 
     async def _pending(
-        self,
-        fetch: Callable[..., Awaitable[Sequence[Row]]],
-        size: int,
-        waiting: set[str],
-        locking: str = "",
+        self, fetch: Callable[..., Awaitable[Sequence[Row]]], size: int, waiting: set[str]
     ) -> list[OutboxEntry]:
+        # Locked until analytics has answered, so each is sent by one process.
+        locking = " FOR UPDATE SKIP LOCKED" if self.database.is_shared else ""
         rows = {row[0]: row for row in await fetch(_OLDEST + locking, size)}
         if len(rows) == size:
             # More waits than one batch: users whose chats wait for a count must not wait for all.
@@ -210,9 +206,7 @@ class Outbox:
         return set()
 
 
-async def _remove(
-    statements: Statements, entries: Sequence[OutboxEntry], refused: set[int]
-) -> None:
+async def _remove(statements: Statements, entries: list[OutboxEntry], refused: set[int]) -> None:
     counted = [(entry.seq,) for entry in entries if entry.seq not in refused]
     await statements.fetchmany(_DELETE, counted)
     await statements.fetchmany(_REFUSE, [(seq,) for seq in refused])

@@ -9,12 +9,16 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from chat_service.chat.messages import Turn
+from chat_service.chat.messages import ConversationKey, Title, Turn
 from daca_shared.domain import InvalidInput, UserId
 
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
 # gRPC clients take 4 MiB at once.
 _MAX_PAGE_BYTES = 3 * 2**20
+
+
+Filter = Annotated[str, Field(max_length=200)]
+"""Words: only conversations with each of them in their title or in any of their texts."""
 
 
 class PageQuery(BaseModel, frozen=True):
@@ -40,10 +44,26 @@ class PageQuery(BaseModel, frozen=True):
         return int(token)
 
 
+class ConversationsQuery(PageQuery):
+    """Which page of the user's conversations."""
+
+    filter: Filter = ""
+
+
 class MessagesQuery(PageQuery):
     """Which page of the messages of one conversation."""
 
     session_id: UUID
+
+    @property
+    def key(self) -> ConversationKey:
+        return ConversationKey(self.user_id, self.session_id)
+
+
+class Renaming(BaseModel):
+    """What a conversation is to be called."""
+
+    title: Title
 
 
 @dataclass(frozen=True)
@@ -53,7 +73,7 @@ class PastConversation:
     seq: int
     session_id: UUID
     title: str
-    """The first words of its first message."""
+    """What the user has called it, or the first words of its first message."""
     update_time: datetime
     turn_count: int
 

@@ -73,7 +73,8 @@ class TurnLeases(TurnLocks):
 
     async def confirm(self, key: ConversationKey, statements: Statements) -> None:
         if not await statements.fetch(_CONFIRM, key.user_id, key.session_id, self._holder):
-            raise Unavailable("The conversation has gone on without this reply; try again")
+            told = "The conversation has gone on without this reply; try again"
+            raise Unavailable(told, code="CONVERSATION_WENT_ON")
 
     async def renew_for_ever(self) -> None:
         while True:

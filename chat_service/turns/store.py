@@ -1,15 +1,17 @@
 """The tables of turns and conversations."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from uuid import UUID
 
 from chat_service.chat.messages import Answer, ConversationKey, ToolCall, Turn
 from chat_service.outbox.outbox import Outbox
 from chat_service.turns import history
-from chat_service.turns.history import MessagesQuery, Page, PageQuery, PastConversation
+from chat_service.turns.history import ConversationsQuery, MessagesQuery, Page, PastConversation
 from chat_service.turns.leases import TurnLocks
-from daca_shared.storage.database import Database, Row, Statements
+from daca_shared.domain import NotFound
+from daca_shared.storage.database import Database, Row, Statements, purge
 
 MAX_TURNS = 20
 """How many turns of a conversation the model is shown: the latest."""
@@ -29,9 +31,21 @@ _MESSAGES = f"""{_SELECT}
 WHERE user_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4"""
 _CONVERSATIONS = """
 SELECT last_seq, session_id, title, update_time, turn_count FROM chat.conversations
-WHERE user_id = $1 AND last_seq < $2 ORDER BY last_seq DESC LIMIT $3
+WHERE user_id = $1 AND last_seq < $2 %s ORDER BY last_seq DESC LIMIT $3
 """
-# A stopped turn is replaced when its message is sent again; a finished one stays.
+_HAS_WORD = """AND (strpos(lower(title), ${0}) > 0 OR EXISTS (
+    SELECT seq FROM chat.turns
+    WHERE turns.user_id = conversations.user_id AND turns.session_id = conversations.session_id
+        AND (strpos(lower(prompt), ${0}) > 0 OR strpos(lower(reply), ${0}) > 0)
+))"""
+_RENAME = """
+UPDATE chat.conversations SET title = $3 WHERE user_id = $1 AND session_id = $2
+RETURNING last_seq, session_id, title, update_time, turn_count
+"""
+_DELETE = "DELETE FROM chat.conversations WHERE user_id = $1 AND session_id = $2 RETURNING last_seq"
+_DELETE_TURNS = "DELETE FROM chat.turns WHERE user_id = $1 AND session_id = $2"
+_PROMPT = "SELECT prompt FROM chat.turns WHERE seq = $1"
+# A finished turn stays, unless whoever keeps this one has seen it.
 _KEEP = """
 INSERT INTO chat.turns AS known
     (user_id, session_id, message_id, prompt, reply, steps, stopped, message_count, model, end_time)
@@ -40,7 +54,7 @@ ON CONFLICT (user_id, message_id) DO UPDATE SET
     prompt = excluded.prompt, reply = excluded.reply, steps = excluded.steps,
     stopped = excluded.stopped, message_count = excluded.message_count, model = excluded.model,
     end_time = excluded.end_time
-    WHERE known.stopped AND known.session_id = excluded.session_id
+    WHERE (known.stopped OR known.seq = $11) AND known.session_id = excluded.session_id
 RETURNING seq
 """
 _LIST = """
@@ -48,6 +62,8 @@ INSERT INTO chat.conversations AS known
     (user_id, session_id, title, update_time, turn_count, last_seq)
 VALUES ($1, $2, $3, $4, 1, $5)
 ON CONFLICT (user_id, session_id) DO UPDATE SET
+    title = CASE WHEN known.turn_count = 1 AND known.title = $6
+        THEN excluded.title ELSE known.title END,
     update_time = excluded.update_time,
     turn_count = known.turn_count + CASE WHEN excluded.last_seq > known.last_seq THEN 1 ELSE 0 END,
     last_seq = CASE WHEN excluded.last_seq > known.last_seq
@@ -78,16 +94,19 @@ class TurnStore:
         async def keep_and_send(statements: Statements) -> int | None:
             key, answer = turn.conversation, turn.answer
             await self.locks.confirm(key, statements)
+            title = old_title = _title(turn.prompt)
+            if turn.seq and (replaced := await statements.fetch(_PROMPT, turn.seq)):
+                old_title = _title(replaced[0][0])
             steps = json.dumps([asdict(call) for call in answer.tool_calls])
             kept = await statements.fetch(
                 _KEEP, key.user_id, key.session_id, turn.message_id, turn.prompt, answer.text,
-                steps, turn.stopped, turn.message_count, turn.model, turn.end_time,
+                steps, turn.stopped, turn.message_count, turn.model, turn.end_time, turn.seq,
             )  # fmt: skip
             if not kept:
                 return None
             ((seq,),) = kept
-            title = _title(turn.prompt)
-            await statements.fetch(_LIST, key.user_id, key.session_id, title, turn.end_time, seq)
+            listed = title, turn.end_time, seq, old_title
+            await statements.fetch(_LIST, key.user_id, key.session_id, *listed)
             if not turn.seq:  # else it was kept before, and its message counts already
                 await add_message(statements)
             return int(seq)
@@ -99,15 +118,28 @@ class TurnStore:
         self.outbox.send_soon()
         return replace(turn, seq=seq)
 
-    async def conversations(self, query: PageQuery) -> Page[PastConversation]:
+    async def conversations(self, query: ConversationsQuery) -> Page[PastConversation]:
         """The user's conversations, the latest first. Raises `InvalidInput`, `Unavailable`."""
-        asked = query.user_id, query.behind(first=_NEWEST), query.limit + 1
-        rows = await self.database.read(_CONVERSATIONS, *asked)
-        found = [
-            PastConversation(seq, session_id, title, self.database.time(time), count)
-            for seq, session_id, title, time, count in rows
-        ]
+        words = list(dict.fromkeys(query.filter.lower().split()))
+        statement = _CONVERSATIONS % "".join(map(_HAS_WORD.format, range(4, 4 + len(words))))
+        asked = query.user_id, query.behind(first=_NEWEST), query.limit + 1, *words
+        found = [self._listed(row) for row in await self.database.read(statement, *asked)]
         return history.page_of(found, query.limit)
+
+    async def rename(self, key: ConversationKey, title: str) -> PastConversation:
+        """The conversation with its new title. Raises `NotFound`, `Unavailable`."""
+        asked = key.user_id, key.session_id, title
+        rows = await self.database.write(lambda statements: statements.fetch(_RENAME, *asked))
+        return self._listed(_only(rows))
+
+    async def delete(self, key: ConversationKey) -> None:
+        async def delete(statements: Statements) -> Sequence[Row]:
+            await self.locks.confirm(key, statements)
+            await statements.fetch(_DELETE_TURNS, key.user_id, key.session_id)
+            return await statements.fetch(_DELETE, key.user_id, key.session_id)
+
+        _only(await self.database.write(delete))
+        await self.database.write(purge)
 
     async def messages(self, query: MessagesQuery) -> Page[Turn]:
         """The conversation's messages, the oldest first; none if the user has no such
@@ -116,11 +148,21 @@ class TurnStore:
         found = [self._turn(row) for row in await self.database.read(_MESSAGES, *asked)]
         return history.page_of_turns(found, query.limit)
 
+    def _listed(self, row: Row) -> PastConversation:
+        seq, session_id, title, time, count = row
+        return PastConversation(seq, session_id, title, self.database.time(time), count)
+
     def _turn(self, row: Row) -> Turn:
         seq, user_id, session_id, message_id, prompt, reply, steps, stopped, count, model, end = row
         answer = Answer(reply, tuple(ToolCall(**call) for call in json.loads(steps)))
         key, time = ConversationKey(user_id, session_id), self.database.time(end)
         return Turn(key, message_id, prompt, answer, bool(stopped), count, model, time, seq)
+
+
+def _only(rows: Sequence[Row]) -> Row:
+    if not rows:
+        raise NotFound("Conversation not found", code="CONVERSATION_NOT_FOUND")
+    return rows[0]
 
 
 def _title(prompt: str) -> str:

@@ -1,65 +1,90 @@
 /** The calls to the gateway. A failure is a `Problem`, whose message is for the reader. */
 
+import { Broken, events } from "./sse.js";
 import { fetchAs } from "./token.js";
 
-export class Problem extends Error {}
+export class Problem extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    /** The HTTP status; 0 if there was no answer. */
+    this.status = status;
+  }
+}
 
 const AWAY = "The service can't be reached. Check that it is running, then try again.";
 const CUT = "The connection broke before the reply was complete.";
 const TIMEOUT_MS = 10_000;
+const PAGE_SIZE = 200;
 
 /** What an answer says went wrong; FastAPI's own refusals are lists. */
-function describe(status, detail) {
-  if (Array.isArray(detail)) {
-    return detail.map((one) => `${one.loc?.at(-1) ?? "request"}: ${one.msg}`).join("; ");
-  }
-  return detail || `The service answered with an error (${status}).`;
+function problem(status, detail) {
+  const words = Array.isArray(detail)
+    ? detail.map((one) => `${one.loc?.at(-1) ?? "request"}: ${one.msg}`).join("; ")
+    : detail;
+  return new Problem(words || `The service answered with an error (${status}).`, status);
 }
 
 async function refusal(response) {
   const body = await response.json().catch(() => null);
-  return new Problem(describe(response.status, body?.detail));
+  return problem(response.status, body?.detail);
 }
 
-async function get(path, query = {}) {
+async function call(path, { query = {}, ...options } = {}) {
   let response;
   try {
     const signal = AbortSignal.timeout(TIMEOUT_MS);
-    response = await fetchAs(`${path}?${new URLSearchParams(query)}`, { signal });
-    if (response.ok) return await response.json();
+    response = await fetchAs(`${path}?${new URLSearchParams(query)}`, { ...options, signal });
+    if (response.ok) return response.status === 204 ? null : await response.json();
   } catch {
     throw new Problem(AWAY);
   }
   throw await refusal(response);
 }
 
+const json = (body) => ({
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify(body),
+});
+
 /** How many messages the user has sent; null when that can't be known. */
 export async function messageCount(user) {
-  try {
-    const signal = AbortSignal.timeout(TIMEOUT_MS);
-    const response = await fetchAs(`/users/${encodeURIComponent(user)}/analytics`, { signal });
-    const body = await response.json();
-    if (response.ok) return body.message_count;
-    // Another 404 (a proxy's, say) tells nothing about the user.
-    return response.status === 404 && body.detail === "User not found" ? 0 : null;
-  } catch {
-    return null;
-  }
+  const path = `users/${encodeURIComponent(user)}/analytics`;
+  const answer = await call(path, { query: { default: 0 } }).catch(() => null);
+  return answer && answer.message_count;
 }
 
 /** The user's messages by day, the oldest first; none where that can't be known. */
 export async function activity(user) {
-  try {
-    const signal = AbortSignal.timeout(TIMEOUT_MS);
-    const response = await fetchAs(`/users/${encodeURIComponent(user)}/activity`, { signal });
-    return response.ok ? (await response.json()).days : [];
-  } catch {
-    return [];
-  }
+  const answer = await call(`users/${encodeURIComponent(user)}/activity`).catch(() => null);
+  return answer ? answer.days : [];
 }
 
-export function conversations(user, pageToken = "") {
-  return get("/conversations", { user_id: user, page_token: pageToken });
+/** The most characters that a message may have. */
+export async function maxTextLength() {
+  const answer = await call("ui/limits.json").catch(() => null);
+  return answer ? answer.max_text_length : Infinity;
+}
+
+/** At least `least` of the user's conversations, if there are so many: `{conversations, next}`. */
+export async function conversations(user, { filter = "", token = "", least = 1 } = {}) {
+  const found = [];
+  let next = token;
+  do {
+    const query = { user_id: user, page_token: next, ...(filter && { filter }) };
+    const page = await call("conversations", { query });
+    found.push(...page.conversations);
+    next = page.next_page_token;
+  } while (next && found.length < least);
+  return { conversations: found, next };
+}
+
+export function rename(user, session, title) {
+  const path = `conversations/${session}`;
+  return call(path, { method: "PATCH", query: { user_id: user }, ...json({ title }) });
+}
+
+export function remove(user, session) {
+  return call(`conversations/${session}`, { method: "DELETE", query: { user_id: user } });
 }
 
 /** All messages of one conversation, the oldest first. */
@@ -67,8 +92,8 @@ export async function messages(user, session) {
   const found = [];
   let token = "";
   do {
-    const query = { user_id: user, page_size: 200, page_token: token };
-    const page = await get(`/conversations/${session}`, query);
+    const query = { user_id: user, page_size: PAGE_SIZE, page_token: token };
+    const page = await call(`conversations/${session}`, { query });
     found.push(...page.messages);
     token = page.next_page_token;
   } while (token);
@@ -76,58 +101,31 @@ export async function messages(user, session) {
 }
 
 /**
- * Send a message; call `onDelta` with each piece of the reply, and return the whole answer.
- * Throws a `Problem`; when `signal` was aborted, whatever it throws means "stopped".
+ * Send a message, or have the last one answered anew (`regenerate`). Calls `on[event](data)` for what
+ * comes, and returns the whole answer. Throws a `Problem`; when `signal` was aborted, whatever it
+ * throws means "stopped".
  */
-export async function chat({ user, session, id, text, signal, onDelta }) {
+export async function chat({ user, session, id, text, regenerate, signal, on }) {
   const body = { user_id: user, text, message_id: id, metadata: { session_id: session } };
+  if (regenerate) body.regenerate = true;
   let response;
   try {
-    response = await fetchAs("/chat/stream", {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify(body),
-      signal,
-    });
+    response = await fetchAs("chat/stream?rich=true", { method: "POST", ...json(body), signal });
   } catch {
     throw new Problem(AWAY);
   }
   if (!response.ok) throw await refusal(response);
-  for await (const { event, data } of events(response.body)) {
-    if (event === "delta") onDelta(data.text);
-    else if (event === "completed") return data;
-    else if (event === "error") throw new Problem(describe(data.status, data.detail));
+  try {
+    for await (const { event, data } of events(response.body)) {
+      if (event === "completed") return JSON.parse(data);
+      if (event === "error") {
+        const { status, detail } = JSON.parse(data);
+        throw problem(status, detail);
+      }
+      on[event]?.(JSON.parse(data));
+    }
+  } catch (error) {
+    throw error instanceof Broken ? new Problem(CUT) : error;
   }
   throw new Problem(CUT);
-}
-
-/** The server-sent events of a body. */
-async function* events(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  let event = "message";
-  let data = [];
-  try {
-    for (;;) {
-      const { done, value } = await reader.read().catch(() => {
-        throw new Problem(CUT);
-      });
-      if (done) return;
-      const lines = (rest + value).split(/\r?\n/);
-      rest = lines.pop();
-      for (const line of lines) {
-        if (line === "") {
-          if (data.length) yield { event, data: JSON.parse(data.join("\n")) };
-          event = "message";
-          data = [];
-        } else if (!line.startsWith(":")) {
-          const [, name, content] = /^([^:]*):? ?(.*)$/.exec(line);
-          if (name === "event") event = content;
-          if (name === "data") data.push(content);
-        }
-      }
-    }
-  } finally {
-    reader.cancel().catch(() => {});
-  }
 }

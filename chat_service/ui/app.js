@@ -1,30 +1,58 @@
 /** The chat page: who chats, which conversation is shown, and the turn that is under way. */
 
 import * as api from "./api.js";
-import { drawActivity } from "./chart.js";
-import { recall, remember, uuid } from "./platform.js";
+import { Composer } from "./composer.js";
+import { Count } from "./count.js";
+import { Log } from "./log.js";
+import { forget, keysOf, otherTabs, recall, remember, uuid } from "./platform.js";
 import { Sidebar } from "./sidebar.js";
 import { followTheme } from "./theme.js";
 import { followToken, subject } from "./token.js";
-import { TurnView } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
+const WELCOME = $("empty").textContent;
+const NOT_HERE = "There is no such conversation of yours: it may be another user's, or deleted.";
+/** How long the server may take to keep a reply that was stopped. */
+const KEPT_MS = 300;
+const REREAD_MS = 3000;
 let user = subject() || recall("user") || "alice";
 let session = "";
-let turns = [];
 /** The AbortController of the reply that is coming. */
 let coming = null;
 /** Answers to an older view of the page are dropped. */
 let view = 0;
+let readAt = Date.now();
+/** Whether this conversation was changed elsewhere while a reply was coming. */
+let isStale = false;
 
+const log = new Log({ onEdit: (turn) => composer.beginEdit(turn), onAgain: sendAgain });
+const composer = new Composer({
+  onSend: send,
+  onCancel: (turn) => forget(unsent(turn.id)),
+  onStop: () => coming?.abort(),
+});
+const count = new Count();
 const sidebar = new Sidebar({
   onOpen: (id) => go(id),
+  onChange: (id, gone) => {
+    tell({ user, session: id });
+    if (!gone) return;
+    [`draft ${user} ${id}`, ...keysOf(`unsent ${user} ${id} `)].forEach(forget);
+    if (id === session) go();
+  },
   onProblem(error, retry) {
     // A message that was not answered matters more; the list is loaded again after each.
     if ($("problem").hidden) showProblem(error, retry);
   },
+});
+const tell = otherTabs((news) => {
+  if (news.user !== user) return;
+  sidebar.refresh(user);
+  count.refresh(user);
+  if (news.session !== session) return;
+  if (coming) isStale = true;
+  else reread();
 });
 
 // Problems
@@ -33,12 +61,10 @@ function showProblem(error, retry) {
   if (!(error instanceof api.Problem)) console.error(error);
   $("problem-text").textContent =
     error instanceof api.Problem ? error.message : "Something went wrong in this page.";
-  const follow = atBottom();
-  $("problem").hidden = false;
-  if (follow) scrollToEnd();
+  log.keepPlace(() => ($("problem").hidden = false));
   $("retry").onclick = () => {
     hideProblem();
-    $("text").focus();
+    composer.focus();
     retry();
   };
 }
@@ -48,36 +74,17 @@ function hideProblem() {
   $("problem-text").textContent = "";
 }
 
-// The log
-
-function atBottom() {
-  return $("log").scrollHeight - $("log").scrollTop - $("log").clientHeight < 80;
-}
-
-function scrollToEnd() {
-  $("log").scrollTop = $("log").scrollHeight;
-}
-
-function addTurn(message) {
-  const turn = new TurnView($("log"), message, { onEdit: beginEdit, onRetry: sendAgain });
-  turns.push(turn);
-  markLast();
-  return turn;
-}
-
-function markLast() {
-  for (const turn of turns) turn.isLast = turn === turns.at(-1);
-  $("empty").hidden = turns.length > 0;
-}
-
 // Conversations
+
+const draft = () => `draft ${user} ${location.hash.slice(1)}`;
+const unsent = (id = "") => `unsent ${user} ${session} ${id}`;
 
 /** Show a conversation, or a new one, and let the browser's Back return from it. */
 async function go(id = "") {
   history.pushState(null, "", id ? `#${id}` : location.pathname);
   sidebar.toggle(false);
+  composer.focus();
   await show(id);
-  $("text").focus();
 }
 
 async function show(id) {
@@ -85,51 +92,55 @@ async function show(id) {
   const mine = ++view;
   session = id || uuid();
   sidebar.current = session;
-  turns = [];
-  $("log").replaceChildren();
+  log.clear();
   hideProblem();
-  endEdit();
-  markLast();
+  composer.open(draft());
+  $("empty").textContent = WELCOME;
   if (!id) return;
-  let past;
   $("empty").hidden = true;
   $("status").textContent = "Loading the conversation…";
   try {
-    past = await api.messages(user, id);
+    const messages = await api.messages(user, id);
+    if (mine !== view) return;
+    log.reconcile(messages);
+    log.toEnd();
+    forgetSent(messages);
+    for (const key of keysOf(unsent())) recallUnsent(key.split(" ").at(-1), recall(key));
+    sayIfNotHere();
   } catch (error) {
     if (mine === view) showProblem(error, () => show(id));
-    return;
   } finally {
     if (mine === view) $("status").textContent = "";
   }
-  // What was sent before they came goes after them.
-  if (mine !== view) return;
-  const newer = turns.map((turn) => turn.element);
-  const old = past.map((message) => {
-    const turn = addTurn({ id: message.message_id, text: message.text });
-    turn.complete(message.reply, message.reply_html);
-    if (message.stopped) turn.stopped();
-    return turn;
-  });
-  turns = [...old, ...turns.filter((turn) => !old.includes(turn))];
-  $("log").append(...newer);
-  markLast();
-  scrollToEnd();
 }
 
-async function refreshCount(before = null) {
-  const asked = user;
-  // The count follows a moment after the reply.
-  for (const wait_ms of [0, 300, 1000]) {
-    await new Promise((resolve) => setTimeout(resolve, wait_ms));
-    const count = await api.messageCount(asked);
-    if (asked !== user) return;
-    $("count").textContent = `Messages sent: ${count ?? "unknown"}`;
-    const days = await api.activity(asked);
-    if (asked !== user) return;
-    drawActivity($("activity"), days);
-    if (before === null || count === null || count > before) return;
-  }
+function sayIfNotHere() {
+  if (log.turns.length) return;
+  $("empty").textContent = NOT_HERE;
+  $("empty").hidden = false;
+}
+
+function forgetSent(messages) {
+  for (const { message_id: id, text } of messages) if (recall(unsent(id)) === text) forget(unsent(id));
+}
+
+/** Show what was sent before a reload, but has not arrived. */
+function recallUnsent(id, text) {
+  const turn = log.turns.find((one) => one.id === id);
+  if (!turn) log.add({ id, text }).failed();
+  else if (turn.isKept && turn === log.last) composer.beginEdit(turn, text);
+}
+
+/** See what other tabs and machines have done to this conversation. */
+async function reread() {
+  const mine = view;
+  if (coming || !location.hash) return;
+  const messages = await api.messages(user, session).catch(() => null);
+  if (!messages || mine !== view || coming) return;
+  isStale = false;
+  log.reconcile(messages);
+  forgetSent(messages);
+  sayIfNotHere();
 }
 
 function become(name) {
@@ -137,48 +148,62 @@ function become(name) {
   if (!name || name === user) return;
   user = name;
   remember("user", user);
-  $("count").textContent = "";
+  count.clear();
   go();
   sidebar.refresh(user);
-  refreshCount();
+  count.refresh(user);
 }
 
 /** With a token nobody else can be chosen. What failed without it can be tried again. */
 function signIn(name) {
   $("user").readOnly = true;
   if (name !== user) return become(name);
-  if (!turns.length) showAddress();
+  if (!log.turns.length) showAddress();
   sidebar.refresh(user);
-  refreshCount();
+  count.refresh(user);
+}
+
+/** Nothing of a user's stays on a machine that others may use. */
+function signOut() {
+  [...keysOf(`draft ${user} `), ...keysOf(`unsent ${user} `)].forEach(forget);
+  history.replaceState(null, "", location.pathname);
+  show("");
+  sidebar.clear();
+  count.clear();
 }
 
 // Sending
 
-async function run(turn) {
+async function run(turn, text, regenerate = false) {
   hideProblem();
   // So that a reload comes back to this conversation.
   history.replaceState(null, "", `#${session}`);
+  composer.move(draft());
+  const place = session;
+  const record = unsent(turn.id);
+  remember(record, text);
   const control = (coming = new AbortController());
+  turn.begin(text);
   setBusy(true);
-  scrollToEnd();
+  log.toEnd();
   let before = null;
   try {
     const reply = await api.chat({
       user,
       session,
       id: turn.id,
-      text: turn.text,
+      text,
+      regenerate,
       signal: control.signal,
-      onDelta: (text) => {
-        const follow = atBottom();
-        turn.add(text);
-        if (follow) scrollToEnd();
+      on: {
+        delta: (piece) => turn.addText(piece.text),
+        html: (html) => log.keepPlace(() => turn.update(html)),
+        tool: (tool) => log.keepPlace(() => turn.addTool(tool.name)),
       },
     });
     before = reply.message_count;
-    const follow = atBottom();
-    turn.complete(reply.reply, reply.reply_html);
-    if (follow) scrollToEnd();
+    forget(record);
+    log.keepPlace(() => turn.complete(reply));
     $("status").textContent = "Reply complete.";
   } catch (error) {
     if (control.signal.aborted) {
@@ -187,109 +212,88 @@ async function run(turn) {
     } else {
       turn.failed();
       $("status").textContent = "";
-      showProblem(error, () => sendAgain(turn));
+      if (turn.text !== text) composer.beginEdit(turn, text);
+      // Not the last one any more, as another tab will have seen.
+      if (error.status === 409) isStale = true;
+      showProblem(error, () => {
+        composer.endEdit();
+        run(turn, text, regenerate);
+      });
     }
   }
   if (coming === control) {
     coming = null;
     setBusy(false);
   }
-  refreshCount(before);
-  // A stopped reply is stored a moment after we have left it.
-  setTimeout(() => sidebar.refresh(user), control.signal.aborted ? 300 : 0);
+  count.refresh(user, before);
+  setTimeout(() => afterwards(turn, place), control.signal.aborted ? KEPT_MS : 0);
+}
+
+function afterwards(turn, place) {
+  if ($("sign-in").open) return;
+  sidebar.refresh(user);
+  tell({ user, session: place });
+  // What was stopped is shown as it was kept; and others may have written meanwhile.
+  if (place === session && (isStale || turn.state === "stopped")) reread();
 }
 
 function setBusy(busy) {
   if (busy) $("status").textContent = "The assistant is replying…";
-  if (!busy && document.activeElement === $("stop")) $("text").focus();
-  $("send").hidden = busy;
-  $("stop").hidden = !busy;
+  composer.busy = busy;
 }
 
-function send(text) {
-  if (coming || !text.trim()) return;
+function send(text, edited) {
+  if (edited && (edited.isKept || edited.state === "stopped")) return run(edited, text, true);
   // What failed was not kept; its edited version takes its place.
-  const replaced = $("editing").hidden ? null : turns.at(-1);
-  if (replaced?.hasFailed) turns.pop().element.remove();
-  endEdit();
-  $("text").value = "";
-  fit();
-  run(addTurn({ id: uuid(), text }));
+  if (edited) {
+    log.drop(edited);
+    forget(unsent(edited.id));
+  }
+  const id = uuid();
+  return run(log.add({ id, text }), text);
 }
 
-/** The same message again, with the same id: it counts once. */
+/** The last message again, with the same id: it counts once. */
 function sendAgain(turn) {
   if (coming) return;
-  $("text").focus();
-  // A stopped reply stays in the history, and here; a failed one does not.
-  if (turn.mayRetry) return run(addTurn({ id: turn.id, text: turn.text }));
-  turn.begin();
-  return run(turn);
-}
-
-function beginEdit(turn) {
-  $("editing").hidden = false;
-  $("text").value = turn.text;
-  fit();
-  $("text").focus();
-}
-
-function endEdit() {
-  if (!$("editing").hidden) $("text").value = "";
-  $("editing").hidden = true;
-  fit();
-}
-
-/** As high as its text, up to the limit in the style sheet. */
-function fit() {
-  const rows = $("text").value.split("\n").length;
-  $("text").rows = Math.min(rows, 8);
+  composer.endEdit();
+  composer.focus();
+  run(turn, turn.text, turn.isKept);
 }
 
 // Events
 
-$("composer").onsubmit = (event) => {
-  event.preventDefault();
-  send($("text").value);
-};
-$("text").oninput = fit;
-$("text").onkeydown = (event) => {
-  // While a word is being composed (Japanese, say), Enter ends the word.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send($("text").value);
-};
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || event.isComposing) return;
-  if (coming) coming.abort();
-  else if (document.activeElement === $("text")) endEdit();
-});
-$("stop").onclick = () => coming?.abort();
-$("cancel-edit").onclick = () => {
-  endEdit();
-  $("text").focus();
-};
 $("new").onclick = () => go();
 $("user").onchange = () => become($("user").value.trim());
-$("user").onkeydown = (event) => {
-  if (event.key === "Enter") $("text").focus();
-};
-$("skip").onclick = (event) => {
+const toTheBox = (event) => {
+  // Or Enter would also make a new line in the box, which has the focus then.
   event.preventDefault();
-  $("text").focus();
+  composer.focus();
 };
+$("user").onkeydown = (event) => event.key === "Enter" && toTheBox(event);
+$("skip").onclick = toTheBox;
 
 function showAddress() {
   const id = location.hash.slice(1);
   return show(UUID.test(id) ? id : "");
 }
 
+function lookAgain() {
+  if (document.hidden || $("sign-in").open || Date.now() - readAt < REREAD_MS) return;
+  readAt = Date.now();
+  reread();
+  sidebar.refresh(user);
+}
+
 window.addEventListener("popstate", showAddress);
+window.addEventListener("focus", lookAgain);
+document.addEventListener("visibilitychange", lookAgain);
 followTheme($("theme"));
-followToken(signIn);
+followToken(signIn, signOut);
 $("user").value = user;
 $("user").readOnly = Boolean(subject());
 showAddress();
 sidebar.refresh(user);
-refreshCount();
-$("text").focus();
+count.refresh(user);
+api.maxTextLength().then((limit) => (composer.limit = limit));
+composer.focus();

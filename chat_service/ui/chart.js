@@ -12,14 +12,14 @@ function shape(name, attributes) {
 
 /** Draw `days` ([{date, message_count}], the oldest first) into an `<svg>`. */
 export function drawActivity(svg, days) {
-  svg.toggleAttribute("hidden", days.length === 0);
+  svg.classList.toggle("none", days.length === 0);
   if (days.length === 0) return;
   const most = Math.max(1, ...days.map((day) => day.message_count));
   const total = days.reduce((sum, day) => sum + day.message_count, 0);
   svg.setAttribute("viewBox", `0 0 ${days.length * (WIDTH + GAP) - GAP} ${HEIGHT}`);
   svg.setAttribute(
     "aria-label",
-    `${total} messages in the last ${days.length} days, ${days.at(-1).message_count} today`,
+    `${total} ${total === 1 ? "message" : "messages"} in the last ${days.length} days (of UTC), ${days.at(-1).message_count} today`,
   );
   const bars = days.map((day, n) => {
     // A day without messages keeps a thin line, so that the days can be counted.
@@ -32,7 +32,7 @@ export function drawActivity(svg, days) {
       rx: 1,
     });
     const tip = shape("title", {});
-    tip.textContent = `${day.date}: ${day.message_count}`;
+    tip.textContent = `${day.date} (UTC): ${day.message_count}`;
     bar.append(tip);
     return bar;
   });

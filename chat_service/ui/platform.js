@@ -12,8 +12,33 @@ export function remember(key, value) {
   try {
     localStorage.setItem(key, value);
   } catch {
-    // Not kept, then: storage is switched off.
+    // Not kept, then: storage is switched off, or full.
   }
+}
+
+export function forget(key) {
+  try {
+    localStorage.removeItem(key);
+  } catch {
+    // As above.
+  }
+}
+
+/** The keys of what is remembered that begin so. */
+export function keysOf(prefix) {
+  try {
+    return Object.keys(localStorage).filter((key) => key.startsWith(prefix));
+  } catch {
+    return [];
+  }
+}
+
+/** Tells the browser's other tabs with this page; `onNews` hears what they tell. */
+export function otherTabs(onNews) {
+  if (!("BroadcastChannel" in window)) return () => {};
+  const channel = new BroadcastChannel(`daca-chat ${new URL(".", location)}`);
+  channel.onmessage = ({ data }) => onNews(data);
+  return (news) => channel.postMessage(news);
 }
 
 /** `crypto.randomUUID` exists only on https and localhost. */

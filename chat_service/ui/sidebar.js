@@ -1,23 +1,38 @@
 /** The list of past conversations, which is a drawer on narrow screens. */
 
 import * as api from "./api.js";
-import { element } from "./turns.js";
+import { element } from "./markup.js";
 
 const $ = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 45rem)");
+const TYPING_MS = 250;
+const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" };
+
+const sameYear = (time) => new Date(time).getFullYear() === new Date().getFullYear();
 
 export class Sidebar {
-  constructor({ onOpen, onProblem }) {
+  constructor({ onOpen, onChange, onProblem }) {
     this.onOpen = onOpen;
+    this.onChange = onChange;
     this.onProblem = onProblem;
     this.user = "";
-    this.pageToken = "";
-    $("more").onclick = () => this.#load(this.pageToken);
+    this.next = "";
+    this.filter = "";
+    this.loads = 0;
+    $("more").onclick = () => this.#more();
     $("drawer-button").onclick = () => this.toggle($("drawer-button").ariaExpanded !== "true");
     $("backdrop").onclick = () => this.toggle(false);
     $("sidebar").addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && narrow.matches) this.toggle(false);
+      if (event.key !== "Escape" || event.defaultPrevented) return;
+      // Here it closes the drawer or empties the search, and stops no reply.
+      if (narrow.matches || event.target === $("search")) event.stopPropagation();
+      if (narrow.matches) this.toggle(false);
     });
+    let typing;
+    $("search").oninput = () => {
+      clearTimeout(typing);
+      typing = setTimeout(() => this.#search(), TYPING_MS);
+    };
     narrow.onchange = () => this.toggle(false);
   }
 
@@ -31,57 +46,162 @@ export class Sidebar {
     else if (wasOpen) $("drawer-button").focus();
   }
 
-  /** Show the latest conversations of `user`. */
+  /** Show the latest conversations of `user`, and no fewer than are shown already. */
   async refresh(user) {
-    if (user !== this.user) this.#clear();
+    if (user !== this.user) this.clear();
+    // A title is being written; the list is refreshed after it.
+    else if (this.isNaming) return;
     this.user = user;
-    await this.#load("");
+    const least = $("conversations").children.length || 1;
+    const page = await this.#load({ least }, () => this.refresh(user));
+    if (page && !this.isNaming) this.#show(page, true);
+  }
+
+  get isNaming() {
+    return $("conversations").querySelector("form") !== null;
   }
 
   /** Mark the conversation that is shown. */
   set current(session) {
     this.session = session;
-    for (const link of $("conversations").querySelectorAll("button")) {
-      link.ariaCurrent = link.dataset.session === session ? "true" : null;
+    for (const item of $("conversations").children) {
+      const isShown = item.dataset.session === session;
+      item.querySelector(".open")?.setAttribute("aria-current", String(isShown));
     }
   }
 
-  #clear() {
+  clear() {
+    this.user = this.filter = $("search").value = "";
+    this.loads++;
     $("conversations").replaceChildren();
     $("no-conversations").hidden = true;
     $("more").hidden = true;
   }
 
-  async #load(token) {
-    const user = this.user;
-    let page;
-    try {
-      page = await api.conversations(user, token);
-    } catch (error) {
-      if (user === this.user) this.onProblem(error, () => this.#load(token));
-      return;
-    }
-    if (user !== this.user) return;
-    // A refresh must not take the focus away from the list.
-    const focused = document.activeElement?.dataset.session;
-    if (!token) this.#clear();
-    $("conversations").append(...page.conversations.map((one) => this.#item(one)));
-    this.pageToken = page.next_page_token;
-    $("more").hidden = !this.pageToken;
-    $("no-conversations").hidden = $("conversations").children.length > 0;
-    this.current = this.session;
-    if (focused) $("conversations").querySelector(`[data-session="${focused}"]`)?.focus();
+  async #search() {
+    this.filter = $("search").value.trim();
+    const page = await this.#load({}, () => this.#search());
+    if (page) this.#show(page, true);
   }
 
-  #item({ session_id: session, title, update_time: time, turn_count: turns }) {
-    const when = new Date(time).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+  async #more() {
+    const page = await this.#load({ token: this.next }, () => this.#more());
+    if (!page) return;
+    const had = document.activeElement === $("more");
+    this.#show(page, false);
+    if (had && $("more").hidden) $("conversations").lastElementChild?.querySelector(".open").focus();
+  }
+
+  /** The latest load counts: what others bring is old. */
+  async #load(query, retry) {
+    const mine = ++this.loads;
+    try {
+      const page = await api.conversations(this.user, { filter: this.filter, ...query });
+      return mine === this.loads ? page : null;
+    } catch (error) {
+      if (mine === this.loads) this.onProblem(error, retry);
+      return null;
+    }
+  }
+
+  #show({ conversations, next }, anew) {
+    // A refresh must not take the focus away from the list.
+    const focus = document.activeElement;
+    const item = focus.closest("#conversations > li");
+    const items = conversations.map((one) => this.#item(one));
+    if (anew) $("conversations").replaceChildren(...items);
+    else $("conversations").append(...items);
+    this.next = next;
+    $("more").hidden = !next;
+    $("no-conversations").hidden = $("conversations").children.length > 0;
+    $("no-conversations").textContent = this.filter ? "Nothing found." : "No conversations yet.";
+    this.current = this.session;
+    if (!item || document.activeElement === focus) return;
+    const selector = `[data-session="${item.dataset.session}"] .${focus.className.split(" ")[0]}`;
+    ($("conversations").querySelector(selector) ?? $("new")).focus();
+  }
+
+  #item(conversation) {
+    const { session_id: session, title, update_time: time, turn_count: turns } = conversation;
+    const when = new Date(time).toLocaleString([], sameYear(time) ? WHEN : { ...WHEN, year: "numeric" });
     const size = `${turns} ${turns === 1 ? "message" : "messages"}`;
-    const link = element("button", { type: "button", onclick: () => this.onOpen(session) });
-    link.append(
-      element("span", { className: "title", textContent: title }),
+    const open = element("button", { type: "button", className: "open" });
+    open.onclick = () => this.onOpen(session);
+    open.append(
+      element("span", { className: "title", dir: "auto", textContent: title }),
       element("small", { textContent: `${when} · ${size}` }),
     );
-    link.dataset.session = session;
-    return element("li", {}, link);
+    const rename = this.#tool("rename", "✎", `Rename: ${title}`, () => this.#rename(item, conversation));
+    const remove = this.#tool("delete", "✕", `Delete: ${title}`, () => this.#delete(conversation));
+    const item = element("li", {}, open, rename, remove);
+    item.dataset.session = session;
+    return item;
+  }
+
+  #tool(className, textContent, ariaLabel, onclick) {
+    const properties = { type: "button", textContent, ariaLabel, title: ariaLabel, onclick };
+    return element("button", { ...properties, className: `${className} tool` });
+  }
+
+  #rename(item, conversation) {
+    const { session_id: session, title } = conversation;
+    const field = element("input", { value: title, dir: "auto", maxLength: 200, required: true });
+    field.ariaLabel = "Title";
+    const form = element("form", {}, field);
+    let done = false;
+    const close = async (given) => {
+      if (done) return;
+      done = true;
+      if (given && given !== title) {
+        try {
+          Object.assign(conversation, await api.rename(this.user, session, given));
+          this.onChange(session, false);
+        } catch (error) {
+          done = false;
+          this.onProblem(error, () => close(given));
+          return;
+        }
+      }
+      const fresh = this.#item(conversation);
+      const had = item.contains(document.activeElement);
+      item.replaceWith(fresh);
+      this.current = this.session;
+      if (had) fresh.querySelector(".rename").focus();
+      this.refresh(this.user);
+    };
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      close(field.value.trim());
+    };
+    field.onkeydown = (event) => {
+      if (event.key !== "Escape") return;
+      event.preventDefault();
+      close("");
+    };
+    field.onblur = () => close(field.value.trim());
+    item.replaceChildren(form);
+    field.select();
+  }
+
+  #delete({ session_id: session, title }) {
+    const dialog = $("ask-delete");
+    $("delete-what").textContent = title;
+    dialog.returnValue = "";
+    dialog.onclose = async () => {
+      if (dialog.returnValue !== "delete") return;
+      try {
+        await api.remove(this.user, session);
+      } catch (error) {
+        // Gone already, from another tab.
+        if (error.status !== 404) return this.onProblem(error, () => dialog.onclose());
+      }
+      const item = $("conversations").querySelector(`[data-session="${session}"]`);
+      const near = item?.nextElementSibling ?? item?.previousElementSibling;
+      item?.remove();
+      (near?.querySelector(".open") ?? $("new")).focus();
+      this.onChange(session, true);
+      this.refresh(this.user);
+    };
+    dialog.showModal();
   }
 }

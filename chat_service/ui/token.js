@@ -22,19 +22,42 @@ function subjectOf(jwt) {
 /** The user that the token names; null without one. */
 export const subject = () => token && subjectOf(token);
 
-/** `fetch` with the token. An answer that wants another one opens the dialog. */
+const ROOT = new URL("../", import.meta.url);
+
+/** `fetch` with the token, of a path below the gateway's, wherever a proxy has put that. An answer that wants another one opens the dialog. */
 export async function fetchAs(path, options) {
   const sent = token;
   const headers = { ...options.headers, ...(sent && { authorization: `Bearer ${sent}` }) };
-  const response = await fetch(path, { ...options, headers });
+  const response = await fetch(new URL(path, ROOT), { ...options, headers });
   // Unless another was given meanwhile.
   const wanted = response.status === 401 && sent === token;
-  if (wanted && !$("sign-in").open) $("sign-in").showModal();
+  if (wanted) ask();
   return response;
 }
 
-/** Call `onUser` with the user of each token that is given. */
-export function followToken(onUser) {
+function ask() {
+  $("sign-out").hidden = true;
+  if (!$("sign-in").open) $("sign-in").showModal();
+}
+
+function keep(given) {
+  token = given;
+  try {
+    if (given) sessionStorage.setItem("token", given);
+    else sessionStorage.removeItem("token");
+  } catch {
+    // As above.
+  }
+}
+
+/** Call `onUser` with the user of each token that is given, and `onOut` when it is given up. */
+export function followToken(onUser, onOut) {
+  $("sign-out").hidden = !token;
+  $("sign-out").onclick = () => {
+    keep(null);
+    onOut();
+    ask();
+  };
   $("token").oninput = () => $("token").setCustomValidity("");
   $("sign-in-form").onsubmit = (event) => {
     event.preventDefault();
@@ -44,14 +67,10 @@ export function followToken(onUser) {
       $("token").reportValidity();
       return;
     }
-    token = given;
-    try {
-      sessionStorage.setItem("token", token);
-    } catch {
-      // As above.
-    }
+    keep(given);
     $("token").value = "";
     $("sign-in").close();
+    $("sign-out").hidden = false;
     onUser(subject());
   };
 }

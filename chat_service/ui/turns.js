@@ -1,10 +1,8 @@
 /** How a message and its reply look. */
 
-export function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
-}
+import { copy, element, show } from "./markup.js";
+
+const TOOLS = { get_current_time: "Looked up the time" };
 
 function button(text, onclick) {
   return element("button", { type: "button", className: "quiet", textContent: text, onclick });
@@ -12,94 +10,95 @@ function button(text, onclick) {
 
 /** One turn in the log: what was asked, and the reply as it comes. */
 export class TurnView {
-  constructor(log, { id, text }, { onEdit, onRetry }) {
+  /** `onAgain` is asked for another reply, `onEdit` for another question. */
+  constructor({ id, text }, { onEdit, onAgain }) {
     this.id = id;
-    this.text = text;
-    this.reply = "";
-    this.log = log;
-    this.said = element("div", { className: "said", textContent: text });
+    /** Whether the server has it. */
+    this.isKept = false;
+    this.said = element("div", { className: "said", dir: "auto" });
     this.edit = button("Edit and resend", () => onEdit(this));
-    this.edit.hidden = true;
+    this.tools = element("p", { className: "tools" });
     this.answer = element("div", { className: "said" });
     this.note = element("span", { className: "note" });
-    this.copy = button("Copy", () => this.#copy());
-    this.again = button("Retry", () => onRetry(this));
+    this.copy = button("Copy", () => copy(this.reply, this.copy, this.answer));
+    this.again = button("Retry", () => onAgain(this));
     const question = element("article", { className: "mine", ariaLabel: "Your message" });
     question.append(this.said, element("div", { className: "actions" }, this.edit));
     this.article = element("article", { className: "reply", ariaLabel: "Reply" });
-    const actions = element("div", { className: "actions" }, this.note, this.copy, this.again);
-    this.article.append(this.answer, actions);
+    this.actions = element("div", { className: "actions" }, this.note, this.copy, this.again);
+    this.article.append(this.tools, this.answer, this.actions);
     this.element = element("div", { className: "turn" }, question, this.article);
-    this.begin();
-    log.append(this.element);
+    this.begin(text);
   }
 
   /** Nothing has come yet. Read aloud only when complete, not word by word. */
-  begin() {
+  begin(text) {
+    this.text = text;
+    this.said.textContent = text;
     this.reply = "";
+    this.finished = 0;
     this.article.ariaBusy = "true";
-    this.article.hidden = false;
-    this.answer.textContent = "";
-    this.answer.classList.add("coming", "plain");
-    this.#finish({ busy: true });
+    this.tools.replaceChildren();
+    this.answer.replaceChildren();
+    this.answer.classList.add("coming");
+    this.#finish("coming");
   }
 
-  add(text) {
+  addText(text) {
     this.reply += text;
-    this.answer.textContent = this.reply;
   }
 
-  complete(reply, html) {
+  addTool(name) {
+    const words = TOOLS[name] ?? `Used ${name.replaceAll("_", " ")}`;
+    this.tools.append(element("span", { textContent: words }));
+  }
+
+  /** More of the reply: blocks that are finished, and the one that is still open. */
+  update({ finished, open }) {
+    this.finished = show(this.answer, this.finished, finished, open);
+  }
+
+  /** The turn as the server has kept it. */
+  complete({ text = this.text, reply, reply_html: html, tools = [], stopped = false }) {
+    this.isKept = true;
+    if (text !== this.text) this.said.textContent = this.text = text;
     this.reply = reply;
-    if (html === undefined) {
-      this.answer.textContent = reply;
-    } else {
-      // The only HTML that the page ever takes: the server has sanitised it.
-      this.answer.innerHTML = html;
-      this.answer.classList.remove("plain");
-      for (const link of this.answer.querySelectorAll("a")) link.target = "_blank";
-    }
-    this.#finish({ copy: Boolean(reply) });
+    show(this.answer, 0, html);
+    this.tools.replaceChildren();
+    for (const name of tools) this.addTool(name);
+    this.kept = { text, reply, reply_html: html, tools, stopped };
+    this.#finish(stopped ? "stopped" : "complete");
   }
 
   stopped() {
-    this.#finish({ note: "Stopped.", copy: Boolean(this.reply), again: true });
+    this.#finish("stopped");
   }
 
+  /** What the server had before stays, where it had something. */
   failed() {
-    this.article.hidden = !this.reply;
-    this.#finish({ note: "Not complete.", copy: Boolean(this.reply) });
-    this.hasFailed = true;
+    if (this.kept) this.complete(this.kept);
+    else this.#finish("failed");
   }
 
-  /** Only the last message can be edited, and only the last reply be had again. */
+  get hasFailed() {
+    return this.state === "failed";
+  }
+
+  /** Only the last message can be edited, and only the last reply be had again; and what failed. */
   set isLast(last) {
     this.last = last;
-    this.edit.hidden = this.busy || !last;
-    this.again.hidden = !this.mayRetry || !last;
+    this.edit.hidden = this.again.hidden = this.state === "coming" || !(last || this.hasFailed);
   }
 
-  #finish({ busy = false, note = "", copy = false, again = false }) {
-    this.busy = busy;
-    this.hasFailed = false;
-    this.mayRetry = again;
-    this.note.textContent = note;
-    this.copy.hidden = !copy;
+  #finish(state) {
+    this.state = state;
+    const failed = this.reply ? "Not complete." : "Not answered.";
+    this.note.textContent = { stopped: "Stopped.", failed }[state] ?? "";
+    this.again.textContent = { complete: "Regenerate", failed: "Send again" }[state] ?? "Retry";
+    this.copy.hidden = state === "coming" || !this.reply;
     this.isLast = this.last ?? false;
-    if (busy) return;
+    if (state === "coming") return;
     this.answer.classList.remove("coming");
     this.article.ariaBusy = "false";
-  }
-
-  async #copy() {
-    try {
-      await navigator.clipboard.writeText(this.reply);
-      this.copy.textContent = "Copied";
-    } catch {
-      // Without https, or with the permission refused, the reader can still press Ctrl+C.
-      getSelection().selectAllChildren(this.answer);
-      this.copy.textContent = "Selected: press Ctrl+C";
-    }
-    setTimeout(() => (this.copy.textContent = "Copy"), 2000);
   }
 }

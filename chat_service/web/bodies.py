@@ -5,12 +5,14 @@ from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pydantic import BaseModel, BeforeValidator
+from fastapi.exceptions import RequestValidationError
+from fastapi.sse import ServerSentEvent
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, Turn
-from chat_service.turns.history import Page, PastConversation
-from chat_service.web.markdown import rendered
+from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, ToolCall, Turn
+from chat_service.turns.history import Page
+from chat_service.web.markdown import Html, rendered
 from daca_shared.domain import UserId
 
 
@@ -21,13 +23,19 @@ def _refuse_number(value: object) -> object:
     return value
 
 
-def _uuid_of(key: str) -> UUID:
+def uuid_of(key: str) -> UUID:
     # The header's draft standard puts it in quotes.
     key = key.strip('"')
     try:
         return UUID(key)
     except ValueError:
         return uuid5(NAMESPACE_URL, f"idempotency-key:{key}")
+
+
+_ID_TO_REGENERATE: dict[str, Any] = {
+    "if": {"properties": {"regenerate": {"const": True}}, "required": ["regenerate"]},
+    "then": {"properties": {"message_id": {"type": "string"}}, "required": ["message_id"]},
+}
 
 
 class RequestMetadata(BaseModel):
@@ -42,20 +50,31 @@ class RequestMetadata(BaseModel):
 class ChatBody(BaseModel):
     """The body of `POST /chat/`."""
 
-    user_id: UserId
-    text: Text
+    model_config = ConfigDict(json_schema_extra=_ID_TO_REGENERATE)
+
+    user_id: Annotated[UserId, Field(examples=["alice"])]
+    text: Annotated[Text, Field(examples=["How many messages have I sent?"])]
     metadata: RequestMetadata = RequestMetadata()
     tags: Tags = ()
     message_id: UUID | None = None
     """A message that is sent again with the same id gets the same answer, and counts once."""
+    regenerate: bool = False
+    """Whether to answer the message with this id, the last of its conversation, anew: with `text`
+    as it now is, in place of its reply."""
 
     def message(self, idempotency_key: str | None) -> ChatMessage:
         """The message. Its id may come as an `Idempotency-Key` instead: a UUID as it is, anything
         else as a UUID that is made of it."""
-        message_id = self.message_id or (idempotency_key and _uuid_of(idempotency_key))
-        given = {"session_id": self.metadata.session_id, "message_id": message_id}
-        ids: dict[str, Any] = {name: value for name, value in given.items() if value}
-        return ChatMessage(user_id=self.user_id, text=self.text, tags=self.tags, **ids)
+        message_id = self.message_id or (idempotency_key and uuid_of(idempotency_key))
+        if self.regenerate and not message_id:
+            missing = "must be given with regenerate: the message to answer anew"
+            raise RequestValidationError(
+                [{"loc": ("body", "message_id"), "msg": missing, "type": "missing"}]
+            )
+        ids = {"session_id": self.metadata.session_id, "message_id": message_id}
+        given: dict[str, Any] = {name: value for name, value in ids.items() if value}
+        given |= {"tags": self.tags, "regenerate": self.regenerate}
+        return ChatMessage(user_id=self.user_id, text=self.text, **given)
 
 
 @dataclass
@@ -74,6 +93,8 @@ class ReplyBody(BaseModel):
     """In Markdown."""
     reply_html: str
     """The same as HTML with nothing active in it."""
+    tools: list[str]
+    """The tools that the agent called for it, in order."""
     metadata: ReplyMetadata
     message_id: UUID
     message_count: int | None
@@ -89,12 +110,27 @@ class ReplyBody(BaseModel):
             user_id=turn.conversation.user_id,
             reply=turn.answer.text,
             reply_html=html,
+            tools=[call.tool for call in turn.answer.tool_calls],
             metadata=ReplyMetadata(turn.end_time, turn.conversation.session_id),
             message_id=turn.message_id,
             message_count=turn.message_count,
             tags=reply.tags,
             model=turn.model,
         )
+
+
+type Event = str | ToolCall | Html | ChatReply
+
+
+async def encoded(event: Event) -> ServerSentEvent:
+    match event:
+        case ChatReply():
+            return ServerSentEvent(event="completed", data=await ReplyBody.of(event))
+        case ToolCall():
+            return ServerSentEvent(event="tool", data={"name": event.tool})
+        case Html():
+            return ServerSentEvent(event="html", data=event)
+    return ServerSentEvent(event="delta", data={"text": event})
 
 
 class UserBody(BaseModel):
@@ -124,8 +160,7 @@ class ActivityBody(BaseModel):
     days: list[DayBody]
 
 
-@dataclass
-class ConversationBody:
+class ConversationBody(BaseModel):
     """One conversation of `GET /conversations`."""
 
     session_id: UUID
@@ -140,14 +175,6 @@ class ConversationsBody(BaseModel):
     conversations: list[ConversationBody]
     next_page_token: str
 
-    @classmethod
-    def of(cls, page: Page[PastConversation]) -> "ConversationsBody":
-        items = [
-            ConversationBody(item.session_id, item.title, item.update_time, item.turn_count)
-            for item in page.items
-        ]
-        return cls(conversations=items, next_page_token=page.next_page_token)
-
 
 @dataclass
 class MessageBody:
@@ -158,6 +185,7 @@ class MessageBody:
     reply: str
     reply_html: str
     """The reply as HTML with nothing active in it."""
+    tools: list[str]
     time: datetime
     stopped: bool
 
@@ -177,23 +205,10 @@ class MessagesBody(BaseModel):
                 text=turn.prompt,
                 reply=turn.answer.text,
                 reply_html=html,
+                tools=[call.tool for call in turn.answer.tool_calls],
                 time=turn.end_time,
                 stopped=turn.stopped,
             )
             for turn, html in zip(page.items, htmls, strict=True)
         ]
         return cls(messages=items, next_page_token=page.next_page_token)
-
-
-class ErrorBody(BaseModel):
-    """The answer to what is refused, or fails."""
-
-    detail: str | list[dict[str, Any]]
-    """What is wrong, in words or by field."""
-
-
-_ERROR = {"content": {"application/json": {"schema": ErrorBody.model_json_schema()}}}
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request is refused; `detail` says why", **_ERROR},
-    "5XX": {"description": "The request may be fine, but can't be answered now", **_ERROR},
-}

@@ -14,10 +14,10 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach
 from prometheus_client import Histogram
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_service.access.hosts import Hosts
+from chat_service.web.problems import Problem
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import DURATIONS_S
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -36,7 +36,7 @@ SECURITY_HEADERS = {
 _PROBES = frozenset({"/healthz", "/livez", "/readyz"})
 # A caller may make up others, and each would be a time series of its own.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _CLIENT_LEFT, _SERVER_ERROR = 499, 500
 _DRAIN_S, _MAX_DRAINED_BYTES = 2.0, 10_000_000
 _BODY_TIMEOUT_S = 20.0
@@ -62,18 +62,22 @@ class Edge:
     answer_timeout_s: float
     """How long it may take to answer, and to read the answer."""
     tracer: trace.Tracer | None = None
+    root_path: str = ""
+    """What a proxy leaves before every path. Our links are relative, and don't need it."""
     body_timeout_s: float = _BODY_TIMEOUT_S
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["path"].startswith(f"{self.root_path}/"):
+            scope["path"] = scope["path"][len(self.root_path) :]
         read_as_json(scope)
         exchange = _Exchange(self, scope, receive, send)
         named = Headers(scope=scope).getlist("host")
         app = self.app
         if problem := self.hosts.problem(named, is_probe=scope["path"] in _PROBES):
-            app = self.cors(JSONResponse({"detail": problem}, 400))
+            app = self.cors(Problem(400, "HOST_NOT_TRUSTED", problem))
         try:
             async with exchange.time:
                 await app(scope, exchange.receive, exchange.send)
@@ -138,8 +142,12 @@ class _Exchange:
             if self._request.trace_id:
                 headers["x-trace-id"] = self._request.trace_id
             if "location" in headers:
-                # The server makes it of the Host header, which is the caller's text.
-                headers["location"] = urlunsplit(("", "", *urlsplit(headers["location"])[2:]))
+                # The server makes it of the Host header, which is the caller's text, and without
+                # the prefix that a proxy has taken away: from here it is the same for all.
+                place = urlunsplit(("", "", *urlsplit(headers["location"])[2:]))
+                if place.startswith("/"):
+                    up = "../" * (self._scope["path"].count("/") - 1)
+                    headers["location"] = f"./{up}{place.lstrip('/')}"
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True
@@ -158,13 +166,12 @@ class _Exchange:
     async def give_up(self) -> None:
         """Its time is over: say so, if nothing has been said yet."""
         self._request.error = "timed_out"
-        status, problem = 504, "The answer took too long"
+        problem = Problem(504, "REPLY_TIMED_OUT", "The answer took too long")
         if not self.is_read:
-            status, problem = 408, "The request's body did not come in time"
+            problem = Problem(408, "BODY_TIMED_OUT", "The request's body did not come in time")
             self.is_read = True  # as far as it ever will be
         if not self._status:
-            answer = self._edge.cors(JSONResponse({"detail": problem}, status))
-            await answer(self._scope, self._receive, self.send)
+            await self._edge.cors(problem)(self._scope, self._receive, self.send)
 
     def report(self) -> None:
         duration_s = time.perf_counter() - self._began

@@ -1,16 +1,13 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
-import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import Depends, FastAPI, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from opentelemetry.trace import Tracer
 from starlette.convertors import PathConvertor, register_url_convertor
@@ -21,24 +18,22 @@ from chat_service.access.hosts import ANY_HOST, Hosts
 from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
-from chat_service.chat.messages import ChatMessage, ChatReply
+from chat_service.chat.messages import ChatMessage, ConversationKey, ToolCall
 from chat_service.health.status import Status, StatusBody
 from chat_service.outbox.analytics import SettledAnalytics
-from chat_service.turns.history import MessagesQuery
+from chat_service.turns.history import ConversationsQuery, Filter, MessagesQuery, Renaming
 from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
 from chat_service.web.edge import Edge
-from chat_service.web.pages import add_pages
-from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router, refused
-from daca_shared.calls.errors import INTERNAL_MESSAGE, http_status
-from daca_shared.domain import DomainError
-from daca_shared.observe.requests import current_request
+from chat_service.web.markdown import with_html
+from chat_service.web.openai import completions
+from chat_service.web.openai.completions import CompletionBody
+from chat_service.web.pages import EVENTS, add_pages
+from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
+from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router
+from daca_shared.domain import NotFound
 
-log = logging.getLogger(__name__)
-
-_MAX_BODY_BYTES = 1_000_000
-# One megabyte of bad tags must not come back as eighteen megabytes of errors.
-_MAX_ERRORS = 10
+IdempotencyKey = Annotated[str | None, Header(max_length=255)]
 
 
 def build_gateway(
@@ -53,25 +48,23 @@ def build_gateway(
     identity: Identity = ANYONE,
     rates: Rates = NO_LIMITS,
     tracer: Tracer | None = None,
+    root_path: str = "",
 ) -> ASGIApp:
     app = FastAPI(
         title="DACA Chat",
         version="1",
-        responses=bodies.ERROR_RESPONSES,
+        description="Chat with an agent that knows how many messages you have sent.",
+        contact={"name": "DACA Chat"},
+        servers=[{"url": "."}],
+        responses=ERROR_RESPONSES,
         docs_url=None,
+        openapi_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     private = private_router(identity)
     chats = private_router(identity)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(DomainError, _answer_domain_error)
-    app.add_exception_handler(Exception, _answer_unexpected)
-
-    @app.get("/")
-    async def welcome() -> dict[str, str]:
-        return {
-            "message": "Welcome to the DACA Chat Service! Access /docs for the API documentation."
-        }
+    answer_errors(app)
 
     @app.get("/healthz")
     async def live() -> dict[str, str]:
@@ -86,9 +79,12 @@ def build_gateway(
         return await status.report()
 
     @private.get("/users/{user_id:anything}/analytics")
-    async def user_analytics(user_id: OwnId) -> bodies.AnalyticsBody:
-        count = await analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
-        return bodies.AnalyticsBody(message_count=count)
+    async def user_analytics(
+        user_id: OwnId, default: Annotated[int | None, Query(ge=0)] = None
+    ) -> bodies.AnalyticsBody:
+        """`default` is the answer for a user who is not known yet; without it that is a 404."""
+        count = analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
+        return bodies.AnalyticsBody(message_count=await _known(count, default))
 
     @private.get("/users/{user_id:anything}/activity")
     async def activity(user_id: OwnId) -> bodies.ActivityBody:
@@ -104,74 +100,110 @@ def build_gateway(
         return bodies.UserBody(user_id=user_id, role=role)
 
     async def admitted(
-        body: OwnBody,
-        request: Request,
-        idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+        body: OwnBody, request: Request, idempotency_key: IdempotencyKey = None
     ) -> ChatMessage:
         """Checks that have to come before a stream begins, and with it status 200."""
-        message = body.message(idempotency_key)
+        return admit(body.message(idempotency_key), request)
+
+    def admit(message: ChatMessage, request: Request) -> ChatMessage:
         conversation.check(message)
         rates.spend(message.user_id, request.client.host if request.client else None)
         return message
 
-    @chats.post("/chat/", max_body_size=_MAX_BODY_BYTES)
+    @chats.post("/chat/")
     async def chat(message: Annotated[ChatMessage, Depends(admitted)]) -> bodies.ReplyBody:
         with admission.one_more():
             return await bodies.ReplyBody.of(await conversation.reply(message))
 
-    async def streamed(
-        message: Annotated[ChatMessage, Depends(admitted)],
-    ) -> AsyncIterator[AsyncIterator[str | ChatReply]]:
-        """A dependency is closed with the response. A route's own generator is left to the garbage
-        collector if its reader goes away while an event is being sent."""
+    @asynccontextmanager
+    async def replying(message: ChatMessage) -> AsyncIterator[AsyncGenerator[bodies.Event]]:
         with admission.one_more():
             async with aclosing(conversation.stream(message)) as events:
                 yield events
 
-    @chats.post("/chat/stream", response_class=EventSourceResponse, max_body_size=_MAX_BODY_BYTES)
+    async def streamed(
+        message: Annotated[ChatMessage, Depends(admitted)], rich: bool = False
+    ) -> AsyncIterator[AsyncIterator[bodies.Event]]:
+        """A dependency is closed with the response. A route's own generator is left to the garbage
+        collector if its reader goes away while an event is being sent."""
+        async with (
+            replying(message) as events,
+            aclosing(with_html(events) if rich else events) as chosen,
+        ):
+            yield chosen
+
+    @chats.post("/chat/stream", response_class=EventSourceResponse, responses=EVENTS)
     async def chat_stream(
-        events: Annotated[AsyncIterator[str | ChatReply], Depends(streamed)],
+        events: Annotated[AsyncIterator[bodies.Event], Depends(streamed)], rich: bool = False
     ) -> AsyncIterator[ServerSentEvent]:
         """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`)
-        or one `error`."""
+        or one `error`. With `rich`, also `tool` (the name of one that is called) and, some times a
+        second, `html`: `finished` comes after what was finished before, `open` in place of the last
+        one's."""
         try:
             async for event in events:
-                if isinstance(event, ChatReply):
-                    body = await bodies.ReplyBody.of(event)
-                    yield ServerSentEvent(event="completed", data=body)
-                else:
-                    yield ServerSentEvent(event="delta", data={"text": event})
-        except DomainError as error:
-            yield _error_event(http_status(error), error.message)
-        except Exception:
-            log.exception("a stream failed unexpectedly")
-            yield _error_event(500, INTERNAL_MESSAGE)
+                if rich or not isinstance(event, ToolCall):
+                    yield await bodies.encoded(event)
+        except Exception as error:
+            yield ServerSentEvent(event="error", data=Problem.of_stream(error).body)
 
-    @private.get("/conversations")
-    async def conversations(query: OwnPage) -> bodies.ConversationsBody:
-        return bodies.ConversationsBody.of(await turns.conversations(query))
+    async def completed(
+        body: CompletionBody, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> AsyncIterator[Any]:
+        message = admit(body.message(request.state.caller, idempotency_key), request)
+        async with replying(message) as events:
+            model = conversation.agent.model
+            yield await completions.answer(events, message, model, is_streamed=bool(body.stream))
+
+    @chats.post("/v1/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
+    async def chat_completions(answer: Annotated[Any, Depends(completed)]) -> Any:
+        """The same in the form of OpenAI's API, whole or as a stream."""
+        return answer
+
+    @private.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        model = {"id": conversation.agent.model, "object": "model", "created": 0}
+        return {"object": "list", "data": [model | {"owned_by": "daca"}]}
+
+    @private.get("/conversations", response_model=bodies.ConversationsBody)
+    async def conversations(query: OwnPage, filter: Filter = "") -> dict[str, Any]:
+        asked = ConversationsQuery(**query.model_dump(), filter=filter)
+        page = await turns.conversations(asked)
+        return {"conversations": page.items, "next_page_token": page.next_page_token}
 
     @private.get("/conversations/{session_id}")
     async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
         asked = MessagesQuery(**query.model_dump(), session_id=session_id)
         return await bodies.MessagesBody.of(await turns.messages(asked))
 
+    @private.patch("/conversations/{session_id}", response_model=bodies.ConversationBody)
+    async def rename_conversation(session_id: UUID, user_id: OwnId, to: Renaming) -> Any:
+        return await turns.rename(ConversationKey(user_id, session_id), to.title)
+
+    @private.delete("/conversations/{session_id}", status_code=204)
+    async def delete_conversation(session_id: UUID, user_id: OwnId) -> None:
+        await conversation.delete(ConversationKey(user_id, session_id))
+
     app.include_router(private)
     app.include_router(chats)
-    add_pages(app)
+    add_pages(app, conversation.max_text_length)
     # Around all the rest, as refusals and failures must be readable, too.
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                    allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
     door = cors(Door(app, admission, chats))
+    answer_timeout_s = conversation.timeout_s + READING_S
     return Edge(
-        door, cors, hosts, answer_timeout_s=conversation.timeout_s + READING_S, tracer=tracer
+        door, cors, hosts, answer_timeout_s=answer_timeout_s, tracer=tracer, root_path=root_path
     )
 
 
-def _error_event(status: int, detail: str) -> ServerSentEvent:
-    if request := current_request.get():
-        request.error = str(status)
-    return ServerSentEvent(event="error", data={"status": status, "detail": detail})
+async def _known(count: Awaitable[int], default: int | None) -> int:
+    try:
+        return await count
+    except NotFound:
+        if default is None:
+            raise
+        return default
 
 
 class Anything(PathConvertor):
@@ -182,18 +214,3 @@ class Anything(PathConvertor):
 
 
 register_url_convertor("anything", Anything())
-
-
-async def _answer_invalid(request: Request, error: Any) -> JSONResponse:
-    # Without the input that FastAPI would send back: it may not even be valid Unicode.
-    told = error.errors()[:_MAX_ERRORS]
-    detail = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in told]
-    return JSONResponse({"detail": detail}, 422)
-
-
-async def _answer_domain_error(request: Request, error: Any) -> JSONResponse:
-    return refused(error)
-
-
-async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": INTERNAL_MESSAGE}, 500)

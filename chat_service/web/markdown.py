@@ -2,40 +2,71 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import accumulate
+from typing import Any
 
 import nh3
-from pyromark import Markdown, Options
+from pyromark import Markdown, Options, Theme
 
 # So much is rendered before a thread could have begun to.
 _AT_ONCE = 2_000
 # What grows or nests beyond these is made to; the sanitizer's time is the square of the depth.
 _MAX_GROWTH, _MAX_LENGTH, _MAX_DEPTH = 20, 256_000, 100
 
+# Colouring takes about 1 µs a character, and far more where lines are very long.
+_MAX_COLOURED, _MAX_LINE = 20_000, 500
+
 _TAGS = {
     "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "input",
-    "li", "ol", "p", "pre", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
+    "li", "ol", "p", "pre", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 _NESTING = re.compile(r"<(/?)(?:blockquote|ul|ol|em|strong|del)\b")
-_is_language = re.compile(r"language-[\w.+#-]{1,40}").fullmatch
+# Base16 themes have one colour for each of these: so their colours become our classes.
+_KINDS = {
+    "65737e": "comment", "b48ead": "keyword", "a3be8c": "string", "d08770": "number",
+    "8fa1b3": "function", "ebcb8b": "type", "bf616a": "name", "96b5b4": "builtin",
+}  # fmt: skip
+_is_class = re.compile(rf"language-[\w.+#-]{{1,40}}|{'|'.join(_KINDS.values())}").fullmatch
+_ALIGNED = re.compile(r'<(t[hd]) style="text-align: (\w+)">')
 
 
 def _allowed(tag: str, name: str, value: str) -> str | None:
     # Styles of the page's own would lie open to who writes a reply.
-    return None if name == "class" and not _is_language(value) else value
+    return None if name == "class" and not _is_class(value) else value
 
 
+def _coloured(language: str | None, code: str) -> str | None:
+    """A block of code with classes for its parts; None leaves it without."""
+    longest = max(map(len, code.splitlines()), default=0)
+    if not language or len(code) > _MAX_COLOURED or longest > _MAX_LINE:
+        return None
+    fence = "~" * (code.count("~") + 3)
+    html = _theme.html(f"{fence}{language}\n{code}{fence}\n")
+    html = html.removeprefix('<pre style="background-color:#2b303b;">\n').removesuffix("</pre>\n")
+    html = re.sub(r'<span style="color:#c0c5ce;">([^<]*)</span>', r"\1", html)
+    for colour, kind in _KINDS.items():
+        html = re.sub(rf'<span style="[^"]*color:#{colour};">', f'<span class="{kind}">', html)
+    if len(html) > _MAX_GROWTH // 2 * len(code):
+        return None
+    return f'<pre><code class="language-{escape(language)}">{html}</code></pre>\n'
+
+
+_theme = Markdown(highlight=Theme.BASE16_OCEAN_DARK)
 _markdown = Markdown(
-    options=Options.ENABLE_TABLES | Options.ENABLE_STRIKETHROUGH | Options.ENABLE_TASKLISTS
+    options=Options.ENABLE_TABLES | Options.ENABLE_STRIKETHROUGH | Options.ENABLE_TASKLISTS,
+    highlight=_coloured,
 )
 # No images: an image's address would tell its server who reads.
 _cleaner = nh3.Cleaner(
     tags=_TAGS,
-    attributes={"a": {"href", "title"}, "code": {"class"}, "ol": {"start"}, "input": {"checked"}},
+    attributes={"a": {"href", "title"}, "input": {"checked"}, "ol": {"start"}}
+    | {tag: {"class"} for tag in ("code", "span")}
+    | {tag: {"align"} for tag in ("td", "th")},
     # The boxes of a list of tasks, and no other fields.
-    set_tag_attribute_values={"input": {"type": "checkbox", "disabled": ""}},
+    set_tag_attribute_values={"input": {"type": "checkbox", "disabled": "", "aria-label": "Done"}},
     attribute_filter=_allowed,
     url_schemes={"http", "https", "mailto"},
     link_rel="noopener noreferrer nofollow",
@@ -44,7 +75,8 @@ _cleaner = nh3.Cleaner(
 
 async def rendered(texts: Sequence[str]) -> list[str]:
     """Each text as HTML with no scripts, styles, images or forms in it."""
-    if sum(map(len, texts)) <= _AT_ONCE:
+    # The first code in a language may take 0.3 s, until the rules of its colours are ready.
+    if sum(map(len, texts)) <= _AT_ONCE and not any("```" in t or "~~~" in t for t in texts):
         return [*map(render, texts)]
     # Parser and sanitizer let go of the interpreter.
     return await asyncio.to_thread(lambda: [*map(render, texts)])
@@ -56,7 +88,7 @@ def render(text: str) -> str:
     largest = min(_MAX_GROWTH * len(text) + 1000, _MAX_LENGTH)
     if max(len(text), len(html)) > largest or _is_deep(html):
         return f"<pre>{escape(text, quote=False)}</pre>\n"
-    return _cleaner.clean(html)
+    return _cleaner.clean(_ALIGNED.sub(r'<\1 align="\2">', html))
 
 
 def _is_deep(html: str) -> bool:
@@ -75,3 +107,55 @@ def _with_tags_as_text(text: str) -> str:
             parts.append(source[span["start"] : span["end"]].replace(b"<", b"&lt;"))
             done = span["end"]
     return b"".join([*parts, source[done:]]).decode()
+
+
+@dataclass(frozen=True)
+class Html:
+    """What has become of a reply's HTML: to what was `finished` before comes more, and the block
+    that is still `open` is replaced."""
+
+    finished: str
+    open: str
+
+
+async def with_html(
+    events: AsyncGenerator[Any], *, pace_s: float = 0.1, share: float = 0.1
+) -> AsyncGenerator[Any]:
+    """`events`, and the HTML of their text so far: every `pace_s`, or less often, so that it takes
+    no greater `share` of the time."""
+    loop = asyncio.get_running_loop()
+    text, is_new, due = "", False, 0.0
+    coming: asyncio.Future[Any] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(events, None))
+            await asyncio.wait([coming], timeout=due - loop.time() if is_new else None)
+            if coming.done():
+                if (event := coming.result()) is None:
+                    return
+                coming = None
+                yield event
+                if isinstance(event, str):
+                    text, is_new = text + event, True
+            if is_new and (began := loop.time()) >= due:
+                # Only the last block can change by what comes, once its first line is complete.
+                lines = text[: text.rfind("\n") + 1]
+                start = _last_block(lines)
+                finished, html = await rendered([text[:start], text[start:]])
+                yield Html(finished, html)
+                text, is_new = text[start:], False
+                due = loop.time() + max(pace_s, (loop.time() - began) / share)
+    finally:
+        if coming:
+            coming.cancel()
+            await asyncio.wait([coming])
+        await events.aclose()
+
+
+def _last_block(lines: str) -> int:
+    """Where the last block begins."""
+    start = end = 0
+    for _, span in _markdown.events_with_range(lines):
+        if span["start"] >= end:
+            start, end = span["start"], span["end"]
+    return lines.encode()[:start].decode().rfind("\n") + 1

@@ -1,41 +1,141 @@
-"""The chat page and Swagger UI, each with a content security policy that lets in only its own."""
+"""The chat page, the OpenAPI document and Swagger UI: pages with content security policies."""
 
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Header, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field, RootModel
 from starlette.types import Scope
+
+from chat_service.web.bodies import ReplyBody
+from chat_service.web.markdown import Html
+from chat_service.web.problems import ErrorBody
 
 _NOTHING_ELSE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _CHAT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
     f" img-src 'self' data:; {_NOTHING_ELSE}"
 )
-_SWAGGER = "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/"
 _DOCS_POLICY = (
-    f"default-src 'none'; script-src {_SWAGGER} 'sha256-%s'; style-src {_SWAGGER};"
+    "default-src 'none'; script-src 'self' 'sha256-%s'; style-src 'self';"
     f" connect-src 'self'; img-src data:; {_NOTHING_ELSE}"
 )
+_TAGS = ("chat", "conversations", "users", "v1")
 
 
-def add_pages(app: FastAPI) -> None:
-    """`/ui/` and `/docs`."""
+class DeltaBody(BaseModel):
+    text: str
+
+
+class ToolBody(BaseModel):
+    name: str
+
+
+class _AsJson:
+    """What a server-sent event has as its data, which is text."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        about = {"type": "string", "contentMediaType": "application/json"}
+        return {**about, "contentSchema": handler(schema)}
+
+
+class DeltaEvent(BaseModel):
+    event: Literal["delta"]
+    data: Annotated[DeltaBody, _AsJson()]
+
+
+class ToolEvent(BaseModel):
+    event: Literal["tool"]
+    data: Annotated[ToolBody, _AsJson()]
+
+
+class HtmlEvent(BaseModel):
+    event: Literal["html"]
+    data: Annotated[Html, _AsJson()]
+
+
+class CompletedEvent(BaseModel):
+    event: Literal["completed"]
+    data: Annotated[ReplyBody, _AsJson()]
+
+
+class ErrorEvent(BaseModel):
+    event: Literal["error"]
+    data: Annotated[ErrorBody, _AsJson()]
+
+
+type _Event = DeltaEvent | ToolEvent | HtmlEvent | CompletedEvent | ErrorEvent
+
+
+class StreamEvent(RootModel[_Event]):
+    """One event of `POST /chat/stream`."""
+
+    root: _Event = Field(discriminator="event")
+
+
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": StreamEvent}}
+
+
+def add_pages(app: FastAPI, max_text_length: int) -> None:
+    """`/`, `/ui/` and `/docs`, whose links are relative: a proxy may have put a prefix before
+    them."""
+
+    @app.get("/", response_model=dict[str, str], responses={307: {"description": "To /ui/"}})
+    async def welcome(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Any:
+        if "text/html" in accept:  # a person's browser
+            return RedirectResponse("ui/")
+        return {
+            "message": "Welcome to the DACA Chat Service! Access /docs for the API documentation."
+        }
+
+    @app.get("/ui/limits.json", include_in_schema=False)
+    async def limits() -> dict[str, int]:
+        return {"max_text_length": max_text_length}
+
     app.mount("/ui", _ChatPage(directory=Path(__file__).parent.with_name("ui"), html=True))
 
     @app.get("/docs", include_in_schema=False)
-    async def docs(request: Request) -> Response:
-        schema = request.scope.get("root_path", "") + "/openapi.json"
+    async def docs() -> Response:
         page = get_swagger_ui_html(
-            openapi_url=schema, title=app.title, swagger_favicon_url="data:,"
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url="docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="docs/assets/swagger-ui.css",
+            swagger_favicon_url="data:,",
         )
         # Its one inline script, which starts it.
         script = bytes(page.body).partition(b"<script>")[2].partition(b"</script>")[0]
         digest = b64encode(sha256(script).digest()).decode()
         page.headers["content-security-policy"] = _DOCS_POLICY % digest
         return page
+
+    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> JSONResponse:
+        return JSONResponse(document())
+
+    @cache
+    def document() -> dict[str, Any]:
+        found = app.openapi()
+        found["tags"] = [{"name": name} for name in (*_TAGS, "service")]
+        for path, item in found["paths"].items():
+            tag = path.split("/")[1]
+            for operation in item.values():
+                operation["tags"] = [tag if tag in _TAGS else "service"]
+                operation.setdefault("description", operation["summary"])
+        # What FastAPI says of streams is of OpenAPI 3.2, which few tools read yet.
+        stream = found["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
+        del stream["text/event-stream"]["itemSchema"]
+        text = found["components"]["schemas"]["ChatBody"]["properties"]["text"]
+        text |= {"minLength": 1, "maxLength": max_text_length}
+        return found
 
 
 class _ChatPage(StaticFiles):

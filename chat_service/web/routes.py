@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
@@ -14,8 +13,10 @@ from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
 from chat_service.web.bodies import ChatBody
-from daca_shared.calls.errors import http_headers, http_status
-from daca_shared.domain import DomainError, UserId
+from chat_service.web.problems import Problem
+from daca_shared.domain import UserId
+
+_MAX_BODY_BYTES = 1_000_000
 
 
 def private_router(identity: Identity) -> APIRouter:
@@ -29,11 +30,7 @@ def private_router(identity: Identity) -> APIRouter:
 
     # For the API documentation; the work is done above.
     shown = [Depends(HTTPBearer(auto_error=False))] if identity.find_keys else []
-    return APIRouter(route_class=PrivateRoute, dependencies=shown)
-
-
-def refused(error: DomainError) -> JSONResponse:
-    return JSONResponse({"detail": error.message}, http_status(error), http_headers(error))
+    return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=_MAX_BODY_BYTES)
 
 
 class Door:
@@ -53,7 +50,7 @@ class Door:
                 if route.matches(scope)[0] is Match.FULL:
                     self._admission.turned_away += 1
                     scope["route"] = route
-                    await refused(refusal)(scope, receive, send)
+                    await Problem.of(refusal)(scope, receive, send)
                     return
         await self._app(scope, receive, send)
 

@@ -1,1 +1,0 @@
-"""Being called over gRPC, and calling."""

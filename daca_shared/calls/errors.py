@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc import StatusCode, aio
+from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from daca_shared import domain
 from daca_shared.observe.requests import request_metadata
@@ -22,6 +23,7 @@ ERROR_DOMAIN = "daca"
 STATUSES: dict[type[domain.DomainError], tuple[StatusCode, int]] = {
     domain.InvalidInput: (StatusCode.INVALID_ARGUMENT, 400),
     domain.NotFound: (StatusCode.NOT_FOUND, 404),
+    domain.Conflict: (StatusCode.ABORTED, 409),
     domain.Unauthenticated: (StatusCode.UNAUTHENTICATED, 401),
     domain.Forbidden: (StatusCode.PERMISSION_DENIED, 403),
     domain.Unavailable: (StatusCode.UNAVAILABLE, 503),
@@ -31,7 +33,8 @@ STATUSES: dict[type[domain.DomainError], tuple[StatusCode, int]] = {
     domain.Failed: (StatusCode.INTERNAL, 500),
 }
 
-_CODES: dict[Any, StatusCode] = {code.value[0]: code for code in StatusCode}
+# Once set, grpc.aio may have a call's status as a number.
+_CODES = {known: code for code in StatusCode for known in (code, code.value[0])}
 
 INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
 
@@ -56,11 +59,11 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
     """The rich status of a domain error, with the details of google.rpc that apply to it."""
     name = STATUSES[type(error)][0].name
     status = status_pb2.Status(code=code_pb2.Code.Value(name), message=error.message)
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=name, domain=ERROR_DOMAIN))
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.code, domain=ERROR_DOMAIN))
     if isinstance(error, domain.InvalidInput):
         bad_request = error_details_pb2.BadRequest()
-        for v in error.violations:
-            bad_request.field_violations.add(field=v.field, description=v.description)
+        for field, description in error.violations:
+            bad_request.field_violations.add(field=field, description=description)
         status.details.add().Pack(bad_request)
     if error.retry_after_s is not None:
         delay = timedelta(seconds=error.retry_after_s)
@@ -74,9 +77,7 @@ def final_status(context: Context, error: BaseException | None) -> StatusCode:
         left_s = context.time_remaining()
         too_late = left_s is not None and left_s <= 0
         return StatusCode.DEADLINE_EXCEEDED if too_late else StatusCode.CANCELLED
-    # Once set, grpc.aio may have it as a number.
-    code: Any = context.code()
-    code = code if isinstance(code, StatusCode) else _CODES.get(code, StatusCode.OK)
+    code = _CODES.get(context.code(), StatusCode.OK)
     return StatusCode.UNKNOWN if error is not None and code is StatusCode.OK else code
 
 
@@ -90,8 +91,8 @@ async def abort(context: Context, error: Exception, method: str) -> NoReturn:
     if not isinstance(error, domain.DomainError):
         log.error("%s failed unexpectedly", method, exc_info=error)
         await context.abort(StatusCode.INTERNAL, INTERNAL_MESSAGE)
-    # The trailer with details is all that abort_with_status(), which grpc.aio lacks, would add. The
-    # request's own is repeated, as these replace all trailers that are there.
-    details = ("grpc-status-details-bin", status_of(error).SerializeToString())
-    trailers = (*request_metadata(), details)
-    await context.abort(STATUSES[type(error)][0], error.message, trailers)
+    # Not abort_with_status(), which grpc.aio lacks. The request's own trailer is repeated, as these
+    # replace all that are there.
+    status = rpc_status.to_status(status_of(error))
+    trailers = (*request_metadata(), *status.trailing_metadata)
+    await context.abort(status.code, status.details, trailers)

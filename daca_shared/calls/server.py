@@ -3,7 +3,7 @@ that finishes what it began."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from grpc import aio
@@ -18,7 +18,6 @@ from daca_shared.observe.metrics import ready
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.settings import PortTaken
 
-_TIMEOUT_S = 60.0
 _OPTIONS = (
     # If on, a second server could silently bind the same port and get half of the calls.
     ("grpc.so_reuseport", 0),
@@ -47,7 +46,7 @@ class GrpcServer:
         *,
         app_api_token: SecretStr | None = None,
         tracing: Tracing = NO_TRACING,
-        timeout_s: float = _TIMEOUT_S,
+        timeout_s: float = 60,
     ) -> None:
         self._methods = Methods(tracing, app_api_token, timeout_s)
         self._server = aio.server(
@@ -65,11 +64,10 @@ class GrpcServer:
         """Serve `servicer`; `add_to_server` is its `add_…_to_server` of the generated code."""
         add_to_server(servicer, self._methods)
 
-    async def start(self, services: Iterable[str], host: str, port: int, variable: str) -> Self:
+    async def start(self, services: Sequence[str], host: str, port: int, variable: str) -> Self:
         """Listen and report healthy. `services` are the full names to list in reflection
         and health; `variable` is the setting that a `PortTaken` error names."""
-        names = list(services)
-        listed = [*names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        listed = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
         add_reflection = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
         self.add(add_reflection, reflection.aio.ReflectionServicer(listed))
         try:
@@ -78,7 +76,7 @@ class GrpcServer:
             raise PortTaken(host, port, variable) from error
         await self._server.start()
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-        self._names += names
+        self._names += services
         await self._report()
         return self
 

@@ -62,4 +62,5 @@ def check_token(token: SecretStr, path: str, metadata: Iterable[tuple[str, str |
     shown = [v.encode() if isinstance(v, str) else v for k, v in metadata if k == _TOKEN_KEY]
     # A sidecar adds exactly one. Compared in a time that doesn't tell how much of it fits.
     if len(shown) != 1 or not hmac.compare_digest(shown[0], token.get_secret_value().encode()):
-        raise Unauthenticated("The metadata dapr-api-token is missing or wrong")
+        told = "The metadata dapr-api-token is missing or wrong"
+        raise Unauthenticated(told, code="BAD_APP_TOKEN")

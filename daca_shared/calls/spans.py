@@ -4,6 +4,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from grpc import StatusCode, aio
@@ -32,23 +33,24 @@ def _end(span: Span, code: StatusCode, *, failed: bool) -> None:
     span.end()
 
 
+@dataclass(eq=False)
 class TracingClientInterceptor(aio.UnaryUnaryClientInterceptor):
     """Makes a CLIENT span for each call, and passes its context on to the server."""
 
-    def __init__(self, tracer: trace.Tracer) -> None:
-        self._tracer = tracer
+    tracer: trace.Tracer
 
     # `Any`: the published types of `aio.ClientCallDetails` are wrong.
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], details: Any, request: Any
     ) -> Any:
-        path = details.method.decode()
-        if path.startswith(_NOT_OURS):
-            return await continuation(_with_context(details, _not_sampled()), request)
-        span = _start(self._tracer, path, SpanKind.CLIENT)
-        code = StatusCode.CANCELLED
+        path, code = details.method.decode(), StatusCode.CANCELLED
+        is_ours = not path.startswith(_NOT_OURS)
+        span = _start(self.tracer, path, SpanKind.CLIENT) if is_ours else _not_sampled()
+        carrier: dict[str, str] = {}
+        PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
+        metadata = aio.Metadata(*(details.metadata or ()), *carrier.items())
         try:
-            call = await continuation(_with_context(details, span), request)
+            call = await continuation(details._replace(metadata=metadata), request)
             try:
                 code = await call.code()
             except asyncio.CancelledError:
@@ -57,12 +59,6 @@ class TracingClientInterceptor(aio.UnaryUnaryClientInterceptor):
             return call
         finally:
             _end(span, code, failed=code is not StatusCode.OK)
-
-
-def _with_context(details: Any, span: Span) -> Any:
-    carrier: dict[str, str] = {}
-    PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
-    return details._replace(metadata=aio.Metadata(*(details.metadata or ()), *carrier.items()))
 
 
 def _not_sampled() -> Span:

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc import StatusCode, aio
+from grpc import StatusCode
 from pydantic import SecretStr
 
 from daca_shared.calls.errors import Context, abort, final_status
@@ -52,7 +52,7 @@ class Methods(grpc.GenericRpcHandler):
         self._calls: set[asyncio.Task[Any]] = set()
         self._watches: set[asyncio.Task[Any]] = set()
         self._handlers: dict[str, Handler] = {}
-        self._add(_UNKNOWN_METHOD, grpc.stream_stream_rpc_method_handler(_not_found))
+        self._add(_UNKNOWN_METHOD, _ending(StatusCode.UNIMPLEMENTED, "Method not found!"))
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, Handler]
@@ -149,25 +149,25 @@ class _Call:
             if isinstance(error, Exception):
                 await abort(self._context, error, self._path)
         finally:
-            self._report(final_status(self._context, error))
-
-    def _report(self, code: StatusCode) -> None:
-        self._end_span(code)
-        duration_s = time.perf_counter() - self._began
-        method = self._path.removeprefix("/")
-        call_durations(method, code.name).observe(duration_s)
-        level = logging.DEBUG if method.startswith("grpc.health.v1.") else logging.INFO
-        fields = {"method": method, "code": code.name, "duration_ms": round(duration_s * 1000, 1)}
-        log_request(log, level, "call", self._request, fields)
-
-
-async def _not_found(_: AsyncIterator[Any], context: aio.ServicerContext[Any, Any]) -> None:
-    await context.abort(StatusCode.UNIMPLEMENTED, "Method not found!")
+            code = final_status(self._context, error)
+            self._end_span(code)
+            duration_s = time.perf_counter() - self._began
+            method = self._path.removeprefix("/")
+            call_durations(method, code.name).observe(duration_s)
+            level = logging.DEBUG if method.startswith("grpc.health.v1.") else logging.INFO
+            duration_ms = round(duration_s * 1000, 1)
+            fields = {"method": method, "code": code.name, "duration_ms": duration_ms}
+            log_request(log, level, "call", self._request, fields)
 
 
-async def _refuse(_: AsyncIterator[Any], context: aio.ServicerContext[Any, Any]) -> None:
-    await context.abort(StatusCode.RESOURCE_EXHAUSTED, "Too many calls at once; try again")
+def _ending(code: StatusCode, details: str) -> Handler:
+    """Ends each call so."""
+
+    async def end(_: object, context: Context) -> None:
+        await context.abort(code, details)
+
+    return grpc.stream_stream_rpc_method_handler(end)
 
 
 # Not wrapped: when there are many, they are the load.
-_refusal: Handler = grpc.stream_stream_rpc_method_handler(_refuse)
+_refusal = _ending(StatusCode.RESOURCE_EXHAUSTED, "Too many calls at once; try again")

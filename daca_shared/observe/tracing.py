@@ -3,14 +3,12 @@ costs next to nothing. OpenTelemetry's SDK is imported only if the settings say 
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-if TYPE_CHECKING:
-    from daca_shared.settings import ServiceSettings
+from daca_shared.settings import ServiceSettings
 
 PROPAGATOR = TraceContextTextMapPropagator()
 # A batch of 500 messages can have as many chats; these are enough to follow.
@@ -63,7 +61,7 @@ def fail(span: trace.Span, error_type: str) -> None:
     span.set_status(trace.StatusCode.ERROR)
 
 
-def choose_tracing(settings: "ServiceSettings", service_name: str) -> Tracing:
+def choose_tracing(settings: ServiceSettings, service_name: str) -> Tracing:
     if settings.otlp_endpoint is None and settings.zipkin_endpoint is None:
         return NO_TRACING
     # Only now: it costs a sixth of a second and 5 MB.

@@ -1,1 +1,0 @@
-"""Durable storage, on which both services build their stores."""

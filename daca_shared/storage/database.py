@@ -32,6 +32,10 @@ type Work[T] = Callable[[Statements], Awaitable[T]]
 """What is done in one transaction. As that may still fail, other effects must bear repetition."""
 
 
+async def purge(statements: Statements) -> None:
+    """After this `Work` rows that were deleted before are in none of a SQLite database's files."""
+
+
 class Database(Protocol):
     """Each call raises `Unavailable` if the database fails; the cause goes to the log."""
 
@@ -60,7 +64,8 @@ class Database(Protocol):
 def storage_failed(database: str, error: Exception) -> Unavailable:
     """What callers are told when a database fails; the log is told the cause."""
     log.error("%s failed: %s: %s", database, type(error).__name__, error)
-    return Unavailable("The service's storage is unavailable; try again later")
+    told = "The service's storage is unavailable; try again later"
+    return Unavailable(told, code="STORAGE_UNAVAILABLE")
 
 
 async def open_database(

@@ -99,7 +99,8 @@ class PostgresDatabase:
         except Unavailable as error:
             # By its name, as its text is not for strangers.
             name = type(cause := error.__cause__).__name__
-            what = "it can't be reached" if isinstance(cause, OSError) else name
+            is_lost = isinstance(cause, OSError | asyncpg.InternalClientError)
+            what = "it can't be reached" if is_lost else name
             raise Unavailable(f"PostgreSQL can't be used: {what}") from error
         if answer == "on":
             raise Unavailable("PostgreSQL can't be used: it takes no writes")

@@ -13,6 +13,7 @@ BUSY_TIMEOUT_S = 1.0
 """How long a write waits for another program's lock, a backup's say, before it fails."""
 # More than a chat writes at once.
 _ROOM_BYTES = 256 * 1024
+_HEADER = b"SQLite format 3\0"
 
 
 class Lost(sqlite3.OperationalError):
@@ -27,9 +28,14 @@ class SqliteFile:
         `OSError`, also if another process uses it."""
         with ExitStack() as on_failure:
             on_failure.callback(os.close, _lock(path.with_suffix(".lock")))
+            # Open for as long as the connections: to close a file, however it was opened, gives up
+            # all locks that this process has on it, and another program would take us for gone.
+            self._raw = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+            on_failure.callback(os.close, self._raw)
             self.writer = on_failure.enter_context(closing(_connect(path, schema)))
             self.writer.execute(f"PRAGMA {schema}.journal_mode = WAL")
             self.writer.execute(f"PRAGMA {schema}.synchronous = FULL")
+            self.writer.execute(f"PRAGMA {schema}.secure_delete = ON")
             _migrate(self.writer, schema, scripts)
             self.reader = on_failure.enter_context(closing(_connect(path, schema)))
             self.reader.execute("PRAGMA query_only = ON")
@@ -37,7 +43,7 @@ class SqliteFile:
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
             self.close = on_failure.pop_all().close
-        self._path = path
+        self.path = path
         files = (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
         self._opened = {file: _identity(file) for file in files}
 
@@ -46,30 +52,40 @@ class SqliteFile:
         # Into files that were removed SQLite writes gladly, too.
         self._check_present()
 
+    def empty_log(self) -> None:
+        """Of what was deleted, which is overwritten in the file itself."""
+        self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def check(self) -> None:
         """Raises `sqlite3.Error`, or `OSError` of a disk that takes nothing."""
         self._check_present()
-        with TemporaryFile(dir=self._path.parent) as file:
+        with TemporaryFile(dir=self.path.parent) as file:
             file.write(bytes(_ROOM_BYTES))
             file.flush()
-        self.look()
+        # What is there, where open connections remember what was.
+        _look(self.path, os.pread(self._raw, len(_HEADER), 0))
 
     def _check_present(self) -> None:
         if any(_identity(file) != identity for file, identity in self._opened.items()):
             raise Lost("its files were removed or replaced, or are out of reach")
 
-    def look(self, *, whole: bool = False) -> None:
-        """Raises `OSError` or `sqlite3.Error` unless a database of ours is at the path; if `whole`,
-        with each page in order. It sees what is there, where open connections remember what was."""
-        with self._path.open("rb") as file:
-            is_ours = file.read(16) == b"SQLite format 3\0"
-        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-            for (table,) in tables:
-                db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
-            is_ours &= not whole or [*db.execute("PRAGMA quick_check(1)")] == [("ok",)]
-            if not (is_ours and tables):
-                raise Lost("corrupt or empty")
+
+def check_whole(path: Path) -> None:
+    """Raises `OSError` or `sqlite3.Error` unless all pages of a database of ours are in order. Not
+    for one that is open: see above."""
+    with path.open("rb") as file:
+        header = file.read(len(_HEADER))
+    _look(path, header, "PRAGMA quick_check(1)")
+
+
+def _look(path: Path, header: bytes, *checks: str) -> None:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        for (table,) in tables:
+            db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
+        found = [db.execute(check).fetchall() for check in checks]
+        if header != _HEADER or not tables or any(told != [("ok",)] for told in found):
+            raise Lost("corrupt or empty")
 
 
 def is_lost(error: Exception) -> bool:
@@ -106,12 +122,16 @@ def keep_private(folder: Path, *patterns: str) -> None:
 
 
 def _connect(path: Path, schema: str) -> sqlite3.Connection:
-    path.touch(0o600)
     # Attached, so that tables have the same names as in PostgreSQL's schema.
     connection = sqlite3.connect(
         ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     connection.execute(f"ATTACH ? AS {schema}", (str(path),))
+    # As PostgreSQL has them: SQLite's own `lower` knows ASCII only.
+    connection.create_function("lower", 1, str.lower, deterministic=True)
+    connection.create_function(
+        "strpos", 2, lambda text, part: text.find(part) + 1, deterministic=True
+    )
     return connection
 
 

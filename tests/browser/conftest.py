@@ -1,7 +1,9 @@
-"""A real browser on the real services, without sidecars: the page does not know of them."""
+"""A real browser, on the real services without sidecars (the page does not know of them), or on a
+gateway in this process whose agent says what a test tells it to."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +13,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from lab.machine import tool
 from lab.stack import RunningStack, running_stack
+from tests.browser.sites import Site, running_site
 from tests.dapr.conftest import no_keys
 
 __all__ = ["no_keys"]
@@ -38,9 +41,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def open_page(system: RunningStack, browser: Browser) -> AsyncIterator[OpenPage]:
-    """Opens the page as a person of its own, in a browser profile of its own. The test fails
-    if the page throws, or does what its content security policy forbids."""
+async def opened(browser: Browser) -> AsyncIterator[OpenPage]:
+    """Opens the page at an address as a person of its own, in a browser profile of its own. The
+    test fails if the page throws, or does what its content security policy forbids."""
     faults: list[str] = []
 
     def on_console(message: Any) -> None:
@@ -49,23 +52,50 @@ async def open_page(system: RunningStack, browser: Browser) -> AsyncIterator[Ope
 
     async with AsyncExitStack() as contexts:
 
-        async def open_page(user: str | None = None, **options: Any) -> Page:
-            context = await browser.new_context(base_url=system.url, **options)
+        async def opened(url: str, user: str | None = None, **options: Any) -> Page:
+            context = await browser.new_context(base_url=url, **options)
             contexts.push_async_callback(context.close)
             context.set_default_timeout(10_000)
+            contexts.push_async_callback(context.unroute_all, behavior="ignoreErrors")
+            context.on("weberror", lambda error: faults.append(str(error.error)))
+            context.on("console", on_console)
             page = await context.new_page()
-            page.on("pageerror", lambda error: faults.append(str(error)))
-            page.on("console", on_console)
-            await page.goto("/ui/")
+            await page.goto("ui/")
             name = page.get_by_label("Chatting as")
             await name.fill(user or f"user-{uuid4().hex[:8]}")
             await name.press("Enter")
             return page
 
-        yield open_page
+        yield opened
     assert faults == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_page(system: RunningStack, opened: OpenPage) -> OpenPage:
+    """Opens the page of the real services."""
+
+    async def open_page(user: str | None = None, **options: Any) -> Page:
+        return await opened(system.url, user, **options)
+
+    return open_page
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def page(open_page: OpenPage) -> Page:
     return await open_page()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with running_site(tmp_path / "chat.sqlite") as site:
+        yield site
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_site(site: Site, opened: OpenPage) -> OpenPage:
+    """Opens the page of the gateway in this process."""
+
+    async def open_site(user: str | None = None, **options: Any) -> Page:
+        return await opened(site.url, user, **options)
+
+    return open_site

@@ -12,7 +12,7 @@ from tests.docs.text import Step, blocks_of, documents
 DOCUMENTS = pytest.mark.parametrize(
     "document", documents(), ids=lambda path: str(path.relative_to(ROOT))
 )
-KINDS = {"console", "diff", "ini", "json", "mermaid", "proto", "python", "yaml"}
+KINDS = {"console", "diff", "ini", "json", "mermaid", "proto", "python", "sql", "yaml"}
 _LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 

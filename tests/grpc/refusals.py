@@ -40,7 +40,7 @@ async def refusal(call: Awaitable[Any]) -> Refused:
 def assert_bad_fields(refused: Refused, fields: Sequence[str]) -> None:
     assert refused.code is StatusCode.INVALID_ARGUMENT
     assert refused.fields == [*fields]
-    assert refused.reasons == ["daca/INVALID_ARGUMENT"]
+    assert refused.reasons == ["daca/INVALID_FIELD"]
 
 
 async def send_bytes(channel: aio.Channel, path: str, data: bytes) -> bytes:

@@ -56,7 +56,7 @@ async def test_a_chat_that_is_too_much_is_turned_away_and_not_counted(
     chat.admission.chats = BURST
     chat.admission.note_lag(1)
     refused = await ask()
-    assert (refused.code, refused.reasons) == (StatusCode.UNAVAILABLE, ["daca/UNAVAILABLE"])
+    assert (refused.code, refused.reasons) == (StatusCode.UNAVAILABLE, ["daca/OVERLOADED"])
     assert refused.retry_after_s == 1
     assert (chat.turns.kept, chat.admission.turned_away) == ([], 1)
     # Whoever looks back is no load.

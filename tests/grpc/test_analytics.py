@@ -44,7 +44,7 @@ async def test_get_analytics(stub: Stub) -> None:
 async def test_an_unknown_user_is_not_found(stub: Stub) -> None:
     refused = await refusal(stub.GetAnalytics(pb.GetAnalyticsRequest(user_id="charlie")))
     assert (refused.code, refused.details) == (StatusCode.NOT_FOUND, "User not found")
-    assert refused.reasons == ["daca/NOT_FOUND"]
+    assert refused.reasons == ["daca/USER_NOT_FOUND"]
 
 
 async def test_recorded_messages_count_once(stub: Stub) -> None:

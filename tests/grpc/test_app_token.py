@@ -43,7 +43,7 @@ async def channel(store: AnalyticsStore) -> AsyncIterator[aio.Channel]:
 def assert_unauthenticated(refused: Refused) -> None:
     assert refused.code is StatusCode.UNAUTHENTICATED
     assert refused.details == "The metadata dapr-api-token is missing or wrong"
-    assert refused.reasons == ["daca/UNAUTHENTICATED"]
+    assert refused.reasons == ["daca/BAD_APP_TOKEN"]
 
 
 async def test_the_token_opens_the_service(channel: aio.Channel) -> None:

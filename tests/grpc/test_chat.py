@@ -159,7 +159,7 @@ async def test_each_model_failure_has_its_status(
     chat.agent.failure = failure
     refused = await refusal(stub.Chat(request()))
     assert (refused.code, refused.details) == (code, failure.message)
-    assert refused.reasons == [f"daca/{code.name}"]
+    assert refused.reasons == [f"daca/{failure.code}"]
 
 
 async def test_the_unexpected_is_internal_and_leaks_nothing(

@@ -3,11 +3,13 @@ from uuid import uuid4
 import pytest
 from grpc import StatusCode, aio
 
+from chat_service.chat.messages import ToolCall
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import INTERNAL_MESSAGE
 from daca_shared.domain import Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
+from tests.scripted import ScriptedAgent
 
 type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only
 
@@ -28,6 +30,13 @@ async def test_the_reply_comes_in_deltas_and_then_as_a_whole(stub: Stub, chat: F
     assert last.completed.reply == "You said: hi"
     assert (last.completed.message_count, list(last.completed.tags)) == (5, ["a"])
     assert len(chat.turns.kept) == 1
+
+
+async def test_a_call_of_a_tool_is_no_delta(stub: Stub, chat: FakeChat) -> None:
+    chat.conversation.agent = ScriptedAgent(ToolCall("look", "{}"), "Hi")
+    *deltas, last = [event async for event in stub.ChatStream(request())]
+    assert [event.reply_delta for event in deltas] == ["Hi"]
+    assert last.completed.reply == "Hi"
 
 
 @pytest.mark.parametrize(

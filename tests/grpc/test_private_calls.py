@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from google.protobuf.message_factory import GetMessageClass
@@ -12,12 +11,15 @@ from limits import parse_many
 
 from chat_service.access.rates import Rates
 from chat_service.app import SERVICE_NAME
+from chat_service.chat.messages import ChatMessage
 from chat_service.grpc.servicer import ChatServicer
+from chat_service.turns.history import PastConversation
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from daca_shared.calls.server import GrpcServer
-from tests.fakes import FakeChat, channel_to, listening
+from tests.fakes import FakeChat, channel_to, listening, turn_of
 from tests.grpc.refusals import Refused, refusal
+from tests.grpc.test_chat_history import SESSION, WHEN
 from tests.tokens import bearer, secret_identity, token
 
 METHODS = list(pb.DESCRIPTOR.services_by_name["ChatService"].methods)
@@ -40,9 +42,12 @@ async def channel(chat: FakeChat) -> AsyncIterator[aio.Channel]:
 
 
 def good_request(method: Any) -> Any:
-    fields = {"user_id": "alice", "text": "hi", "session_id": str(uuid4())}
+    fields = {"user_id": "alice", "text": "hi", "session_id": str(SESSION)}
     known = {name: fields[name] for name in method.input_type.fields_by_name if name in fields}
-    return GetMessageClass(method.input_type)(**known)
+    request: Any = GetMessageClass(method.input_type)(**known)
+    if method.name == "UpdateConversation":
+        request.conversation.session_id, request.conversation.title = str(SESSION), "mine"
+    return request
 
 
 async def call(
@@ -70,13 +75,16 @@ async def test_only_the_user_may_call(channel: aio.Channel, chat: FakeChat, meth
     for nobody in ({}, {"authorization": f"Bearer {token()}x"}):
         answer = await refused(channel, method, request, nobody)
         assert answer.code is StatusCode.UNAUTHENTICATED
-        assert answer.reasons == ["daca/UNAUTHENTICATED"]
+        assert answer.reasons in (["daca/NO_TOKEN"], ["daca/BAD_TOKEN"])
     answer = await refused(channel, method, request, bearer("bob"))
     assert (answer.code, answer.details) == (
         StatusCode.PERMISSION_DENIED,
         "The token is not this user's",
     )
     assert chat.turns.kept == []
+    chat.turns.past_conversations = [PastConversation(1, SESSION, "title", WHEN, 1)]
+    sent = ChatMessage(user_id="alice", text="hi", session_id=SESSION)
+    await chat.turns.keep(turn_of(sent, "hello"))
     assert await call(channel, method, request, bearer("alice"))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel, choose_model
-from chat_service.chat.messages import ChatMessage, Turn
+from chat_service.chat.messages import ChatMessage, ChatReply, Turn
 from chat_service.settings import ChatSettings
 from lab.postgres import Place
 from tests.chats import StoredChat, chatting
@@ -40,8 +40,8 @@ class Talk:
             return (await self.chat.conversation.reply(sent)).turn.answer.text
         async with aclosing(self.chat.conversation.stream(sent)) as events:
             *deltas, last = [event async for event in events]
-        self.deltas = [str(delta) for delta in deltas]
-        assert not isinstance(last, str)
+        self.deltas = [delta for delta in deltas if isinstance(delta, str)]
+        assert isinstance(last, ChatReply)
         assert "".join(self.deltas) == last.turn.answer.text
         return last.turn.answer.text
 

@@ -34,7 +34,7 @@ class Faces:
     def __init__(self, http: httpx2.AsyncClient, channel: aio.Channel, host: OddHost) -> None:
         self.http, self.stub, self.host = http, pb_grpc.ChatServiceStub(channel), host
         self.body = body(metadata={"session_id": str(SESSION)})
-        self.fields = {"user_id": "alice", "text": "hi", "session_id": str(SESSION)}
+        self.fields: dict[str, Any] = {"user_id": "alice", "text": "hi", "session_id": str(SESSION)}
 
     async def post(self) -> str:
         answer = await self.http.post("/chat/", json=self.body)

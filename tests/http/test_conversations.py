@@ -40,6 +40,7 @@ async def test_messages_come_with_safe_html(http: httpx2.AsyncClient, chat: Fake
         "text": "<b>Hi</b>",
         "reply": "*Hello* <script>x</script>",
         "reply_html": "<p><em>Hello</em> &lt;script&gt;x&lt;/script&gt;</p>\n",
+        "tools": [],
         "stopped": False,
     }
 

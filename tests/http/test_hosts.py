@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import closing
+from urllib.parse import urljoin
 
 import pytest
 
@@ -63,7 +64,7 @@ async def test_a_foreign_host_reads_nothing(path: str) -> None:
         for host in ("evil.example", ""):
             answer = await http.get(path, headers={"host": host})
             assert answer.status_code == 400
-        assert (await http.get("/", headers={"host": "evil.example"})).json() == {"detail": REFUSED}
+        assert (await http.get("/", headers={"host": "evil.example"})).json()["detail"] == REFUSED
         assert (await http.get("/", headers={"host": "localhost:1"})).status_code == 200
 
 
@@ -105,4 +106,6 @@ async def test_no_redirect_is_made_of_the_host(path: str, location: str) -> None
     async with gateway(FakeChat()) as http:
         answer = await http.get(path, headers={"host": "evil.example"})
     assert answer.is_redirect
-    assert answer.headers["location"] == location
+    # Wherever a proxy offers it.
+    for prefix in ("http://a.example", "http://a.example/daca"):
+        assert urljoin(prefix + path, answer.headers["location"]) == prefix + location

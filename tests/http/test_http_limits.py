@@ -64,7 +64,7 @@ async def test_a_body_that_never_comes_ends_its_connection(pieces: list[bytes]) 
     async with serving(in_a_hurry(read_all)) as server:
         answer = await until_closed(server, *pieces)
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert answer.endswith(b'{"detail":"The request\'s body did not come in time"}')
+    assert b"The request's body did not come in time" in answer
 
 
 async def test_an_answer_that_never_comes_ends_its_connection() -> None:

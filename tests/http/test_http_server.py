@@ -88,7 +88,7 @@ async def test_a_request_for_two_hosts_is_refused() -> None:
         bad = await say(server, request % (len(content), b"Host: a\r\nHost: b\r\n", content))
     assert good.startswith(b"HTTP/1.1 200 ")
     assert bad.startswith(b"HTTP/1.1 400 ")
-    assert bad.endswith(b'{"detail":"The request has more than one Host header"}')
+    assert b"The request has more than one Host header" in bad
     assert len(chat.turns.kept) == 1
 
 

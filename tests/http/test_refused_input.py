@@ -26,7 +26,7 @@ async def test_blank_text_is_refused_in_these_words(
     for text in ("", "  \n"):
         response = await http.post("/chat/", json=body(text=text))
         assert response.status_code == 400
-        assert response.json() == {"detail": "Message text cannot be empty"}
+        assert response.json()["detail"] == "Message text cannot be empty"
     assert chat.turns.kept == []
 
 
@@ -124,7 +124,7 @@ async def test_a_body_over_a_megabyte_is_refused(
             yield content[at : at + 10_000]
 
     response = await http.post("/chat/", content=chunks() if chunked else content)
-    assert (response.status_code, response.json()) == (413, {"detail": "Content Too Large"})
+    assert (response.status_code, response.json()["detail"]) == (413, "Content Too Large")
     assert (chat.turns.kept, chat.agent.counts) == ([], [])
 
 

@@ -5,10 +5,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from chat_service.chat.messages import ToolCall
 from daca_shared.calls.errors import INTERNAL_MESSAGE
 from daca_shared.domain import Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.http.gateways import body, gateway_app, served
+from tests.scripted import ScriptedAgent
 
 
 @pytest.fixture
@@ -40,11 +42,39 @@ async def test_deltas_and_then_the_answer_of_chat(http: httpx2.AsyncClient) -> N
     assert whole["reply"] == answer["reply"]
 
 
+async def test_who_asks_gets_html_and_calls_of_tools_too(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.conversation.agent = ScriptedAgent(ToolCall("look", "{}"), "*Hi*", 0.01)
+    kinds = {}
+    for path in ("/chat/stream", "/chat/stream?rich=true"):
+        async with http.stream("POST", path, json=body()) as response:
+            kinds[path] = [event async for event in events_of(response)]
+    plain, rich = kinds.values()
+    assert [kind for kind, _ in plain] == ["delta", "completed"]
+    assert rich[:-1] == [
+        ("tool", {"name": "look"}),
+        ("delta", {"text": "*Hi*"}),
+        ("html", {"finished": "", "open": "<p><em>Hi</em></p>\n"}),
+    ]
+    assert rich[-1][1]["tools"] == ["look"]
+    query = {"user_id": "alice"}
+    session = rich[-1][1]["metadata"]["session_id"]
+    (kept,) = (await http.get(f"/conversations/{session}", params=query)).json()["messages"]
+    assert kept["tools"] == ["look"]
+
+
 @pytest.mark.parametrize(
     ("failure", "error"),
     [
-        (Unavailable("away"), {"status": 503, "detail": "away"}),
-        (RuntimeError("a secret"), {"status": 500, "detail": INTERNAL_MESSAGE}),
+        (
+            Unavailable("away", code="MODEL_UNAVAILABLE"),
+            {"status": 503, "detail": "away", "code": "MODEL_UNAVAILABLE"},
+        ),
+        (
+            RuntimeError("a secret"),
+            {"status": 500, "detail": INTERNAL_MESSAGE, "code": "INTERNAL"},
+        ),
     ],
 )
 async def test_a_model_that_breaks_off_gives_one_error_event(
@@ -54,7 +84,7 @@ async def test_a_model_that_breaks_off_gives_one_error_event(
     async with http.stream("POST", "/chat/stream", json=body()) as response:
         events = [event async for event in events_of(response)]
     assert [kind for kind, _ in events] == ["delta", "delta", "error"]
-    assert events[-1][1] == error
+    assert events[-1][1].items() >= error.items()
 
 
 @pytest.mark.parametrize(
@@ -70,11 +100,15 @@ async def test_bad_input_is_refused_before_the_stream_begins(
     assert chat.turns.kept == []
 
 
+PATHS = ("/chat/stream", "/chat/stream?rich=true")
+
+
+@pytest.mark.parametrize("path", PATHS)
 async def test_a_reader_who_leaves_finds_what_came_in_the_history(
-    http: httpx2.AsyncClient, chat: FakeChat
+    path: str, http: httpx2.AsyncClient, chat: FakeChat
 ) -> None:
     chat.agent.delay_s = FOREVER_S
-    async with http.stream("POST", "/chat/stream", json=body()) as response:
+    async with http.stream("POST", path, json=body()) as response:
         assert await anext(events_of(response)) == ("delta", {"text": "You "})
     await eventually(lambda: chat.turns.kept)
     (turn,) = chat.turns.kept
@@ -82,12 +116,13 @@ async def test_a_reader_who_leaves_finds_what_came_in_the_history(
     assert turn.answer.text == "You said: "
 
 
+@pytest.mark.parametrize("path", PATHS)
 async def test_a_reader_who_leaves_stops_a_model_that_is_faster_than_the_reader(
-    http: httpx2.AsyncClient, chat: FakeChat, no_garbage_collection: None
+    path: str, http: httpx2.AsyncClient, chat: FakeChat, no_garbage_collection: None
 ) -> None:
     chat.agent.babbles = True
     for _ in range(5):
-        async with http.stream("POST", "/chat/stream", json=body()) as response:
+        async with http.stream("POST", path, json=body()) as response:
             assert await anext(events_of(response)) == ("delta", {"text": "You "})
             assert chat.conversation.streams == 1
         await eventually(lambda: chat.conversation.streams == 0)

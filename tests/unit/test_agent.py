@@ -133,6 +133,23 @@ async def test_the_model_is_shown_what_was_said_before(
     assert all(re.fullmatch(r"[a-zA-Z0-9]{9}", call_id) for call_id in ids)
 
 
+async def test_the_model_is_shown_a_history_that_the_client_keeps(
+    model: ChatModel, server: ModelServer
+) -> None:
+    message = ChatMessage(
+        user_id="alice",
+        text="three",
+        history=(("system", "Be brief."), ("user", "one"), ("assistant", "two")),
+    )
+    await ChatAgent(model).answer(message, 5, [])
+    shown = server.requests[0].body.get("messages") or server.requests[0].body["input"]
+    told = [(item["role"], item["content"]) for item in shown]
+    assert told[-4:-2] == [("system", "Be brief."), ("user", "one")]
+    assert told[-2][0] == "assistant"
+    assert "two" in str(told[-2][1])
+    assert told[-1] == ("user", "three")
+
+
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [

@@ -87,7 +87,7 @@ async def test_analytics_is_given_a_deadline(chat: FakeChat) -> None:
 async def test_bad_text_is_refused_and_neither_kept_nor_answered(chat: FakeChat, text: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         await chat.conversation.reply(message(text=text))
-    assert [violation.field for violation in refused.value.violations] == ["text"]
+    assert [field for field, _ in refused.value.violations] == ["text"]
     assert (chat.turns.kept, chat.agent.counts) == ([], [])
 
 

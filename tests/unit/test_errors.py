@@ -3,8 +3,8 @@ from google.rpc import code_pb2, error_details_pb2
 
 from daca_shared.calls.errors import ERROR_DOMAIN, STATUSES, http_headers, http_status, status_of
 from daca_shared.domain import (
+    Conflict,
     DomainError,
-    FieldViolation,
     Forbidden,
     InvalidInput,
     LimitReached,
@@ -12,7 +12,7 @@ from daca_shared.domain import (
     Unauthenticated,
 )
 
-CALLERS_FAULT = {InvalidInput, NotFound, Unauthenticated, Forbidden, LimitReached}
+CALLERS_FAULT = {InvalidInput, NotFound, Conflict, Unauthenticated, Forbidden, LimitReached}
 ERRORS = [InvalidInput.field("text", "is bad")] + [
     kind("why") for kind in DomainError.__subclasses__() if kind is not InvalidInput
 ]
@@ -30,7 +30,7 @@ def test_every_domain_error_has_a_rich_status(error: DomainError) -> None:
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     assert (status.code, status.message) == (code_pb2.Code.Value(code.name), error.message)
-    assert (info.domain, info.reason) == (ERROR_DOMAIN, code.name)
+    assert (info.domain, info.reason) == (ERROR_DOMAIN, error.code)
 
 
 def test_no_two_domain_errors_share_a_status() -> None:
@@ -38,7 +38,7 @@ def test_no_two_domain_errors_share_a_status() -> None:
 
 
 def test_invalid_input_names_its_fields() -> None:
-    error = InvalidInput([FieldViolation("a", "is short"), FieldViolation("b[1].c", "is long")])
+    error = InvalidInput([("a", "is short"), ("b[1].c", "is long")])
     bad_request = error_details_pb2.BadRequest()
     assert status_of(error).details[1].Unpack(bad_request)
     named = [(v.field, v.description) for v in bad_request.field_violations]

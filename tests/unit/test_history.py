@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from chat_service.chat.messages import ChatMessage
-from chat_service.turns.history import MAX_PAGE_SIZE, MessagesQuery, PageQuery
+from chat_service.turns.history import MAX_PAGE_SIZE, ConversationsQuery, MessagesQuery
 from daca_shared.domain import InvalidInput
 from lab.postgres import Place
 from tests.fakes import ChatStores, opened_stores, turn_of
@@ -33,7 +33,7 @@ class Past:
             await self.stores.turns.keep(turn_of(message, reply, stopped=stopped))
 
     async def titles(self, **query: int | str) -> tuple[list[str], str]:
-        page = await self.stores.turns.conversations(PageQuery(user_id="alice", **query))
+        page = await self.stores.turns.conversations(ConversationsQuery(user_id="alice", **query))
         return [c.title for c in page.items], page.next_page_token
 
     async def texts(self, session_id: UUID, **query: int | str) -> tuple[list[str], str]:
@@ -56,7 +56,7 @@ async def test_the_conversation_spoken_in_last_comes_first(past: Past) -> None:
     one, two = uuid4(), uuid4()
     for text, session_id in (("one", one), ("two", two), ("one again", one)):
         await past.add(text, session_id)
-    page = await past.stores.turns.conversations(PageQuery(user_id="alice"))
+    page = await past.stores.turns.conversations(ConversationsQuery(user_id="alice"))
     assert [(c.session_id, c.title, c.turn_count) for c in page.items] == [
         (one, "one", 2),
         (two, "two", 1),

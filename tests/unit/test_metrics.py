@@ -10,7 +10,7 @@ from chat_service.access.admission import Admission
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel
 from chat_service.agent.offline import OfflineModel
-from chat_service.chat.messages import ChatMessage
+from chat_service.chat.messages import ChatMessage, ToolCall
 from chat_service.health.metrics import count_fallback, measured, observed
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.metrics import serving_metrics
@@ -74,7 +74,7 @@ async def test_a_models_failure_is_measured_by_its_kind(
 
 async def test_a_stream_that_is_left_counts_as_cancelled() -> None:
     offline = ChatModel("left", OfflineModel(pause_s=0.05), ModelSettings())
-    words: list[str] = []
+    words: list[str | ToolCall] = []
     agent = ChatAgent(measured(offline))
     answering = asyncio.create_task(agent.answer(MESSAGE, 5, [], words.append))
     await eventually(lambda: words)

@@ -6,7 +6,7 @@ import pytest
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel, choose_model
 from chat_service.agent.tools import get_current_time
-from chat_service.chat.messages import ChatMessage
+from chat_service.chat.messages import ChatMessage, ToolCall
 from chat_service.settings import ChatSettings
 
 
@@ -89,8 +89,8 @@ async def test_a_tool_that_the_agent_does_not_have_is_not_called(model: ChatMode
 
 
 async def test_streams_word_by_word(model: ChatModel) -> None:
-    words: list[str] = []
+    words: list[str | ToolCall] = []
     sent = ChatMessage(user_id="alice", text="hi")
     answer = await ChatAgent(model).answer(sent, 5, [], words.append)
     assert len(words) > 5
-    assert "".join(words) == answer.text
+    assert "".join(map(str, words)) == answer.text

@@ -4,6 +4,7 @@ not kept, and all goes on by itself once it is mended."""
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from daca_shared.domain import Unavailable
 from daca_shared.storage.sqlite import SqliteDatabase
+from tests.commands import output_of
 from tests.unit.sqlite_files import add, opened, refuses, works
 
 
@@ -33,6 +35,23 @@ async def test_a_look_at_a_good_file_leaves_nothing(database: SqliteDatabase, pa
     for _ in range(3):
         await database.check()
     assert sorted(path.parent.iterdir()) == files
+    await works(database, path)
+
+
+_READ = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+print(db.execute("SELECT count(*) FROM numbers").fetchone())
+db.close()
+"""
+
+
+async def test_another_program_that_reads_the_file_takes_nothing_away(
+    database: SqliteDatabase, path: Path
+) -> None:
+    """Were our locks gone, it would take itself for the last one, and remove what is beside it."""
+    await database.check()
+    assert await output_of(sys.executable, "-c", _READ, path) == "(1,)\n"
     await works(database, path)
 
 

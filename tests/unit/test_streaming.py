@@ -56,7 +56,7 @@ def message(text: str = "hi") -> ChatMessage:
 
 async def read(
     chat: StoredChat, sent: ChatMessage, timeout_s: float | None = None
-) -> list[str | ChatReply]:
+) -> list[str | ToolCall | ChatReply]:
     async with aclosing(chat.conversation.stream(sent, timeout_s=timeout_s)) as events:
         return [event async for event in events]
 
@@ -86,7 +86,8 @@ async def test_a_tool_call_in_a_stream_goes_there_and_back(
     chat: StoredChat, server: ModelServer
 ) -> None:
     sent = message("what time is it?")
-    *_, reply = await read(chat, sent)
+    first, *_, reply = await read(chat, sent)
+    assert first == ToolCall("get_current_time", "{}")
     assert isinstance(reply, ChatReply)
     (result,) = server.tool_results
     assert reply.turn.answer == Answer(

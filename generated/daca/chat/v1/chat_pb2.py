@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64\x61\x63\x61/chat/v1/chat.proto\x12\x0c\x64\x61\x63\x61.chat.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"b\n\x0b\x43hatRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\"h\n\x11\x43hatStreamRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\"e\n\x12\x43hatStreamResponse\x12\x15\n\x0breply_delta\x18\x01 \x01(\tH\x00\x12/\n\tcompleted\x18\x02 \x01(\x0b\x32\x1a.daca.chat.v1.ChatResponseH\x00\x42\x07\n\x05\x65vent\"\xd1\x01\n\x0c\x43hatResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05reply\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12.\n\nreply_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rmessage_count\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04tags\x18\x07 \x03(\t\x12\r\n\x05model\x18\x08 \x01(\tB\x10\n\x0e_message_count\"R\n\x18ListConversationsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"g\n\x19ListConversationsResponse\x12\x31\n\rconversations\x18\x01 \x03(\x0b\x32\x1a.daca.chat.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x0c\x43onversation\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nturn_count\x18\x04 \x01(\x05\"a\n\x13ListMessagesRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"X\n\x14ListMessagesResponse\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.daca.chat.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"{\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05reply\x18\x03 \x01(\t\x12.\n\nreply_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07stopped\x18\x05 \x01(\x08\x32\xe6\x02\n\x0b\x43hatService\x12=\n\x04\x43hat\x12\x19.daca.chat.v1.ChatRequest\x1a\x1a.daca.chat.v1.ChatResponse\x12Q\n\nChatStream\x12\x1f.daca.chat.v1.ChatStreamRequest\x1a .daca.chat.v1.ChatStreamResponse0\x01\x12i\n\x11ListConversations\x12&.daca.chat.v1.ListConversationsRequest\x1a\'.daca.chat.v1.ListConversationsResponse\"\x03\x90\x02\x01\x12Z\n\x0cListMessages\x12!.daca.chat.v1.ListMessagesRequest\x1a\".daca.chat.v1.ListMessagesResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64\x61\x63\x61/chat/v1/chat.proto\x12\x0c\x64\x61\x63\x61.chat.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"v\n\x0b\x43hatRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12\x12\n\nregenerate\x18\x06 \x01(\x08\"|\n\x11\x43hatStreamRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12\x12\n\nregenerate\x18\x06 \x01(\x08\"e\n\x12\x43hatStreamResponse\x12\x15\n\x0breply_delta\x18\x01 \x01(\tH\x00\x12/\n\tcompleted\x18\x02 \x01(\x0b\x32\x1a.daca.chat.v1.ChatResponseH\x00\x42\x07\n\x05\x65vent\"\xd1\x01\n\x0c\x43hatResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05reply\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x12\n\nmessage_id\x18\x04 \x01(\t\x12.\n\nreply_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rmessage_count\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04tags\x18\x07 \x03(\t\x12\r\n\x05model\x18\x08 \x01(\tB\x10\n\x0e_message_count\"b\n\x18ListConversationsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06\x66ilter\x18\x04 \x01(\t\"g\n\x19ListConversationsResponse\x12\x31\n\rconversations\x18\x01 \x03(\x0b\x32\x1a.daca.chat.v1.Conversation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x0c\x43onversation\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nturn_count\x18\x04 \x01(\x05\"\x8f\x01\n\x19UpdateConversationRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x30\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1a.daca.chat.v1.Conversation\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"N\n\x1aUpdateConversationResponse\x12\x30\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1a.daca.chat.v1.Conversation\"@\n\x19\x44\x65leteConversationRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\"\x1c\n\x1a\x44\x65leteConversationResponse\"a\n\x13ListMessagesRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"X\n\x14ListMessagesResponse\x12\'\n\x08messages\x18\x01 \x03(\x0b\x32\x15.daca.chat.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"{\n\x07Message\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\r\n\x05reply\x18\x03 \x01(\t\x12.\n\nreply_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07stopped\x18\x05 \x01(\x08\x32\xbd\x04\n\x0b\x43hatService\x12=\n\x04\x43hat\x12\x19.daca.chat.v1.ChatRequest\x1a\x1a.daca.chat.v1.ChatResponse\x12Q\n\nChatStream\x12\x1f.daca.chat.v1.ChatStreamRequest\x1a .daca.chat.v1.ChatStreamResponse0\x01\x12i\n\x11ListConversations\x12&.daca.chat.v1.ListConversationsRequest\x1a\'.daca.chat.v1.ListConversationsResponse\"\x03\x90\x02\x01\x12Z\n\x0cListMessages\x12!.daca.chat.v1.ListMessagesRequest\x1a\".daca.chat.v1.ListMessagesResponse\"\x03\x90\x02\x01\x12l\n\x12UpdateConversation\x12\'.daca.chat.v1.UpdateConversationRequest\x1a(.daca.chat.v1.UpdateConversationResponse\"\x03\x90\x02\x02\x12g\n\x12\x44\x65leteConversation\x12\'.daca.chat.v1.DeleteConversationRequest\x1a(.daca.chat.v1.DeleteConversationResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,26 +37,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATSERVICE'].methods_by_name['ListConversations']._serialized_options = b'\220\002\001'
   _globals['_CHATSERVICE'].methods_by_name['ListMessages']._loaded_options = None
   _globals['_CHATSERVICE'].methods_by_name['ListMessages']._serialized_options = b'\220\002\001'
-  _globals['_CHATREQUEST']._serialized_start=74
-  _globals['_CHATREQUEST']._serialized_end=172
-  _globals['_CHATSTREAMREQUEST']._serialized_start=174
-  _globals['_CHATSTREAMREQUEST']._serialized_end=278
-  _globals['_CHATSTREAMRESPONSE']._serialized_start=280
-  _globals['_CHATSTREAMRESPONSE']._serialized_end=381
-  _globals['_CHATRESPONSE']._serialized_start=384
-  _globals['_CHATRESPONSE']._serialized_end=593
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=595
-  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=677
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=679
-  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=782
-  _globals['_CONVERSATION']._serialized_start=784
-  _globals['_CONVERSATION']._serialized_end=902
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=904
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=1001
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1003
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1091
-  _globals['_MESSAGE']._serialized_start=1093
-  _globals['_MESSAGE']._serialized_end=1216
-  _globals['_CHATSERVICE']._serialized_start=1219
-  _globals['_CHATSERVICE']._serialized_end=1577
+  _globals['_CHATSERVICE'].methods_by_name['UpdateConversation']._loaded_options = None
+  _globals['_CHATSERVICE'].methods_by_name['UpdateConversation']._serialized_options = b'\220\002\002'
+  _globals['_CHATREQUEST']._serialized_start=108
+  _globals['_CHATREQUEST']._serialized_end=226
+  _globals['_CHATSTREAMREQUEST']._serialized_start=228
+  _globals['_CHATSTREAMREQUEST']._serialized_end=352
+  _globals['_CHATSTREAMRESPONSE']._serialized_start=354
+  _globals['_CHATSTREAMRESPONSE']._serialized_end=455
+  _globals['_CHATRESPONSE']._serialized_start=458
+  _globals['_CHATRESPONSE']._serialized_end=667
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_start=669
+  _globals['_LISTCONVERSATIONSREQUEST']._serialized_end=767
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_start=769
+  _globals['_LISTCONVERSATIONSRESPONSE']._serialized_end=872
+  _globals['_CONVERSATION']._serialized_start=874
+  _globals['_CONVERSATION']._serialized_end=992
+  _globals['_UPDATECONVERSATIONREQUEST']._serialized_start=995
+  _globals['_UPDATECONVERSATIONREQUEST']._serialized_end=1138
+  _globals['_UPDATECONVERSATIONRESPONSE']._serialized_start=1140
+  _globals['_UPDATECONVERSATIONRESPONSE']._serialized_end=1218
+  _globals['_DELETECONVERSATIONREQUEST']._serialized_start=1220
+  _globals['_DELETECONVERSATIONREQUEST']._serialized_end=1284
+  _globals['_DELETECONVERSATIONRESPONSE']._serialized_start=1286
+  _globals['_DELETECONVERSATIONRESPONSE']._serialized_end=1314
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=1316
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=1413
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=1415
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=1503
+  _globals['_MESSAGE']._serialized_start=1505
+  _globals['_MESSAGE']._serialized_end=1628
+  _globals['_CHATSERVICE']._serialized_start=1631
+  _globals['_CHATSERVICE']._serialized_end=2204
 # @@protoc_insertion_point(module_scope)

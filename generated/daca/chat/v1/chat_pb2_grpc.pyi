@@ -54,7 +54,9 @@ class ChatServiceStub:
     google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
     the model or our storage can't be reached, or there are more chats than the
     service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
-    model's host refuses our key.
+    model's host refuses our key. With `regenerate` also NOT_FOUND: there is no
+    message with this message_id; and ABORTED: it isn't its conversation's last,
+    so look at what has been said since.
     """
     ChatStream: _grpc.UnaryStreamMultiCallable[_chat_pb2.ChatStreamRequest, _chat_pb2.ChatStreamResponse]
     """ChatStream answers one message, and sends the reply as it comes.
@@ -71,6 +73,19 @@ class ChatServiceStub:
     ListMessages: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListMessagesRequest, _chat_pb2.ListMessagesResponse]
     """ListMessages returns the messages of one conversation, the oldest first; none
     if the user has no such conversation.
+    """
+    UpdateConversation: _grpc.UnaryUnaryMultiCallable[_chat_pb2.UpdateConversationRequest, _chat_pb2.UpdateConversationResponse]
+    """UpdateConversation gives a conversation another title, which stays.
+
+    NOT_FOUND: the user has no such conversation.
+    """
+    DeleteConversation: _grpc.UnaryUnaryMultiCallable[_chat_pb2.DeleteConversationRequest, _chat_pb2.DeleteConversationResponse]
+    """DeleteConversation deletes a conversation with all that was said in it, for
+    good. A reply that is on its way in it is waited for, and deleted, too. What
+    was counted stays counted.
+
+    NOT_FOUND: the user has no such conversation. DEADLINE_EXCEEDED: a reply in it
+    took too long.
     """
 
 @_typing.type_check_only
@@ -99,7 +114,9 @@ class ChatServiceAsyncStub(ChatServiceStub):
     google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
     the model or our storage can't be reached, or there are more chats than the
     service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
-    model's host refuses our key.
+    model's host refuses our key. With `regenerate` also NOT_FOUND: there is no
+    message with this message_id; and ABORTED: it isn't its conversation's last,
+    so look at what has been said since.
     """
     ChatStream: _aio.UnaryStreamMultiCallable[_chat_pb2.ChatStreamRequest, _chat_pb2.ChatStreamResponse]  # type: ignore[assignment]
     """ChatStream answers one message, and sends the reply as it comes.
@@ -116,6 +133,19 @@ class ChatServiceAsyncStub(ChatServiceStub):
     ListMessages: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListMessagesRequest, _chat_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """ListMessages returns the messages of one conversation, the oldest first; none
     if the user has no such conversation.
+    """
+    UpdateConversation: _aio.UnaryUnaryMultiCallable[_chat_pb2.UpdateConversationRequest, _chat_pb2.UpdateConversationResponse]  # type: ignore[assignment]
+    """UpdateConversation gives a conversation another title, which stays.
+
+    NOT_FOUND: the user has no such conversation.
+    """
+    DeleteConversation: _aio.UnaryUnaryMultiCallable[_chat_pb2.DeleteConversationRequest, _chat_pb2.DeleteConversationResponse]  # type: ignore[assignment]
+    """DeleteConversation deletes a conversation with all that was said in it, for
+    good. A reply that is on its way in it is waited for, and deleted, too. What
+    was counted stays counted.
+
+    NOT_FOUND: the user has no such conversation. DEADLINE_EXCEEDED: a reply in it
+    took too long.
     """
 
 class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -147,7 +177,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
         the model or our storage can't be reached, or there are more chats than the
         service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
-        model's host refuses our key.
+        model's host refuses our key. With `regenerate` also NOT_FOUND: there is no
+        message with this message_id; and ABORTED: it isn't its conversation's last,
+        so look at what has been said since.
         """
 
     @_abc_1.abstractmethod
@@ -182,6 +214,31 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_chat_pb2.ListMessagesResponse, _abc.Awaitable[_chat_pb2.ListMessagesResponse]]:
         """ListMessages returns the messages of one conversation, the oldest first; none
         if the user has no such conversation.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateConversation(
+        self,
+        request: _chat_pb2.UpdateConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.UpdateConversationResponse, _abc.Awaitable[_chat_pb2.UpdateConversationResponse]]:
+        """UpdateConversation gives a conversation another title, which stays.
+
+        NOT_FOUND: the user has no such conversation.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteConversation(
+        self,
+        request: _chat_pb2.DeleteConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_chat_pb2.DeleteConversationResponse, _abc.Awaitable[_chat_pb2.DeleteConversationResponse]]:
+        """DeleteConversation deletes a conversation with all that was said in it, for
+        good. A reply that is on its way in it is waited for, and deleted, too. What
+        was counted stays counted.
+
+        NOT_FOUND: the user has no such conversation. DEADLINE_EXCEEDED: a reply in it
+        took too long.
         """
 
 def add_ChatServiceServicer_to_server(servicer: ChatServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,132 @@
+/** The box that messages are written in. Drafts are kept, for each conversation its own. */
+
+import { forget, recall, remember } from "./platform.js";
+
+const $ = (id) => document.getElementById(id);
+const touch = matchMedia("(hover: none) and (pointer: coarse)");
+const ROWS = 8;
+/** A reply that began just now is not what a click is meant to stop: it is a double click's second. */
+const DOUBLE_CLICK_MS = 500;
+
+export class Composer {
+  constructor({ onSend, onCancel, onStop }) {
+    this.onSend = onSend;
+    this.onCancel = onCancel;
+    this.onStop = onStop;
+    this.limit = Infinity;
+    this.key = "";
+    this.busySince = null;
+    /** The turn that is edited. */
+    this.edited = null;
+    $("composer").onsubmit = (event) => {
+      event.preventDefault();
+      this.#send();
+    };
+    $("text").oninput = () => {
+      if (!this.edited) this.#keep();
+      this.#fit();
+    };
+    $("text").onkeydown = (event) => {
+      // While a word is being composed (Japanese, say), Enter ends the word; Safari says so by 229.
+      const composes = event.isComposing || event.keyCode === 229;
+      if (event.key !== "Enter" || event.shiftKey || composes || touch.matches) return;
+      event.preventDefault();
+      this.#send();
+    };
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || event.isComposing || event.defaultPrevented) return;
+      if (document.querySelector("dialog[open]")) return;
+      if (this.busySince !== null) this.onStop();
+      else if (document.activeElement === $("text")) this.#cancel();
+    });
+    $("stop").onclick = () => {
+      if (performance.now() - this.busySince > DOUBLE_CLICK_MS) this.onStop();
+    };
+    $("cancel-edit").onclick = () => {
+      this.#cancel();
+      this.focus();
+    };
+  }
+
+  focus() {
+    $("text").focus();
+  }
+
+  /** Show the draft that is kept under `key`, and keep under it what is written from now on. */
+  open(key) {
+    this.key = key;
+    this.edited = null;
+    this.#show(recall(key) ?? "");
+  }
+
+  /** Keep the draft under another key: its conversation has got its name. */
+  move(key) {
+    if (key === this.key) return;
+    forget(this.key);
+    this.key = key;
+    if (!this.edited) this.#keep();
+  }
+
+  beginEdit(turn, text = turn.text) {
+    this.edited = turn;
+    this.#show(text);
+    this.focus();
+  }
+
+  endEdit() {
+    if (this.edited) this.open(this.key);
+  }
+
+  #cancel() {
+    if (this.edited) this.onCancel(this.edited);
+    this.endEdit();
+  }
+
+  set busy(busy) {
+    this.busySince = busy ? performance.now() : null;
+    if (!busy && document.activeElement === $("stop")) this.focus();
+    $("send").hidden = busy;
+    $("stop").hidden = !busy;
+  }
+
+  /** What is not sent stays in the box. */
+  #send() {
+    const text = $("text").value;
+    if (this.busySince !== null || !text.trim() || this.#excess > 0) return;
+    const { edited } = this;
+    this.edited = null;
+    if (edited) {
+      this.#show(recall(this.key) ?? "");
+    } else {
+      forget(this.key);
+      this.#show("");
+    }
+    this.onSend(text, edited);
+  }
+
+  #keep() {
+    if ($("text").value) remember(this.key, $("text").value);
+    else forget(this.key);
+  }
+
+  #show(text) {
+    $("editing").hidden = !this.edited;
+    $("text").value = text;
+    this.#fit();
+  }
+
+  /** How many characters are too many, counted as the server does. */
+  get #excess() {
+    const text = $("text").value;
+    return text.length <= this.limit ? 0 : [...text].length - this.limit;
+  }
+
+  /** As high as its text, up to the limit in the style sheet. */
+  #fit() {
+    $("text").rows = Math.min($("text").value.split("\n").length, ROWS);
+    const excess = Math.max(0, this.#excess);
+    const words = `${excess} ${excess === 1 ? "character" : "characters"} too many: at most ${this.limit} can be sent.`;
+    $("limit").textContent = excess ? words : "";
+    $("text").ariaInvalid = excess ? "true" : null;
+  }
+}

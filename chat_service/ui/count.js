@@ -1,0 +1,35 @@
+/** How many messages the user has sent, in all and by day. */
+
+import * as api from "./api.js";
+import { drawActivity } from "./chart.js";
+
+const $ = (id) => document.getElementById(id);
+/** The count follows a moment after the reply. */
+const WAITS_MS = [0, 300, 1000];
+
+export class Count {
+  constructor() {
+    this.user = "";
+  }
+
+  clear() {
+    this.user = "";
+    $("count").textContent = "";
+    drawActivity($("activity"), []);
+  }
+
+  /** Show the user's count, once it is greater than `before`. */
+  async refresh(user, before = null) {
+    this.user = user;
+    for (const wait_ms of WAITS_MS) {
+      await new Promise((resolve) => setTimeout(resolve, wait_ms));
+      const count = await api.messageCount(user);
+      if (user !== this.user) return;
+      $("count").textContent = `Messages sent: ${count ?? "unknown"}`;
+      const days = count ? await api.activity(user) : [];
+      if (user !== this.user) return;
+      drawActivity($("activity"), days);
+      if (before === null || count === null || count > before) return;
+    }
+  }
+}

@@ -1,0 +1,100 @@
+/** The messages of the conversation that is shown, and the reader's place among them. */
+
+import { copy } from "./markup.js";
+import { TurnView } from "./turns.js";
+
+const $ = (id) => document.getElementById(id);
+const NEAR_PX = 40;
+
+export class Log {
+  constructor(actions) {
+    this.actions = actions;
+    this.turns = [];
+    this.element = $("log");
+    this.element.addEventListener("scroll", () => this.#showButton(), { passive: true });
+    this.element.addEventListener("click", ({ target }) => {
+      const code = target.closest(".copy-code")?.closest(".code")?.querySelector("pre");
+      if (code) copy(code.textContent, target, code);
+    });
+    $("to-end").onclick = () => {
+      this.toEnd();
+      this.element.focus();
+    };
+    new ResizeObserver(() => this.#showButton()).observe(this.element);
+  }
+
+  get last() {
+    return this.turns.at(-1);
+  }
+
+  clear() {
+    this.turns = [];
+    this.element.replaceChildren();
+    this.#mark();
+  }
+
+  add(message) {
+    const turn = new TurnView(message, this.actions);
+    this.turns.push(turn);
+    this.element.append(turn.element);
+    this.#mark();
+    return turn;
+  }
+
+  drop(turn) {
+    this.turns = this.turns.filter((one) => one !== turn);
+    turn.element.remove();
+    this.#mark();
+  }
+
+  /** Show the server's messages, and after them those that it doesn't have. */
+  reconcile(messages) {
+    this.keepPlace(() => {
+      const known = new Map(this.turns.map((turn) => [turn.id, turn]));
+      const kept = messages.map((message) => {
+        const id = message.message_id;
+        const turn = known.get(id) ?? new TurnView({ id, text: message.text }, this.actions);
+        known.delete(id);
+        if (turn.state !== "coming" || !turn.element.isConnected) turn.complete(message);
+        return turn;
+      });
+      const local = [...known.values()].filter((turn) => !turn.isKept);
+      this.turns = [...kept, ...local];
+      const wanted = new Set(this.turns.map((turn) => turn.element));
+      for (const child of [...this.element.children]) if (!wanted.has(child)) child.remove();
+      // Moved only where that is needed: what is moved loses the focus.
+      this.turns.forEach(({ element }, n) => {
+        const there = this.element.children[n];
+        if (there !== element) this.element.insertBefore(element, there ?? null);
+      });
+      this.#mark();
+    });
+  }
+
+  /** Do what changes the log. Who reads at its end stays there, and who reads elsewhere, too. */
+  keepPlace(change) {
+    const follow = this.isAtEnd;
+    change();
+    if (follow) this.toEnd();
+    else this.#showButton();
+  }
+
+  get isAtEnd() {
+    const { scrollHeight, scrollTop, clientHeight } = this.element;
+    return scrollHeight - scrollTop - clientHeight < NEAR_PX;
+  }
+
+  toEnd() {
+    this.element.scrollTop = this.element.scrollHeight;
+    this.#showButton();
+  }
+
+  #showButton() {
+    $("to-end").hidden = this.isAtEnd;
+  }
+
+  #mark() {
+    for (const turn of this.turns) turn.isLast = turn === this.last;
+    $("empty").hidden = this.turns.length > 0;
+  }
+}

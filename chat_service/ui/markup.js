@@ -1,0 +1,118 @@
+/** The HTML of replies, put into the page with as little change as can be. */
+
+const LINK_OR_BREAK = /(https?:\/\/(?:\([^\s()<>"]*\)|[^\s()<>"])+(?<![.,:;!?'*\]])|\n)/;
+const REL = "noopener noreferrer nofollow";
+
+export function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+/**
+ * Show `finished` and then `open` in `target`, in place of its nodes from number `from` on. Returns
+ * how many nodes are finished then. What is already there stays, and with it the reader's selection.
+ */
+export function show(target, from, finished, open = "") {
+  const fresh = parsed(finished);
+  const end = from + fresh.childNodes.length;
+  fresh.append(parsed(open));
+  morph(target, from, fresh);
+  return end;
+}
+
+function parsed(html) {
+  const template = document.createElement("template");
+  // The only HTML that the page ever takes: the server has sanitised it.
+  template.innerHTML = html;
+  const root = template.content;
+  enliven(root);
+  for (const block of root.children) block.dir = "auto";
+  for (const link of root.querySelectorAll("a")) link.target = "_blank";
+  for (const table of root.querySelectorAll("table")) wrapTable(table);
+  for (const pre of root.querySelectorAll("pre")) wrapCode(pre);
+  return root;
+}
+
+/** Bare links are links, and single line breaks stay. */
+function enliven(root) {
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walker.nextNode()) texts.push(walker.currentNode);
+  for (const text of texts) {
+    const parts = text.data.split(LINK_OR_BREAK);
+    if (parts.length === 1 || text.parentElement?.closest("pre, code, a")) continue;
+    const last = parts.length - 1;
+    // Between blocks, a line break is none of the text's.
+    const begins = parts[0] !== "" || isInline(text.previousSibling);
+    const ends = parts[last] !== "" || isInline(text.nextSibling);
+    const made = parts.map((part, n) => {
+      if (n % 2 === 0) return part;
+      if (part !== "\n") return element("a", { href: part, rel: REL, textContent: part });
+      return (n > 1 || begins) && (n < last - 1 || ends) ? element("br") : part;
+    });
+    text.replaceWith(...made);
+  }
+}
+
+function isInline(node) {
+  return node?.nodeType === Node.ELEMENT_NODE && node.matches("em, strong, del, code, a");
+}
+
+function wrapTable(table) {
+  // It scrolls, also by the keyboard.
+  const around = element("div", { className: "wide", tabIndex: 0, role: "group", ariaLabel: "Table" });
+  table.replaceWith(around);
+  around.append(table);
+}
+
+function wrapCode(pre) {
+  const language = /language-(\S+)/.exec(pre.firstElementChild?.className ?? "")?.[1] ?? "";
+  const copy = element("button", { type: "button", className: "quiet copy-code", textContent: "Copy code" });
+  const bar = element("div", { className: "bar" }, element("span", { textContent: language }), copy);
+  const around = element("div", { className: "code", dir: "ltr" }, bar);
+  pre.replaceWith(around);
+  pre.removeAttribute("dir");
+  pre.tabIndex = 0;
+  around.append(pre);
+}
+
+function morph(target, from, fresh) {
+  let old = target.childNodes[from];
+  for (const node of [...fresh.childNodes]) {
+    const next = old?.nextSibling;
+    if (old) patch(old, node);
+    else target.append(node);
+    old = next;
+  }
+  while (old) {
+    const next = old.nextSibling;
+    old.remove();
+    old = next;
+  }
+}
+
+function patch(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeType === Node.TEXT_NODE && fresh.data?.startsWith(old.data)) {
+    old.appendData(fresh.data.slice(old.length));
+  } else if (old.cloneNode().isEqualNode(fresh.cloneNode()) && old.nodeType === Node.ELEMENT_NODE) {
+    morph(old, 0, fresh);
+  } else {
+    old.replaceWith(fresh);
+  }
+}
+
+/** Copy `text`; `button` tells how that went. `shown` is selected where copying isn't allowed. */
+export async function copy(text, button, shown) {
+  const label = (button.dataset.label ??= button.textContent);
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch {
+    // Without https, or with the permission refused, the reader can still press Ctrl+C.
+    getSelection().selectAllChildren(shown);
+    button.textContent = "Selected: press Ctrl+C";
+  }
+  setTimeout(() => (button.textContent = label), 2000);
+}

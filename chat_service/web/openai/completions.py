@@ -1,0 +1,94 @@
+"""OpenAI's Chat Completions API over the same use case, so that its clients can be front ends."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+from starlette.responses import StreamingResponse
+
+from chat_service.access.identity import Caller
+from chat_service.chat.messages import ChatMessage, ChatReply, Text
+from chat_service.web.bodies import Event, uuid_of
+from chat_service.web.problems import Problem
+from daca_shared.domain import InvalidInput, UserId, validated
+
+
+class TextPart(BaseModel):
+    type: Literal["text"]
+    text: Text
+
+
+class CompletionMessage(BaseModel):
+    """One message of a client's conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Text | list[TextPart] | None = None
+
+    def said(self) -> tuple[str, str]:
+        """Who said what, as models of any kind know it."""
+        parts = self.content or ""
+        text = parts if isinstance(parts, str) else "\n".join(part.text for part in parts)
+        match self.role:
+            case "developer":  # only OpenAI's own models know it
+                return "system", text
+            case "tool" | "function":  # it answers another model's call
+                return "user", f"The result of a tool: {text}"
+        return self.role, text
+
+
+class CompletionBody(BaseModel):
+    """The body of `POST /v1/chat/completions`. Whatever else it has is ignored."""
+
+    messages: Annotated[list[CompletionMessage], Field(min_length=1)]
+    """The client's conversation; its last message of the role `user` is answered."""
+    stream: bool | None = None
+    user: UserId | None = None
+    """Who is chatting, unless a bearer token says so; `anonymous` if nothing does."""
+
+    def message(self, caller: Caller, idempotency_key: str | None) -> ChatMessage:
+        """The message to answer, in a conversation of its own. Raises `InvalidInput`."""
+        asking = [n for n, message in enumerate(self.messages) if message.role == "user"]
+        if not asking:
+            raise InvalidInput.field("messages", "must have one of the role user")
+        history = [message.said() for message in self.messages]
+        _, text = history.pop(asking[-1])
+        given: dict[str, Any] = {"text": text, "history": tuple(one for one in history if one[1])}
+        if idempotency_key:
+            given["message_id"] = uuid_of(idempotency_key)
+        user_id = caller.subject or self.user or "anonymous"
+        message = validated(ChatMessage, {"user_id": user_id, **given})
+        caller.must_be(message.user_id)
+        return message
+
+
+async def answer(
+    events: AsyncIterator[Event], message: ChatMessage, model: str, *, is_streamed: bool
+) -> Any:
+    """The reply, whole or as it comes. Raises `DomainError` if it is to be whole."""
+    id_ = f"chatcmpl-{message.message_id.hex}"
+    about = {"id": id_, "model": model, "created": int(time.time())}
+    if is_streamed:
+        chunks = _chunks(events, about | {"object": "chat.completion.chunk"})
+        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        return StreamingResponse(chunks, headers=headers, media_type="text/event-stream")
+    (text,) = [event.turn.answer.text async for event in events if isinstance(event, ChatReply)]
+    said = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return about | {"object": "chat.completion", "choices": [{"index": 0, **said}]}
+
+
+async def _chunks(events: AsyncIterator[Event], about: dict[str, Any]) -> AsyncIterator[str]:
+    delta = {"role": "assistant"}
+    try:
+        async for event in events:
+            choice: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": "stop"}
+            if isinstance(event, str):
+                choice |= {"delta": delta | {"content": event}, "finish_reason": None}
+            elif not isinstance(event, ChatReply):
+                continue
+            yield f"data: {json.dumps(about | {'choices': [choice]})}\n\n"
+            delta = {}
+        yield "data: [DONE]\n\n"
+    except Exception as error:
+        yield f"data: {json.dumps({'error': Problem.of_stream(error).openai_error})}\n\n"

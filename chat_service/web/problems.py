@@ -1,0 +1,115 @@
+"""What is refused, or fails, as an HTTP answer: RFC 9457's members and FastAPI's own `detail`."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from daca_shared.calls.errors import INTERNAL_MESSAGE, http_headers, http_status
+from daca_shared.domain import DomainError
+from daca_shared.observe.requests import current_request
+
+log = logging.getLogger(__name__)
+
+# One megabyte of bad tags must not come back as eighteen megabytes of errors.
+_MAX_ERRORS = 10
+_MEDIA_TYPE = "application/problem+json"
+_CODES = {404: "NO_SUCH_ROUTE", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
+
+
+class FieldError(BaseModel):
+    """A field of the request, and the rule that it breaks."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class ErrorBody(BaseModel):
+    """The answer to what is refused, or fails (RFC 9457)."""
+
+    detail: str | list[FieldError]
+    """What is wrong, in words or by field."""
+    code: str
+    """The cause, for programs."""
+    type: str
+    title: str
+    status: int
+
+
+_ERROR = {"content": {_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}}
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request is refused; `detail` says why", **_ERROR},
+    "5XX": {"description": "The request may be fine, but can't be answered now", **_ERROR},
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An ASGI application that answers with an error."""
+
+    status: int
+    code: str
+    detail: str | list[dict[str, Any]]
+    headers: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, error: Exception) -> "Problem":
+        match error:
+            case DomainError():
+                return cls(http_status(error), error.code, error.message, http_headers(error))
+            case RequestValidationError():
+                # Without the input that FastAPI would send back: it may not even be valid Unicode.
+                told = error.errors()[:_MAX_ERRORS]
+                fields = [{name: e[name] for name in ("loc", "msg", "type")} for e in told]
+                return cls(422, "INVALID_FIELD", fields)
+            case HTTPException(status_code=status):
+                return cls(status, _CODES.get(status, "BAD_REQUEST"), error.detail, error.headers)
+        return cls(500, "INTERNAL", INTERNAL_MESSAGE)
+
+    @classmethod
+    def of_stream(cls, error: Exception) -> "Problem":
+        """The same, of an answer that has begun with 200."""
+        problem = cls.of(error)
+        if not isinstance(error, DomainError):
+            log.error("a stream failed unexpectedly", exc_info=error)
+        if request := current_request.get():
+            request.error = str(problem.status)
+        return problem
+
+    @property
+    def body(self) -> dict[str, Any]:
+        title = HTTPStatus(self.status).phrase
+        about = {"type": "about:blank", "title": title, "status": self.status}
+        return {"detail": self.detail, "code": self.code, **about}
+
+    @property
+    def openai_error(self) -> dict[str, Any]:
+        """The same in the form of OpenAI's API."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"  # noqa: PLR2004
+        told = self.detail
+        if not isinstance(told, str):
+            told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in told)
+        return {"message": told, "type": kind, "param": None, "code": self.code}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        of_openai = {"error": self.openai_error} if scope["path"].startswith("/v1/") else {}
+        body = self.body | of_openai
+        answer = JSONResponse(body, self.status, self.headers, media_type=_MEDIA_TYPE)
+        await answer(scope, receive, send)
+
+
+def answer_errors(app: FastAPI) -> None:
+    async def answer(request: Request, error: Exception) -> Any:
+        return Problem.of(error)
+
+    for kind in (DomainError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer)

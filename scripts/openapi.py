@@ -1,0 +1,26 @@
+"""Prints the HTTP gateway's OpenAPI document."""
+
+import json
+import sys
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from chat_service.access.admission import Admission
+from chat_service.chat.conversation import Conversation
+from chat_service.settings import ChatSettings
+from chat_service.web.gateway import build_gateway
+
+
+def document() -> dict[str, Any]:
+    """As the service answers `/openapi.json`, with the settings' defaults."""
+    nobody: Any = None
+    limit = ChatSettings.model_fields["max_text_length"].default
+    conversation = Conversation(nobody, nobody, nobody, nobody, max_text_length=limit, timeout_s=60)
+    gateway = build_gateway(conversation, nobody, nobody, nobody, Admission(), cors_origins=[])
+    found: dict[str, Any] = TestClient(gateway).get("/openapi.json").json()
+    return found
+
+
+if __name__ == "__main__":
+    json.dump(document(), sys.stdout, indent=2)

@@ -1,0 +1,53 @@
+"""What a person finds and does on the page, by the names that a screen reader says."""
+
+from playwright.async_api import Locator, Page, expect
+
+# The offline model repeats it, word by word: about ten seconds.
+LONG = "What was my first message? " + "word " * 500
+
+
+def message_box(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Message")
+
+
+def questions(page: Page) -> Locator:
+    return page.get_by_role("log").get_by_role("article", name="Your message")
+
+
+def replies(page: Page) -> Locator:
+    return page.get_by_role("log").get_by_role("article", name="Reply")
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def past(page: Page) -> Locator:
+    """The buttons that open past conversations."""
+    items = page.get_by_role("list", name="Past conversations").get_by_role("listitem")
+    return items.get_by_role("button").and_(page.locator(".open"))
+
+
+def count(page: Page) -> Locator:
+    return page.get_by_role("status", name="Messages sent")
+
+
+def progress(page: Page) -> Locator:
+    return page.get_by_role("status", name="Progress")
+
+
+async def send(page: Page, text: str) -> None:
+    await message_box(page).fill(text)
+    await message_box(page).press("Enter")
+
+
+async def send_and_wait(page: Page, text: str) -> None:
+    await send(page, text)
+    await expect(progress(page)).to_have_text("Reply complete.")
+
+
+async def stop_midway(page: Page) -> None:
+    await send(page, LONG)
+    await expect(replies(page).last).to_contain_text("word word")
+    await button(page, "Stop").click()
+    await expect(replies(page).last).to_contain_text("Stopped.")

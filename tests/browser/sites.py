@@ -1,0 +1,49 @@
+"""A gateway in this process on real stores, whose agent says what a test tells it to."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from chat_service.web.gateway import build_gateway
+from tests.chats import StoredChat, chatting
+from tests.fakes import FakeChat
+from tests.http.gateways import served
+from tests.scripted import ScriptedAgent
+
+PREFIX = "/daca"
+
+
+@dataclass
+class Site:
+    url: str
+    """Where a proxy offers it: below a path of its own."""
+    agent: ScriptedAgent
+    chat: StoredChat
+
+
+def behind_a_proxy(app: ASGIApp) -> ASGIApp:
+    """As a proxy does that offers it at `/daca/`, and tells it nothing of that."""
+
+    async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["path"].startswith(f"{PREFIX}/"), f"{scope['path']} leads out of the service"
+        path = scope["path"].removeprefix(PREFIX)
+        await app({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+
+    return proxy
+
+
+@asynccontextmanager
+async def running_site(place: Path, **options: Any) -> AsyncIterator[Site]:
+    agent, fakes = ScriptedAgent("Fine."), FakeChat()
+    async with chatting(place, agent) as chat:
+        chat.conversation.max_text_length, chat.conversation.timeout_s = 8000, 60
+        app = build_gateway(
+            chat.conversation, chat.stores.turns, chat.counts, fakes.status, fakes.admission,
+            **{"cors_origins": [], **options},
+        )  # fmt: skip
+        async with served(behind_a_proxy(app)) as http:
+            yield Site(str(http.base_url.join(f"{PREFIX}/")), agent, chat)

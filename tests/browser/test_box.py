@@ -1,0 +1,117 @@
+"""The box that messages are written in."""
+
+import asyncio
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.conftest import OpenPage
+from tests.browser.people import button, message_box, past, questions, replies, send, send_and_wait
+from tests.browser.sites import Site
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_each_conversations_draft_survives_a_reload(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await message_box(page).fill("about apples")
+    await button(page, "New conversation").click()
+    await expect(message_box(page)).to_have_value("")
+    await message_box(page).fill("something new")
+    await page.reload()
+    await expect(message_box(page)).to_have_value("something new")
+    await past(page).click()
+    await expect(message_box(page)).to_have_value("about apples")
+    await page.reload()
+    await expect(message_box(page)).to_have_value("about apples")
+    await message_box(page).press("Enter")
+    await expect(replies(page)).to_have_count(2)
+    await page.reload()
+    await expect(replies(page)).to_have_count(2)
+    await expect(message_box(page)).to_have_value("")
+
+
+async def test_a_text_that_is_too_long_is_told_before_it_is_sent(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    length = page.get_by_role("status", name="Length")
+    # As the server counts: each of these is one character, and two to JavaScript.
+    await message_box(page).fill("😀" * 8000)
+    await expect(length).to_have_text("")
+    await message_box(page).fill("😀" * 8002)
+    await expect(length).to_have_text("2 characters too many: at most 8000 can be sent.")
+    await message_box(page).press("Enter")
+    await button(page, "Send").click()
+    await expect(message_box(page)).to_have_value("😀" * 8002)
+    assert site.agent.asked == []
+    await message_box(page).fill("😀" * 8000)
+    await message_box(page).press("Enter")
+    await expect(replies(page)).to_contain_text("Fine.")
+
+
+async def test_a_double_click_on_send_does_not_stop_the_reply(
+    site: Site, open_site: OpenPage
+) -> None:
+    go = asyncio.Event()
+    site.agent.script = ["Wait", go, " Done"]
+    page = await open_site()
+    await message_box(page).fill("apples")
+    await button(page, "Send").dblclick()
+    await expect(replies(page)).to_contain_text("Wait")
+    await page.wait_for_timeout(300)
+    await expect(button(page, "Stop")).to_be_visible()
+    go.set()
+    await expect(replies(page)).to_contain_text("Done")
+    assert site.agent.asked == ["apples"]
+
+
+async def test_enter_that_ends_a_composition_sends_nothing(site: Site, open_site: OpenPage) -> None:
+    page = await open_site()
+    await message_box(page).fill("にほん")
+    for how in ("isComposing: true", "keyCode: 229"):
+        await message_box(page).evaluate(
+            f"""box => box.dispatchEvent(new KeyboardEvent(
+                "keydown", {{ key: "Enter", bubbles: true, cancelable: true, {how} }}
+            ))"""
+        )
+    await expect(message_box(page)).to_have_value("にほん")
+    await expect(questions(page)).to_have_count(0)
+
+
+async def test_enter_on_a_touch_keyboard_makes_a_new_line(open_site: OpenPage) -> None:
+    page = await open_site(has_touch=True, is_mobile=True, viewport={"width": 360, "height": 640})
+    await message_box(page).press_sequentially("one")
+    await message_box(page).press("Enter")
+    await message_box(page).press_sequentially("two")
+    await expect(message_box(page)).to_have_value("one\ntwo")
+    await button(page, "Send").tap()
+    await expect(replies(page)).to_contain_text("Fine.")
+
+
+async def focused(page: Page) -> str:
+    return str(await page.evaluate("document.activeElement.id || document.activeElement.localName"))
+
+
+async def test_the_focus_is_never_lost(site: Site, open_site: OpenPage) -> None:
+    go = asyncio.Event()
+    site.agent.script = ["Wait", go]
+    page = await open_site()
+    await send(page, "apples")
+    await page.wait_for_timeout(700)
+    await button(page, "Stop").press("Enter")
+    await expect(replies(page)).to_contain_text("Stopped.")
+    assert await focused(page) == "text"
+    go.set()
+    for name in ("Retry", "Regenerate", "Edit and resend", "Cancel editing"):
+        await button(page, name).press("Enter")
+        await expect(message_box(page)).to_be_focused()
+        await expect(replies(page)).to_have_attribute("aria-busy", "false")
+    await past(page).first.focus()
+    await past(page).first.press("Enter")
+    await expect(message_box(page)).to_be_focused()
+    await button(page, "Delete: apples").focus()
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Escape")
+    await expect(button(page, "Delete: apples")).to_be_focused()

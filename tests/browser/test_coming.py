@@ -1,0 +1,71 @@
+"""A reply that is still to come, or coming."""
+
+import asyncio
+import re
+
+import pytest
+from playwright.async_api import expect
+
+from chat_service.chat.messages import ToolCall
+from tests.browser.conftest import OpenPage
+from tests.browser.people import progress, replies, send
+from tests.browser.sites import Site
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_waiting_is_seen(site: Site, open_site: OpenPage) -> None:
+    go = asyncio.Event()
+    site.agent.script = [go, "Done"]
+    page = await open_site()
+    await send(page, "When?")
+    waiting = "said => getComputedStyle(said, '::before').content"
+    said = replies(page).locator(".said")
+    await expect(said).to_have_class(re.compile("coming"))
+    assert await said.evaluate(waiting) == '"Thinking…"'
+    go.set()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    assert await said.evaluate(waiting) == "none"
+
+
+async def test_calls_of_tools_are_seen_and_found_again(site: Site, open_site: OpenPage) -> None:
+    go = asyncio.Event()
+    site.agent.script = [
+        ToolCall("get_current_time", "{}"),
+        go,
+        ToolCall("look_it_up", "{}"),
+        "Done",
+    ]
+    page = await open_site()
+    await send(page, "When?")
+    await expect(replies(page)).to_contain_text("Looked up the time")
+    go.set()
+    for _ in range(2):
+        await expect(replies(page)).to_contain_text("Done")
+        for words in ("Looked up the time", "Used look it up"):
+            await expect(replies(page).get_by_text(words, exact=True)).to_have_count(1)
+        await page.reload()
+
+
+async def test_five_thousand_words_take_little_of_the_browser(
+    site: Site, open_site: OpenPage
+) -> None:
+    # Some lines a paragraph, in pieces as fast as a fast model's.
+    site.agent.script = []
+    for n in range(5000):
+        site.agent.script += [f"word{n} " if n % 50 else "\n\nword "]
+        site.agent.script += [] if n % 10 else [0.01]
+    page = await open_site()
+    session = await page.context.new_cdp_session(page)
+    await session.send("Performance.enable")
+
+    async def busy_s() -> float:
+        metrics = (await session.send("Performance.getMetrics"))["metrics"]
+        return next(float(one["value"]) for one in metrics if one["name"] == "TaskDuration")
+
+    before = await busy_s()
+    await send(page, "Write")
+    await expect(progress(page)).to_have_text("Reply complete.", timeout=60_000)
+    assert (await replies(page).inner_text()).count("word") == 5000
+    spent_s = await busy_s() - before
+    assert spent_s < 4, f"{spent_s} s"

@@ -1,0 +1,130 @@
+"""The page for everybody: zoomed, printed, by screen reader, behind a proxy, on a first visit."""
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, expect
+
+from tests.browser.conftest import OpenPage
+from tests.browser.people import button, count, message_box, past, replies, send_and_wait
+from tests.browser.sites import Site
+from tests.browser.test_replies import REPLY, WIDE
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def violations(page: Page) -> list[str]:
+    found = await Axe().run(page)
+    return [
+        f"{one['id']}: {node['html'][:200]}"
+        for one in found.response["violations"]
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1100, 320])
+async def test_axe_finds_nothing(theme: str, width: int, site: Site, open_site: OpenPage) -> None:
+    site.agent.script = [REPLY, "\n\n", WIDE, "\n\n```python\nx = 'a'  # b\nclass C: pass\n```"]
+    page = await open_site(color_scheme=theme, viewport={"width": width, "height": 800})
+    assert await violations(page) == []
+    await send_and_wait(page, "Write")
+    await expect(count(page)).to_have_text("Messages sent: 1")
+    assert await violations(page) == []
+    if width == 320:
+        await button(page, "Conversations").click()
+    await button(page, "Rename: Write").click()
+    assert await violations(page) == []
+    await page.keyboard.press("Escape")
+    await button(page, "Delete: Write").click()
+    assert await violations(page) == []
+
+
+async def test_at_400_percent_the_log_is_usable(site: Site, open_site: OpenPage) -> None:
+    # A window of 1280 by 1024 has so many pixels then.
+    site.agent.script = [REPLY]
+    page = await open_site(viewport={"width": 320, "height": 256})
+    await send_and_wait(page, "Write")
+    box = await page.get_by_role("log").bounding_box()
+    assert box
+    assert box["height"] >= 110
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 320
+    for part in (message_box(page), button(page, "Send"), count(page)):
+        await expect(part).to_be_in_viewport(ratio=1)
+
+
+async def test_nothing_moves_at_the_start(site: Site, open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await expect(past(page)).to_have_count(1)
+    for address in (page.url, page.url.partition("#")[0]):
+        await page.goto("about:blank")
+        await page.goto(address)
+        await expect(count(page)).to_have_text("Messages sent: 1")
+        await expect(past(page)).to_have_count(1)
+        await page.wait_for_timeout(300)
+        moved = await page.evaluate(
+            """() => new Promise(resolve => new PerformanceObserver(list => resolve(
+                list.getEntries().reduce((sum, one) => sum + one.value, 0)
+            )).observe({ type: "layout-shift", buffered: true }) || setTimeout(resolve, 300, 0))"""
+        )
+        assert moved < 0.1
+
+
+async def test_print_prints_the_conversation(site: Site, open_site: OpenPage) -> None:
+    site.agent.script = ["\n\n".join(f"Paragraph {n}." for n in range(100))]
+    page = await open_site()
+    await send_and_wait(page, "Write")
+    await page.emulate_media(media="print")
+    for hidden in ("navigation", "banner", "form"):
+        await expect(page.get_by_role(hidden)).to_be_hidden()
+    log = page.get_by_role("log")
+    assert await log.evaluate("log => log.scrollHeight <= log.clientHeight")
+    assert await page.evaluate("document.documentElement.scrollHeight > 3 * innerHeight")
+    await expect(button(page, "Copy")).to_be_hidden()
+
+
+async def test_a_first_visit_leaves_no_errors_in_the_console(site: Site, browser: Browser) -> None:
+    errors: list[str] = []
+    async with await browser.new_context(base_url=site.url) as context:
+        page = await context.new_page()
+        page.on("console", lambda message: errors.append(f"{message.type}: {message.text}"))
+        page.on("requestfailed", lambda request: errors.append(request.url))
+        page.on("response", lambda answer: errors.extend([answer.url] * (answer.status >= 400)))
+        await page.goto("ui/")
+        await expect(count(page)).to_have_text("Messages sent: 0")
+        await send_and_wait(page, "apples")
+        await expect(past(page)).to_have_count(1)
+    assert errors == []
+
+
+async def test_the_address_of_the_service_leads_to_the_page(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    for address in ("", "ui"):
+        await page.goto(f"{site.url}{address}")
+        await expect(page.get_by_role("heading", name="DACA Chat")).to_be_visible()
+        assert page.url == f"{site.url}ui/"
+    # Programs get what they always got.
+    answer = await page.request.get(site.url, headers={"accept": "*/*"})
+    assert "Welcome" in (await answer.json())["message"]
+
+
+async def test_days_of_the_chart_say_whose_they_are(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await expect(page.get_by_role("img", name="(of UTC)")).to_be_visible()
+    tip = await page.locator("#activity title").last.text_content()
+    assert tip
+    assert "(UTC): " in tip
+    await expect(replies(page)).to_have_count(1)
+
+
+async def test_the_documentation_needs_no_internet(site: Site, open_site: OpenPage) -> None:
+    page = await open_site()
+    elsewhere: list[str] = []
+    page.on("request", lambda request: elsewhere.append(request.url))
+    await page.goto("docs")
+    await expect(page.get_by_role("heading", name="DACA Chat")).to_be_visible()
+    await expect(page.get_by_text("/chat/stream")).to_be_visible()
+    assert [url for url in elsewhere if not url.startswith((site.url, "data:"))] == []

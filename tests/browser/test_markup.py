@@ -1,0 +1,76 @@
+"""What the page makes of the HTML of replies."""
+
+import re
+
+import pytest
+from playwright.async_api import Page
+
+from chat_service.web.markdown import render
+from tests.browser.conftest import OpenPage
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def shown(page: Page, text: str) -> str:
+    """The HTML of a reply as it is on the page."""
+    html: str = await page.evaluate(
+        """async html => {
+            const { show } = await import(new URL("markup.js", location));
+            const reply = document.createElement("div");
+            show(reply, 0, html);
+            return reply.innerHTML;
+        }""",
+        render(text),
+    )
+    return html
+
+
+async def test_line_breaks_stay(open_site: OpenPage) -> None:
+    page = await open_site()
+    html = await shown(page, "one\n*two*\nthree  \nfour\n`five`\n*six*\n\n- a\n  b")
+    assert html == (
+        '<p dir="auto">one<br><em>two</em><br>three<br>\nfour<br><code>five</code><br>'
+        '<em>six</em></p>\n<ul dir="auto">\n<li>a<br>b</li>\n</ul>\n'
+    )
+    blocks = "# a\n\n- b\n  - c\n\n- d\n\n> e\n\n```\nf\ng\n```\n\n- [ ] h\n- i\n  - j"
+    assert "<br>" not in await shown(page, blocks)
+
+
+@pytest.mark.parametrize(
+    ("text", "links"),
+    [
+        ("see https://example.com/a_b?c=d&e=f.", ["https://example.com/a_b?c=d&amp;e=f"]),
+        ("(https://example.com/x_(y)), next", ["https://example.com/x_(y)"]),
+        ('"https://example.com" <http://other.example>',
+         ["https://example.com", "http://other.example"]),
+        ("`https://example.com` [a](https://b.example 'https://c.example')", ["https://b.example"]),
+        ("```\nhttps://example.com\n```\n\n    https://example.com", []),
+        ("javascript://example.com ftp://example.com", []),
+    ],
+)  # fmt: skip
+async def test_bare_links_are_links(text: str, links: list[str], open_site: OpenPage) -> None:
+    html = await shown(await open_site(), text)
+    assert re.findall('href="(.*?)"', html) == links
+    assert html.count('rel="noopener noreferrer nofollow"') == len(links)
+    assert html.count('target="_blank"') == len(links)
+
+
+async def test_a_reply_that_comes_keeps_what_is_there(open_site: OpenPage) -> None:
+    page = await open_site()
+    kept = await page.evaluate(
+        """async () => {
+            const { show } = await import(new URL("markup.js", location));
+            const reply = document.createElement("div");
+            document.body.append(reply);
+            let end = show(reply, 0, "", "<p>one</p>");
+            const [first] = reply.children;
+            getSelection().selectAllChildren(first);
+            end = show(reply, end, "<p>one two</p>\\n", "<pre><code>a</code></pre>");
+            const button = reply.querySelector("button");
+            button.focus();
+            end = show(reply, end, "<pre><code>a\\nb</code></pre>", "<p>last</p>");
+            show(reply, 0, "<p>one two</p>\\n<pre><code>a\\nb</code></pre><p>last</p>");
+            return [first.isConnected, String(getSelection()), document.activeElement === button];
+        }"""
+    )
+    assert kept == [True, "one two", True]

@@ -1,0 +1,191 @@
+"""Conversations are their user's: named, found, deleted, answered anew."""
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, Route, expect
+
+from daca_shared.domain import Unavailable
+from tests.browser.conftest import OpenPage
+from tests.browser.people import (
+    button,
+    count,
+    message_box,
+    past,
+    questions,
+    replies,
+    send,
+    send_and_wait,
+)
+from tests.browser.sites import Site
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def fruits(open_site: OpenPage) -> Page:
+    """Two conversations, of which the first mentions plums."""
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await send_and_wait(page, "and plums")
+    await button(page, "New conversation").click()
+    await send_and_wait(page, "pears")
+    await expect(past(page)).to_have_count(2)
+    return page
+
+
+async def test_a_conversation_gets_another_title(fruits: Page) -> None:
+    await button(fruits, "Rename: apples").click()
+    title = fruits.get_by_role("textbox", name="Title")
+    await expect(title).to_be_focused()
+    await title.fill("not this")
+    await title.press("Escape")
+    await expect(button(fruits, "Rename: apples")).to_be_focused()
+    await fruits.keyboard.press("Enter")
+    await title.fill("Fruit")
+    await title.press("Enter")
+    await expect(button(fruits, "Rename: Fruit")).to_be_focused()
+    await fruits.reload()
+    await expect(past(fruits).filter(has_text="Fruit")).to_have_count(1)
+    await expect(past(fruits).filter(has_text="apples")).to_have_count(0)
+
+
+async def test_a_deleted_conversation_is_gone(fruits: Page) -> None:
+    dialog = fruits.get_by_role("dialog", name="Delete “pears”?")
+    for choice in ("Cancel", "Delete"):
+        await button(fruits, "Delete: pears").click()
+        await dialog.get_by_role("button", name=choice).click()
+        await expect(dialog).to_be_hidden()
+        await expect(past(fruits)).to_have_count(2 if choice == "Cancel" else 1)
+    # It was the one that was shown.
+    await expect(replies(fruits)).to_have_count(0)
+    await expect(message_box(fruits)).to_be_focused()
+    await expect(count(fruits)).to_have_text("Messages sent: 3")
+    await fruits.reload()
+    await expect(past(fruits)).to_have_count(1)
+    await expect(past(fruits)).to_contain_text("apples")
+
+
+async def test_conversations_are_found_by_what_was_said(fruits: Page) -> None:
+    search = fruits.get_by_role("searchbox", name="Search conversations")
+    await search.fill("plum")
+    await expect(past(fruits)).to_have_count(1)
+    await expect(past(fruits)).to_contain_text("apples")
+    await search.fill("nothing of it")
+    await expect(fruits.get_by_text("Nothing found.")).to_be_visible()
+    await search.fill("")
+    await expect(past(fruits)).to_have_count(2)
+    await expect(search).to_be_focused()
+
+
+async def test_the_last_reply_can_be_had_again_in_its_place(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "one")
+    await send_and_wait(page, "two")
+    await expect(button(page, "Regenerate")).to_have_count(1)
+    site.agent.script = ["Better."]
+    await button(page, "Regenerate").click()
+    await expect(message_box(page)).to_be_focused()
+    for _ in range(2):
+        await expect(replies(page)).to_have_count(2)
+        await expect(replies(page).last).to_contain_text("Better.")
+        await expect(replies(page).first).to_contain_text("Fine.")
+        await expect(count(page)).to_have_text("Messages sent: 2")
+        await page.reload()
+
+
+async def test_an_edited_last_message_is_answered_in_its_place(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "How mny?")
+    await message_box(page).fill("a draft")
+    # Only the last one is offered.
+    await button(page, "Edit and resend").click()
+    await expect(message_box(page)).to_be_focused()
+    await expect(message_box(page)).to_have_value("How mny?")
+    await message_box(page).press("Escape")
+    await expect(message_box(page)).to_have_value("a draft")
+    await button(page, "Edit and resend").click()
+    await send_and_wait(page, "How many?")
+    await expect(message_box(page)).to_have_value("a draft")
+    for _ in range(2):
+        await expect(questions(page)).to_have_count(1)
+        await expect(questions(page)).to_contain_text("How many?")
+        await expect(count(page)).to_have_text("Messages sent: 1")
+        await page.reload()
+
+
+async def test_a_failure_leaves_the_old_reply_and_the_new_text(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "How mny?")
+    site.agent.failure = Unavailable("away")
+    await button(page, "Edit and resend").click()
+    await send(page, "How many?")
+    await expect(page.get_by_role("alert")).to_have_text("away")
+    for _ in range(2):
+        await expect(questions(page)).to_contain_text("How mny?")
+        await expect(replies(page)).to_contain_text("Fine.")
+        await expect(message_box(page)).to_have_value("How many?")
+        await expect(page.get_by_text("Editing your last message")).to_be_visible()
+        await page.reload()
+    site.agent.failure = None
+    await send_and_wait(page, "How many?")
+    await expect(questions(page)).to_have_count(1)
+    await expect(questions(page)).to_contain_text("How many?")
+
+
+async def test_a_turn_that_is_not_the_last_is_refused_in_words(open_site: OpenPage) -> None:
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=409, json={"detail": "Only the last message", "code": "x"})
+
+    page = await open_site()
+    await send_and_wait(page, "one")
+    await page.route("**/chat/stream*", refuse)
+    await button(page, "Regenerate").click()
+    await expect(page.get_by_role("alert")).to_have_text("Only the last message")
+    await expect(replies(page)).to_contain_text("Fine.")
+
+
+async def test_a_retry_after_a_cut_connection_shows_one_question(
+    site: Site, open_site: OpenPage
+) -> None:
+    async def cut(route: Route) -> None:
+        # The server has it whole; the page has not.
+        await route.fetch()
+        await route.fulfill(
+            content_type="text/event-stream", body='event: delta\ndata: {"text": "Fi"}\n\n'
+        )
+
+    page = await open_site()
+    await page.route("**/chat/stream*", cut)
+    await send(page, "one")
+    await expect(page.get_by_role("alert")).to_contain_text("The connection broke")
+    await expect(replies(page)).to_contain_text("Not complete.")
+    await page.unroute("**/chat/stream*")
+    await button(page, "Retry").click()
+    for _ in range(2):
+        await expect(replies(page)).to_contain_text("Fine.")
+        await expect(questions(page)).to_have_count(1)
+        await expect(count(page)).to_have_text("Messages sent: 1")
+        await page.reload()
+
+
+async def test_older_conversations_stay_open(site: Site, open_site: OpenPage) -> None:
+    page = await open_site("many")
+    for number in range(55):
+        message_id = f"00000000-0000-4000-8000-0000000000{number:02}"
+        await page.request.post(
+            "chat/", data={"user_id": "many", "text": f"talk {number}", "message_id": message_id}
+        )
+    await page.reload()
+    await expect(past(page)).to_have_count(50)
+    await button(page, "Show older").press("Enter")
+    await expect(past(page)).to_have_count(55)
+    await expect(past(page).last).to_be_focused()
+    await send_and_wait(page, "one more")
+    await expect(past(page).first).to_contain_text("one more")
+    await expect(past(page)).to_have_count(56)

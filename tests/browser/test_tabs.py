@@ -1,0 +1,142 @@
+"""More than one tab, addresses that lead to conversations, and signing in and out."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, Route, expect
+
+from tests.browser.conftest import OpenPage
+from tests.browser.people import (  # fmt: skip
+    button,
+    count,
+    message_box,
+    past,
+    questions,
+    replies,
+    send,
+    send_and_wait,
+)
+from tests.browser.sites import Site, running_site
+from tests.tokens import secret_identity, token
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def guarded(tmp_path: Path, opened: OpenPage) -> AsyncIterator[Page]:
+    """Alice has signed in."""
+    identity = secret_identity()
+    async with running_site(tmp_path / "chat.sqlite", identity=identity) as site:
+        page = await opened(site.url, "alice")
+        await sign_in(page, "alice")
+        yield page
+
+
+async def sign_in(page: Page, user: str) -> None:
+    dialog = page.get_by_role("dialog", name="Sign in")
+    await dialog.get_by_label("Token").fill(token(user))
+    await dialog.get_by_label("Token").press("Enter")
+    await expect(dialog).to_be_hidden()
+
+
+async def test_tabs_see_each_others_messages(open_site: OpenPage) -> None:
+    one = await open_site()
+    await send_and_wait(one, "apples")
+    two = await one.context.new_page()
+    await two.goto(one.url)
+    await expect(questions(two)).to_have_count(1)
+    await message_box(two).fill("a draft")
+    await send_and_wait(one, "pears")
+    await expect(questions(two)).to_have_count(2)
+    await expect(replies(two).last).to_contain_text("Fine.")
+    await expect(past(two)).to_contain_text("2 messages")
+    await expect(count(two)).to_have_text("Messages sent: 2")
+    await expect(message_box(two)).to_have_value("a draft")
+    await expect(message_box(two)).to_be_focused()
+    await button(one, "Rename: apples").click()
+    await one.get_by_role("textbox", name="Title").fill("Fruit")
+    await one.keyboard.press("Enter")
+    await expect(past(two)).to_contain_text("Fruit")
+
+
+async def test_what_another_machine_did_is_seen_on_coming_back(open_site: OpenPage) -> None:
+    one = await open_site()
+    await send_and_wait(one, "apples")
+    two = await open_site(await one.get_by_label("Chatting as").input_value())
+    await two.goto(one.url)
+    await send_and_wait(two, "pears")
+    await expect(questions(one)).to_have_count(1)
+    await one.wait_for_timeout(3100)
+    await one.evaluate("dispatchEvent(new Event('focus'))")
+    await expect(questions(one)).to_have_count(2)
+
+
+async def test_an_address_that_leads_to_anothers_conversation_says_so(
+    open_site: OpenPage,
+) -> None:
+    one, two = await open_site(), await open_site()
+    await send_and_wait(one, "apples")
+    await two.goto(one.url)
+    await expect(two.get_by_text("There is no such conversation of yours")).to_be_visible()
+    await expect(two.get_by_role("log")).not_to_contain_text("apples")
+    await button(two, "New conversation").click()
+    await expect(two.get_by_text("Say something to start")).to_be_visible()
+
+
+async def test_a_token_that_runs_out_costs_no_text(guarded: Page) -> None:
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=401, json={"detail": "The bearer token is not valid"})
+
+    await guarded.route("**/chat/stream*", refuse)
+    await message_box(guarded).fill("apples")
+    await message_box(guarded).press("Enter")
+    dialog = guarded.get_by_role("dialog", name="Sign in")
+    await expect(dialog).to_be_visible()
+    await guarded.unroute("**/chat/stream*")
+    await sign_in(guarded, "alice")
+    await expect(questions(guarded)).to_contain_text("apples")
+    await button(guarded, "Retry").click()
+    await expect(replies(guarded)).to_contain_text("Fine.")
+
+
+async def test_who_signs_out_leaves_nothing(guarded: Page) -> None:
+    await send_and_wait(guarded, "apples")
+    await message_box(guarded).fill("a secret draft")
+    await button(guarded, "Sign out").click()
+    await expect(guarded.get_by_role("dialog", name="Sign in")).to_be_visible()
+    await expect(questions(guarded)).to_have_count(0)
+    await expect(past(guarded)).to_have_count(0)
+    await expect(count(guarded)).to_have_text("")
+    for storage in ("localStorage", "sessionStorage"):
+        kept = await guarded.evaluate(f"JSON.stringify({storage})")
+        assert "secret" not in kept
+        assert "token" not in json.loads(kept)
+    await sign_in(guarded, "bob")
+    await expect(guarded.get_by_label("Chatting as")).to_have_value("bob")
+    await send(guarded, "pears")
+    await expect(replies(guarded)).to_have_count(1)
+
+
+async def test_what_failed_is_there_after_a_reload_and_can_be_sent(
+    site: Site, open_site: OpenPage
+) -> None:
+    async def fail(route: Route) -> None:
+        await route.abort()
+
+    page = await open_site()
+    await page.route("**/chat/stream*", fail)
+    await send(page, "apples")
+    await expect(page.get_by_role("alert")).to_contain_text("can't be reached")
+    await page.unroute("**/chat/stream*")
+    await page.reload()
+    await expect(questions(page)).to_contain_text("apples")
+    await expect(replies(page)).to_contain_text("Not answered.")
+    await button(page, "Send again").click()
+    await expect(replies(page)).to_contain_text("Fine.")
+    await page.reload()
+    await expect(replies(page)).to_contain_text("Fine.")
+    await expect(questions(page)).to_have_count(1)
+    assert site.agent.asked == ["apples"]

@@ -1,0 +1,39 @@
+"""An agent that says what a test tells it to."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from chat_service.chat.messages import Answer, ChatMessage, ToolCall, Turn
+from tests.fakes import FakeAgent
+
+type Step = str | ToolCall | float | asyncio.Event
+
+
+class ScriptedAgent(FakeAgent):
+    """Plays its script for each message: says texts, calls tools, and waits."""
+
+    def __init__(self, *script: Step) -> None:
+        super().__init__()
+        self.script: list[Step] = [*script]
+        self.asked: list[str] = []
+
+    async def answer(
+        self,
+        message: ChatMessage,
+        count: int | None,
+        history: Sequence[Turn],
+        say: Callable[[str | ToolCall], None] | None,
+    ) -> Answer:
+        self.asked.append(message.text)
+        self.histories.append(history)
+        for step in self.script:
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, float):
+                await asyncio.sleep(step)
+            elif say:
+                say(step)
+        if self.failure:
+            raise self.failure
+        calls = tuple(step for step in self.script if isinstance(step, ToolCall))
+        return Answer("".join(step for step in self.script if isinstance(step, str)), calls)

@@ -1,0 +1,160 @@
+"""A user's conversations are renamed, searched and deleted, on a real database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from chat_service.chat.messages import ChatMessage, ConversationKey
+from chat_service.turns.history import ConversationsQuery
+from daca_shared.domain import NotFound, TimedOut
+from lab.postgres import Place, run_sql
+from tests.chats import SESSION, SlowAgent, StoredChat, chatting
+from tests.fakes import FakeAgent, eventually, opened_stores, turn_of
+
+KEY = ConversationKey("alice", SESSION)
+
+
+@pytest.fixture
+async def chat(place: Place) -> AsyncIterator[StoredChat]:
+    async with chatting(place, FakeAgent()) as chat:
+        yield chat
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+async def titles(chat: StoredChat, words: str = "", user_id: str = "alice") -> list[str]:
+    query = ConversationsQuery(user_id=user_id, filter=words)
+    return [c.title for c in (await chat.stores.turns.conversations(query)).items]
+
+
+async def test_a_new_title_stays(chat: StoredChat) -> None:
+    await chat.say("hello")
+    renamed = await chat.stores.turns.rename(KEY, "My dog \0 ü")
+    assert (renamed.title, renamed.turn_count, renamed.session_id) == ("My dog \0 ü", 1, SESSION)
+    await chat.say("more")
+    (listed,) = await chat.stores.conversations()
+    assert (listed.title, listed.turn_count) == ("My dog \0 ü", 2)
+
+
+@pytest.mark.parametrize(
+    "key", [ConversationKey("bob", SESSION), ConversationKey("alice", UUID(int=5))]
+)
+async def test_what_is_not_there_or_anothers_is_not_found(
+    chat: StoredChat, key: ConversationKey
+) -> None:
+    await chat.say("hello")
+    with pytest.raises(NotFound):
+        await chat.stores.turns.rename(key, "mine")
+    with pytest.raises(NotFound):
+        await chat.conversation.delete(key)
+    assert await titles(chat) == ["hello"]
+    assert len(await chat.history()) == 1
+
+
+async def test_a_deleted_conversation_is_gone_and_its_messages_still_count(
+    chat: StoredChat,
+) -> None:
+    for text in ("one", "two"):
+        await chat.say(text)
+    await chat.say("other", session_id=uuid4())
+    await chat.conversation.delete(KEY)
+    assert await titles(chat) == ["other"]
+    assert await chat.history() == []
+    assert await chat.count() == 3
+    with pytest.raises(NotFound):
+        await chat.conversation.delete(KEY)
+    assert await chat.say("anew") == "You said: anew"
+    assert [turn.prompt for turn in await chat.history()] == ["anew"]
+    assert await chat.count() == 4
+
+
+async def test_messages_that_are_not_counted_yet_are_counted_after_all(place: Place) -> None:
+    async with opened_stores(place) as stores:
+        for text in ("one", "two"):
+            message = ChatMessage(user_id="alice", text=text, session_id=SESSION)
+            async with stores.locks.turn(KEY):
+                await stores.turns.keep(turn_of(message, "ok"))
+        async with stores.locks.turn(KEY):
+            await stores.turns.delete(KEY)
+        assert len(await run_sql(place, "SELECT user_id FROM outbox")) == 2
+
+
+async def test_nothing_of_a_deleted_conversation_is_left_in_sqlites_files(tmp_path: Path) -> None:
+    path = tmp_path / "chat.db"
+    # Some fit into a page, others have pages of their own.
+    texts = [f"s3cret {n} " + "s3cret " * (n % 7) ** 4 for n in range(60)]
+    async with chatting(path, FakeAgent()) as chat:
+        chat.conversation.max_text_length = 20_000
+        for n, text in enumerate(texts):
+            await chat.say(text)
+            await chat.say(f"harmless {n} " * 50, session_id=UUID(int=n % 5))
+        assert [name for name, held in contents(tmp_path).items() if b"s3cret" in held]
+        await chat.conversation.delete(KEY)
+        files = contents(tmp_path)
+        assert [name for name, held in files.items() if b"s3cret" in held] == []
+        assert b"harmless 59" in files["chat.db"]
+        assert len(await chat.history(session_id=UUID(int=0))) == 12
+
+
+async def test_a_reply_on_its_way_is_waited_for_and_deleted(place: Place) -> None:
+    agent = SlowAgent()
+    async with chatting(place, agent) as chat:
+        saying = asyncio.create_task(chat.say("hello"))
+        await eventually(lambda: agent.running)
+        with pytest.raises(TimedOut):
+            await chat.conversation.delete(KEY, timeout_s=0.05)
+        deleting = asyncio.create_task(chat.conversation.delete(KEY))
+        agent.go.set()
+        await asyncio.gather(saying, deleting)
+        assert await chat.history() == []
+        assert await titles(chat) == []
+        assert await chat.count() == 1
+
+
+async def test_words_are_looked_for_in_titles_and_texts(chat: StoredChat) -> None:
+    for text in ("The Weather", "Привет ÄRGER", "100% sure_ly \\ \0 end", "weather again"):
+        await chat.say(text, session_id=uuid4())
+    await chat.say("the weather", "bob")
+    for words, found in {
+        "": 4,
+        "  ": 4,
+        "WEATHER": 2,
+        "weather again": 1,
+        "eathe": 2,
+        "привет": 1,
+        "ärger ПРИВЕТ": 1,
+        "you said": 4,  # in the reply
+        "%": 1,
+        "_": 1,
+        "\\": 1,
+        "end": 1,
+        "sunshine": 0,
+        "weather weather": 2,
+        "' OR 1=1 --": 0,
+    }.items():
+        assert len(await titles(chat, words)) == found, words
+    (listed, *_) = await chat.stores.conversations()
+    key = ConversationKey("alice", listed.session_id)
+    await chat.stores.turns.rename(key, "Sunshine")
+    assert await titles(chat, "SUNSHINE") == ["Sunshine"]
+    assert await titles(chat, "weather", "bob") == ["the weather"]
+
+
+async def test_what_is_found_comes_in_pages(chat: StoredChat) -> None:
+    for n in range(6):
+        await chat.say(f"{'even' if n % 2 == 0 else 'odd'} {n}", session_id=uuid4())
+    seen: list[str] = []
+    token = None
+    while token != "":
+        query = ConversationsQuery(
+            user_id="alice", filter="Even", page_size=2, page_token=token or ""
+        )
+        page = await chat.stores.turns.conversations(query)
+        seen += [c.title for c in page.items]
+        token = page.next_page_token
+    assert seen == ["even 4", "even 2", "even 0"]

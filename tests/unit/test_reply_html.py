@@ -1,0 +1,131 @@
+"""What Markdown of replies becomes, whole and while it comes."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from chat_service.web.markdown import Html, render, rendered, with_html
+
+REPLY = """# Title
+
+A paragraph
+of two lines with https://example.com/a_b.
+
+1. one
+
+2. two
+   - inner
+
+| left | right |
+|:-----|------:|
+| 1 | 2 |
+
+```python
+def f():
+
+    return "1"
+```
+
+> a quote
+
+The end"""
+
+
+def test_cells_are_aligned_as_the_table_says() -> None:
+    html = render('| a | b | c |\n|:-:|--:|---|\n| 1 | <td style="text-align: left"> | 3 |')
+    assert '<th align="center">a</th><th align="right">b</th><th>c</th>' in html
+    assert "style=" not in re.sub("&lt;.*?&gt;", "", html)
+
+
+def test_code_is_coloured_by_classes_alone() -> None:
+    html = render('```python\ndef f(): return "<b>" + 1  # why\n~~~~\n```')
+    assert '<code class="language-python"><span class="keyword">def </span>' in html
+    assert '<span class="comment"># why' in html
+    assert "style" not in html
+    assert 'f(): return "<b>" + 1  # why\n~~~~\n' in re.sub("<[^>]*>", "", html).replace(
+        "&lt;", "<"
+    ).replace("&gt;", ">")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["a = 1\n" * 10_000, "a" * 501, "a<" * 200],
+    ids=["long", "of long lines", "of many parts"],
+)
+def test_code_that_would_cost_too_much_has_no_colours(code: str) -> None:
+    assert "<span" not in render(f"```c++\n{code}\n```")
+
+
+async def test_code_is_not_coloured_on_the_event_loop() -> None:
+    for text, is_at_once in (("Hi", True), ("```json\n{}\n```", False)):
+        working = asyncio.create_task(rendered([text]))
+        await asyncio.sleep(0)
+        assert working.done() == is_at_once
+        assert await working == [render(text)]
+
+
+async def pieces(text: str, size: int, pause_s: float = 0) -> AsyncGenerator[str]:
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
+        await asyncio.sleep(pause_s)
+
+
+async def shown(events: AsyncGenerator[Any]) -> list[str]:
+    """What a reader sees after each update."""
+    views, finished = [], ""
+    async for event in events:
+        if isinstance(event, Html):
+            finished += event.finished
+            views.append(finished + event.open)
+    return views
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_what_a_reader_sees_is_what_came_so_far(size: int) -> None:
+    views = await shown(with_html(pieces(REPLY, size), pace_s=0, share=1e9))
+    texts = [REPLY[: end + size] for end in range(0, len(REPLY), size)]
+    assert views == [render(text) for text in texts]
+
+
+async def test_finished_blocks_are_sent_once() -> None:
+    events = with_html(pieces("A paragraph of some words.\n\n" * 400, 50, 0.001), pace_s=0.01)
+    sent = [event async for event in events if isinstance(event, Html)]
+    assert 2 < len(sent) < 220  # and not with each of the 224 pieces
+    assert sum(event.finished.count("<p>") for event in sent) > 100
+    assert all(event.open.count("<p>") <= 2 for event in sent)
+
+
+async def test_a_pause_of_the_model_hides_nothing() -> None:
+    async def hesitating() -> AsyncGenerator[str]:
+        for word in ("one", " two", " three"):
+            yield word
+        await asyncio.Event().wait()
+
+    events = with_html(hesitating())
+    async for event in events:
+        if isinstance(event, Html) and "three" in event.open:
+            break
+    await events.aclose()
+
+
+async def test_leaving_closes_what_is_waited_for() -> None:
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncGenerator[str]:
+        try:
+            yield "one"
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    events = with_html(endless())
+    assert await anext(events) == "one"
+    assert isinstance(await anext(events), Html)
+    waiting = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert closed.is_set()
