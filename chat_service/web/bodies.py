@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, ToolCall, Turn
-from chat_service.turns.history import Page
+from chat_service.turns.history import Page, PastConversation
 from chat_service.web.markdown import Html, rendered
 from daca_shared.domain import UserId
 
@@ -160,19 +160,10 @@ class ActivityBody(BaseModel):
     days: list[DayBody]
 
 
-class ConversationBody(BaseModel):
-    """One conversation of `GET /conversations`."""
-
-    session_id: UUID
-    title: str
-    update_time: datetime
-    turn_count: int
-
-
 class ConversationsBody(BaseModel):
     """The answer of `GET /conversations`: the latest first."""
 
-    conversations: list[ConversationBody]
+    conversations: list[PastConversation]
     next_page_token: str
 
 

@@ -1,16 +1,16 @@
 """The chat page, the OpenAPI document and Swagger UI: pages with content security policies."""
 
 from base64 import b64encode
-from functools import cache
 from hashlib import sha256
+from itertools import starmap
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 from fastapi import FastAPI, Header, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field, RootModel
+from pydantic import BaseModel, Field, RootModel, create_model
 from starlette.types import Scope
 
 from chat_service.web.bodies import ReplyBody
@@ -45,41 +45,26 @@ class _AsJson:
         return {**about, "contentSchema": handler(schema)}
 
 
-class DeltaEvent(BaseModel):
-    event: Literal["delta"]
-    data: Annotated[DeltaBody, _AsJson()]
+def _event(name: str, data: Any) -> Any:
+    fields: dict[str, Any] = {"event": Literal[name], "data": Annotated[data, _AsJson()]}
+    return create_model(f"{name.capitalize()}Event", **fields)
 
 
-class ToolEvent(BaseModel):
-    event: Literal["tool"]
-    data: Annotated[ToolBody, _AsJson()]
-
-
-class HtmlEvent(BaseModel):
-    event: Literal["html"]
-    data: Annotated[Html, _AsJson()]
-
-
-class CompletedEvent(BaseModel):
-    event: Literal["completed"]
-    data: Annotated[ReplyBody, _AsJson()]
-
-
-class ErrorEvent(BaseModel):
-    event: Literal["error"]
-    data: Annotated[ErrorBody, _AsJson()]
-
-
-type _Event = DeltaEvent | ToolEvent | HtmlEvent | CompletedEvent | ErrorEvent
-
-
-class StreamEvent(RootModel[_Event]):
-    """One event of `POST /chat/stream`."""
-
-    root: _Event = Field(discriminator="event")
-
-
-EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": StreamEvent}}
+_DATA = {
+    "delta": DeltaBody,
+    "tool": ToolBody,
+    "html": Html,
+    "completed": ReplyBody,
+    "error": ErrorBody,
+}
+_Event: Any = Union[tuple(starmap(_event, _DATA.items()))]  # noqa: UP007 - made of a table
+_StreamEvent = create_model(
+    "StreamEvent",
+    __base__=RootModel[Any],
+    __doc__="One event of `POST /chat/stream`.",
+    root=Annotated[_Event, Field(discriminator="event")],
+)
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": _StreamEvent}}
 
 
 def add_pages(app: FastAPI, max_text_length: int) -> None:
@@ -119,11 +104,7 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(document())
-
-    @cache
-    def document() -> dict[str, Any]:
-        found = app.openapi()
+        found = app.openapi()  # always the same object
         found["tags"] = [{"name": name} for name in (*_TAGS, "service")]
         for path, item in found["paths"].items():
             tag = path.split("/")[1]
@@ -132,10 +113,10 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
                 operation.setdefault("description", operation["summary"])
         # What FastAPI says of streams is of OpenAPI 3.2, which few tools read yet.
         stream = found["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
-        del stream["text/event-stream"]["itemSchema"]
+        stream["text/event-stream"].pop("itemSchema", None)
         text = found["components"]["schemas"]["ChatBody"]["properties"]["text"]
         text |= {"minLength": 1, "maxLength": max_text_length}
-        return found
+        return JSONResponse(found)
 
 
 class _ChatPage(StaticFiles):

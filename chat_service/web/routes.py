@@ -1,5 +1,6 @@
 """HTTP routes for known callers, who reach only what is their own."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -33,26 +34,26 @@ def private_router(identity: Identity) -> APIRouter:
     return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=_MAX_BODY_BYTES)
 
 
+@dataclass(frozen=True)
 class Door:
     """Refuses a chat that is too much for as little as a refusal can cost: when there are many,
     they are the load."""
 
-    def __init__(self, app: ASGIApp, admission: Admission, chats: APIRouter) -> None:
-        self._app = app
-        self._admission = admission
-        self._routes = [route for route in chats.routes if isinstance(route, APIRoute)]
+    app: ASGIApp
+    admission: Admission
+    chats: APIRouter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._admission.refusal()
+        refusal = self.admission.refusal()
         if refusal and scope["type"] == "http":
-            for route in self._routes:
+            for route in self.chats.routes:
                 # As the router would: a path may be written in many ways.
                 if route.matches(scope)[0] is Match.FULL:
-                    self._admission.turned_away += 1
+                    self.admission.turned_away += 1
                     scope["route"] = route
                     await Problem.of(refusal)(scope, receive, send)
                     return
-        await self._app(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
 async def _own_id(user_id: UserId, request: Request) -> str:
