@@ -12,13 +12,7 @@ from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import ChatMessage, ChatReply
-from chat_service.turns.history import (
-    ConversationsQuery,
-    MessagesQuery,
-    PageQuery,
-    PastConversation,
-    Renaming,
-)
+from chat_service.turns import history
 from chat_service.turns.store import TurnStore
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
@@ -56,7 +50,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def ListConversations(
         self, request: pb.ListConversationsRequest, context: Context
     ) -> pb.ListConversationsResponse:
-        asked = await self._own(ConversationsQuery, request, context)
+        asked = await self._own(history.ConversationsQuery, request, context)
         page = await self.turns.conversations(asked)
         return pb.ListConversationsResponse(
             conversations=map(_listed, page.items), next_page_token=page.next_page_token
@@ -70,21 +64,21 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
             raise InvalidInput.field("update_mask", "can name nothing but the title")
         named = request.conversation
         whose = {"user_id": request.user_id, "session_id": named.session_id}
-        title = validated(Renaming, {"title": named.title}).title
-        renamed = await self.turns.rename(validated(MessagesQuery, whose).key, title)
+        title = validated(history.Renaming, {"title": named.title}).title
+        renamed = await self.turns.rename(validated(history.MessagesQuery, whose).key, title)
         return pb.UpdateConversationResponse(conversation=_listed(renamed))
 
     async def DeleteConversation(
         self, request: pb.DeleteConversationRequest, context: Context
     ) -> pb.DeleteConversationResponse:
-        asked = await self._own(MessagesQuery, request, context)
+        asked = await self._own(history.MessagesQuery, request, context)
         await self.conversation.delete(asked.key, timeout_s=context.time_remaining())
         return pb.DeleteConversationResponse()
 
     async def ListMessages(
         self, request: pb.ListMessagesRequest, context: Context
     ) -> pb.ListMessagesResponse:
-        page = await self.turns.messages(await self._own(MessagesQuery, request, context))
+        page = await self.turns.messages(await self._own(history.MessagesQuery, request, context))
         response = pb.ListMessagesResponse(next_page_token=page.next_page_token)
         for item in page.items:
             message = response.messages.add(
@@ -107,7 +101,9 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
             self.rates.spend(message.user_id)
             yield message
 
-    async def _own[T: PageQuery](self, query: type[T], request: Message, context: Context) -> T:
+    async def _own[T: history.PageQuery](
+        self, query: type[T], request: Message, context: Context
+    ) -> T:
         fields = _fields(request)
         await self._authorize(fields["user_id"], context)
         return validated(query, fields)
@@ -131,7 +127,7 @@ def _fields(request: Message) -> dict[str, Any]:
     return {name: getattr(request, name) for name in request.DESCRIPTOR.fields_by_name}
 
 
-def _listed(item: PastConversation) -> pb.Conversation:
+def _listed(item: history.PastConversation) -> pb.Conversation:
     listed = pb.Conversation(
         session_id=str(item.session_id), title=item.title, turn_count=item.turn_count
     )

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Header, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field, RootModel, create_model
+from pydantic import Field, RootModel, create_model
 from starlette.types import Scope
 
 from chat_service.web.bodies import ReplyBody
@@ -29,14 +29,6 @@ _DOCS_POLICY = (
 _TAGS = ("chat", "conversations", "users", "v1")
 
 
-class DeltaBody(BaseModel):
-    text: str
-
-
-class ToolBody(BaseModel):
-    name: str
-
-
 class _AsJson:
     """What a server-sent event has as its data, which is text."""
 
@@ -50,9 +42,9 @@ def _event(name: str, data: Any) -> Any:
     return create_model(f"{name.capitalize()}Event", **fields)
 
 
-_DATA = {
-    "delta": DeltaBody,
-    "tool": ToolBody,
+_DATA: dict[str, Any] = {
+    "delta": create_model("DeltaBody", text=str),
+    "tool": create_model("ToolBody", name=str),
     "html": Html,
     "completed": ReplyBody,
     "error": ErrorBody,
