@@ -30,7 +30,7 @@ from chat_service.web.openai import completions
 from chat_service.web.openai.completions import CompletionBody
 from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
-from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router
+from chat_service.web.routes import OwnBody, OwnId, OwnPage, private_router
 from daca_shared.domain import NotFound
 
 IdempotencyKey = Annotated[str | None, Header(max_length=255)]
@@ -63,7 +63,7 @@ def build_gateway(
         generate_unique_id_function=lambda route: route.name,
     )
     private = private_router(identity)
-    chats = private_router(identity)
+    chats = private_router(identity, admission)
     answer_errors(app)
 
     @app.get("/healthz")
@@ -186,10 +186,9 @@ def build_gateway(
     # Around all the rest, as refusals and failures must be readable, too.
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                    allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
-    door = cors(Door(app, admission, chats))
-    answer_timeout_s = conversation.timeout_s + READING_S
+    limit_s = conversation.timeout_s + READING_S
     return Edge(
-        door, cors, hosts, answer_timeout_s=answer_timeout_s, tracer=tracer, root_path=root_path
+        cors(app), cors, hosts, answer_timeout_s=limit_s, tracer=tracer, root_path=root_path
     )
 
 

@@ -17,14 +17,9 @@ from chat_service.web.bodies import ReplyBody
 from chat_service.web.markdown import Html
 from chat_service.web.problems import ErrorBody
 
-_NOTHING_ELSE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_CHAT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-    f" img-src 'self' data:; {_NOTHING_ELSE}"
-)
-_DOCS_POLICY = (
-    "default-src 'none'; script-src 'self' 'sha256-%s'; style-src 'self';"
-    f" connect-src 'self'; img-src data:; {_NOTHING_ELSE}"
+_POLICY = (
+    "default-src 'none'; script-src 'self'%s; style-src 'self'; connect-src 'self';"
+    " img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _TAGS = ("chat", "conversations", "users", "v1")
 
@@ -89,7 +84,7 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
         # Its one inline script, which starts it.
         script = bytes(page.body).partition(b"<script>")[2].partition(b"</script>")[0]
         digest = b64encode(sha256(script).digest()).decode()
-        page.headers["content-security-policy"] = _DOCS_POLICY % digest
+        page.headers["content-security-policy"] = _POLICY % f" 'sha256-{digest}'"
         return page
 
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_swagger", "resources")]))
@@ -114,7 +109,7 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
 class _ChatPage(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        response.headers["content-security-policy"] = _CHAT_POLICY
+        response.headers["content-security-policy"] = _POLICY % ""
         # Revalidated at each load (a 304): a page and a script of two versions would clash.
         response.headers["cache-control"] = "no-cache"
         return response
