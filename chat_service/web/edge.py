@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
+from http import HTTPMethod
 from urllib.parse import urlsplit, urlunsplit
 
 from opentelemetry import trace
@@ -35,7 +36,7 @@ SECURITY_HEADERS = {
 
 _PROBES = frozenset({"/healthz", "/livez", "/readyz"})
 # A caller may make up others, and each would be a time series of its own.
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_METHODS = frozenset(HTTPMethod)
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _CLIENT_LEFT, _SERVER_ERROR = 499, 500
 _DRAIN_S, _MAX_DRAINED_BYTES = 2.0, 10_000_000
