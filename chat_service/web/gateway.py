@@ -57,9 +57,7 @@ def build_gateway(
         contact={"name": "DACA Chat"},
         servers=[{"url": "."}],
         responses=ERROR_RESPONSES,
-        docs_url=None,
         openapi_url=None,
-        redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
     private = private_router(identity)

@@ -16,15 +16,11 @@ from starlette.types import ASGIApp
 
 from daca_shared.settings import PortTaken
 
-# A client that hasn't sent a request's head by then is broken or hostile.
-_HEAD_TIMEOUT_S = 20
 # A head that is longer is refused with 431.
 _MAX_HEAD_BYTES = 64 * 1024
 _BACKLOG = 2048
 # The rest waits to be accepted. Half of the files that may be open is for other things.
 _MAX_CONNECTIONS = 4096
-# Who takes nothing of what is sent for so long is gone, or hostile.
-_STUCK_TIMEOUT_S = 60
 _POLL_S = 0.002
 
 
@@ -40,8 +36,10 @@ class HttpServer:
     variable: str
     """The setting that a `PortTaken` error names."""
     trusted_proxies: list[str]
-    head_timeout_s: float = _HEAD_TIMEOUT_S
-    stuck_timeout_s: float = _STUCK_TIMEOUT_S
+    head_timeout_s: float = 20
+    """A client that hasn't sent a request's head by then is broken or hostile."""
+    stuck_timeout_s: float = 60
+    """Who takes nothing of what is sent for so long is gone, or hostile."""
 
     async def start(self) -> None:
         """Listen. Raises `PortTaken`."""
