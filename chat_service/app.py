@@ -5,6 +5,7 @@ import asyncio
 import gc
 import logging
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from chat_service.access.admission import Admission, most_chats
@@ -14,6 +15,7 @@ from chat_service.access.rates import Rates
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import choose_model
 from chat_service.chat.conversation import READING_S, Conversation
+from chat_service.extensions import connected, extended
 from chat_service.grpc.servicer import ChatServicer
 from chat_service.health.metrics import count_fallback, measured, observed
 from chat_service.health.status import Status
@@ -74,7 +76,12 @@ async def run(settings: ChatSettings) -> None:
             turns,
             locks,
             ChatAgent(
-                measured(model), tracing, settings.max_history_length, settings.max_reply_length
+                measured(model),
+                tracing,
+                settings.max_history_length,
+                settings.max_reply_length,
+                mcp_servers=await stack.enter_async_context(connected(settings.mcp_servers)),
+                extend=partial(extended, function=settings.agent),
             ),
             max_text_length=settings.max_text_length,
             timeout_s=settings.timeout_s,

@@ -140,6 +140,12 @@ class ChatSettings(ServiceSettings):
     gemini_api_key: Token | None = Field(None, validation_alias="GEMINI_API_KEY")
     """The key for Google's Gemini."""
 
+    agent: str | None = Field(None, validation_alias="CHAT_AGENT")
+    """A function that makes another agent of the chat's, like `examples.guardrails:extend`."""
+    mcp_servers: SecretStr | None = Field(None, validation_alias="CHAT_MCP_SERVERS")
+    """MCP servers whose tools the agent has, in JSON: `{"dice": {"url": "http://…/mcp"}}`, or with
+    `command`, `args` and `env` instead."""
+
     @pydantic.field_validator("jwt_secret")
     @classmethod
     def _check_secret(cls, secret: SecretStr, others: pydantic.ValidationInfo) -> SecretStr:

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import agents
-import httpx2
-import openai
-from agents.tracing.provider import DefaultTraceProvider
+from agents.mcp import MCPServer
 from openai.types.responses import (
     ResponseFunctionToolCall,
     ResponseOutputItemDoneEvent,
@@ -18,11 +16,11 @@ from openai.types.responses import (
     ResponseTextDeltaEvent,
 )
 
-from chat_service.agent.answers import is_object
+from chat_service.agent import tools
+from chat_service.agent.answers import is_object, text_in
 from chat_service.agent.models import ChatModel
-from chat_service.agent.refusals import LACKS_TOOLS, TOO_LONG, domain_error, refuses, words
-from chat_service.agent.spans import AgentSpans
-from chat_service.agent.tools import TOOLS
+from chat_service.agent.refusals import LACKS_TOOLS, TOO_LONG, failure, refuses, tool_failure
+from chat_service.agent.spans import trace_runs
 from chat_service.chat.messages import Answer, ChatMessage, ToolCall, Turn, latest
 from chat_service.chat.speech import Speech, clean
 from daca_shared import domain
@@ -31,12 +29,8 @@ from daca_shared.observe.tracing import NO_TRACING, Tracing
 log = logging.getLogger(__name__)
 
 _MAX_TURNS = 6
-# How much of what a host says of an error goes to the log, in characters.
-_MAX_WORDS = 600
 # No model that is of use reads less, in characters.
 _LEAST_HISTORY = 4000
-_TIME = "Use the get_current_time tool when asked for the time or the date."
-_NO_TIME = "You know neither the time nor the date: say so if asked."
 
 
 @dataclass(frozen=True)
@@ -64,8 +58,15 @@ def instructions(
     return (
         f"You are a helpful chat assistant. The user's id is {user}. {count} "
         "Let that make your tone more familiar, and mention it when asked. "
-        f"{_TIME if agent.tools else _NO_TIME}"
+        "If you are asked for what you can't know, such as the time, and can't find out, say so."
     )
+
+
+type OurAgent = agents.Agent[RunContext]
+
+
+def _has_tools(agent: OurAgent) -> bool:
+    return bool(agent.tools or agent.handoffs or agent.mcp_servers)
 
 
 class ChatAgent:
@@ -77,28 +78,32 @@ class ChatAgent:
         tracing: Tracing = NO_TRACING,
         max_history_length: int = 60_000,
         max_reply_length: int = 100_000,
+        *,
+        mcp_servers: list[MCPServer] | None = None,
+        extend: Callable[[OurAgent], OurAgent] = lambda agent: agent,
     ) -> None:
         self.model = model.name
         self._key = model.client.api_key if model.client else "no-key"
         self._max_history_length = max_history_length
         self._max_reply_length = max_reply_length
-        self._agent = agents.Agent[RunContext](
+        ours = agents.Agent[RunContext](
             name="DACA Chat",
             instructions=instructions,
-            tools=TOOLS,
+            tools=[tool for tool in vars(tools).values() if isinstance(tool, agents.FunctionTool)],
+            mcp_servers=[] if mcp_servers is None else mcp_servers,
+            mcp_config={"include_server_in_tool_names": True},
             model=model.model,
             model_settings=model.settings,
         )
-        # Left alone, the SDK's own tracing would send conversations to OpenAI, and have a client
-        # for that which a proxy in the environment can break.
-        agents.set_trace_provider(DefaultTraceProvider())
+        self._agent = extend(ours)
+        trace_runs(tracing)
         self._config = agents.RunConfig(
+            model=model.model,  # of all agents, those that `extend` adds too
             tracing_disabled=tracing.tracer is None,
             trace_include_sensitive_data=tracing.content,
             tool_not_found_behavior="return_error_to_model",
+            tool_error_formatter=tool_failure,
         )
-        if tracing.tracer is not None:
-            agents.set_trace_processors([AgentSpans(tracing.tracer, content=tracing.content)])
 
     async def answer(
         self,
@@ -114,26 +119,25 @@ class ChatAgent:
         agent, shown, halved = self._agent, latest(history, self._max_history_length), False
         while True:
             speech = Speech(self._max_reply_length, say)
-            items = before + _items(shown, message.text, with_tools=bool(agent.tools))
+            items = before + _items(shown, message.text, with_tools=_has_tools(agent))
             try:
                 answer = await self._run(agent, items, context, speech)
             except Exception as error:
-                failure = self._failure(error)
+                told = failure(error, self._key)
                 if speech.text:
-                    raise failure from None
-                if agent.tools and refuses(error, LACKS_TOOLS):
-                    agent = agent.clone(tools=[])
+                    raise told from None
+                if _has_tools(agent) and refuses(error, LACKS_TOOLS):
+                    agent = agent.clone(tools=[], handoffs=[], mcp_servers=[])
                 elif shown and not halved and refuses(error, TOO_LONG):
                     half, halved = sum(turn.length for turn in shown) // 2, True
                     shown = latest(shown, half)
                     if half > len(message.text):
                         self._max_history_length = max(half, _LEAST_HISTORY)
                 else:
-                    raise failure from None
-                has_tools = bool(agent.tools)
-                log.warning("asking again; tools: %s, earlier turns: %d", has_tools, len(shown))
+                    raise told from None
+                log.warning("asking again; tools: %s, turns: %d", _has_tools(agent), len(shown))
             else:
-                self._agent = self._agent if agent.tools else agent
+                self._agent = self._agent if _has_tools(agent) else agent
                 return answer
 
     async def _run(
@@ -148,35 +152,33 @@ class ChatAgent:
             "run_config": self._config,
             "error_handlers": {"model_refusal": lambda given: given.error.refusal},
         }
-        if speech.say is None:
-            return _answer(await agents.Runner.run(**run), speech)
-        result = agents.Runner.run_streamed(**run)
-        try:
-            async for event in result.stream_events():
-                match event:
-                    case agents.RawResponsesStreamEvent(
-                        data=ResponseTextDeltaEvent() | ResponseRefusalDeltaEvent() as said
-                    ):
-                        speech.add(said.delta)
-                    case agents.RawResponsesStreamEvent(data=ResponseOutputItemDoneEvent()):
-                        speech.end_message()
-                    case agents.RunItemStreamEvent(name="tool_called", item=item):
-                        if isinstance(call := item.raw_item, ResponseFunctionToolCall):
-                            speech.say(ToolCall(clean(call.name), clean(call.arguments)))
-        finally:
-            result.cancel()
-        return _answer(result, speech)
+        while True:
+            result = await (_streamed(run, speech) if speech.say else agents.Runner.run(**run))
+            if not result.interruptions:
+                return _answer(result, speech)
+            # Nobody is here to approve of a tool's call: the model is told so, and goes on.
+            run["input"] = state = result.to_state()
+            for asked in result.interruptions:
+                state.reject(asked)
 
-    def _failure(self, error: Exception) -> domain.DomainError:
-        """What the caller is told. The log is told what the host has said, too."""
-        failure = domain_error(error)
-        failure.code = f"MODEL_{failure.code.removeprefix('MODEL_')}"
-        told = words(error).replace(self._key, "[redacted]")[:_MAX_WORDS]
-        known = openai.OpenAIError | agents.AgentsException | httpx2.HTTPError | domain.DomainError
-        # No traceback of a known error: its text is the host's, and may quote our key.
-        trace = not isinstance(error, known)
-        log.warning("no reply: %s (%s: %s)", failure, type(error).__name__, told, exc_info=trace)
-        return failure
+
+async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStreaming:
+    result = agents.Runner.run_streamed(**run)
+    try:
+        async for event in result.stream_events():
+            match event:
+                case agents.RawResponsesStreamEvent(
+                    data=ResponseTextDeltaEvent() | ResponseRefusalDeltaEvent() as said
+                ):
+                    speech.add(said.delta)
+                case agents.RawResponsesStreamEvent(data=ResponseOutputItemDoneEvent()):
+                    speech.end_message()
+                case agents.RunItemStreamEvent(name="tool_called", item=item):
+                    if speech.say and isinstance(call := item.raw_item, ResponseFunctionToolCall):
+                        speech.say(ToolCall(clean(call.name), clean(call.arguments)))
+    finally:
+        result.cancel()
+    return result
 
 
 def _items(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[dict[str, Any]]:
@@ -198,7 +200,7 @@ def _items(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[dict
 
 def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech) -> Answer:
     outputs: dict[str, str] = {}
-    calls: list[ResponseFunctionToolCall] = []
+    calls: dict[str, tuple[str, str]] = {}  # one that wants approval is there twice
     last, was_heard = "", bool(speech.text)
     for item in result.new_items:
         if isinstance(item, agents.MessageOutputItem):
@@ -206,13 +208,13 @@ def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech
             if not was_heard:
                 speech.add(last)
                 speech.end_message()
-        elif isinstance(item, agents.ToolCallOutputItem) and isinstance(item.raw_item, dict):
-            outputs[str(item.raw_item.get("call_id"))] = clean(str(item.output))
+        elif isinstance(item.raw_item, dict) and item.type.endswith("_output_item"):
+            outputs[str(item.raw_item.get("call_id"))] = clean(text_in(item.raw_item.get("output")))
             last = ""
         elif isinstance(item.raw_item, ResponseFunctionToolCall):
-            calls.append(item.raw_item)
+            calls[item.raw_item.call_id] = clean(item.raw_item.name), clean(item.raw_item.arguments)
     if not last.strip():
         raise domain.Unavailable("The model has given no answer; try again")
-    made = [ToolCall(clean(c.name), clean(c.arguments), outputs.get(c.call_id, "")) for c in calls]
+    made = [ToolCall(*call, outputs.get(call_id, "")) for call_id, call in calls.items()]
     speech.count(sum(len(call.arguments + call.output) for call in made))
     return Answer(speech.text, tuple(made))

@@ -93,7 +93,7 @@ class AnswerReader:
 
     def _choice(self, given: dict[str, Any], reason: str) -> dict[str, Any]:
         names = ("content", "refusal", "reasoning_content", "reasoning")
-        delta: dict[str, Any] = {name: _text(given.get(name)) or None for name in names}
+        delta: dict[str, Any] = {name: text_in(given.get(name)) or None for name in names}
         known, legacy = [*self._calls], given.get("function_call")
         for call in given.get("tool_calls") or ([{"function": legacy}] if legacy else []):
             self._note(call, known)
@@ -109,8 +109,8 @@ class AnswerReader:
     def _note(self, given: dict[str, Any], known: list[dict[str, Any]]) -> None:
         """Note a call of a tool, or what one that was `known` before this piece goes on with."""
         function = given.get("function") or given
-        name, arguments = _text(function.get("name")), function.get("arguments") or ""
-        call_id, index = clean(_text(given.get("id"))), given.get("index") or 0
+        name, arguments = text_in(function.get("name")), function.get("arguments") or ""
+        call_id, index = clean(text_in(given.get("id"))), given.get("index") or 0
         for call in reversed(known):
             # Some number all calls 0, some send no ids, and some the id and name in each piece.
             if call_id and call["id"]:
@@ -153,12 +153,12 @@ def is_object(text: str) -> bool:
         return False
 
 
-def _text(value: Any) -> str:
+def text_in(value: Any) -> str:
     """A text, which may come in parts; a model's thoughts among them are none."""
     if isinstance(value, list):
-        return "".join(map(_text, value))
+        return "".join(map(text_in, value))
     if isinstance(value, dict):
-        return _text(value.get("text") or value.get("refusal") or value.get("value"))
+        return text_in(value.get("text") or value.get("refusal") or value.get("value"))
     return value if isinstance(value, str) else ""
 
 

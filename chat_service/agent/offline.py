@@ -12,6 +12,8 @@ from agents.items import ModelResponse, TResponseStreamEvent
 from agents.models.interface import Model
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
 
+from chat_service.agent.answers import text_in
+
 _PROFILE = re.compile(
     r'The user\'s id is (?P<user>"(?:[^"\\]|\\.)*")\.'
     r"(?: The user has sent (?P<count>\d+) messages before this one)?"
@@ -55,27 +57,25 @@ def _respond(call: ModelCall) -> ModelStep:
     last = items[-1]
     if last.get("type") == "function_call_output":
         name = next(i["name"] for i in reversed(items) if i.get("type") == "function_call")
-        output = last["output"]
+        output = text_in(last["output"])
         return _say(f"It is {output} (UTC)." if name == _CLOCK else f"{name} says: {output}")
     text = str(last.get("content", ""))
-    for tool in call.tools:
-        if (arguments := _arguments(tool.name, text)) is not None:
-            # Ids only have to differ within a conversation.
-            call_id = f"off{len(items):06}"
-            return ModelStep(output=[function_call(tool.name, arguments, call_id=call_id)])
+    names = [tool.name for tool in call.tools] + [handoff.tool_name for handoff in call.handoffs]
+    if asked := _call(names, text):
+        # Ids only have to differ within a conversation.
+        return ModelStep(output=[function_call(*asked, call_id=f"off{len(items):06}")])
     if _ASKS_FIRST.search(text):
         first = next(item for item in items if item.get("role", "user") == "user")
         return _say(f"Your first message in this conversation was: {first['content']}")
     return _say(_greeting(call.system_instructions or ""))
 
 
-def _arguments(tool: str, text: str) -> str | None:
-    """With which arguments `text` asks for the tool: those in JSON behind its name; None if it
-    doesn't ask for it."""
-    named = re.search(rf"\b{re.escape(tool)}\b\s*(\{{.*\}})?", text, re.DOTALL)
-    if named:
-        return named[1] or "{}"
-    return "{}" if tool == _CLOCK and _ASKS_TIME.search(text) else None
+def _call(names: list[str], text: str) -> tuple[str, str] | None:
+    """Which tool `text` asks for, and with which arguments: the JSON behind its name."""
+    for name in names:
+        if named := re.search(rf"\b{re.escape(name)}\b\s*(\{{.*\}})?", text, re.DOTALL):
+            return name, named[1] or "{}"
+    return (_CLOCK, "{}") if _CLOCK in names and _ASKS_TIME.search(text) else None
 
 
 def _greeting(instructions: str) -> str:

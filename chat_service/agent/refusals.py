@@ -2,7 +2,10 @@
 
 import errno
 import json
+import logging
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import agents
@@ -11,6 +14,11 @@ import openai
 
 from daca_shared import domain
 from daca_shared.domain import Failed, InvalidInput, LimitReached, Misconfigured, Unavailable
+
+log = logging.getLogger(__name__)
+
+# How much of what a host says of an error goes to the log, in characters.
+_MAX_WORDS = 600
 
 MAX_ANSWER_BYTES = 16 * 2**20
 """The most that an answer may take on its way, where a character can take some hundreds."""
@@ -39,7 +47,8 @@ _NO_MODEL = re.compile(
     re.IGNORECASE,
 )
 
-type _Made = tuple[type[domain.DomainError], str]
+type _Made = tuple[Callable[[str], domain.DomainError], str]
+_TEXT = partial(InvalidInput.field, "text")
 _REFUSED = Failed, "The model's host refused the request"
 _KEY = Misconfigured, "The model's host refuses this service's API key"
 _MODEL = Misconfigured, "The model's host does not have this service's model"
@@ -67,6 +76,13 @@ _BY_KIND: list[tuple[Any, _Made]] = [
     # A stream of OpenAI's that breaks off ends in an error of its HTTP client's own.
     (openai.APIConnectionError | openai.APIStatusError | httpx2.HTTPError, _AWAY),
     (openai.OpenAIError | agents.ModelBehaviorError | json.JSONDecodeError, _NONSENSE),
+    (agents.InputGuardrailTripwireTriggered, (_TEXT, "was refused by a guardrail")),
+    (
+        agents.OutputGuardrailTripwireTriggered
+        | agents.ToolInputGuardrailTripwireTriggered
+        | agents.ToolOutputGuardrailTripwireTriggered,
+        (_TEXT, "led to what a guardrail refuses"),
+    ),
     (agents.MaxTurnsExceeded, (Failed, "The agent found no reply within its turns")),
     (Exception, (Failed, "The agent could not make a reply")),
 ]
@@ -105,3 +121,26 @@ def domain_error(error: Exception) -> domain.DomainError:
         made = next(found, _BY_STATUS.get(error.status_code))
     make, text = made or next(made for kinds, made in _BY_KIND if isinstance(error, kinds))
     return make(text)
+
+
+def failure(error: Exception, key: str) -> domain.DomainError:
+    """What the caller is told. The log is told what the host has said, too, but for our key."""
+    told = words(error).replace(key, "[redacted]")[:_MAX_WORDS]
+    known = openai.OpenAIError | agents.AgentsException | httpx2.HTTPError | domain.DomainError
+    # No traceback of a known error: its text is the host's, and may quote our key.
+    trace = not isinstance(error, known)
+    made = domain_error(error)
+    made.code = f"MODEL_{made.code.removeprefix('MODEL_')}"
+    log.warning("no reply: %s (%s: %s)", made, type(error).__name__, told, exc_info=trace)
+    return made
+
+
+def tool_failure(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
+    """What a model is told of a tool's exception, and may tell its user: its text only if that says
+    how to call it. None for the SDK's own words."""
+    if failed.error is None:
+        return None
+    if isinstance(failed.error, agents.ModelBehaviorError):
+        return f"{failed.default_message} {failed.error}"
+    log.warning("the tool %s has failed", failed.tool_name, exc_info=failed.error)
+    return "The tool has failed."

@@ -5,10 +5,11 @@ import json
 from typing import Any, NamedTuple
 
 from agents import tracing as sdk
+from agents.tracing.provider import DefaultTraceProvider
 from opentelemetry.trace import Span, SpanKind, Tracer, get_current_span, set_span_in_context
 from pydantic import BaseModel
 
-from daca_shared.observe.tracing import fail
+from daca_shared.observe.tracing import Tracing, fail
 
 
 class _Operation(NamedTuple):
@@ -29,6 +30,15 @@ _OPERATIONS: dict[type, _Operation] = {
     sdk.GenerationSpanData: _CHAT,
     sdk.ResponseSpanData: _CHAT,
 }
+
+
+def trace_runs(tracing: Tracing) -> None:
+    """Have all runs of agents in this process traced so, and not at all if that is off."""
+    # Left alone, the SDK's own tracing would send conversations to OpenAI, and have a client for
+    # that which a proxy in the environment can break.
+    sdk.set_trace_provider(DefaultTraceProvider())
+    if tracing.tracer is not None:
+        sdk.set_trace_processors([AgentSpans(tracing.tracer, content=tracing.content)])
 
 
 class AgentSpans(sdk.TracingProcessor):

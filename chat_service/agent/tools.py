@@ -1,14 +1,12 @@
-"""The tools that the agent may use."""
+"""The tools that the agent may use: all that are in this module. A model decides by a tool's name
+and docstring when to call it, and with what."""
 
 from datetime import UTC, datetime
 
-import agents
+from agents import function_tool
 
 
-@agents.function_tool
+@function_tool
 def get_current_time() -> str:
-    """The current date and time in UTC, in ISO 8601."""
+    """The current date and time in UTC, in ISO 8601. Use it when asked for the time or the date."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-TOOLS: list[agents.Tool] = [get_current_time]

@@ -5,13 +5,14 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import Message
+
 from chat_service.access.admission import Admission
 from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import ChatMessage, ChatReply
 from chat_service.turns import history
-from chat_service.turns.history import MessagesQuery, PageQuery
 from chat_service.turns.store import TurnStore
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
@@ -19,10 +20,6 @@ from daca_shared.calls.errors import Context
 from daca_shared.domain import InvalidInput, validated
 
 type _ChatRequest = pb.ChatRequest | pb.ChatStreamRequest
-type _Request = (
-    _ChatRequest | pb.ListConversationsRequest | pb.ListMessagesRequest
-    | pb.UpdateConversationRequest | pb.DeleteConversationRequest
-)  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -53,8 +50,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def ListConversations(
         self, request: pb.ListConversationsRequest, context: Context
     ) -> pb.ListConversationsResponse:
-        await self._authorize(request, context)
-        page = await self.turns.conversations(_query(history.ConversationsQuery, request))
+        asked = await self._own(history.ConversationsQuery, request, context)
+        page = await self.turns.conversations(asked)
         return pb.ListConversationsResponse(
             conversations=map(_listed, page.items), next_page_token=page.next_page_token
         )
@@ -62,28 +59,26 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def UpdateConversation(
         self, request: pb.UpdateConversationRequest, context: Context
     ) -> pb.UpdateConversationResponse:
-        await self._authorize(request, context)
+        await self._authorize(request.user_id, context)
         if not {"title", "*"}.issuperset(request.update_mask.paths):
             raise InvalidInput.field("update_mask", "can name nothing but the title")
         named = request.conversation
         whose = {"user_id": request.user_id, "session_id": named.session_id}
         title = validated(history.Renaming, {"title": named.title}).title
-        renamed = await self.turns.rename(validated(MessagesQuery, whose).key, title)
+        renamed = await self.turns.rename(validated(history.MessagesQuery, whose).key, title)
         return pb.UpdateConversationResponse(conversation=_listed(renamed))
 
     async def DeleteConversation(
         self, request: pb.DeleteConversationRequest, context: Context
     ) -> pb.DeleteConversationResponse:
-        await self._authorize(request, context)
-        asked = _query(MessagesQuery, request)
+        asked = await self._own(history.MessagesQuery, request, context)
         await self.conversation.delete(asked.key, timeout_s=context.time_remaining())
         return pb.DeleteConversationResponse()
 
     async def ListMessages(
         self, request: pb.ListMessagesRequest, context: Context
     ) -> pb.ListMessagesResponse:
-        await self._authorize(request, context)
-        page = await self.turns.messages(_query(MessagesQuery, request))
+        page = await self.turns.messages(await self._own(history.MessagesQuery, request, context))
         response = pb.ListMessagesResponse(next_page_token=page.next_page_token)
         for item in page.items:
             message = response.messages.add(
@@ -100,33 +95,35 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         self, request: _ChatRequest, context: Context
     ) -> AsyncIterator[ChatMessage]:
         with self.admission.one_more():
-            await self._authorize(request, context)
+            await self._authorize(request.user_id, context)
             message = _decode(request)
             self.conversation.check(message)
             self.rates.spend(message.user_id)
             yield message
 
-    async def _authorize(self, request: _Request, context: Context) -> None:
+    async def _own[T: history.PageQuery](
+        self, query: type[T], request: Message, context: Context
+    ) -> T:
+        fields = _fields(request)
+        await self._authorize(fields["user_id"], context)
+        return validated(query, fields)
+
+    async def _authorize(self, user_id: str, context: Context) -> None:
         metadata = context.invocation_metadata() or ()
         shown = [str(value) for name, value in metadata if name == "authorization"]
         caller = await self.identity.caller(*shown)
-        caller.must_be(request.user_id)
-
-
-def _query[T: PageQuery](query: type[T], request: _Request) -> T:
-    return validated(query, _fields(request))
+        caller.must_be(user_id)
 
 
 def _decode(request: _ChatRequest) -> ChatMessage:
-    fields = _fields(request) | {"tags": tuple(request.tags)}
-    for name in ("session_id", "message_id"):
-        # In proto3 an id that was not given is an empty one.
-        if not fields[name]:
-            del fields[name]
-    return validated(ChatMessage, fields)
+    # In proto3 an id that was not given is an empty one.
+    optional = ("session_id", "message_id")
+    fields = _fields(request).items()
+    given = {name: value for name, value in fields if value or name not in optional}
+    return validated(ChatMessage, given | {"tags": tuple(request.tags)})
 
 
-def _fields(request: _Request) -> dict[str, Any]:
+def _fields(request: Message) -> dict[str, Any]:
     return {name: getattr(request, name) for name in request.DESCRIPTOR.fields_by_name}
 
 

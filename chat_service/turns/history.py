@@ -16,7 +16,6 @@ DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
 # gRPC clients take 4 MiB at once.
 _MAX_PAGE_BYTES = 3 * 2**20
 
-
 Filter = Annotated[str, Field(max_length=200)]
 """Words: only conversations with each of them in their title or in any of their texts."""
 
@@ -70,7 +69,8 @@ class Renaming(BaseModel):
 class PastConversation:
     """One conversation in a user's list."""
 
-    seq: int
+    seq: Annotated[int, Field(exclude=True)]
+    """Its place among all, for page tokens; its user isn't shown it."""
     session_id: UUID
     title: str
     """What the user has called it, or the first words of its first message."""

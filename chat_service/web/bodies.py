@@ -5,13 +5,12 @@ from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from fastapi.exceptions import RequestValidationError
 from fastapi.sse import ServerSentEvent
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, ToolCall, Turn
-from chat_service.turns.history import Page
+from chat_service.turns.history import Page, PastConversation
 from chat_service.web.markdown import Html, rendered
 from daca_shared.domain import UserId
 
@@ -32,12 +31,6 @@ def uuid_of(key: str) -> UUID:
         return uuid5(NAMESPACE_URL, f"idempotency-key:{key}")
 
 
-_ID_TO_REGENERATE: dict[str, Any] = {
-    "if": {"properties": {"regenerate": {"const": True}}, "required": ["regenerate"]},
-    "then": {"properties": {"message_id": {"type": "string"}}, "required": ["message_id"]},
-}
-
-
 class RequestMetadata(BaseModel):
     """What a client may say about its message."""
 
@@ -49,8 +42,6 @@ class RequestMetadata(BaseModel):
 
 class ChatBody(BaseModel):
     """The body of `POST /chat/`."""
-
-    model_config = ConfigDict(json_schema_extra=_ID_TO_REGENERATE)
 
     user_id: Annotated[UserId, Field(examples=["alice"])]
     text: Annotated[Text, Field(examples=["How many messages have I sent?"])]
@@ -66,11 +57,6 @@ class ChatBody(BaseModel):
         """The message. Its id may come as an `Idempotency-Key` instead: a UUID as it is, anything
         else as a UUID that is made of it."""
         message_id = self.message_id or (idempotency_key and uuid_of(idempotency_key))
-        if self.regenerate and not message_id:
-            missing = "must be given with regenerate: the message to answer anew"
-            raise RequestValidationError(
-                [{"loc": ("body", "message_id"), "msg": missing, "type": "missing"}]
-            )
         ids = {"session_id": self.metadata.session_id, "message_id": message_id}
         given: dict[str, Any] = {name: value for name, value in ids.items() if value}
         given |= {"tags": self.tags, "regenerate": self.regenerate}
@@ -160,19 +146,10 @@ class ActivityBody(BaseModel):
     days: list[DayBody]
 
 
-class ConversationBody(BaseModel):
-    """One conversation of `GET /conversations`."""
-
-    session_id: UUID
-    title: str
-    update_time: datetime
-    turn_count: int
-
-
 class ConversationsBody(BaseModel):
     """The answer of `GET /conversations`: the latest first."""
 
-    conversations: list[ConversationBody]
+    conversations: list[PastConversation]
     next_page_token: str
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
+from http import HTTPMethod
 from urllib.parse import urlsplit, urlunsplit
 
 from opentelemetry import trace
@@ -35,11 +36,10 @@ SECURITY_HEADERS = {
 
 _PROBES = frozenset({"/healthz", "/livez", "/readyz"})
 # A caller may make up others, and each would be a time series of its own.
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_METHODS = frozenset(HTTPMethod)
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _CLIENT_LEFT, _SERVER_ERROR = 499, 500
 _DRAIN_S, _MAX_DRAINED_BYTES = 2.0, 10_000_000
-_BODY_TIMEOUT_S = 20.0
 
 _requests = Histogram(
     "http_server_request_duration_seconds",
@@ -64,7 +64,7 @@ class Edge:
     tracer: trace.Tracer | None = None
     root_path: str = ""
     """What a proxy leaves before every path. Our links are relative, and don't need it."""
-    body_timeout_s: float = _BODY_TIMEOUT_S
+    body_timeout_s: float = 20
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -93,19 +93,6 @@ class Edge:
             await exchange.drain()
 
 
-def _begin_span(scope: Scope, tracer: trace.Tracer | None) -> trace.Span:
-    """From now on the present task serves a request, which has a span within its caller's trace."""
-    # Not FastAPI's own spans: they hold paths and queries, and so user ids.
-    if tracer is None or scope["path"] in _PROBES:
-        return trace.INVALID_SPAN
-    parent = PROPAGATOR.extract(Headers(scope=scope), Context())
-    attributes = {"http.request.method": scope["method"], "url.scheme": scope["scheme"]}
-    span = tracer.start_span(scope["method"], parent, trace.SpanKind.SERVER, attributes)
-    # Never detached: each request has a task, and so a context, of its own.
-    attach(trace.set_span_in_context(span))
-    return span
-
-
 class _Exchange:
     """One request and its answer, as they pass by."""
 
@@ -114,9 +101,18 @@ class _Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._span = _begin_span(scope, edge.tracer)
         self._began = time.perf_counter()
-        self._request = begin_request(Headers(scope=scope).getlist(REQUEST_ID))
+        self._span: trace.Span = trace.INVALID_SPAN
+        headers = Headers(scope=scope)
+        # Not FastAPI's own spans: they hold paths and queries, and so user ids.
+        if edge.tracer and scope["path"] not in _PROBES:
+            parent = PROPAGATOR.extract(headers, Context())
+            attributes = {"http.request.method": scope["method"], "url.scheme": scope["scheme"]}
+            server = trace.SpanKind.SERVER
+            self._span = edge.tracer.start_span(scope["method"], parent, server, attributes)
+            # Never detached: each request has a task, and so a context, of its own.
+            attach(trace.set_span_in_context(self._span))
+        self._request = begin_request(headers.getlist(REQUEST_ID))
         self._status = 0
         self._complete = False
         self.is_read = scope["method"] in _WITHOUT_BODY

@@ -1,6 +1,6 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
@@ -21,7 +21,7 @@ from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversat
 from chat_service.chat.messages import ChatMessage, ConversationKey, ToolCall
 from chat_service.health.status import Status, StatusBody
 from chat_service.outbox.analytics import SettledAnalytics
-from chat_service.turns.history import ConversationsQuery, Filter, MessagesQuery, Renaming
+from chat_service.turns import history
 from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
 from chat_service.web.edge import Edge
@@ -30,7 +30,7 @@ from chat_service.web.openai import completions
 from chat_service.web.openai.completions import CompletionBody
 from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
-from chat_service.web.routes import Door, OwnBody, OwnId, OwnPage, private_router
+from chat_service.web.routes import OwnBody, OwnId, OwnPage, private_router
 from daca_shared.domain import NotFound
 
 IdempotencyKey = Annotated[str | None, Header(max_length=255)]
@@ -57,13 +57,11 @@ def build_gateway(
         contact={"name": "DACA Chat"},
         servers=[{"url": "."}],
         responses=ERROR_RESPONSES,
-        docs_url=None,
         openapi_url=None,
-        redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
     private = private_router(identity)
-    chats = private_router(identity)
+    chats = private_router(identity, admission)
     answer_errors(app)
 
     @app.get("/healthz")
@@ -83,15 +81,18 @@ def build_gateway(
         user_id: OwnId, default: Annotated[int | None, Query(ge=0)] = None
     ) -> bodies.AnalyticsBody:
         """`default` is the answer for a user who is not known yet; without it that is a 404."""
-        count = analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
-        return bodies.AnalyticsBody(message_count=await _known(count, default))
+        try:
+            count = await analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
+        except NotFound:
+            if default is None:
+                raise
+            count = default
+        return bodies.AnalyticsBody(message_count=count)
 
-    @private.get("/users/{user_id:anything}/activity")
-    async def activity(user_id: OwnId) -> bodies.ActivityBody:
+    @private.get("/users/{user_id:anything}/activity", response_model=bodies.ActivityBody)
+    async def activity(user_id: OwnId) -> dict[str, Any]:
         days = await analytics.activity(user_id, timeout_s=COUNT_TIMEOUT_S)
-        return bodies.ActivityBody.model_validate(
-            {"days": [{"date": day, "message_count": count} for day, count in days.items()]}
-        )
+        return {"days": [{"date": day, "message_count": count} for day, count in days.items()]}
 
     @private.get("/users/{user_id:anything}")
     async def user(
@@ -115,26 +116,19 @@ def build_gateway(
         with admission.one_more():
             return await bodies.ReplyBody.of(await conversation.reply(message))
 
-    @asynccontextmanager
-    async def replying(message: ChatMessage) -> AsyncIterator[AsyncGenerator[bodies.Event]]:
-        with admission.one_more():
-            async with aclosing(conversation.stream(message)) as events:
-                yield events
-
-    async def streamed(
+    async def replying(
         message: Annotated[ChatMessage, Depends(admitted)], rich: bool = False
     ) -> AsyncIterator[AsyncIterator[bodies.Event]]:
         """A dependency is closed with the response. A route's own generator is left to the garbage
         collector if its reader goes away while an event is being sent."""
-        async with (
-            replying(message) as events,
-            aclosing(with_html(events) if rich else events) as chosen,
-        ):
-            yield chosen
+        events = conversation.stream(message)
+        with admission.one_more():
+            async with aclosing(with_html(events) if rich else events) as chosen:
+                yield chosen
 
     @chats.post("/chat/stream", response_class=EventSourceResponse, responses=EVENTS)
     async def chat_stream(
-        events: Annotated[AsyncIterator[bodies.Event], Depends(streamed)], rich: bool = False
+        events: Annotated[AsyncIterator[bodies.Event], Depends(replying)], rich: bool = False
     ) -> AsyncIterator[ServerSentEvent]:
         """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`)
         or one `error`. With `rich`, also `tool` (the name of one that is called) and, some times a
@@ -151,7 +145,7 @@ def build_gateway(
         body: CompletionBody, request: Request, idempotency_key: IdempotencyKey = None
     ) -> AsyncIterator[Any]:
         message = admit(body.message(request.state.caller, idempotency_key), request)
-        async with replying(message) as events:
+        async with asynccontextmanager(replying)(message) as events:
             model = conversation.agent.model
             yield await completions.answer(events, message, model, is_streamed=bool(body.stream))
 
@@ -166,18 +160,18 @@ def build_gateway(
         return {"object": "list", "data": [model | {"owned_by": "daca"}]}
 
     @private.get("/conversations", response_model=bodies.ConversationsBody)
-    async def conversations(query: OwnPage, filter: Filter = "") -> dict[str, Any]:
-        asked = ConversationsQuery(**query.model_dump(), filter=filter)
+    async def conversations(query: OwnPage, filter: history.Filter = "") -> dict[str, Any]:
+        asked = history.ConversationsQuery(**query.model_dump(), filter=filter)
         page = await turns.conversations(asked)
         return {"conversations": page.items, "next_page_token": page.next_page_token}
 
     @private.get("/conversations/{session_id}")
     async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
-        asked = MessagesQuery(**query.model_dump(), session_id=session_id)
+        asked = history.MessagesQuery(**query.model_dump(), session_id=session_id)
         return await bodies.MessagesBody.of(await turns.messages(asked))
 
-    @private.patch("/conversations/{session_id}", response_model=bodies.ConversationBody)
-    async def rename_conversation(session_id: UUID, user_id: OwnId, to: Renaming) -> Any:
+    @private.patch("/conversations/{session_id}", response_model=history.PastConversation)
+    async def rename_conversation(session_id: UUID, user_id: OwnId, to: history.Renaming) -> Any:
         return await turns.rename(ConversationKey(user_id, session_id), to.title)
 
     @private.delete("/conversations/{session_id}", status_code=204)
@@ -190,20 +184,10 @@ def build_gateway(
     # Around all the rest, as refusals and failures must be readable, too.
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
                    allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
-    door = cors(Door(app, admission, chats))
-    answer_timeout_s = conversation.timeout_s + READING_S
+    limit_s = conversation.timeout_s + READING_S
     return Edge(
-        door, cors, hosts, answer_timeout_s=answer_timeout_s, tracer=tracer, root_path=root_path
+        cors(app), cors, hosts, answer_timeout_s=limit_s, tracer=tracer, root_path=root_path
     )
-
-
-async def _known(count: Awaitable[int], default: int | None) -> int:
-    try:
-        return await count
-    except NotFound:
-        if default is None:
-            raise
-        return default
 
 
 class Anything(PathConvertor):

@@ -1,40 +1,27 @@
 """The chat page, the OpenAPI document and Swagger UI: pages with content security policies."""
 
 from base64 import b64encode
-from functools import cache
 from hashlib import sha256
+from itertools import starmap
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 from fastapi import FastAPI, Header, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, Field, RootModel
+from pydantic import Field, RootModel, create_model
 from starlette.types import Scope
 
 from chat_service.web.bodies import ReplyBody
 from chat_service.web.markdown import Html
 from chat_service.web.problems import ErrorBody
 
-_NOTHING_ELSE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_CHAT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
-    f" img-src 'self' data:; {_NOTHING_ELSE}"
-)
-_DOCS_POLICY = (
-    "default-src 'none'; script-src 'self' 'sha256-%s'; style-src 'self';"
-    f" connect-src 'self'; img-src data:; {_NOTHING_ELSE}"
+_POLICY = (
+    "default-src 'none'; script-src 'self'%s; style-src 'self'; connect-src 'self';"
+    " img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _TAGS = ("chat", "conversations", "users", "v1")
-
-
-class DeltaBody(BaseModel):
-    text: str
-
-
-class ToolBody(BaseModel):
-    name: str
 
 
 class _AsJson:
@@ -45,41 +32,26 @@ class _AsJson:
         return {**about, "contentSchema": handler(schema)}
 
 
-class DeltaEvent(BaseModel):
-    event: Literal["delta"]
-    data: Annotated[DeltaBody, _AsJson()]
+def _event(name: str, data: Any) -> Any:
+    fields: dict[str, Any] = {"event": Literal[name], "data": Annotated[data, _AsJson()]}
+    return create_model(f"{name.capitalize()}Event", **fields)
 
 
-class ToolEvent(BaseModel):
-    event: Literal["tool"]
-    data: Annotated[ToolBody, _AsJson()]
-
-
-class HtmlEvent(BaseModel):
-    event: Literal["html"]
-    data: Annotated[Html, _AsJson()]
-
-
-class CompletedEvent(BaseModel):
-    event: Literal["completed"]
-    data: Annotated[ReplyBody, _AsJson()]
-
-
-class ErrorEvent(BaseModel):
-    event: Literal["error"]
-    data: Annotated[ErrorBody, _AsJson()]
-
-
-type _Event = DeltaEvent | ToolEvent | HtmlEvent | CompletedEvent | ErrorEvent
-
-
-class StreamEvent(RootModel[_Event]):
-    """One event of `POST /chat/stream`."""
-
-    root: _Event = Field(discriminator="event")
-
-
-EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": StreamEvent}}
+_DATA: dict[str, Any] = {
+    "delta": create_model("DeltaBody", text=str),
+    "tool": create_model("ToolBody", name=str),
+    "html": Html,
+    "completed": ReplyBody,
+    "error": ErrorBody,
+}
+_Event: Any = Union[tuple(starmap(_event, _DATA.items()))]  # noqa: UP007 - made of a table
+_StreamEvent = create_model(
+    "StreamEvent",
+    __base__=RootModel[Any],
+    __doc__="One event of `POST /chat/stream`.",
+    root=Annotated[_Event, Field(discriminator="event")],
+)
+EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": _StreamEvent}}
 
 
 def add_pages(app: FastAPI, max_text_length: int) -> None:
@@ -112,18 +84,14 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
         # Its one inline script, which starts it.
         script = bytes(page.body).partition(b"<script>")[2].partition(b"</script>")[0]
         digest = b64encode(sha256(script).digest()).decode()
-        page.headers["content-security-policy"] = _DOCS_POLICY % digest
+        page.headers["content-security-policy"] = _POLICY % f" 'sha256-{digest}'"
         return page
 
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_swagger", "resources")]))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(document())
-
-    @cache
-    def document() -> dict[str, Any]:
-        found = app.openapi()
+        found = app.openapi()  # always the same object
         found["tags"] = [{"name": name} for name in (*_TAGS, "service")]
         for path, item in found["paths"].items():
             tag = path.split("/")[1]
@@ -132,16 +100,16 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
                 operation.setdefault("description", operation["summary"])
         # What FastAPI says of streams is of OpenAPI 3.2, which few tools read yet.
         stream = found["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
-        del stream["text/event-stream"]["itemSchema"]
+        stream["text/event-stream"].pop("itemSchema", None)
         text = found["components"]["schemas"]["ChatBody"]["properties"]["text"]
         text |= {"minLength": 1, "maxLength": max_text_length}
-        return found
+        return JSONResponse(found)
 
 
 class _ChatPage(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
-        response.headers["content-security-policy"] = _CHAT_POLICY
+        response.headers["content-security-policy"] = _POLICY % ""
         # Revalidated at each load (a 304): a page and a script of two versions would clash.
         response.headers["cache-control"] = "no-cache"
         return response

@@ -6,8 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
-from starlette.routing import Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
@@ -19,11 +18,17 @@ from daca_shared.domain import UserId
 _MAX_BODY_BYTES = 1_000_000
 
 
-def private_router(identity: Identity) -> APIRouter:
-    """Routes that find out who calls before anything else, even before they read the body."""
+def private_router(identity: Identity, admission: Admission | None = None) -> APIRouter:
+    """Routes that find out who calls before anything else, even before they read the body. With
+    `admission`, one chat too many is refused even before that: when there are many, they are the
+    load."""
 
     class PrivateRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if admission and (refusal := admission.refusal()):
+                admission.turned_away += 1
+                await Problem.of(refusal)(scope, receive, send)
+                return
             authorization = Headers(scope=scope).getlist("authorization")
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
             await super().handle(scope, receive, send)
@@ -31,28 +36,6 @@ def private_router(identity: Identity) -> APIRouter:
     # For the API documentation; the work is done above.
     shown = [Depends(HTTPBearer(auto_error=False))] if identity.find_keys else []
     return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=_MAX_BODY_BYTES)
-
-
-class Door:
-    """Refuses a chat that is too much for as little as a refusal can cost: when there are many,
-    they are the load."""
-
-    def __init__(self, app: ASGIApp, admission: Admission, chats: APIRouter) -> None:
-        self._app = app
-        self._admission = admission
-        self._routes = [route for route in chats.routes if isinstance(route, APIRoute)]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._admission.refusal()
-        if refusal and scope["type"] == "http":
-            for route in self._routes:
-                # As the router would: a path may be written in many ways.
-                if route.matches(scope)[0] is Match.FULL:
-                    self._admission.turned_away += 1
-                    scope["route"] = route
-                    await Problem.of(refusal)(scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
 
 
 async def _own_id(user_id: UserId, request: Request) -> str:

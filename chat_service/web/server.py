@@ -1,9 +1,9 @@
 """The HTTP server: granian (hyper, in Rust) on our own event loop, beside gRPC's."""
 
 import asyncio
+import os
 import resource
 import socket
-import sys
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -16,15 +16,11 @@ from starlette.types import ASGIApp
 
 from daca_shared.settings import PortTaken
 
-# A client that hasn't sent a request's head by then is broken or hostile.
-_HEAD_TIMEOUT_S = 20
 # A head that is longer is refused with 431.
 _MAX_HEAD_BYTES = 64 * 1024
 _BACKLOG = 2048
 # The rest waits to be accepted. Half of the files that may be open is for other things.
 _MAX_CONNECTIONS = 4096
-# Who takes nothing of what is sent for so long is gone, or hostile.
-_STUCK_TIMEOUT_S = 60
 _POLL_S = 0.002
 
 
@@ -40,8 +36,10 @@ class HttpServer:
     variable: str
     """The setting that a `PortTaken` error names."""
     trusted_proxies: list[str]
-    head_timeout_s: float = _HEAD_TIMEOUT_S
-    stuck_timeout_s: float = _STUCK_TIMEOUT_S
+    head_timeout_s: float = 20
+    """A client that hasn't sent a request's head by then is broken or hostile."""
+    stuck_timeout_s: float = 60
+    """Who takes nothing of what is sent for so long is gone, or hostile."""
 
     async def start(self) -> None:
         """Listen. Raises `PortTaken`."""
@@ -56,6 +54,7 @@ class HttpServer:
         if self.trusted_proxies:
             trusted = {*self.trusted_proxies, *map(_mapped, self.trusted_proxies)}
             app = wrap_asgi_with_proxy_headers(app, list(trusted))
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._server = Server(
             app,
             address=self.host,
@@ -67,7 +66,7 @@ class HttpServer:
             ),
             websockets=False,
             backlog=_BACKLOG,
-            backpressure=_most_connections(),
+            backpressure=min(_MAX_CONNECTIONS, files // 2),
             # It would announce itself as experimental at every start; ADR 0007 says why we use it.
             log_enabled=False,
         )
@@ -85,18 +84,13 @@ class HttpServer:
     def _end_stuck_connections(self) -> None:
         """The listening socket, to which granian gives no other way, hands this down to all
         connections. Linux alone can do it."""
-        if sys.platform != "linux":
-            return
-        for path in Path("/proc/self/fd").iterdir():
-            with suppress(OSError):  # no socket
-                found = socket.socket(fileno=int(path.name))
-                try:
-                    listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                    if listens and found.getsockname()[1:2] == (self.port,):
-                        timeout_ms = int(self.stuck_timeout_s * 1000)
-                        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
-                finally:
-                    found.detach()
+        sockets = [path for path in Path("/proc/self/fd").glob("*") if path.is_socket()]
+        for path in sockets:
+            with suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as found:
+                listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                if listens and found.getsockname()[1:2] == (self.port,):
+                    timeout_ms = int(self.stuck_timeout_s * 1000)
+                    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
     async def wait(self) -> BaseException | None:
         """Wait until it ends, which it does by itself only if something is wrong; returns what."""
@@ -108,13 +102,6 @@ class HttpServer:
         self._server.stop()  # type: ignore[no-untyped-call]
         # Not cancelled: it would complain later, when its last request ends.
         await asyncio.wait([self._serving], timeout=grace_s)
-
-
-def _most_connections() -> int:
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        _MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(_MAX_CONNECTIONS, files // 2)
-    )
 
 
 def _mapped(network: str) -> str:

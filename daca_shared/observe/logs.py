@@ -25,8 +25,9 @@ def configure_logging(
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # One line a model request, with the address but without its outcome: noise.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    # Its lines for DEBUG tell what users write.
-    logging.getLogger("openai").setLevel(max(logging.INFO, logging.getLogger().level))
+    # Their lines for DEBUG tell what users write.
+    for name in ("openai", "mcp"):
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
 
 
 def log_request(

@@ -32,12 +32,12 @@ class SqliteFile:
             # all locks that this process has on it, and another program would take us for gone.
             self._raw = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
             on_failure.callback(os.close, self._raw)
-            self.writer = on_failure.enter_context(closing(_connect(path, schema)))
+            self.writer = _connect(path, schema, on_failure)
             self.writer.execute(f"PRAGMA {schema}.journal_mode = WAL")
             self.writer.execute(f"PRAGMA {schema}.synchronous = FULL")
             self.writer.execute(f"PRAGMA {schema}.secure_delete = ON")
             _migrate(self.writer, schema, scripts)
-            self.reader = on_failure.enter_context(closing(_connect(path, schema)))
+            self.reader = _connect(path, schema, on_failure)
             self.reader.execute("PRAGMA query_only = ON")
             # From now on nothing may hold up the event loop.
             for connection in (self.writer, self.reader):
@@ -121,11 +121,12 @@ def keep_private(folder: Path, *patterns: str) -> None:
             path.chmod(0o700 if path.is_dir() else 0o600)
 
 
-def _connect(path: Path, schema: str) -> sqlite3.Connection:
-    # Attached, so that tables have the same names as in PostgreSQL's schema.
+def _connect(path: Path, schema: str, exits: ExitStack) -> sqlite3.Connection:
     connection = sqlite3.connect(
         ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
+    exits.callback(connection.close)
+    # Attached, so that tables have the same names as in PostgreSQL's schema.
     connection.execute(f"ATTACH ? AS {schema}", (str(path),))
     # As PostgreSQL has them: SQLite's own `lower` knows ASCII only.
     connection.create_function("lower", 1, str.lower, deterministic=True)

@@ -90,4 +90,4 @@ async def test_the_last_message_is_answered_anew_and_no_other(
             (told,) = [data for event, data in events(answer) if event == "error"]
         assert (told["status"], word in told["detail"]) == (status, True)
     answer = await http.post(path, json=sent)
-    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "message_id"])
+    assert (answer.status_code, "message_id" in answer.json()["detail"]) == (400, True)

@@ -34,7 +34,7 @@ def told(answer: httpx2.Response) -> tuple[int, str]:
     [
         ("POST", "/chat/", body(text=" "), (400, "INVALID_FIELD")),
         ("POST", "/chat/", body(text=5), (422, "INVALID_FIELD")),
-        ("POST", "/chat/", body(regenerate=True), (422, "INVALID_FIELD")),
+        ("POST", "/chat/", body(regenerate=True), (400, "INVALID_FIELD")),
         ("POST", "/chat/", UNKNOWN, (404, "MESSAGE_NOT_FOUND")),
         ("POST", "/chat/stream", body(text="x" * 101), (400, "INVALID_FIELD")),
         ("POST", "/chat/", body(text="x" * 1_000_000), (413, "BODY_TOO_LARGE")),

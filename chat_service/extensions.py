@@ -1,0 +1,88 @@
+"""What others add to the agent by a setting (docs/extending.md)."""
+
+import asyncio
+import json
+import logging
+import pkgutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import agents
+from agents.mcp import MCPServer, MCPServerStdio, MCPServerStreamableHttp
+from pydantic import SecretStr
+
+from chat_service.agent.agent import OurAgent
+from daca_shared.domain import Misconfigured
+from daca_shared.service import running
+
+log = logging.getLogger(__name__)
+
+_START_TIMEOUT_S, _CALL_TIMEOUT_S = 5, 30
+type _Server = MCPServerStdio | MCPServerStreamableHttp
+
+
+def extended(agent: OurAgent, function: str | None) -> OurAgent:
+    """What `function`, written `module:name`, makes of the agent. Raises `Misconfigured`."""
+    try:
+        made = pkgutil.resolve_name(function)(agent) if function else agent
+    except Exception as error:
+        log.exception("CHAT_AGENT")
+        told = f"CHAT_AGENT: {function} can't be used ({type(error).__name__}: {error})"
+        raise Misconfigured(told) from None
+    if not isinstance(made, agents.Agent):
+        raise Misconfigured(f"CHAT_AGENT: {function} must return an agents.Agent")
+    return made
+
+
+@asynccontextmanager
+async def connected(
+    setting: SecretStr | None, retry_s: float = 15
+) -> AsyncIterator[list[MCPServer]]:
+    """The MCP servers that are up, in a list that is kept so. Raises `Misconfigured`."""
+    try:
+        named = json.loads(setting.get_secret_value()) if setting else {}
+        servers = [_server(name, given) for name, given in named.items()]
+    except (AttributeError, LookupError, TypeError, ValueError):
+        form = '{"dice": {"url": "http://localhost:8010/mcp"}, "notes": {"command": "uvx"}}'
+        raise Misconfigured(f"CHAT_MCP_SERVERS: must be JSON like {form}") from None
+    up: list[MCPServer] = []
+    tries = asyncio.Semaphore(0)
+    async with AsyncExitStack() as stack:
+        for server in servers:
+            await stack.enter_async_context(running(_keep(server, up, tries, retry_s)))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                for _ in servers:
+                    await tries.acquire()
+        yield up
+
+
+def _server(name: str, given: Any) -> _Server:
+    make = MCPServerStreamableHttp if "url" in given else MCPServerStdio
+    # With its list of tools kept, one that has just gone away fails no chat without need of it.
+    return make(
+        given, cache_tools_list=True, name=name, client_session_timeout_seconds=_CALL_TIMEOUT_S
+    )
+
+
+async def _keep(
+    server: _Server, up: list[MCPServer], tries: asyncio.Semaphore, retry_s: float
+) -> None:
+    while True:
+        try:
+            server.invalidate_tools_cache()  # type: ignore[no-untyped-call]  # it has no types
+            async with server:
+                tools = ", ".join(tool.name for tool in await server.list_tools())
+                log.info("MCP server %s is up; its tools: %s", server.name, tools)
+                up.append(server)
+                tries.release()
+                while server.session:
+                    await asyncio.sleep(retry_s)
+                    await server.session.list_tools()
+        except Exception as error:
+            log.warning("MCP server %s is away (%s: %s)", server.name, type(error).__name__, error)
+        finally:
+            up[:] = [other for other in up if other is not server]
+            tries.release()
+        await asyncio.sleep(retry_s)

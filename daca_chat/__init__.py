@@ -1,0 +1,1 @@
+"""Both services in one command: `daca-chat`, or `python -m daca_chat`."""

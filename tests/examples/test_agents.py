@@ -1,0 +1,51 @@
+"""The examples that make another agent, and what is to be had of them with a model of any kind."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from chat_service.chat.messages import ToolCall
+from daca_shared.domain import InvalidInput
+from tests.examples.conftest import Ask
+
+
+async def test_a_tool_is_called(ask: Ask) -> None:
+    day = datetime.now(UTC).date() + timedelta(days=30)
+    answer = await ask("examples.tool", f'days_until {{"day": "{day}"}}')
+    assert answer.text in {f"[offline model] days_until says: {n}" for n in (29, 30)}
+
+
+async def test_the_projects_own_tools_stay_beside_it(ask: Ask) -> None:
+    assert "It is 20" in (await ask("examples.tool", "What time is it?")).text
+
+
+async def test_a_handoff_ends_at_the_other_agent(ask: Ask) -> None:
+    answer = await ask("examples.handoff", "transfer_to_poet")
+    assert "Poet" in answer.text
+    assert answer.tool_calls == (ToolCall("transfer_to_poet", "{}", '{"assistant": "Poet"}'),)
+
+
+async def test_a_guardrail_refuses_a_message_as_an_error_of_its_field(ask: Ask) -> None:
+    with pytest.raises(InvalidInput, match="text: was refused by a guardrail"):
+        await ask("examples.guardrails", "my card is 4111 1111 1111 1111")
+
+
+async def test_a_guardrail_refuses_a_reply(ask: Ask) -> None:
+    with pytest.raises(InvalidInput, match="text: led to what a guardrail refuses"):
+        await ask("examples.guardrails", "the first was from me@example.com")
+
+
+async def test_guardrails_let_all_else_pass(ask: Ask) -> None:
+    assert "5 messages" in (await ask("examples.guardrails", "call 4111 at 11:11")).text
+
+
+async def test_a_tool_that_is_approved_of_is_called(ask: Ask) -> None:
+    answer = await ask("examples.approval", 'refund {"order": 7}', "alice")
+    assert answer.text == "[offline model] refund says: order 7 is paid back"
+
+
+async def test_an_approval_that_nobody_gives_is_an_answer_in_words(ask: Ask) -> None:
+    answer = await ask("examples.approval", 'refund {"order": 7}')
+    refused = "Tool execution was not approved."
+    assert answer.text == f"[offline model] refund says: {refused}"
+    assert answer.tool_calls == (ToolCall("refund", '{"order": 7}', refused),)

@@ -1,0 +1,184 @@
+"""What a setting can add to the agent, also when it is wrong or away, and what its tools may do."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import agents
+import pytest
+from agents.items import TResponseOutputItem
+from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
+from pydantic import SecretStr
+
+from chat_service.agent.agent import ChatAgent, OurAgent
+from chat_service.agent.models import ChatModel
+from chat_service.chat.messages import Answer, ChatMessage, ToolCall
+from chat_service.extensions import connected, extended
+from daca_shared.domain import Failed, InvalidInput, Misconfigured
+from lab.machine import free_port
+from scripts.lib.project import ROOT
+from tests.commands import command
+from tests.fakes import eventually
+from tests.real_services import offline
+
+SERVER = [sys.executable, str(ROOT / "examples/mcp_server.py")]
+
+
+type Say = Callable[[str | ToolCall], None] | None
+
+
+async def ask(agent: ChatAgent, text: str, say: Say = None) -> str:
+    return (await answer(agent, text, say)).text
+
+
+async def answer(agent: ChatAgent, text: str, say: Say = None) -> Answer:
+    return await agent.answer(ChatMessage(user_id="bob", text=text), 5, [], say)
+
+
+def with_tool(function: Callable[..., object]) -> ChatAgent:
+    tool = agents.function_tool(function)
+    return ChatAgent(offline(), extend=lambda agent: agent.clone(tools=[tool]))
+
+
+def calling(tool: str, n: int) -> TResponseOutputItem:
+    return function_call(tool, "{}", call_id=f"{tool}{n}")
+
+
+@asynccontextmanager
+async def mcp_agent(**servers: object) -> AsyncIterator[ChatAgent]:
+    async with connected(SecretStr(json.dumps(servers)), retry_s=0.1) as up:
+        yield ChatAgent(offline(), mcp_servers=up)
+
+
+async def test_a_tool_of_an_mcp_server_that_it_starts() -> None:
+    async with mcp_agent(dice={"command": SERVER[0], "args": SERVER[1:]}) as agent:
+        reply = await ask(agent, 'mcp_dice__roll {"sides": 1}')
+        assert reply == "[offline model] mcp_dice__roll says: 1 of 1"
+
+
+async def test_two_mcp_servers_may_have_tools_of_the_same_name() -> None:
+    dice = {"command": SERVER[0], "args": SERVER[1:]}
+    async with mcp_agent(one=dice, two=dice) as agent:
+        assert "mcp_one__roll says" in await ask(agent, "mcp_one__roll")
+        assert "mcp_two__roll says" in await ask(agent, "mcp_two__roll")
+
+
+async def test_an_mcp_server_may_come_go_and_come_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    async with mcp_agent(dice={"url": f"http://127.0.0.1:{port}/mcp"}) as agent:
+
+        async def can_roll() -> bool:
+            return "says: 1 of 1" in await ask(agent, 'mcp_dice__roll {"sides": 1}')
+
+        async def cannot_roll() -> bool:
+            return not await can_roll()
+
+        assert await cannot_roll()
+        assert "MCP server dice is away" in caplog.text
+        for _ in range(2):
+            async with command(*SERVER, str(port), folder=tmp_path):
+                await eventually(can_roll, timeout_s=30)
+            await eventually(cannot_roll, timeout_s=30)
+
+
+async def test_mcp_servers_that_cannot_be_started_stop_no_chat(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with mcp_agent(no={"command": "/no/such"}, ends={"command": "true"}) as agent:
+        assert "5 messages" in await ask(agent, "hi")
+    for name in ("no", "ends"):
+        assert f"MCP server {name} is away" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["dice", "[]", "[1]", '{"a": 1}', '{"a": {}}', '{"a": {"b": 1}}'])
+async def test_mcp_servers_that_make_no_sense_are_refused_by_name(value: str) -> None:
+    with pytest.raises(Misconfigured, match="CHAT_MCP_SERVERS: must be JSON like"):
+        async with connected(SecretStr(value)):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("nowhere:extend", "No module named 'nowhere'"),
+        ("examples.tool:nothing", "no attribute 'nothing'"),
+        ("examples.tool:days_until", "not callable"),
+        ("not a name", "invalid format"),
+        ("json:dumps", "not JSON serializable"),
+        ("builtins:repr", "must return an agents.Agent"),
+    ],
+)
+def test_a_function_that_is_none_is_refused_by_name(function: str, told: str) -> None:
+    with pytest.raises(Misconfigured, match=f"CHAT_AGENT: {function} .*{told}"):
+        ChatAgent(offline(), extend=lambda agent: extended(agent, function))
+
+
+@pytest.mark.parametrize("say", [None, lambda piece: None], ids=["whole", "streamed"])
+async def test_a_tools_exception_is_for_the_log_only(
+    caplog: pytest.LogCaptureFixture, say: Say
+) -> None:
+    def look_up(name: str) -> str:
+        raise OSError(f"no route to db://user:secret@host for {name}")
+
+    reply = await ask(with_tool(look_up), 'look_up {"name": "Rex"}', say)
+    assert reply == "[offline model] look_up says: The tool has failed."
+    assert "no route to db" in caplog.text
+
+
+async def test_a_tool_that_is_called_wrongly_tells_the_model_how() -> None:
+    def look_up(name: str) -> str:
+        return name
+
+    assert "Invalid JSON input" in await ask(with_tool(look_up), 'look_up {"nome": "Rex"}')
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+async def test_a_tools_guardrail_is_an_error_in_words(where: str) -> None:
+    def trips(data: object) -> agents.ToolGuardrailFunctionOutput:
+        return agents.ToolGuardrailFunctionOutput.raise_exception()
+
+    tool = agents.function_tool(lambda: "done", name_override="do")
+    if where == "before":
+        tool.tool_input_guardrails = [agents.ToolInputGuardrail(trips)]
+    else:
+        tool.tool_output_guardrails = [agents.ToolOutputGuardrail(trips)]
+    agent = ChatAgent(offline(), extend=lambda agent: agent.clone(tools=[tool]))
+    with pytest.raises(InvalidInput, match="led to what a guardrail refuses"):
+        await ask(agent, "do it")
+
+
+@pytest.mark.parametrize("say", [None, lambda piece: None], ids=["whole", "streamed"])
+async def test_what_is_said_before_a_call_that_nobody_approves_stays(
+    say: Say,
+) -> None:
+    @agents.function_tool(needs_approval=True)
+    def wipe() -> str:
+        return "gone"
+
+    def extend(agent: OurAgent) -> OurAgent:
+        return agent.clone(tools=[wipe, agents.function_tool(lambda: "noon", name_override="now")])
+
+    steps = [
+        ModelStep(output=[assistant_message(f"Try {n}"), calling("wipe", n), calling("now", n)])
+        for n in (1, 2)
+    ]
+    model = ScriptedModel([*steps, ModelStep(output=[assistant_message("I may not.")])])
+    agent = ChatAgent(ChatModel("m", model, agents.ModelSettings()), extend=extend)
+    found = await asyncio.wait_for(answer(agent, "wipe it", say), 5)
+    assert found.text == "Try 1\n\nTry 2\n\nI may not."
+    made = [("wipe", "Tool execution was not approved."), ("now", "noon")]
+    assert [(call.tool, call.output) for call in found.tool_calls] == made * 2
+
+
+async def test_a_model_that_asks_for_approval_for_ever_is_stopped() -> None:
+    wipe = agents.function_tool(lambda: "gone", name_override="wipe", needs_approval=True)
+    model = ScriptedModel([ModelStep(output=[calling("wipe", n)]) for n in range(30)])
+    settings = agents.ModelSettings()
+    agent = ChatAgent(ChatModel("m", model, settings), extend=lambda a: a.clone(tools=[wipe]))
+    with pytest.raises(Failed, match="no reply within its turns"):
+        await ask(agent, "wipe it")

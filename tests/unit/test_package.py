@@ -1,0 +1,93 @@
+"""What a release holds, and its one command."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab.machine import free_port
+from lab.stack import UNSET
+from scripts.lib.project import ROOT
+from tests.commands import ask, command, read_until
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PORTS = ("CHAT_HTTP_PORT", "CHAT_GRPC_PORT", "ANALYTICS_GRPC_PORT")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as a release is: out of the source distribution."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = f". scripts/lib/env.sh; $(find_uv) build -q -p {sys.executable} -o {folder}"
+    subprocess.run(["bash", "-ec", build], cwd=ROOT, check=True)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@asynccontextmanager
+async def both(wheel: Path, folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """`daca-chat` of the wheel, and the port of its HTTP."""
+    installed = folder / "installed"
+    zipfile.ZipFile(wheel).extractall(installed)
+    # Nothing of the project's folder, which it runs in.
+    paths = {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    ports = {name: free_port() for name in PORTS}
+    settings = UNSET | paths | {name: str(port) for name, port in ports.items()}
+    settings |= {"ANALYTICS_ADDRESS": f"127.0.0.1:{ports['ANALYTICS_GRPC_PORT']}"}
+    settings |= {"CHAT_METRICS_PORT": "off", "ANALYTICS_METRICS_PORT": "off"}
+    program = (sys.executable, "-m", "daca_chat")
+    async with command(*program, folder=folder, settings=settings) as process:
+        await read_until(process, "serving HTTP")
+        yield process, ports["CHAT_HTTP_PORT"]
+
+
+def test_a_wheel_has_all_of_the_services_and_no_general_names(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    info = f"daca_chat-{PROJECT['version']}.dist-info"
+    assert {name.split("/")[0] for name in names} == {
+        *("analytics_service", "chat_service", "daca", "daca_chat", "daca_shared", info)
+    }
+    needed = [path for path in ROOT.glob("*_service/**/*.*") if "__pycache__" not in path.parts]
+    assert {str(path.relative_to(ROOT)) for path in needed} <= names
+    assert "daca/chat/v1/chat_pb2_grpc.py" in names
+
+
+async def test_one_command_runs_both_services_until_it_is_stopped(
+    wheel: Path, tmp_path: Path
+) -> None:
+    for count in (0, 1):
+        async with both(wheel, tmp_path) as (process, port):
+            assert await ask(port) == count
+            process.send_signal(signal.SIGINT)
+            # What was answered is counted before the end.
+            assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+@pytest.mark.parametrize("service", ["chat", "analytics"])
+async def test_one_service_that_ends_by_itself_ends_the_other(
+    wheel: Path, tmp_path: Path, service: str
+) -> None:
+    async with both(wheel, tmp_path) as (process, _):
+        os.kill(int((tmp_path / f"data/{service}.lock").read_text()), signal.SIGKILL)
+        assert await asyncio.wait_for(process.wait(), 20) == signal.SIGKILL
+
+
+def test_each_declared_python_is_tested() -> None:
+    declared = {c.rpartition(" ")[2] for c in PROJECT["classifiers"] if "Python :: 3." in c}
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yaml").read_text())
+    job = workflow["jobs"]["ci"]
+    assert set(job["strategy"]["matrix"]["python"]) == declared
+    assert ".ci/run" in [step.get("run") for step in job["steps"]]
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    assert f"\n## [{PROJECT['version']}] - 20" in (ROOT / "CHANGELOG.md").read_text()
