@@ -115,17 +115,20 @@ export async function chat({ user, session, id, text, regenerate, signal, on }) 
     throw new Problem(AWAY);
   }
   if (!response.ok) throw await refusal(response);
+  let answer;
   try {
+    // To its end: a browser reports what is left unread as a request that failed.
     for await (const { event, data } of events(response.body)) {
-      if (event === "completed") return JSON.parse(data);
-      if (event === "error") {
+      if (event === "completed") answer = JSON.parse(data);
+      else if (event === "error") {
         const { status, detail } = JSON.parse(data);
         throw problem(status, detail);
       }
       on[event]?.(JSON.parse(data));
     }
   } catch (error) {
-    throw error instanceof Broken ? new Problem(CUT) : error;
+    if (!answer) throw error instanceof Broken ? new Problem(CUT) : error;
   }
-  throw new Problem(CUT);
+  if (!answer) throw new Problem(CUT);
+  return answer;
 }

@@ -55,6 +55,7 @@ class HttpServer:
             trusted = {*self.trusted_proxies, *map(_mapped, self.trusted_proxies)}
             app = wrap_asgi_with_proxy_headers(app, list(trusted))
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = _MAX_CONNECTIONS if files == resource.RLIM_INFINITY else files // 2
         self._server = Server(
             app,
             address=self.host,
@@ -66,7 +67,7 @@ class HttpServer:
             ),
             websockets=False,
             backlog=_BACKLOG,
-            backpressure=min(_MAX_CONNECTIONS, files // 2),
+            backpressure=min(_MAX_CONNECTIONS, most),
             # It would announce itself as experimental at every start; ADR 0007 says why we use it.
             log_enabled=False,
         )
