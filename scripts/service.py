@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scripts.lib.logs import Log
 from scripts.lib.probes import listens
@@ -53,6 +54,8 @@ class Service:
         """Start it in a process group of its own, so that Ctrl-C reaches only us. Raises `OSError`
         if it can't be."""
         log = self.log.open()
+        # uvloop, which the bench runs on, knows of none.
+        umask: dict[str, Any] = {} if self.umask < 0 else {"umask": self.umask}
         try:
             self.process = await asyncio.create_subprocess_exec(
                 *self.command,
@@ -62,7 +65,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                umask=self.umask,
+                **umask,
             )
         except OSError:
             self.log.close()
