@@ -103,14 +103,14 @@ def post(path: str, body: dict[str, Any]) -> bytes:
     """A whole HTTP request."""
     data = json.dumps(body)
     return (
-        f"POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         f"content-length: {len(data)}\r\n\r\n{data}"
     ).encode()
 
 
 def get(path: str) -> bytes:
     """A whole HTTP request."""
-    return f"GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode()
 
 
 def messages_of(client: int, path: str = "/chat/") -> Callable[[], bytes]:
