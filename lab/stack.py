@@ -5,7 +5,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from daca_shared.settings import ServiceSettings
 from lab.machine import free_port
 from scripts.lib.project import ROOT
 from scripts.names import write_names
+from scripts.service import Service
 from scripts.stack import Stack
 from scripts.tracing import trace_sidecars
 
@@ -128,15 +129,17 @@ async def running_stack(
     daprd: Path | None,
     prepare: Callable[[RunningStack], None] = lambda running: None,
     environment: Mapping[str, str] = MappingProxyType({}),
+    also: Sequence[Service] = (),
 ) -> AsyncIterator[RunningStack]:
-    """The system; `prepare` may change its processes' commands and environments first."""
+    """The system; `prepare` may change its processes' commands and environments first. `also` are
+    sidecars whose apps it is to find beside its own."""
     with patch.dict(os.environ, {"DACA_DATA_DIR": str(folder / "data"), **environment}):
         run_file = render_run_file(folder)
         stack = Stack(run_file, daprd=daprd, log_dir=folder / "logs")
         trace_sidecars(stack, ServiceSettings(), folder / "tracing")
     running = RunningStack(stack, run_file)
     prepare(running)
-    write_names(stack, folder / "names.yaml")
+    write_names(stack, folder / "names.yaml", also)
     await stack.start()
     try:
         await running.wait_until_ready()

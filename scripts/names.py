@@ -1,6 +1,7 @@
 """Where the sidecars of a stack find each other: in a table of their own."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,14 @@ from scripts.service import Service
 from scripts.stack import Stack
 
 
-def write_names(stack: Stack, path: Path) -> None:
+def write_names(stack: Stack, path: Path, also: Sequence[Service] = ()) -> None:
     """Write a Configuration for all of the stack's sidecars that says where each app is, and a
     policy by which each may be called. As in deploy/local, but with this stack's app ids and ports.
-    """
+    `also` are other sidecars, whose apps the stack's are to find."""
     sidecars = [service for service in stack.services.values() if service.is_sidecar]
     template = "".join(
-        f"{{{{if eq .ID {json.dumps(sidecar.name.removesuffix('-sidecar'))}}}}}"
-        f"{_address(sidecar)}{{{{end}}}}"
-        for sidecar in sidecars
+        f"{{{{if eq .ID {json.dumps(_said(sidecar, '--app-id'))}}}}}{_address(sidecar)}{{{{end}}}}"
+        for sidecar in (*sidecars, *also)
     )
     names = {"component": "kubernetes", "configuration": {"template": template}}
     configuration = {
@@ -29,7 +29,7 @@ def write_names(stack: Stack, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(configuration))
-    apps: dict[str, Any] = {sidecar.name.removesuffix("-sidecar"): {} for sidecar in sidecars}
+    apps: dict[str, Any] = {_said(sidecar, "--app-id"): {} for sidecar in sidecars}
     policy = {
         "apiVersion": "dapr.io/v1alpha1",
         "kind": "Resiliency",
@@ -48,5 +48,9 @@ def write_names(stack: Stack, path: Path) -> None:
 
 
 def _address(sidecar: Service) -> str:
-    port = sidecar.command[sidecar.command.index("--dapr-internal-grpc-port") + 1]
+    port = _said(sidecar, "--dapr-internal-grpc-port")
     return f"{sidecar.environment['DAPR_HOST_IP']}:{port}"
+
+
+def _said(sidecar: Service, option: str) -> str:
+    return sidecar.command[sidecar.command.index(option) + 1]

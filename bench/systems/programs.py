@@ -38,7 +38,7 @@ def sidecar(
     daprd: Path, app: Service, app_id: str, protocol: str, where: Path, **environment: str
 ) -> Service:
     """An app's daprd as a tutorial starts it, but on loopback only, and with `environment`."""
-    ports = {"HTTP": free_port(), "gRPC": free_port(), "metrics": free_port()}
+    ports = {use: free_port() for use in ("HTTP", "gRPC", "metrics", "internal gRPC")}
     (where / "no-resources").mkdir(exist_ok=True)
     command = [
         str(daprd), "--app-id", app_id, "--app-port", str(app.ports["gRPC"]),
@@ -46,6 +46,7 @@ def sidecar(
         "--dapr-grpc-port", str(ports["gRPC"]), "--metrics-port", str(ports["metrics"]),
         "--dapr-listen-addresses", "127.0.0.1", "--metrics-listen-address", "127.0.0.1",
         "--dapr-internal-grpc-listen-address", "127.0.0.1",
+        "--dapr-internal-grpc-port", str(ports["internal gRPC"]),
         "--resources-path", str(where / "no-resources"), "--log-level", "warn",
     ]  # fmt: skip
     environment = {**os.environ, "DAPR_HOST_IP": "127.0.0.1"} | environment

@@ -52,10 +52,10 @@ def user(number: int) -> str:
 
 @asynccontextmanager
 async def our_system(
-    where: Path, plan: Plan, model: Service | None = None, also: Sequence[str] = ()
+    where: Path, plan: Plan, model: Service | None = None, also: Sequence[Service] = ()
 ) -> AsyncIterator[RunningStack]:
-    """Our design with everything on, which knows `USERS` users. `also` are app ids that are
-    to be called with the same policies as analytics."""
+    """Our design with everything on, which knows `USERS` users. `also` are sidecars, whose
+    apps are to be called with the same policies as analytics."""
 
     def prepare(stack: RunningStack) -> None:
         chat = stack.stack.services[stack.chat].environment
@@ -65,10 +65,11 @@ async def our_system(
         if model:
             chat |= {"OPENAI_BASE_URL": f"{url(model)}/v1", "CHAT_MODEL": "bench"}
         policies = where / "resources/resiliency.yaml"
-        targets = "".join(f"      {app_id}:\n        retry: unavailable\n" for app_id in also)
+        app_ids = [service.command[service.command.index("--app-id") + 1] for service in also]
+        targets = "".join(f"      {app_id}:\n        retry: unavailable\n" for app_id in app_ids)
         policies.write_text(policies.read_text().replace("    apps:\n", f"    apps:\n{targets}"))
 
-    async with running_stack(where, plan.daprd, prepare) as system:
+    async with running_stack(where, plan.daprd, prepare, also=also) as system:
         await _record_users(system)
         yield system
 

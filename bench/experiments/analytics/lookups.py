@@ -57,7 +57,7 @@ async def run(plan: Plan) -> Result:
         }
         async with (
             running(*others.values(), *sidecars.values()),
-            our_system(where, plan, also=list(app_ids.values())) as system,
+            our_system(where, plan, also=list(sidecars.values())) as system,
         ):
             services = services_of(system)
             del services["chat"]
