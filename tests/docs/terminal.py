@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -127,6 +127,13 @@ class Machine:
         """Something that nobody types."""
         self.processes.append(subprocess.Popen([*self._enter, *command], cwd=ROOT))
 
+    def close(self) -> None:
+        """Once it is gone, and with it all that ran there."""
+        for process in self.processes:
+            process.wait()
+        for terminal in self.terminals:
+            terminal.close()
+
 
 class NoMachine(Exception):
     """Why none can be made here."""
@@ -142,17 +149,14 @@ def machine(folder: Path, environment: Mapping[str, str]) -> Iterator[Machine]:
     with subprocess.Popen(
         ["unshare", *flags, "bash", "-c", _BOOT, "boot", str(ROOT), layer],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as outside:  # fmt: skip
+    ) as outside, ExitStack() as exits:  # fmt: skip
         assert outside.stdout and outside.stderr  # noqa: PT018 - for mypy
         try:
             if outside.stdout.readline() != "up\n":
                 raise NoMachine(outside.stderr.read().strip())
             children = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text()
             made = Machine(int(children), environment)
+            exits.callback(made.close)
             yield made
         finally:
             outside.kill()
-    for process in made.processes:
-        process.wait()
-    for terminal in made.terminals:
-        terminal.close()

@@ -1,12 +1,15 @@
 """What sessions of documents are like, in one that is made for it."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from scripts.lib.project import ROOT
 from tests.docs.session import environment, surprise
-from tests.docs.terminal import NoMachine, machine
+from tests.docs.terminal import Machine, NoMachine, machine
 from tests.docs.text import blocks_of
 
 TEXT = """
@@ -52,16 +55,21 @@ $ ip -brief link | grep -c -v ^lo
 """
 
 
+@contextmanager
+def able_machine(folder: Path) -> Iterator[Machine]:
+    """One, where one can be made."""
+    try:
+        with machine(folder / "layer", environment(folder)) as ours:
+            yield ours
+    except NoMachine as reason:
+        pytest.skip(str(reason))
+
+
 def surprises(text: str, folder: Path) -> list[str]:
     document = folder / "a.md"
     document.write_text(text)
-    try:
-        with machine(folder / "layer", environment(folder)) as ours:
-            return [
-                told for b in blocks_of(document) for s in b.steps() for told in surprise(s, ours)
-            ]
-    except NoMachine as reason:
-        pytest.skip(str(reason))
+    with able_machine(folder) as ours:
+        return [told for b in blocks_of(document) for s in b.steps() for told in surprise(s, ours)]
 
 
 def test_what_is_shown_comes_and_nothing_is_left(tmp_path: Path) -> None:
@@ -72,3 +80,12 @@ def test_what_is_shown_comes_and_nothing_is_left(tmp_path: Path) -> None:
 def test_what_else_comes_is_told_with_its_place(tmp_path: Path) -> None:
     [told] = surprises("```console\n$ echo 1; echo 2\n1\n3\n$ echo 4\n4\n```\n", tmp_path)
     assert told == "a.md:2:\n$ echo 1; echo 2\n1\n2\n--- instead of\n1\n3"
+
+
+def test_a_session_that_fails_leaves_no_process(tmp_path: Path) -> None:
+    ours = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = ours.read_text()
+    with suppress(TimeoutError), able_machine(tmp_path) as made:
+        made.terminal().start("sleep 99")
+        raise TimeoutError
+    assert ours.read_text() == before
