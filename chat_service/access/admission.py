@@ -75,12 +75,16 @@ class Admission:
             retry_after_s=_RETRY_AFTER_S,
         )
 
-    @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """One chat is under way in this context. Raises `Unavailable` if that is too much."""
+    def check(self) -> None:
+        """Turn a chat away, if one more is too much now: raises `Unavailable`, and counts it."""
         if refusal := self.refusal():
             self.turned_away += 1
             raise refusal
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """One chat is under way in this context. Raises `Unavailable` if that is too much."""
+        self.check()
         self.chats += 1
         try:
             yield

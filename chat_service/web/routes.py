@@ -12,7 +12,6 @@ from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
 from chat_service.web.bodies import ChatBody
-from chat_service.web.problems import Problem
 from daca_shared.domain import UserId
 
 _MAX_BODY_BYTES = 1_000_000
@@ -25,10 +24,8 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
 
     class PrivateRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            if admission and (refusal := admission.refusal()):
-                admission.turned_away += 1
-                await Problem.of(refusal)(scope, receive, send)
-                return
+            if admission:
+                admission.check()
             authorization = Headers(scope=scope).getlist("authorization")
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
             await super().handle(scope, receive, send)
