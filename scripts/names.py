@@ -17,7 +17,7 @@ def write_names(stack: Stack, path: Path, also: Sequence[Service] = ()) -> None:
     `also` are other sidecars, whose apps the stack's are to find."""
     sidecars = [service for service in stack.services.values() if service.is_sidecar]
     template = "".join(
-        f"{{{{if eq .ID {json.dumps(_said(sidecar, '--app-id'))}}}}}{_address(sidecar)}{{{{end}}}}"
+        f"{{{{if eq .ID {json.dumps(sidecar.option('--app-id'))}}}}}{_address(sidecar)}{{{{end}}}}"
         for sidecar in (*sidecars, *also)
     )
     names = {"component": "kubernetes", "configuration": {"template": template}}
@@ -29,7 +29,7 @@ def write_names(stack: Stack, path: Path, also: Sequence[Service] = ()) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(configuration))
-    apps: dict[str, Any] = {_said(sidecar, "--app-id"): {} for sidecar in sidecars}
+    apps: dict[str, Any] = {sidecar.option("--app-id"): {} for sidecar in sidecars}
     policy = {
         "apiVersion": "dapr.io/v1alpha1",
         "kind": "Resiliency",
@@ -48,9 +48,5 @@ def write_names(stack: Stack, path: Path, also: Sequence[Service] = ()) -> None:
 
 
 def _address(sidecar: Service) -> str:
-    port = _said(sidecar, "--dapr-internal-grpc-port")
+    port = sidecar.option("--dapr-internal-grpc-port")
     return f"{sidecar.environment['DAPR_HOST_IP']}:{port}"
-
-
-def _said(sidecar: Service, option: str) -> str:
-    return sidecar.command[sidecar.command.index(option) + 1]

@@ -50,6 +50,10 @@ class Service:
         """Whether it is an app's daprd."""
         return self.name.endswith("-sidecar")
 
+    def option(self, name: str) -> str:
+        """What its command says behind `name`. Raises `ValueError` if it doesn't say it."""
+        return self.command[self.command.index(name) + 1]
+
     async def start(self) -> None:
         """Start it in a process group of its own, so that Ctrl-C reaches only us. Raises `OSError`
         if it can't be."""

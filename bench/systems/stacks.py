@@ -65,7 +65,7 @@ async def our_system(
         if model:
             chat |= {"OPENAI_BASE_URL": f"{url(model)}/v1", "CHAT_MODEL": "bench"}
         policies = where / "resources/resiliency.yaml"
-        app_ids = [service.command[service.command.index("--app-id") + 1] for service in also]
+        app_ids = [sidecar.option("--app-id") for sidecar in also]
         targets = "".join(f"      {app_id}:\n        retry: unavailable\n" for app_id in app_ids)
         policies.write_text(policies.read_text().replace("    apps:\n", f"    apps:\n{targets}"))
 

@@ -162,5 +162,5 @@ async def test_an_app_without_an_internal_port_gets_one(tmp_path: Path) -> None:
     template = yaml.safe_load((tmp_path / "names.yaml").read_text())
     for service in stack.services.values():
         if service.is_sidecar:
-            port = service.command[service.command.index("--dapr-internal-grpc-port") + 1]
+            port = service.option("--dapr-internal-grpc-port")
             assert f"127.0.0.1:{port}{{{{end}}}}" in str(template)
