@@ -1,7 +1,7 @@
 """The real use case on real stores: what is kept is sent, and what was sent is counted."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid5
 
@@ -11,7 +11,7 @@ from chat_service.chat.messages import (
     ChatMessage,
     ChatReply,
     ConversationKey,
-    ToolCall,
+    Say,
     Turn,
 )
 from chat_service.chat.ports import Agent
@@ -104,7 +104,7 @@ class SlowAgent(FakeAgent):
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str | ToolCall], None] | None = None,
+        say: Say | None = None,
     ) -> Answer:
         key = message.conversation
         self.running.append(key)

@@ -13,7 +13,7 @@ from grpc import aio
 from chat_service.access.admission import Admission
 from chat_service.app import SCHEMA
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, Turn
 from chat_service.health.status import Status
 from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
 from chat_service.outbox.outbox import Outbox, OutboxEntry
@@ -186,7 +186,7 @@ class FakeAgent:
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str | ToolCall], None] | None,
+        say: Say | None,
     ) -> Answer:
         self.counts.append(count)
         self.histories.append(history)
@@ -214,7 +214,7 @@ class Shouting(FakeAgent):
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str | ToolCall], None] | None,
+        say: Say | None,
     ) -> Answer:
         for _ in range(200):
             assert say

@@ -1,9 +1,9 @@
 """An agent that says what a test tells it to."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from chat_service.chat.messages import Answer, ChatMessage, ToolCall, Turn
+from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall, Turn
 from tests.fakes import FakeAgent
 
 type Step = str | ToolCall | float | asyncio.Event
@@ -22,7 +22,7 @@ class ScriptedAgent(FakeAgent):
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str | ToolCall], None] | None,
+        say: Say | None,
     ) -> Answer:
         self.asked.append(message.text)
         self.histories.append(history)

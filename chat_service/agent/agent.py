@@ -21,7 +21,7 @@ from chat_service.agent.answers import is_object, text_in
 from chat_service.agent.models import ChatModel
 from chat_service.agent.refusals import LACKS_TOOLS, TOO_LONG, failure, refuses, tool_failure
 from chat_service.agent.spans import trace_runs
-from chat_service.chat.messages import Answer, ChatMessage, ToolCall, Turn, latest
+from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall, Turn, latest
 from chat_service.chat.speech import Speech, clean
 from daca_shared import domain
 from daca_shared.observe.tracing import NO_TRACING, Tracing
@@ -110,7 +110,7 @@ class ChatAgent:
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str | ToolCall], None] | None = None,
+        say: Say | None = None,
     ) -> Answer:
         """Raises a `DomainError` when the model or its host fails. What that can't do is left out
         in a second try, and from then on: tools, or the older half of what was said."""

@@ -15,6 +15,7 @@ from chat_service.chat.messages import (
     ChatMessage,
     ChatReply,
     ConversationKey,
+    Say,
     ToolCall,
     Turn,
 )
@@ -30,8 +31,6 @@ READING_S = 2.0
 """How much longer than a chat may take its reader may take to have read the answer."""
 # grpc may cancel a call whose time is over a moment before we notice it.
 _MOMENT_S = 0.1
-
-type _Say = Callable[[str | ToolCall], None]
 
 
 @dataclass(eq=False)
@@ -92,9 +91,8 @@ class Conversation:
     async def delete(self, key: ConversationKey, *, timeout_s: float | None = None) -> None:
         """Delete a conversation for good, once no reply is on its way in it. What was counted
         stays counted. Raises `NotFound`, `TimedOut`, `Unavailable`."""
-        limit_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
         try:
-            async with asyncio.timeout(limit_s), self.locks.turn(key):
+            async with asyncio.timeout(self._limit_s(timeout_s)), self.locks.turn(key):
                 await self.turns.delete(key)
         except TimeoutError:
             raise TimedOut("A reply is still on its way; try again", code="REPLY_RUNS") from None
@@ -121,11 +119,14 @@ class Conversation:
         if len(message.text) > self.max_text_length:
             raise InvalidInput.field("text", f"must be at most {self.max_text_length} characters")
 
+    def _limit_s(self, timeout_s: float | None) -> float:
+        """A caller's deadline can only shorten ours."""
+        return self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
+
     async def _take_turn(
-        self, message: ChatMessage, timeout_s: float | None, say: _Say | None
+        self, message: ChatMessage, timeout_s: float | None, say: Say | None
     ) -> ChatReply:
-        limit_s = self.timeout_s if timeout_s is None else min(timeout_s, self.timeout_s)
-        ends_at = asyncio.get_running_loop().time() + limit_s
+        ends_at = asyncio.get_running_loop().time() + self._limit_s(timeout_s)
         with self.tracing.span("turn"):
             try:
                 async with asyncio.timeout_at(ends_at), self.locks.turn(message.conversation):
@@ -135,7 +136,7 @@ class Conversation:
                 raise TimedOut(told, code="REPLY_TIMED_OUT") from None
         return ChatReply(turn, message.tags)
 
-    async def _answer(self, message: ChatMessage, say: _Say | None, ends_at: float) -> Turn:
+    async def _answer(self, message: ChatMessage, say: Say | None, ends_at: float) -> Turn:
         earlier = None
         if message.may_be_known:
             earlier = await self.turns.find(message.user_id, message.message_id)

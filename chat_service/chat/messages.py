@@ -1,6 +1,6 @@
 """The words of the use case: what is sent, what comes back, and what is kept of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -78,6 +78,10 @@ class ToolCall:
     """As JSON."""
     output: str = ""
     """Empty while it runs."""
+
+
+type Say = Callable[[str | ToolCall], None]
+"""Is told each piece of a reply's text as it comes, and each call of a tool as it begins."""
 
 
 @dataclass(frozen=True)

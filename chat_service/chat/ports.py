@@ -1,11 +1,11 @@
 """What the use case needs of the world around it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 from uuid import UUID
 
-from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, Turn
 
 
 class Counts(Protocol):
@@ -58,11 +58,10 @@ class Agent(Protocol):
         message: ChatMessage,
         count: int | None,
         history: Sequence[Turn],
-        say: Callable[[str | ToolCall], None] | None,
+        say: Say | None,
     ) -> Answer:
         """The reply to `message`, whose user has sent `count` messages before; None if that
-        is not known. With `say`, each piece of its text is passed there as it comes, and
-        each call of a tool as it begins.
+        is not known. `say` is told of it as it comes.
 
         Raises a `DomainError` when the model fails. Being cancelled stops the model.
         """

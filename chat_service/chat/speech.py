@@ -1,9 +1,8 @@
 """What a model says in one turn, made into a text that can be kept and shown."""
 
 import re
-from collections.abc import Callable
 
-from chat_service.chat.messages import ToolCall
+from chat_service.chat.messages import Say
 from daca_shared.domain import Failed
 
 # JSON can hold halves of surrogate pairs. The lower halves from U+DC80 to U+DCFF also stand for
@@ -33,7 +32,7 @@ class Speech:
     passed to `say` once it is whole. Raises `Failed` when there are more than `max_length`
     characters, those of calls of tools included."""
 
-    def __init__(self, max_length: int, say: Callable[[str | ToolCall], None] | None) -> None:
+    def __init__(self, max_length: int, say: Say | None) -> None:
         self.text = ""
         self.say = say
         self._max_length = self._left = max_length

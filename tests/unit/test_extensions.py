@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from chat_service.agent.agent import ChatAgent, OurAgent
 from chat_service.agent.models import ChatModel
-from chat_service.chat.messages import Answer, ChatMessage, ToolCall
+from chat_service.chat.messages import Answer, ChatMessage, Say
 from chat_service.extensions import connected, extended
 from daca_shared.domain import Failed, InvalidInput, Misconfigured
 from lab.machine import free_port
@@ -27,14 +27,11 @@ from tests.real_services import offline
 SERVER = [sys.executable, str(ROOT / "examples/mcp_server.py")]
 
 
-type Say = Callable[[str | ToolCall], None] | None
-
-
-async def ask(agent: ChatAgent, text: str, say: Say = None) -> str:
+async def ask(agent: ChatAgent, text: str, say: Say | None = None) -> str:
     return (await answer(agent, text, say)).text
 
 
-async def answer(agent: ChatAgent, text: str, say: Say = None) -> Answer:
+async def answer(agent: ChatAgent, text: str, say: Say | None = None) -> Answer:
     return await agent.answer(ChatMessage(user_id="bob", text=text), 5, [], say)
 
 
@@ -120,7 +117,7 @@ def test_a_function_that_is_none_is_refused_by_name(function: str, told: str) ->
 
 @pytest.mark.parametrize("say", [None, lambda piece: None], ids=["whole", "streamed"])
 async def test_a_tools_exception_is_for_the_log_only(
-    caplog: pytest.LogCaptureFixture, say: Say
+    caplog: pytest.LogCaptureFixture, say: Say | None
 ) -> None:
     def look_up(name: str) -> str:
         raise OSError(f"no route to db://user:secret@host for {name}")
@@ -154,7 +151,7 @@ async def test_a_tools_guardrail_is_an_error_in_words(where: str) -> None:
 
 @pytest.mark.parametrize("say", [None, lambda piece: None], ids=["whole", "streamed"])
 async def test_what_is_said_before_a_call_that_nobody_approves_stays(
-    say: Say,
+    say: Say | None,
 ) -> None:
     @agents.function_tool(needs_approval=True)
     def wipe() -> str:
