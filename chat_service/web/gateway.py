@@ -141,11 +141,13 @@ def build_gateway(
         except Exception as error:
             yield ServerSentEvent(event="error", data=Problem.of_stream(error).body)
 
+    opened = asynccontextmanager(replying)
+
     async def completed(
         body: CompletionBody, request: Request, idempotency_key: IdempotencyKey = None
     ) -> AsyncIterator[Any]:
         message = admit(body.message(request.state.caller, idempotency_key), request)
-        async with asynccontextmanager(replying)(message) as events:
+        async with opened(message) as events:
             model = conversation.agent.model
             yield await completions.answer(events, message, model, is_streamed=bool(body.stream))
 
