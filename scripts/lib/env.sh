@@ -30,7 +30,7 @@ PROGRESS_EVERY_S=10
 with_progress() {
   local log=$1 usual_s=$2 began=$SECONDS next_s=$PROGRESS_EVERY_S child
   shift 2
-  # Before the child starts: bash ignores a signal while it changes what the signal does.
+  # Before the child starts, which would outlive a Ctrl-C that comes in between.
   trap '{ kill "${child:-${!-}}"; wait "${child:-${!-}}"; } 2>/dev/null || :; exit 130' INT TERM
   "$@" >"$log" 2>&1 &
   child=$!
@@ -39,9 +39,7 @@ with_progress() {
       say "  $((SECONDS - began)) s of about $usual_s s$(last_line "$log")"
       next_s=$((next_s + PROGRESS_EVERY_S))
     fi
-    # bash drops a Ctrl-C that comes as a command in the foreground ends, but not one during `wait`.
-    sleep 0.1 &
-    wait $!
+    sleep 0.1
   done
   trap - INT TERM
   wait "$child"
