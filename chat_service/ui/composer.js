@@ -5,7 +5,7 @@ import { forget, recall, remember } from "./platform.js";
 const $ = (id) => document.getElementById(id);
 const touch = matchMedia("(hover: none) and (pointer: coarse)");
 const ROWS = 8;
-/** A reply that began just now is not what a click is meant to stop: it is a double click's second. */
+/** Stop takes Send's place: a click so soon after Send's is a double click's second. */
 const DOUBLE_CLICK_MS = 500;
 
 export class Composer {
@@ -15,7 +15,8 @@ export class Composer {
     this.onStop = onStop;
     this.limit = Infinity;
     this.key = "";
-    this.busySince = null;
+    this.isBusy = false;
+    this.sendClickedAt = -Infinity;
     /** The turn that is edited. */
     this.edited = null;
     $("composer").onsubmit = (event) => {
@@ -36,11 +37,12 @@ export class Composer {
     document.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || event.isComposing || event.defaultPrevented) return;
       if (document.querySelector("dialog[open]")) return;
-      if (this.busySince !== null) this.onStop();
+      if (this.isBusy) this.onStop();
       else if (document.activeElement === $("text")) this.#cancel();
     });
+    $("send").onclick = () => (this.sendClickedAt = performance.now());
     $("stop").onclick = () => {
-      if (performance.now() - this.busySince > DOUBLE_CLICK_MS) this.onStop();
+      if (performance.now() - this.sendClickedAt > DOUBLE_CLICK_MS) this.onStop();
     };
     $("cancel-edit").onclick = () => {
       this.#cancel();
@@ -83,7 +85,7 @@ export class Composer {
   }
 
   set busy(busy) {
-    this.busySince = busy ? performance.now() : null;
+    this.isBusy = busy;
     if (!busy && document.activeElement === $("stop")) this.focus();
     $("send").hidden = busy;
     $("stop").hidden = !busy;
@@ -92,7 +94,7 @@ export class Composer {
   /** What is not sent stays in the box. */
   #send() {
     const text = $("text").value;
-    if (this.busySince !== null || !text.trim() || this.#excess > 0) return;
+    if (this.isBusy || !text.trim() || this.#excess > 0) return;
     const { edited } = this;
     this.edited = null;
     if (edited) {

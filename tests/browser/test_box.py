@@ -67,6 +67,21 @@ async def test_a_double_click_on_send_does_not_stop_the_reply(
     assert site.agent.asked == ["apples"]
 
 
+async def test_stop_is_obeyed_at_once_after_enter(site: Site, open_site: OpenPage) -> None:
+    site.agent.script = ["Wait", asyncio.Event()]
+    page = await open_site()
+    await message_box(page).fill("apples")
+    # Both in one go, so that no pause of the test's hides a click that is ignored.
+    await message_box(page).evaluate(
+        """box => {
+            const enter = { key: "Enter", bubbles: true, cancelable: true };
+            box.dispatchEvent(new KeyboardEvent("keydown", enter));
+            document.getElementById("stop").click();
+        }"""
+    )
+    await expect(replies(page)).to_contain_text("Stopped.")
+
+
 async def test_enter_that_ends_a_composition_sends_nothing(site: Site, open_site: OpenPage) -> None:
     page = await open_site()
     await message_box(page).fill("にほん")
@@ -99,7 +114,7 @@ async def test_the_focus_is_never_lost(site: Site, open_site: OpenPage) -> None:
     site.agent.script = ["Wait", go]
     page = await open_site()
     await send(page, "apples")
-    await page.wait_for_timeout(700)
+    await expect(replies(page)).to_contain_text("Wait")
     await button(page, "Stop").press("Enter")
     await expect(replies(page)).to_contain_text("Stopped.")
     assert await focused(page) == "text"
