@@ -1,5 +1,5 @@
-"""A conversation goes on with any other model: OpenAI's Responses API, a compatible server, the
-offline model, and back."""
+"""A conversation goes on with any other model: OpenAI's Responses API, a compatible server, Gemini,
+the offline model, and back."""
 
 import json
 import re
@@ -54,6 +54,33 @@ def refuse_foreign(request: dict[str, Any]) -> Reply:
     return (kept if request.get("stream") else whole)(*([THOUGHT, CALL] if asks else [NOON]))
 
 
+SIGNED = {"google": {"thought_signature": "signed"}}
+
+
+def refuse_unsigned(request: dict[str, Any]) -> Reply:
+    """As Gemini does: no text may be empty, and its calls since the last question are to come back
+    signed (https://ai.google.dev/gemini-api/docs/thought-signatures)."""
+    messages = request["messages"]
+    if any(not m["content"] for m in messages if not m.get("tool_calls")):
+        return error([{"error": {"code": 400, "message": "contents.parts must not be empty."}}])
+    asked = max(n for n, m in enumerate(messages) if m["role"] == "user")
+    calls = [call for m in messages[asked:] for call in m.get("tool_calls", [])]
+    if any(call.get("extra_content") != SIGNED for call in calls):
+        told = "Function call is missing a thought_signature in functionCall parts."
+        return error([{"error": {"code": 400, "message": told, "status": "INVALID_ARGUMENT"}}])
+    answer = either(content="It is noon") if calls else calling(id="", extra_content=SIGNED)
+    return answer if isinstance(answer, Reply) else answer(request)
+
+
+@asynccontextmanager
+async def at(host: OddHost, name: str, environment: pytest.MonkeyPatch) -> AsyncIterator[ChatModel]:
+    """A model of a compatible host."""
+    environment.setenv("OPENAI_BASE_URL", host.url)
+    environment.setenv("CHAT_MODEL", name)
+    async with closing(choose_model(ChatSettings.from_environment())) as model:
+        yield model
+
+
 @asynccontextmanager
 async def openai(host: OddHost) -> AsyncIterator[ChatModel]:
     client = openai_client(KEY, 5, host.url)
@@ -69,27 +96,28 @@ async def test_a_conversation_goes_on_from_host_to_host(
     async with (
         odd_host(refuse_foreign) as responses,
         odd_host(either(content="unused")) as compatible,
+        odd_host(refuse_unsigned) as google,
         openai(responses) as openai_model,
         closing(choose_model(ChatSettings.from_environment())) as offline,
+        at(compatible, "m", environment) as other,
+        at(google, "gemini-2.5-flash", environment) as gemini,
     ):
-        environment.setenv("OPENAI_BASE_URL", compatible.url)
-        environment.setenv("CHAT_MODEL", "m")
-        async with closing(choose_model(ChatSettings.from_environment())) as other:
-            for model in (offline, openai_model, other, openai_model, offline, other):
-                compatible.answers = [calling(id="foreign-id"), either(content="It is noon")]
-                async with chatting(place, ChatAgent(model)) as chat:
-                    talk = Talk(chat, compatible, way, session_id)
-                    assert re.search(r"It is (noon|20\d\d-)", await talk.say("what time is it?"))
-                    turn = (await talk.turns())[-1]
-                    assert [call.tool for call in turn.answer.tool_calls] == ["get_current_time"]
+        there = (offline, openai_model, other, gemini)
+        for model in (*there, *reversed(there), gemini, other):
+            compatible.answers = [calling(id="foreign-id"), either(content="It is noon")]
+            async with chatting(place, ChatAgent(model)) as chat:
+                talk = Talk(chat, compatible, way, session_id)
+                assert re.search(r"It is (noon|20\d\d-)", await talk.say("what time is it?"))
+                turn = (await talk.turns())[-1]
+                assert [call.tool for call in turn.answer.tool_calls] == ["get_current_time"]
         shown = compatible.requests[-1]["messages"]
         asked = [call["id"] for m in shown for call in m.get("tool_calls", [])]
         assert asked == [m["tool_call_id"] for m in shown if m["role"] == "tool"]
-        assert len({*asked}) == len(asked) == 6
+        assert len({*asked}) == len(asked) == 10
         # Whoever made them: but for this run's, the ids are our own.
         assert all(re.fullmatch(r"call\d{5}", call_id) for call_id in asked[:-1])
         turns = [m["role"] for m in shown if m["role"] in ("user", "assistant") and m["content"]]
-        assert turns == ["user", "assistant"] * 5 + ["user"]
+        assert turns == ["user", "assistant"] * 9 + ["user"]
         assert "reasoning" not in str(shown)
 
 
@@ -97,11 +125,8 @@ async def test_calls_that_earlier_versions_kept_fit_too(environment: pytest.Monk
     calls = [ToolCall("look_up", "not JSON", ""), ToolCall("look_up", "[1]", "one")]
     message = ChatMessage(user_id="alice", text="hi")
     old = replace(turn_of(message, ""), answer=Answer("", calls))
-    async with odd_host(either(content="fine")) as host:
-        environment.setenv("OPENAI_BASE_URL", host.url)
-        environment.setenv("CHAT_MODEL", "m")
-        async with closing(choose_model(ChatSettings.from_environment())) as model:
-            await ChatAgent(model).answer(message, 5, [old])
+    async with odd_host(either(content="fine")) as host, at(host, "m", environment) as model:
+        await ChatAgent(model).answer(message, 5, [old])
     _, _, one, first, two, second, last, _ = host.requests[0]["messages"]
     made = [m["tool_calls"][0]["function"]["arguments"] for m in (one, two)]
     assert made == ["{}", "{}"]
