@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Print the paths of programs that no wheel brings, installing Debian's if they are missing:
 #   scripts/install_system_tools.sh [chromium|faketime|java|pgbouncer]...
-# chromium is for the browser tests, faketime (a library; iptables come with it) for the fault
-# tests, java (17 or newer) for Zipkin, pgbouncer for the tests of PostgreSQL behind it.
+# chromium is for the browser tests, which take half the CPU without its windows; faketime (a
+# library; iptables come with it) for the fault tests, java (17 or newer) for Zipkin, pgbouncer for
+# the tests of PostgreSQL behind it.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")/.."
 . scripts/lib/env.sh
@@ -11,7 +12,12 @@ PATH=$PATH:/usr/sbin:/sbin # Debian keeps iptables there, which is not on everyb
 find_tool() {
   local file
   case "$1" in
-    chromium) command -v chromium || command -v chromium-browser || command -v google-chrome ;;
+    chromium)
+      for file in chromium-headless-shell chromium chromium-browser google-chrome; do
+        if command -v "$file"; then return; fi
+      done
+      return 1
+      ;;
     faketime)
       command -v iptables >/dev/null || return 1
       for file in /usr/lib/*/faketime/libfaketime.so.1 /usr/lib/faketime/libfaketime.so.1; do
@@ -27,7 +33,7 @@ find_tool() {
 
 packages_of() {
   case "$1" in
-    chromium) echo chromium fonts-dejavu-core ;;
+    chromium) echo chromium-headless-shell fonts-dejavu-core ;;
     faketime) echo faketime iptables ;;
     java) echo default-jre-headless ;;
     pgbouncer) echo pgbouncer ;;

@@ -140,7 +140,7 @@ def test_what_debian_has_to_bring_is_named_before_it_is_asked_for(machine: Machi
     code, out, err = machine.run("scripts/install_system_tools.sh chromium java")
     assert (code, out) == (1, "")
     named, asked, *_ = err.splitlines()
-    assert "apt-get install chromium fonts-dejavu-core default-jre-headless" in named
+    assert "apt-get install chromium-headless-shell fonts-dejavu-core default-jre-headless" in named
     assert asked == "asked for a password"
 
 
