@@ -32,6 +32,8 @@ class Load:
     """Of the replicas that are ready: each client goes to one of them."""
     prefix: str = field(default_factory=lambda: f"load-{uuid4().hex[:8]}-")
     timeout_s: float = 15.0
+    pause_s: float = 0.0
+    """How long each client waits after an answer."""
     accepted: dict[str, str] = field(default_factory=dict)
     """The user of each message id that was answered with 200."""
     sent: int = 0
@@ -69,6 +71,7 @@ class Load:
         while not self.done:
             user_id = f"{self.prefix}{number}-{self.sent % USERS_PER_CLIENT}"
             connection = await self._chat(connection, number, user_id, str(uuid4()))
+            await asyncio.sleep(self.pause_s)
         if connection:
             connection.close()
 
@@ -134,9 +137,9 @@ class Load:
 
 
 @asynccontextmanager
-async def load(url: str, clients: int = 16) -> AsyncIterator[Load]:
+async def load(url: str, clients: int = 16, pause_s: float = 0) -> AsyncIterator[Load]:
     """Closed-loop clients, until the end of the context; then each finishes its message."""
-    running = Load([url])
+    running = Load([url], pause_s=pause_s)
     async with asyncio.TaskGroup() as group:
         for number in range(clients):
             group.create_task(running.client(number))
@@ -147,9 +150,11 @@ async def load(url: str, clients: int = 16) -> AsyncIterator[Load]:
 
 
 @asynccontextmanager
-async def balanced_load(urls: Sequence[str], clients: int = 16) -> AsyncIterator[Load]:
+async def balanced_load(
+    urls: Sequence[str], clients: int = 16, pause_s: float = 0
+) -> AsyncIterator[Load]:
     """The same through a load balancer: it turns away from a replica whose readiness says no."""
-    async with load(urls[0], clients) as running, asyncio.TaskGroup() as group:
+    async with load(urls[0], clients, pause_s) as running, asyncio.TaskGroup() as group:
         checks = [group.create_task(_keep_checking(url, running, urls)) for url in urls]
         try:
             yield running
