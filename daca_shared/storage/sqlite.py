@@ -46,7 +46,7 @@ class SqliteDatabase:
     def __init__(self, open_file: Callable[[], SqliteFile], tracing: Tracing) -> None:
         self._open_file = open_file
         self._file = open_file()
-        self._is_lost = False
+        self._is_lost = self._is_closed = False
         self._tracing = tracing
         self._pending: list[tuple[Work[Any], asyncio.Future[Any]]] = []
         self._writing: asyncio.Task[None] | None = None
@@ -66,6 +66,7 @@ class SqliteDatabase:
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         try:
+            self._check_open()
             with self._tracing.span("SQLite read"):
                 return await _Statements(self._file.reader).fetch(statement, *arguments)
         except sqlite3.Error as error:
@@ -93,9 +94,15 @@ class SqliteDatabase:
     async def close(self) -> None:
         while self._writing:
             await asyncio.wait([self._writing])
+        self._is_closed = True
         # The last connection's end writes everything into the main file.
         await asyncio.wrap_future(self._disk.submit(self._file.close))
         self._disk.shutdown()
+
+    def _check_open(self) -> None:
+        # A connection that is used while a thread closes it crashes the process.
+        if self._is_closed:
+            raise sqlite3.ProgrammingError("it is closed")
 
     def _failed(self, error: Exception) -> Unavailable:
         self._is_lost |= is_lost(error)
@@ -103,6 +110,7 @@ class SqliteDatabase:
 
     def _put[T](self, work: Work[T]) -> asyncio.Future[T]:
         """Queue `work`; the future has its result. A cancelled one may be done or not."""
+        self._check_open()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.append((work, done))
         if self._writing is None:

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from daca_shared.domain import Unavailable
+from daca_shared.observe.tracing import NO_TRACING
 from daca_shared.storage.database import Statements, Work
 from daca_shared.storage.sqlite import SqliteDatabase
+from daca_shared.storage.sqlite_file import SqliteFile
 
 CREATE = "CREATE TABLE test.numbers (n INTEGER PRIMARY KEY);"
 HOLD = """
@@ -203,3 +205,25 @@ async def test_closing_finishes_writes_under_way(path: Path) -> None:
     database = await opened(path)
     assert await numbers(database) == [*range(500)]
     await database.close()
+
+
+class SlowToClose(SqliteFile):
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(exist_ok=True)
+        super().__init__(path, "test", [CREATE])
+        self._at_once, self.close = self.close, self._slowly
+
+    def _slowly(self) -> None:
+        time.sleep(0.1)
+        self._at_once()
+
+
+async def test_nobody_uses_what_is_being_closed(path: Path) -> None:
+    database = SqliteDatabase(lambda: SlowToClose(path), NO_TRACING)
+    closing = asyncio.create_task(database.close())
+    await asyncio.sleep(0.01)
+    assert not closing.done()
+    for use in (database.read("SELECT n FROM test.numbers"), database.write(add(1))):
+        with pytest.raises(Unavailable):
+            await use
+    await closing
