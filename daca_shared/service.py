@@ -1,6 +1,7 @@
 """How a service begins and ends."""
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -31,6 +32,8 @@ def main[S: ServiceSettings](
     try:
         uvloop.run(run(found))
     except (DomainError, PortTaken) as error:
+        # FastAPI's caches keep us all to the very end, where grpc would print an error after ours.
+        gc.freeze()
         sys.exit(f"{name}: {error}")
 
 

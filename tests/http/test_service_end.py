@@ -2,7 +2,11 @@
 
 import asyncio
 import gc
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -12,6 +16,8 @@ from chat_service.settings import ChatSettings
 from chat_service.web.server import HttpServer
 from daca_shared.calls.server import GrpcServer
 from daca_shared.domain import Failed
+from lab.stack import UNSET
+from scripts.lib.project import ROOT
 
 SETTINGS = ChatSettings.model_validate({"CHAT_GRPC_PORT": 0, "DACA_DRAIN_S": 0})
 Error = BaseException | None
@@ -58,3 +64,19 @@ async def test_an_http_server_that_ends_by_itself_ends_the_service(
 async def test_a_service_that_is_stopped_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
     await end(lambda _, stop: stop.set())
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("port", ["CHAT_HTTP_PORT", "CHAT_GRPC_PORT", "CHAT_METRICS_PORT"])
+def test_the_last_word_of_a_service_that_cannot_begin_is_why(tmp_path: Path, port: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = {"CHAT_HTTP_PORT": 0, "CHAT_GRPC_PORT": 0, "CHAT_METRICS_PORT": 0}
+        ports[port] = taken.getsockname()[1]
+        settings = {"DACA_DATA_DIR": str(tmp_path)} | {k: str(v) for k, v in ports.items()}
+        ended = subprocess.run(
+            [sys.executable, "-m", "chat_service"],
+            cwd=ROOT, env=UNSET | settings, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"chat_service: Port {ports[port]} on 127.0.0.1 is taken")
+    assert port in last
