@@ -8,13 +8,16 @@ import socket
 from pathlib import Path
 
 _given_ports: set[int] = set()
+# Tests run in several processes at once; each gives ports of its own.
+_MOST_WORKERS = 8
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MOST_WORKERS
 
 
 def free_port() -> int:
     """A free port, given once, below those that the system hands out by itself: daprd takes one
     of these for its internal port, and it might be the one that was free a moment ago."""
     while True:
-        port = random.randint(20_000, 30_000)  # noqa: S311
+        port = random.randrange(20_000 + _WORKER, 30_000, _MOST_WORKERS)  # noqa: S311
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             if port not in _given_ports:
                 _given_ports.add(port)
