@@ -187,15 +187,20 @@ export class Sidebar {
     const dialog = $("ask-delete");
     $("delete-what").textContent = title;
     dialog.returnValue = "";
+    const listed = () => $("conversations").querySelector(`[data-session="${session}"]`);
     dialog.onclose = async () => {
-      if (dialog.returnValue !== "delete") return;
+      if (dialog.returnValue !== "delete") {
+        // A refresh may have replaced the button that the browser gives the focus back to.
+        listed()?.querySelector(".delete").focus();
+        return;
+      }
       try {
         await api.remove(this.user, session);
       } catch (error) {
         // Gone already, from another tab.
         if (error.status !== 404) return this.onProblem(error, () => dialog.onclose());
       }
-      const item = $("conversations").querySelector(`[data-session="${session}"]`);
+      const item = listed();
       const near = item?.nextElementSibling ?? item?.previousElementSibling;
       item?.remove();
       (near?.querySelector(".open") ?? $("new")).focus();

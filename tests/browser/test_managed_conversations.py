@@ -1,5 +1,8 @@
 """Conversations are their user's: named, found, deleted, answered anew."""
 
+import asyncio
+import re
+
 import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Route, expect
@@ -63,6 +66,22 @@ async def test_a_deleted_conversation_is_gone(fruits: Page) -> None:
     await fruits.reload()
     await expect(past(fruits)).to_have_count(1)
     await expect(past(fruits)).to_contain_text("apples")
+
+
+async def test_a_list_that_is_made_anew_gives_the_focus_back(fruits: Page) -> None:
+    go = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await go.wait()
+        await route.continue_()
+
+    await fruits.route("**/conversations?*", hold)
+    await send_and_wait(fruits, "once more")
+    await button(fruits, "Delete: apples").press("Enter")
+    go.set()
+    await expect(fruits.locator("#conversations")).to_contain_text(re.compile("· 2 .*· 2 "))
+    await fruits.keyboard.press("Escape")
+    await expect(button(fruits, "Delete: apples")).to_be_focused()
 
 
 async def test_conversations_are_found_by_what_was_said(fruits: Page) -> None:
