@@ -9,12 +9,26 @@ import pytest
 from pydantic import SecretStr
 
 from lab.postgres import Cluster, Place, running_cluster
-from tests.fault_table import pytest_collection_modifyitems, pytest_terminal_summary, report
+from tests.fault_table import leave_out_the_long, pytest_terminal_summary, report
 
-__all__ = ["pytest_collection_modifyitems", "pytest_terminal_summary", "report"]
+__all__ = ["pytest_terminal_summary", "report"]
+
+# They take a minute each: begun first, none is what the others end up waiting for. Those that
+# compute are mixed with those that wait.
+_LONGEST = (
+    "docs/test_typed_commands.py", "runner/test_stopping.py", "replicas/test_proxied_replicas.py",
+    "runner/test_starting.py", "browser/test_page.py", "runner/test_supervision.py",
+    "dapr/test_commands.py",
+)  # fmt: skip
 
 # A shell that starts tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    leave_out_the_long(config, items)
+    ranks = {Path(__file__).parent / name: rank for rank, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def pytest_terminal_summary(
         path.write_text("\n".join(lines) + "\n")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def leave_out_the_long(config: pytest.Config, items: list[pytest.Item]) -> None:
     left_out = [] if FULL else [item for item in items if item.get_closest_marker("full_only")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]

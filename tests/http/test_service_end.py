@@ -66,7 +66,7 @@ async def test_a_service_that_is_stopped_has_not_failed(caplog: pytest.LogCaptur
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize("port", ["CHAT_HTTP_PORT", "CHAT_GRPC_PORT", "CHAT_METRICS_PORT"])
+@pytest.mark.parametrize("port", ["CHAT_HTTP_PORT", "CHAT_GRPC_PORT"])
 def test_the_last_word_of_a_service_that_cannot_begin_is_why(tmp_path: Path, port: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = {"CHAT_HTTP_PORT": 0, "CHAT_GRPC_PORT": 0, "CHAT_METRICS_PORT": 0}
