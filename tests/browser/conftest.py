@@ -1,6 +1,7 @@
 """A real browser, on the real services without sidecars (the page does not know of them), or on a
 gateway in this process whose agent says what a test tells it to."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.dapr.conftest import no_keys
 __all__ = ["no_keys"]
 
 _ARGUMENTS = ["--no-sandbox", "--headless=new", "--disable-gpu", "--disable-background-networking"]
+
+log = logging.getLogger(__name__)
 
 type OpenPage = Callable[..., Awaitable[Page]]
 
@@ -47,6 +50,7 @@ async def opened(browser: Browser) -> AsyncIterator[OpenPage]:
     faults: list[str] = []
 
     def on_console(message: Any) -> None:
+        log.warning("the page's console: %s", message.text)
         if "Content Security Policy" in message.text:
             faults.append(message.text)
 
@@ -59,6 +63,7 @@ async def opened(browser: Browser) -> AsyncIterator[OpenPage]:
             contexts.push_async_callback(context.unroute_all, behavior="ignoreErrors")
             context.on("weberror", lambda error: faults.append(str(error.error)))
             context.on("console", on_console)
+            context.on("requestfailed", lambda one: log.warning("%s: %s", one.url, one.failure))
             page = await context.new_page()
             await page.goto("ui/")
             name = page.get_by_label("Chatting as")

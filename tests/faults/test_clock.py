@@ -64,7 +64,9 @@ async def test_a_clock_that_is_set_back_does_not_take_times_back(
             times.append(await _last_message_time(port, user_id))
     figures = {"chats": len(shown), "statuses": statuses, "counts told": shown}
     figures["steps of the time, s"] = [round((b - a).total_seconds()) for a, b in pairwise(times)]
-    bar = {"never back": times == sorted(times), "counts exact": shown == list(range(len(shown)))}
+    told = [(count, before) for before, count in enumerate(shown) if count is not None]
+    bar = {"never back": times == sorted(times)}
+    bar["counts exact"] = len(told) > 1 and all(count == before for count, before in told)
     bar["no error"] = statuses == {200}
     report(f"clock of {whose} an hour back and forth", figures, bar)
 
