@@ -12,5 +12,5 @@ programs=$(scripts/install_dapr.sh daprd dapr sentry grpcurl)
 docker info >/dev/null 2>&1 || say "NO DOCKER ENGINE: the tests of the image and of Compose are skipped"
 scripts/install_tracing.sh zipkin >/dev/null || say "NO ZIPKIN: its test is skipped"
 export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM LIBFAKETIME PGBOUNCER
-# Three at a time, as many tests wait for others; in the order that tests/conftest.py says.
-exec .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
+# Two at a time: most tests wait for others more than they compute. In tests/conftest.py's order.
+exec .venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"
