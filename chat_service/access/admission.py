@@ -12,12 +12,13 @@ from daca_shared.domain import Unavailable
 log = logging.getLogger(__name__)
 
 # A chat takes some fifteen steps of the event loop: waiting so long for each, it takes a second.
-_MAX_LAG_S = 0.05
+_MAX_LAG_S, _CALM_LAG_S = 0.05, 0.015
 # What the latest measurement counts for; a single pause of the loop is no overload.
 _LAG_WEIGHT = 0.3
-# So many chats at once are never too many. A loop that stays late for longer than such a burst
-# takes has a queue that only makes everybody wait (as in CoDel, RFC 8289): from then on fewer
-# and fewer are let in, down to the least, and slowly more again once the loop is on time.
+# So many chats at once are never too many. A loop that isn't calm for longer than such a burst
+# takes has a queue that only makes everybody wait (as in CoDel, RFC 8289): it is overloaded. Then
+# fewer are let in while it is late and turns some away, down to the least, and slowly more while it
+# is on time, until it has been calm for as long.
 _LARGEST_BURST, _FEWEST = 256, 16
 _BURST_S = 1.0
 _DECREASE, _INCREASE = 0.9, 1
@@ -47,27 +48,41 @@ class Admission:
         self.lag_s = 0.0
         """How late the event loop is, of late."""
         self._limit: float = _LARGEST_BURST
-        self._on_time_at = time.monotonic()
+        self._is_overloaded = False
+        self._calm_at = self._busy_at = time.monotonic()
+        self._seen = 0  # of those that were turned away
         self._told, self._tell_at = 0, 0.0
 
     def note_lag(self, lag_s: float) -> None:
         """The event loop was so late just now; called some times a second."""
         now = time.monotonic()
         self.lag_s += _LAG_WEIGHT * (lag_s - self.lag_s)
-        if self.lag_s < _MAX_LAG_S:
-            self._on_time_at = now
+        if self.lag_s < _CALM_LAG_S:
+            self._calm_at = now
+        else:
+            self._busy_at = now
+        if now - self._calm_at > _BURST_S:
+            self._is_overloaded = True
+        elif now - self._busy_at > _BURST_S:
+            self._is_overloaded, self._limit = False, _LARGEST_BURST
+        if not self._is_late:
             self._limit = min(_LARGEST_BURST, self._limit + _INCREASE)
-        elif now - self._on_time_at > _BURST_S:
+        elif self._is_overloaded and self.turned_away > self._seen:
             self._limit = max(_FEWEST, self._limit * _DECREASE)
+        self._seen = self.turned_away
         # A line for each would be a part of the load.
         if self.turned_away > self._told and now > self._tell_at:
             log.warning("overload: %d chats were turned away", self.turned_away - self._told)
             self._told, self._tell_at = self.turned_away, now + 1
 
+    @property
+    def _is_late(self) -> bool:
+        return self.lag_s >= _MAX_LAG_S
+
     def refusal(self) -> Unavailable | None:
         """Why one more chat is too much now, if it is."""
-        is_late = self.lag_s >= _MAX_LAG_S
-        if self.chats < self._max_chats and not (is_late and self.chats >= self._limit):
+        is_loaded = self._is_overloaded or self._is_late
+        if self.chats < self._max_chats and not (is_loaded and self.chats >= self._limit):
             return None
         return Unavailable(
             "The service has more to do than it can; try again",

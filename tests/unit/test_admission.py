@@ -31,6 +31,16 @@ def taken(admission: Admission) -> int:
         return admission.chats
 
 
+def flood(admission: Admission, times: int) -> None:
+    """As while more come than are taken, and the loop is late."""
+    for _ in range(times):
+        with ExitStack() as stack:
+            fill(admission, stack, taken(admission))
+            with pytest.raises(Unavailable):
+                admission.check()
+        admission.note_lag(LATE_S)
+
+
 def test_an_idle_service_takes_all_that_come_at_once() -> None:
     assert taken(Admission()) == 2 * LARGEST_BURST
 
@@ -58,22 +68,37 @@ def test_a_loop_that_stays_late_takes_fewer_and_fewer_but_always_some() -> None:
     admission = Admission()
     measure(admission, LATE_S)
     time.sleep(1.1)
-    measure(admission, LATE_S, 2)
-    first = taken(admission)
-    assert FEWEST < first < LARGEST_BURST
-    measure(admission, LATE_S, 100)
+    measure(admission, LATE_S)
+    # Nobody was turned away yet.
+    assert taken(admission) == LARGEST_BURST
+    flood(admission, 2)
+    assert FEWEST < taken(admission) < LARGEST_BURST
+    flood(admission, 100)
     assert taken(admission) == FEWEST
 
 
-def test_a_loop_that_is_on_time_again_takes_all_and_a_late_one_then_a_little_more() -> None:
+def test_a_flood_that_is_late_by_turns_is_no_burst_either() -> None:
+    admission = Admission()
+    began = time.monotonic()
+    while time.monotonic() - began < 1.2:
+        measure(admission, LATE_S, 10)
+        measure(admission, LATE_S / 2, 2)
+        time.sleep(0.05)
+    measure(admission, LATE_S / 2)
+    assert taken(admission) == LARGEST_BURST
+
+
+def test_a_loop_on_time_takes_a_little_more_and_one_that_stays_calm_takes_all() -> None:
     admission = Admission()
     measure(admission, LATE_S)
     time.sleep(1.1)
-    measure(admission, LATE_S, 100)
-    measure(admission, 0)
-    assert taken(admission) == 2 * LARGEST_BURST
     measure(admission, LATE_S)
+    flood(admission, 100)
+    measure(admission, 0)
     assert FEWEST < taken(admission) < LARGEST_BURST
+    time.sleep(1.1)
+    measure(admission, 0, 1)
+    assert taken(admission) == 2 * LARGEST_BURST
 
 
 def test_there_is_a_most_even_for_chats_that_only_wait() -> None:
@@ -127,6 +152,5 @@ async def test_lasting_work_turns_chats_away_and_its_end_lets_them_in_again() ->
     async with watched(admission):
         await work(2)
         assert admission.lag_s > LATE_S
-        assert taken(admission) < LARGEST_BURST
-        await eventually(lambda: admission.lag_s < LATE_S / 2)
-        assert taken(admission) == 2 * LARGEST_BURST
+        assert taken(admission) == LARGEST_BURST
+        await eventually(lambda: taken(admission) == 2 * LARGEST_BURST)
