@@ -49,7 +49,7 @@ class Admission:
         """How late the event loop is, of late."""
         self._limit: float = _LARGEST_BURST
         self._is_overloaded = False
-        self._calm_at = self._busy_at = time.monotonic()
+        self._confirmed_at = time.monotonic()
         self._seen = 0  # of those that were turned away
         self._told, self._tell_at = 0, 0.0
 
@@ -57,14 +57,11 @@ class Admission:
         """The event loop was so late just now; called some times a second."""
         now = time.monotonic()
         self.lag_s += _LAG_WEIGHT * (lag_s - self.lag_s)
-        if self.lag_s < _CALM_LAG_S:
-            self._calm_at = now
-        else:
-            self._busy_at = now
-        if now - self._calm_at > _BURST_S:
-            self._is_overloaded = True
-        elif now - self._busy_at > _BURST_S:
-            self._is_overloaded, self._limit = False, _LARGEST_BURST
+        is_calm = self.lag_s < _CALM_LAG_S
+        if is_calm != self._is_overloaded:
+            self._confirmed_at = now
+        elif now - self._confirmed_at > _BURST_S:
+            self._is_overloaded, self._limit = not is_calm, _LARGEST_BURST
         if not self._is_late:
             self._limit = min(_LARGEST_BURST, self._limit + _INCREASE)
         elif self._is_overloaded and self.turned_away > self._seen:

@@ -127,8 +127,8 @@ def test_run_sh_installs_no_development_tools_and_removes_none(machine: Machine)
     machine.has("uv", "")
     assert machine.sourced("ensure_runtime --extra local")[0] == 0
     [call] = machine.called()
-    assert call.startswith("uv sync --frozen --compile-bytecode ")
-    assert call.endswith(" --inexact --no-default-groups --group run --extra local")
+    options = "--frozen --compile-bytecode --inexact --no-default-groups --group run --extra local"
+    assert call == f"uv sync {options}"
 
 
 def test_what_debian_has_to_bring_is_named_before_it_is_asked_for(machine: Machine) -> None:
