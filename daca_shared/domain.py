@@ -93,6 +93,11 @@ class TimedOut(DomainError):
     """The answer did not come in time."""
 
 
+MOMENT_S = 0.1
+"""A caller's time passes at the caller first, and by another clock than ours: what is cancelled so
+shortly before its end has run out of time."""
+
+
 class LimitReached(DomainError):
     """A quota or rate limit is used up; trying again later may help."""
 

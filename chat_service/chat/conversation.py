@@ -20,7 +20,7 @@ from chat_service.chat.messages import (
     Turn,
 )
 from chat_service.chat.ports import Agent, Counts, Locks, Turns
-from daca_shared.domain import Conflict, DomainError, InvalidInput, NotFound, TimedOut
+from daca_shared.domain import MOMENT_S, Conflict, DomainError, InvalidInput, NotFound, TimedOut
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,6 @@ COUNT_TIMEOUT_S = 0.5
 """The most that knowing the user's count may cost a chat."""
 READING_S = 2.0
 """How much longer than a chat may take its reader may take to have read the answer."""
-# grpc may cancel a call whose time is over a moment before we notice it.
-_MOMENT_S = 0.1
 
 
 @dataclass(eq=False)
@@ -180,7 +178,7 @@ class Conversation:
             # Running out of time is a failure, which keeps nothing. This is a user who left.
             # Where nothing was said yet, what was said before is better.
             is_new = said or not earlier or earlier.prompt != message.text
-            if say and is_new and asyncio.get_running_loop().time() < ends_at - _MOMENT_S:
+            if say and is_new and asyncio.get_running_loop().time() < ends_at - MOMENT_S:
                 await self.turns.keep(turn(Answer("".join(said)), stopped=True))
             raise
 

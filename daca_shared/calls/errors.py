@@ -36,10 +36,6 @@ STATUSES: dict[type[domain.DomainError], tuple[StatusCode, int]] = {
 # Once set, grpc.aio may have a call's status as a number.
 _CODES = {known: code for code in StatusCode for known in (code, code.value[0])}
 
-# A caller's deadline passes, and its cancellation comes, before it has passed here: by as much as
-# the call was on its way.
-_CALLERS_LEAD_S = 0.05
-
 INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
 
 # Generic to the type checker only, hence an alias, which is never evaluated at run time.
@@ -79,7 +75,7 @@ def final_status(context: Context, error: BaseException | None) -> StatusCode:
     """The status with which a call ends whose handler returned, or raised `error`."""
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         left_s = context.time_remaining()
-        too_late = left_s is not None and left_s <= _CALLERS_LEAD_S
+        too_late = left_s is not None and left_s <= domain.MOMENT_S
         return StatusCode.DEADLINE_EXCEEDED if too_late else StatusCode.CANCELLED
     code = _CODES.get(context.code(), StatusCode.OK)
     return StatusCode.UNKNOWN if error is not None and code is StatusCode.OK else code

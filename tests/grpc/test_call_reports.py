@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from chat_service.turns.leases import TurnLocks
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
+from daca_shared.calls.errors import final_status
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import Peer
 from daca_shared.domain import Unavailable
@@ -199,3 +201,19 @@ async def test_what_is_sent_for_many_has_an_id_of_its_own(analytics_channel: aio
     assert line["code"] == "INVALID_ARGUMENT"
     assert line["request_id"] == trailers["x-request-id"]
     assert "user" not in line
+
+
+@pytest.mark.parametrize(
+    ("left_s", "code"),
+    [
+        (None, StatusCode.CANCELLED),
+        (5.0, StatusCode.CANCELLED),
+        (0.03, StatusCode.DEADLINE_EXCEEDED),
+        (0.0, StatusCode.DEADLINE_EXCEEDED),
+    ],
+)
+def test_what_is_cancelled_as_its_time_ends_has_run_out_of_it(
+    left_s: float | None, code: StatusCode
+) -> None:
+    context: Any = SimpleNamespace(time_remaining=lambda: left_s)
+    assert final_status(context, asyncio.CancelledError()) is code
