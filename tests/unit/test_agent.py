@@ -37,6 +37,10 @@ async def server() -> AsyncIterator[ModelServer]:
         yield server
 
 
+# More than this machine may stand still for.
+TIMEOUT_S = 2
+
+
 @pytest.fixture
 def choose(environment: pytest.MonkeyPatch) -> Choose:
     def choose(**variables: str) -> ChatModel:
@@ -52,7 +56,7 @@ async def model(
     request: pytest.FixtureRequest, server: ModelServer, choose: Choose
 ) -> AsyncIterator[ChatModel]:
     if request.param == "responses":
-        client = openai_client(KEY, 1, server.url)
+        client = openai_client(KEY, TIMEOUT_S, server.url)
         settings = ModelSettings(retry=one_retry())
         model = ChatModel("m", agents.OpenAIResponsesModel("m", client), settings, client)
     else:
@@ -60,7 +64,7 @@ async def model(
             OPENAI_BASE_URL=server.url,
             OPENAI_API_KEY=KEY,
             CHAT_MODEL="m",
-            CHAT_MODEL_TIMEOUT_S="1",
+            CHAT_MODEL_TIMEOUT_S=str(TIMEOUT_S),
         )
     yield model
     await model.close()
@@ -162,7 +166,7 @@ async def test_the_model_is_shown_a_history_that_the_client_keeps(
         (Fault(500), Unavailable),
         (Fault(503), Unavailable),
         (Fault(drop=True), Unavailable),
-        (Fault(delay_s=2), TimedOut),
+        (Fault(delay_s=TIMEOUT_S + 1), TimedOut),
     ],
     ids=str,
 )
