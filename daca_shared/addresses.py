@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
@@ -15,6 +16,7 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@lru_cache(256)
 def host_in(written: str) -> IPv4Address | IPv6Address | str:
     """The address, or the name in small letters, in `host`, `host:port` or `[host]:port`; an empty
     name if there is none."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pydantic import BaseModel
 
 from chat_service.outbox.outbox import Outbox, OutboxEntry
 from daca.analytics.v1 import analytics_pb2 as pb
@@ -23,7 +22,8 @@ _RECORD_TIMEOUT_S = 3.0
 _READY_TIMEOUT_S = 1.0
 
 
-class LastCall(BaseModel):
+@dataclass(frozen=True)
+class LastCall:
     method: str
     outcome: str
     """`OK`, or what went wrong, in words."""
@@ -91,7 +91,7 @@ class AnalyticsClient:
             raise failure from error
         finally:
             if name != "HealthCheck":
-                self.last_call = LastCall(method=name, outcome=outcome, time=datetime.now(UTC))
+                self.last_call = LastCall(name, outcome, datetime.now(UTC))
 
 
 @dataclass(eq=False)

@@ -27,12 +27,12 @@ from daca_shared.observe.tracing import PROPAGATOR, fail
 log = logging.getLogger(__name__)
 
 # For answers that no browser should show; pages bring a policy of their own.
-SECURITY_HEADERS = {
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "x-frame-options": "DENY",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
+_SECURITY_HEADERS = (
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
 
 _PROBES = frozenset({"/healthz", "/livez", "/readyz"})
 # A caller may make up others, and each would be a time series of its own.
@@ -131,13 +131,14 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            headers = MutableHeaders(scope=message)
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
-            headers[REQUEST_ID] = self._request.id
+            present = dict(message["headers"])
+            added = [header for header in _SECURITY_HEADERS if header[0] not in present]
+            added.append((REQUEST_ID.encode(), self._request.id.encode()))
             if self._request.trace_id:
-                headers["x-trace-id"] = self._request.trace_id
-            if "location" in headers:
+                added.append((b"x-trace-id", self._request.trace_id.encode()))
+            message["headers"] = [*message["headers"], *added]
+            if b"location" in present:
+                headers = MutableHeaders(scope=message)
                 # The server makes it of the Host header, which is the caller's text, and without
                 # the prefix that a proxy has taken away: from here it is the same for all.
                 place = urlunsplit(("", "", *urlsplit(headers["location"])[2:]))

@@ -30,7 +30,7 @@ from chat_service.web.openai import completions
 from chat_service.web.openai.completions import CompletionBody
 from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
-from chat_service.web.routes import OwnBody, OwnId, OwnPage, private_router
+from chat_service.web.routes import OwnId, OwnPage, private_router
 from daca_shared.domain import NotFound
 
 IdempotencyKey = Annotated[str | None, Header(max_length=255)]
@@ -62,6 +62,8 @@ def build_gateway(
     )
     private = private_router(identity)
     chats = private_router(identity, admission)
+    app.include_router(chats)
+    app.include_router(private)
     answer_errors(app)
 
     @app.get("/healthz")
@@ -101,9 +103,10 @@ def build_gateway(
         return bodies.UserBody(user_id=user_id, role=role)
 
     async def admitted(
-        body: OwnBody, request: Request, idempotency_key: IdempotencyKey = None
+        body: bodies.ChatBody, request: Request, idempotency_key: IdempotencyKey = None
     ) -> ChatMessage:
         """Checks that have to come before a stream begins, and with it status 200."""
+        request.state.caller.must_be(body.user_id)
         return admit(body.message(idempotency_key), request)
 
     def admit(message: ChatMessage, request: Request) -> ChatMessage:
@@ -180,8 +183,6 @@ def build_gateway(
     async def delete_conversation(session_id: UUID, user_id: OwnId) -> None:
         await conversation.delete(ConversationKey(user_id, session_id))
 
-    app.include_router(private)
-    app.include_router(chats)
     add_pages(app, conversation.max_text_length)
     # Around all the rest, as refusals and failures must be readable, too.
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],

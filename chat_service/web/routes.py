@@ -11,7 +11,6 @@ from starlette.types import Receive, Scope, Send
 from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
-from chat_service.web.bodies import ChatBody
 from daca_shared.domain import UserId
 
 _MAX_BODY_BYTES = 1_000_000
@@ -45,11 +44,5 @@ async def _own_page(query: Annotated[PageQuery, Query()], request: Request) -> P
     return query
 
 
-async def _own_body(body: ChatBody, request: Request) -> ChatBody:
-    request.state.caller.must_be(body.user_id)
-    return body
-
-
 OwnId = Annotated[str, Depends(_own_id)]
 OwnPage = Annotated[PageQuery, Depends(_own_page)]
-OwnBody = Annotated[ChatBody, Depends(_own_body)]
