@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 # A chat takes some fifteen steps of the event loop: waiting so long for each, it takes a second.
 _MAX_LAG_S, _CALM_LAG_S = 0.05, 0.015
 # What the latest measurement counts for; a single pause of the loop is no overload.
-_LAG_WEIGHT = 0.3
+_LAG_WEIGHT = 0.4
 # So many chats at once are never too many. A loop that isn't calm for longer than such a burst
 # takes has a queue that only makes everybody wait (as in CoDel, RFC 8289): it is overloaded. Then
 # fewer are let in while it is late and turns some away, down to the least, and slowly more while it
@@ -47,6 +47,9 @@ class Admission:
         self.turned_away = 0
         self.lag_s = 0.0
         """How late the event loop is, of late."""
+        # Requests whose bodies are still to come: a loop that is late would find room for all of
+        # them. Only since the last measurement, as one that never comes must not take a place.
+        self._arriving = 0
         self._limit: float = _LARGEST_BURST
         self._is_overloaded = False
         self._confirmed_at = time.monotonic()
@@ -56,6 +59,7 @@ class Admission:
     def note_lag(self, lag_s: float) -> None:
         """The event loop was so late just now; called some times a second."""
         now = time.monotonic()
+        self._arriving = 0
         self.lag_s += _LAG_WEIGHT * (lag_s - self.lag_s)
         is_calm = self.lag_s < _CALM_LAG_S
         if is_calm != self._is_overloaded:
@@ -76,10 +80,12 @@ class Admission:
     def _is_late(self) -> bool:
         return self.lag_s >= _MAX_LAG_S
 
-    def refusal(self) -> Unavailable | None:
-        """Why one more chat is too much now, if it is."""
+    def refusal(self, arriving: int = 0) -> Unavailable | None:
+        """Why one more chat is too much now, beside those under way and those `arriving`, if it
+        is."""
         is_loaded = self._is_overloaded or self._is_late
-        if self.chats < self._max_chats and not (is_loaded and self.chats >= self._limit):
+        is_full = is_loaded and self.chats + arriving >= self._limit
+        if self.chats < self._max_chats and not is_full:
             return None
         return Unavailable(
             "The service has more to do than it can; try again",
@@ -87,18 +93,23 @@ class Admission:
             retry_after_s=_RETRY_AFTER_S,
         )
 
-    def check(self) -> None:
-        """Turn a chat away, if one more is too much now: raises `Unavailable`, and counts it."""
-        if refusal := self.refusal():
-            self.turned_away += 1
-            raise refusal
+    def let_come(self) -> None:
+        """A chat's request begins to arrive. Raises `Unavailable` if one more is too much now."""
+        self._turn_away(self.refusal(self._arriving))
+        self._arriving += 1
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
         """One chat is under way in this context. Raises `Unavailable` if that is too much."""
-        self.check()
+        self._arriving = max(0, self._arriving - 1)
+        self._turn_away(self.refusal())
         self.chats += 1
         try:
             yield
         finally:
             self.chats -= 1
+
+    def _turn_away(self, refusal: Unavailable | None) -> None:
+        if refusal:
+            self.turned_away += 1
+            raise refusal

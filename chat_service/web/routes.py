@@ -24,7 +24,7 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
     class PrivateRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             if admission:
-                admission.check()
+                admission.let_come()
             authorization = Headers(scope=scope).getlist("authorization")
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
             await super().handle(scope, receive, send)

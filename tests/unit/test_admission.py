@@ -37,7 +37,7 @@ def flood(admission: Admission, times: int) -> None:
         with ExitStack() as stack:
             fill(admission, stack, taken(admission))
             with pytest.raises(Unavailable):
-                admission.check()
+                admission.let_come()
         admission.note_lag(LATE_S)
 
 
@@ -99,6 +99,36 @@ def test_a_loop_on_time_takes_a_little_more_and_one_that_stays_calm_takes_all() 
     time.sleep(1.1)
     measure(admission, 0, 1)
     assert taken(admission) == 2 * LARGEST_BURST
+
+
+def arriving(admission: Admission) -> int:
+    """How many requests may come before one is turned away."""
+    for count in range(2 * LARGEST_BURST):
+        try:
+            admission.let_come()
+        except Unavailable:
+            return count
+    return 2 * LARGEST_BURST
+
+
+def test_requests_whose_bodies_are_still_to_come_are_counted_while_the_loop_is_late() -> None:
+    admission = Admission()
+    measure(admission, LATE_S)
+    with ExitStack() as stack:
+        fill(admission, stack, 56)
+        assert arriving(admission) == LARGEST_BURST - 56
+        fill(admission, stack, 10)  # some have come
+        assert arriving(admission) == 0
+        # Those whose bodies don't come take nobody's place for long.
+        measure(admission, LATE_S, 1)
+        assert arriving(admission) == LARGEST_BURST - 66
+
+
+def test_requests_that_arrive_turn_nobody_away_from_an_idle_service() -> None:
+    admission = Admission(1)
+    assert arriving(admission) == 2 * LARGEST_BURST
+    with admission.one_more():
+        assert admission.chats == 1
 
 
 def test_there_is_a_most_even_for_chats_that_only_wait() -> None:
