@@ -1,6 +1,7 @@
 """Rate limits: how many messages a user, and an address, may send in a time."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from ipaddress import IPv6Address, IPv6Network
 
@@ -40,7 +41,8 @@ class _Rate:
         self._item = item
         self._whose = whose
         # When each key's window ends, and how many messages are in it.
-        self._windows: dict[str, tuple[float, int]] = {}
+        # Not a dict, which looks for its oldest key among all those that were deleted before it.
+        self._windows = OrderedDict[str, tuple[float, int]]()
 
     def spend(self, key: str) -> None:
         now = time.monotonic()
