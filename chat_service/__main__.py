@@ -1,8 +1,15 @@
 """Starts the chat service: `python -m chat_service`."""
 
-from chat_service.app import run
-from chat_service.settings import ChatSettings
-from daca_shared.service import main
+import gc
+
+# Nothing that imports make is garbage; looking for it among them takes a seventh of the start.
+gc.disable()
+
+from chat_service.app import run  # noqa: E402
+from chat_service.settings import ChatSettings  # noqa: E402
+from daca_shared.service import main  # noqa: E402
+
+gc.enable()
 
 if __name__ == "__main__":
     main("chat_service", ChatSettings, run)
