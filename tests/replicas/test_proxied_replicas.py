@@ -28,7 +28,7 @@ from tests.faults.conftest import count_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
-_ROUNDS = 5 if FULL else 2
+_ROUNDS = 5 if FULL else 1
 _CHATTERS, _CALLERS = 4, 4
 # In short, so that starts don't wait for the cores that clients take: a hundred requests a second.
 _PAUSE_S = 0 if FULL else 0.05
