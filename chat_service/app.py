@@ -42,7 +42,7 @@ log = logging.getLogger("chat_service")
 SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 SCHEMA = Path(__file__).with_name("turns") / "schema"
 # How long a request for a count over HTTP waits until the user's latest messages are in it.
-_PATIENCE_S = 0.2
+_PATIENCE_S = 0.3
 
 
 async def run(settings: ChatSettings) -> None:
