@@ -56,9 +56,10 @@ async def test_a_dead_receiver_costs_one_line_and_no_wait(
     for _ in range(3000):  # more than the queue holds
         with tracing.batch("work", []):
             pass
-    assert time.monotonic() - began < 2
+    # 2 s of wait for each batch of spans would be 12; this much a busy machine takes to make them.
+    assert time.monotonic() - began < 8
     await tracing.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 11
     assert caplog.messages == ["spans can't be delivered now, and are dropped"]
 
 
