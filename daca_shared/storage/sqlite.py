@@ -27,7 +27,6 @@ from daca_shared.storage.sqlite_file import (
 _BUSY_POLL_S = 0.005
 # More writes per commit gain little: 64 already give 11 times the throughput of one.
 _MAX_GROUP = 256
-_NAMES = [str(number) for number in range(1, 100)]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 sqlite3.register_adapter(UUID, lambda value: value.bytes)
@@ -186,7 +185,8 @@ class _Statements:
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Row]:
         # To SQLite `$1` is a parameter of the name 1.
-        found = self._connection.execute(statement, dict(zip(_NAMES, arguments, strict=False)))
+        named = {str(n): argument for n, argument in enumerate(arguments, 1)}
+        found = self._connection.execute(statement, named)
         return [[_decode(value) for value in row] for row in found]
 
     async def fetchmany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> list[Row]:

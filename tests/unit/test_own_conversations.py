@@ -145,6 +145,14 @@ async def test_words_are_looked_for_in_titles_and_texts(chat: StoredChat) -> Non
     assert await titles(chat, "weather", "bob") == ["the weather"]
 
 
+async def test_a_search_may_have_as_many_words_as_fit(chat: StoredChat) -> None:
+    words = " ".join(chr(0x4E00 + n) for n in range(100))
+    await chat.say("hello")
+    assert await titles(chat, words) == []
+    await chat.stores.turns.rename(KEY, words)
+    assert await titles(chat, words) == [words]
+
+
 async def test_what_is_found_comes_in_pages(chat: StoredChat) -> None:
     for n in range(6):
         await chat.say(f"{'even' if n % 2 == 0 else 'odd'} {n}", session_id=uuid4())
