@@ -78,6 +78,8 @@ class Outbox:
     database: Database
     recorder: Recorder
     tracing: Tracing = NO_TRACING
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, to tell how long a batch takes."""
     # Users whose chats wait for their count.
     _waiting: set[str] = field(default_factory=set, init=False)
     _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -150,7 +152,7 @@ class Outbox:
 
         Raises `DomainError` if analytics or the storage fails."""
         waiting, self._waiting = self._waiting, set()
-        began = time.monotonic()
+        began = self.clock()
         size = min(self._batch, 2 * _MIN_BATCH) if waiting else self._batch
 
         async def send(statements: Statements) -> int:
@@ -169,7 +171,7 @@ class Outbox:
             self._sent.set()
             self._sent = asyncio.Event()
         if sent >= size:
-            fitting = int(sent * _BATCH_S / (time.monotonic() - began))
+            fitting = int(sent * _BATCH_S / (self.clock() - began))
             self._batch = max(_MIN_BATCH, min(fitting, _BATCH))
         return sent
 
