@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 FULL = os.environ.get("DACA_FAULTS") == "full"
-SLACK = 1.0 if FULL else 1.5
-"""How much longer things may take in the short pass, beside which other tests run."""
 full_only = pytest.mark.full_only
 """For the full pass, scripts/faults.sh; the short one does not select it."""
 
