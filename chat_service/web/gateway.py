@@ -62,8 +62,6 @@ def build_gateway(
     )
     private = private_router(identity)
     chats = private_router(identity, admission)
-    app.include_router(chats)
-    app.include_router(private)
     answer_errors(app)
 
     @app.get("/healthz")
@@ -183,6 +181,9 @@ def build_gateway(
     async def delete_conversation(session_id: UUID, user_id: OwnId) -> None:
         await conversation.delete(ConversationKey(user_id, session_id))
 
+    # In the order in which a request is held against them: most are chats.
+    app.include_router(chats)
+    app.include_router(private)
     add_pages(app, conversation.max_text_length)
     # Around all the rest, as refusals and failures must be readable, too.
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
