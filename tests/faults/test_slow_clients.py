@@ -15,7 +15,8 @@ from tests.fault_table import FULL, Report
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _IDLE = 500
-_ROUNDS, _ROUND_S = (6, 4.0) if FULL else (3, 0.5)
+# The tail of half a second is that of whatever else the machine does.
+_ROUNDS, _ROUND_S, _PERCENTILE = (6, 4.0, 99) if FULL else (3, 0.5, 50)
 _HALF = (
     b"POST /chat/ HTTP/1.1\r\nhost: te",
     b"POST /chat/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -40,30 +41,28 @@ async def slow_clients(url: str) -> AsyncIterator[None]:
         await asyncio.sleep(0.2)
 
 
-async def p99_s(url: str) -> tuple[float, int]:
+async def latency_s(url: str) -> tuple[float, int]:
     # Few clients: at the peak the tail is the load's own.
     async with load(url, clients=4) as running:
         await asyncio.sleep(_ROUND_S)
-    return percentile(running.latencies_s, 99), running.failed()
+    return percentile(running.latencies_s, _PERCENTILE), running.failed()
 
 
 async def test_half_open_requests_do_not_slow_the_others(
     system: RunningStack, report: Report
 ) -> None:
-    await p99_s(system.url)
+    await latency_s(system.url)
     alone, beside = [], []
     failed = 0
     for _ in range(_ROUNDS):
         # The mean of the rounds before and after cancels what drifts.
-        alone.append((await p99_s(system.url))[0])
+        alone.append((await latency_s(system.url))[0])
         async with slow_clients(system.url):
-            p99, failures = await p99_s(system.url)
-            beside.append(p99)
+            latency, failures = await latency_s(system.url)
+            beside.append(latency)
             failed += failures
-    figures = {"p99 alone s": statistics.median(alone), "beside 500": statistics.median(beside)}
-    figures["failed"] = failed
-    bar = {
-        "p99 within twice the normal": figures["beside 500"] <= 2 * figures["p99 alone s"],
-        "none failed": failed == 0,
-    }
+    measure = f"p{_PERCENTILE}"
+    normal, slowed = statistics.median(alone), statistics.median(beside)
+    figures = {f"{measure} alone s": normal, "beside 500": slowed, "failed": failed}
+    bar = {f"{measure} within twice the normal": slowed <= 2 * normal, "none failed": failed == 0}
     report("500 half-open requests", figures, bar)
