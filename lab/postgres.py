@@ -25,10 +25,12 @@ type Place = Path | SecretStr
 
 
 class Cluster:
-    """A PostgreSQL of our own, at a socket in its folder. It does fsync, as real ones do."""
+    """A PostgreSQL of our own, at a socket in its folder. Unless it is `durable` it leaves out
+    fsync, which matters only when a machine crashes: a killed server has lost nothing without."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool) -> None:
         self._folder = folder
+        self._durable = durable
         self._data = folder / "data"
         # Here, as whoever runs it may not be let into ours.
         with tarfile.open(_ARCHIVE) as archive:
@@ -51,13 +53,15 @@ class Cluster:
 
     def start(self) -> None:
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder}"
+        if not self._durable:
+            options += " -c fsync=off"
         log = self._folder / "log"
         self._run("pg_ctl", "start", "--wait", f"--log={log}", "--silent", f"--options={options}")
 
     @contextmanager
     def down(self, mode: str) -> Iterator[None]:
         """Stopped, and started again: `fast` as its administrator does it, `immediate` as if
-        its power was cut."""
+        it was killed."""
         self.stop(mode)
         try:
             yield
@@ -104,11 +108,11 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster() -> Iterator[Cluster]:
+def running_cluster(*, durable: bool = False) -> Iterator[Cluster]:
     # Not in pytest's folder: that is root's own, and too long a path for a socket.
     folder = Path(tempfile.mkdtemp(prefix="daca-pg-"))
     try:
-        cluster = Cluster(folder)
+        cluster = Cluster(folder, durable=durable)
         cluster.start()
         try:
             yield cluster

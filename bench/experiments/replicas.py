@@ -36,7 +36,7 @@ async def run(plan: Plan) -> Result:
         "among the replicas. The more chats a process has at once, the less each costs: so a "
         "load that one can carry costs more on three."
     )
-    with folder() as where, running_cluster() as cluster:
+    with folder() as where, running_cluster(durable=True) as cluster:
         async with model_server(where) as model, AsyncExitStack() as stack:
             systems = [await _replicas(where, cluster, model, count) for count in _COUNTS]
             for system in systems:
