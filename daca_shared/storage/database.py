@@ -82,7 +82,8 @@ async def open_database(
     the database has not had are run. `on_create` is SQL for a new schema only. Raises
     `Unavailable`, saying why, if the database can't be used."""
     kind = "sqlite" if isinstance(place, Path) else "postgres"
-    scripts = read_scripts(migrations / kind, on_create)
+    first, *others = read_scripts(migrations / kind)
+    scripts = [first + on_create, *others]
     # Imported here, so that only the driver of the database in use is loaded.
     if isinstance(place, Path):
         from daca_shared.storage.sqlite import SqliteDatabase  # noqa: PLC0415
@@ -93,7 +94,6 @@ async def open_database(
     return await PostgresDatabase.open(place, schema, scripts, tracing)
 
 
-def read_scripts(folder: Path, on_create: str = "") -> list[str]:
-    """The SQL files of a folder in the order of their numbers, the first with `on_create`."""
-    first, *others = [path.read_text() for path in sorted(folder.glob("*.sql"))]
-    return [first + on_create, *others]
+def read_scripts(folder: Path) -> list[str]:
+    """The SQL files of a folder in the order of their numbers."""
+    return [path.read_text() for path in sorted(folder.glob("*.sql"))]

@@ -175,19 +175,18 @@ async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
 def _connecting(url: str, timeout_s: float) -> dict[str, Any]:
     """What asyncpg is told to connect by a URL of libpq's kind. Raises `Unavailable`."""
     parts = urlsplit(url)
-    given = dict(parse_qsl(parts.query))
+    given = {"application_name": "daca-chat"} | dict(parse_qsl(parts.query))
     pgbouncer, connect_timeout, *_ = [given.pop(name, "") for name in _OUR_PARAMETERS]
     if not (connect_timeout or "0").isdecimal():
         raise Unavailable("PostgreSQL can't be used: connect_timeout must be whole seconds")
-    settings = {} if "application_name" in given else {"application_name": "daca-chat"}
     # The planner's compiler costs tens of milliseconds, for statements that take one.
-    more = {"jit": "off", "statement_timeout": f"{timeout_s * 1000:.0f}"}
+    settings = {"jit": "off", "statement_timeout": f"{timeout_s * 1000:.0f}"}
     # PgBouncer gives each transaction any connection: nothing may be prepared or set on one.
     is_own = pgbouncer != "true"
     return {
         "dsn": parts._replace(scheme="postgresql", query=urlencode(given)).geturl(),
         "timeout": int(connect_timeout or 0) or timeout_s,
-        "server_settings": settings | more if is_own else settings,
+        "server_settings": settings if is_own else {},
         "statement_cache_size": 100 if is_own else 0,
     }
 

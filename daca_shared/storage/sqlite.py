@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,14 +16,7 @@ from uuid import UUID
 from daca_shared.domain import Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.storage.database import Row, Statements, Work, purge, storage_failed
-from daca_shared.storage.sqlite_file import (
-    BUSY_TIMEOUT_S,
-    SqliteFile,
-    check_whole,
-    is_lost,
-    keep_private,
-    what_is_wrong,
-)
+from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, is_lost, what_is_wrong
 
 _BUSY_POLL_S = 0.005
 # More writes per commit gain little: 64 already give 11 times the throughput of one.
@@ -59,7 +53,6 @@ class SqliteDatabase:
         """Open or create the file, and run the `scripts` that it has not had. Raises `Unavailable`
         if the file can't be used, or another process uses it."""
         try:
-            keep_private(path.parent, f"{path.stem}.*")
             return cls(partial(SqliteFile, path, schema, scripts), tracing)
         except (OSError, sqlite3.Error) as error:
             raise Unavailable(f"The database {path} can't be opened: {error}") from error
@@ -143,7 +136,7 @@ class SqliteDatabase:
             # Nothing is served until a good one is there. To one that is in its place, though
             # damaged, closing adds what was beside it.
             self._file.close()
-            await asyncio.to_thread(check_whole, self._file.path)
+            await asyncio.to_thread(self._file.check_whole)
             self._file = await asyncio.to_thread(self._open_file)
             self._is_lost = False
         await self._begin()
@@ -179,14 +172,14 @@ class SqliteDatabase:
                 return
 
 
+@dataclass(eq=False)
 class _Statements:
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    connection: sqlite3.Connection
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Row]:
         # To SQLite `$1` is a parameter of the name 1.
         named = {str(n): argument for n, argument in enumerate(arguments, 1)}
-        found = self._connection.execute(statement, named)
+        found = self.connection.execute(statement, named)
         return [[_decode(value) for value in row] for row in found]
 
     async def fetchmany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> list[Row]:

@@ -26,6 +26,7 @@ class SqliteFile:
     def __init__(self, path: Path, schema: str, scripts: Sequence[str]) -> None:
         """Open or create it, and run the `scripts` that it has not had. Raises `sqlite3.Error` or
         `OSError`, also if another process uses it."""
+        keep_private(path.parent, f"{path.stem}.*")
         with ExitStack() as on_failure:
             on_failure.callback(os.close, _lock(path.with_suffix(".lock")))
             # Open for as long as the connections: to close a file, however it was opened, gives up
@@ -33,9 +34,8 @@ class SqliteFile:
             self._raw = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
             on_failure.callback(os.close, self._raw)
             self.writer = _connect(path, schema, on_failure)
-            self.writer.execute(f"PRAGMA {schema}.journal_mode = WAL")
-            self.writer.execute(f"PRAGMA {schema}.synchronous = FULL")
-            self.writer.execute(f"PRAGMA {schema}.secure_delete = ON")
+            for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+                self.writer.execute(f"PRAGMA {schema}.{setting}")
             _migrate(self.writer, schema, scripts)
             self.reader = _connect(path, schema, on_failure)
             self.reader.execute("PRAGMA query_only = ON")
@@ -65,17 +65,16 @@ class SqliteFile:
         # What is there, where open connections remember what was.
         _look(self.path, os.pread(self._raw, len(_HEADER), 0))
 
+    def check_whole(self) -> None:
+        """The same, unless all pages of what is there now are in order. Not while it is open: see
+        above."""
+        with self.path.open("rb") as file:
+            header = file.read(len(_HEADER))
+        _look(self.path, header, "PRAGMA quick_check(1)")
+
     def _check_present(self) -> None:
         if any(_identity(file) != identity for file, identity in self._opened.items()):
             raise Lost("its files were removed or replaced, or are out of reach")
-
-
-def check_whole(path: Path) -> None:
-    """Raises `OSError` or `sqlite3.Error` unless all pages of a database of ours are in order. Not
-    for one that is open: see above."""
-    with path.open("rb") as file:
-        header = file.read(len(_HEADER))
-    _look(path, header, "PRAGMA quick_check(1)")
 
 
 def _look(path: Path, header: bytes, *checks: str) -> None:
