@@ -9,12 +9,7 @@ from typing import Any
 
 import agents
 from agents.mcp import MCPServer
-from openai.types.responses import (
-    ResponseFunctionToolCall,
-    ResponseOutputItemDoneEvent,
-    ResponseRefusalDeltaEvent,
-    ResponseTextDeltaEvent,
-)
+from openai.types import responses
 
 from chat_service.agent import tools
 from chat_service.agent.answers import is_object, text_in
@@ -31,6 +26,8 @@ log = logging.getLogger(__name__)
 _MAX_TURNS = 6
 # No model that is of use reads less, in characters.
 _LEAST_HISTORY = 4000
+_DELTAS = responses.ResponseTextDeltaEvent | responses.ResponseRefusalDeltaEvent
+_CALL = responses.ResponseFunctionToolCall
 
 
 @dataclass(frozen=True)
@@ -167,14 +164,12 @@ async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStre
     try:
         async for event in result.stream_events():
             match event:
-                case agents.RawResponsesStreamEvent(
-                    data=ResponseTextDeltaEvent() | ResponseRefusalDeltaEvent() as said
-                ):
-                    speech.add(said.delta)
-                case agents.RawResponsesStreamEvent(data=ResponseOutputItemDoneEvent()):
+                case agents.RawResponsesStreamEvent(data=piece) if isinstance(piece, _DELTAS):
+                    speech.add(piece.delta)
+                case agents.RawResponsesStreamEvent(data=responses.ResponseOutputItemDoneEvent()):
                     speech.end_message()
                 case agents.RunItemStreamEvent(name="tool_called", item=item):
-                    if speech.say and isinstance(call := item.raw_item, ResponseFunctionToolCall):
+                    if speech.say and isinstance(call := item.raw_item, _CALL):
                         speech.say(ToolCall(clean(call.name), clean(call.arguments)))
     finally:
         result.cancel()
@@ -211,7 +206,7 @@ def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech
         elif isinstance(item.raw_item, dict) and item.type.endswith("_output_item"):
             outputs[str(item.raw_item.get("call_id"))] = clean(text_in(item.raw_item.get("output")))
             last = ""
-        elif isinstance(item.raw_item, ResponseFunctionToolCall):
+        elif isinstance(item.raw_item, _CALL):
             calls[item.raw_item.call_id] = clean(item.raw_item.name), clean(item.raw_item.arguments)
     if not last.strip():
         raise domain.Unavailable("The model has given no answer; try again")

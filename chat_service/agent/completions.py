@@ -6,7 +6,7 @@ has made, over aiohttp. What comes back are openai's public types and errors."""
 
 import json
 import logging
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from types import SimpleNamespace
@@ -57,20 +57,14 @@ class CompletionsClient:
     async def close(self) -> None:
         await self._http.close()
 
-    async def _create(
-        self,
-        *,
-        extra_headers: Mapping[str, str] | None = None,
-        extra_query: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        **parameters: Any,
-    ) -> ChatCompletion | _Chunks:
+    async def _create(self, **parameters: Any) -> ChatCompletion | _Chunks:
         left_out = (openai.Omit, openai.NotGiven)
         body = {k: value for k, value in parameters.items() if not isinstance(value, left_out)}
-        body.update(extra_body or {})
+        query, headers = body.pop("extra_query", None), body.pop("extra_headers", None)
+        body |= body.pop("extra_body", None) or {}
         if not self._takes_stream_options:
             body.pop("stream_options", None)
-        send = partial(self._send, params=extra_query, headers=extra_headers)
+        send = partial(self._send, params=query, headers=headers)
         try:
             response = await send(body)
         except APIStatusError as error:

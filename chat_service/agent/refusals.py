@@ -50,6 +50,7 @@ _NO_MODEL = re.compile(
 type _Made = tuple[Callable[[str], domain.DomainError], str]
 _TEXT = partial(InvalidInput.field, "text")
 _REFUSED = Failed, "The model's host refused the request"
+_LIMIT = LimitReached, "The model's rate limit is reached; try again later"
 _KEY = Misconfigured, "The model's host refuses this service's API key"
 _MODEL = Misconfigured, "The model's host does not have this service's model"
 _LATE = domain.TimedOut, "The model took too long to answer; try again"
@@ -61,15 +62,9 @@ _BY_WORDS = [
     (_NO_MODEL, _MODEL),
 ]
 _BY_STATUS = {
-    400: _REFUSED,
-    401: _KEY,
-    403: _KEY,
-    404: _MODEL,
-    408: _LATE,
-    422: _REFUSED,
-    429: (LimitReached, "The model's rate limit is reached; try again later"),
+    400: _REFUSED, 401: _KEY, 403: _KEY, 404: _MODEL, 408: _LATE, 422: _REFUSED, 429: _LIMIT,
     504: _LATE,
-}
+}  # fmt: skip
 _BY_KIND: list[tuple[Any, _Made]] = [
     # A subclass of APIConnectionError, hence before it.
     (openai.APITimeoutError | agents.ModelTimeoutError, _LATE),
