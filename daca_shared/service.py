@@ -20,8 +20,7 @@ from daca_shared.settings import PortTaken, ServiceSettings
 def main[S: ServiceSettings](
     name: str, settings: type[S], run: Callable[[S], Coroutine[Any, Any, None]]
 ) -> None:
-    """Run a service from the environment; what it can't begin or go on with ends it with one clear
-    line."""
+    """Run a service from the environment; if it can't begin or go on, end with one clear line."""
     os.umask(0o077)  # what we write is for nobody else
     found = settings.from_environment()
     configure_logging(found.log_level, secrets=found.secrets(), show_user_ids=found.log_user_ids)

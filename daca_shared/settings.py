@@ -131,8 +131,7 @@ class ServiceSettings(BaseSettings):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _trim(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """What is around a value, a secret file's line feed say, is none of it, and nothing at all
-        is as good as unset."""
+        """Without what is around a value, a secret file's line feed say. An empty one is unset."""
         found = {name: v.strip() if isinstance(v, str) else v for name, v in values.items()}
         return {name: value for name, value in found.items() if value != ""}
 

@@ -35,8 +35,7 @@ def status_error(status: Any, words: str, headers: Any = None) -> APIStatusError
 
 
 class AnswerReader:
-    """Reads one answer line by line: events, or JSON, of which it makes one piece, whatever was
-    asked for."""
+    """Reads one answer line by line: events, or JSON, which makes one piece, whatever was asked."""
 
     def __init__(self, taken: set[str]) -> None:
         self._taken = taken

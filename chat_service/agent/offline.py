@@ -1,6 +1,5 @@
-"""The model for machines without a key: no intelligence, but a real turn of the agent loop. It
-reads the count from its instructions and calls tools as any model would, so that everything around
-it can be seen to work."""
+"""The model for machines without a key: no intelligence, but it reads the count from its
+instructions and calls tools as any model would, so that all around it can be seen to work."""
 
 import asyncio
 import json

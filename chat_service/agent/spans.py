@@ -1,5 +1,4 @@
-"""The Agents SDK's own traces (agents, models, tools) as spans, named by the conventions of
-OpenTelemetry for generative AI."""
+"""The Agents SDK's own traces as spans, named by OpenTelemetry's conventions for generative AI."""
 
 import json
 from typing import Any, NamedTuple

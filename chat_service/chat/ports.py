@@ -12,11 +12,8 @@ class Counts(Protocol):
     """How many messages each user has sent, as analytics has counted them."""
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
-        """The count, once all of the user's kept turns are in it.
-
-        Raises `NotFound` for an unknown user, `TimedOut` or `Unavailable` when analytics
-        doesn't say.
-        """
+        """The count, once all of the user's kept turns are in it. Raises `NotFound` for an unknown
+        user, `TimedOut` or `Unavailable` when analytics doesn't say."""
 
 
 class Turns(Protocol):
@@ -29,11 +26,9 @@ class Turns(Protocol):
         """The conversation's latest turns, or the latest ones before `before`; oldest first."""
 
     async def keep(self, turn: Turn) -> Turn:
-        """Keep a turn and, in the same transaction, put its message on the way to analytics.
-
-        It replaces the turn that was found of the same message, which has its `seq`, or a stopped
-        one. A finished one that was not known stays, and is returned.
-        """
+        """Keep a turn and, in the same transaction, put its message on the way to analytics. It
+        replaces the turn that was found of the same message, which has its `seq`, or a stopped one.
+        A finished one that was not known stays, and is returned."""
 
     async def delete(self, key: ConversationKey) -> None:
         """Delete the conversation with its turns, for good. Raises `NotFound`."""
@@ -43,10 +38,8 @@ class Locks(Protocol):
     """Lets one turn of a conversation run at a time, across all processes."""
 
     def turn(self, key: ConversationKey) -> AbstractAsyncContextManager[None]:
-        """Wait until no other turn of the conversation is in this context.
-
-        Raises `Unavailable` if the storage fails.
-        """
+        """Wait until no other turn of the conversation is in this context. Raises `Unavailable` if
+        the storage fails."""
 
 
 class Agent(Protocol):
@@ -54,14 +47,8 @@ class Agent(Protocol):
     def model(self) -> str: ...
 
     async def answer(
-        self,
-        message: ChatMessage,
-        count: int | None,
-        history: Sequence[Turn],
-        say: Say | None,
+        self, message: ChatMessage, count: int | None, history: Sequence[Turn], say: Say | None
     ) -> Answer:
-        """The reply to `message`, whose user has sent `count` messages before; None if that
-        is not known. `say` is told of it as it comes.
-
-        Raises a `DomainError` when the model fails. Being cancelled stops the model.
-        """
+        """The reply to `message`, whose user has sent `count` messages before; None if that is not
+        known. `say` is told of it as it comes. Raises a `DomainError` when the model fails. Being
+        cancelled stops the model."""

@@ -13,8 +13,7 @@ _OPEN_END = re.compile("(?:[\ud800-\udbff]|[\udc80-\udcff]+)\\Z")
 
 
 def clean(text: str) -> str:
-    """`text` with halves of characters put together. One that has no other half, and NUL, becomes
-    the replacement character."""
+    """`text` with halves of characters put together. A lone one, or NUL, becomes U+FFFD."""
     text = text.replace("\0", "\ufffd")
     try:
         text.encode()

@@ -65,8 +65,7 @@ class AnalyticsClient:
         await self._call(self._stub.RecordMessages, request, _RECORD_TIMEOUT_S)
 
     async def check(self) -> None:
-        """Raises `DomainError` unless analytics serves, by `grpc.health.v1` over the same way
-        as every other call."""
+        """Raises `DomainError` unless analytics serves, by `grpc.health.v1` over the usual way."""
         request = health_pb2.HealthCheckRequest()
         response = await self._call(self._health.Check, request, _READY_TIMEOUT_S)
         if response.status != health_pb2.HealthCheckResponse.SERVING:

@@ -1,8 +1,6 @@
-"""The outbox: messages of kept turns on their way to analytics.
-
-A message gets in by the transaction that keeps its turn, and leaves once analytics has counted it.
-Sending twice is harmless, as an id counts once, so any process may send any message.
-"""
+"""The outbox: messages of kept turns on their way to analytics. One gets in by the transaction that
+keeps its turn, and leaves once analytics has counted it. Sending twice is harmless, as an id counts
+once, so any process may send any message."""
 
 import asyncio
 import logging
@@ -108,8 +106,7 @@ class Outbox:
                 await asyncio.wait_for(self._sent.wait(), _POLL_S)
 
     async def backlog(self) -> tuple[int, datetime | None]:
-        """How many messages of all processes wait, `MOST_COUNTED` at the most, and when the oldest
-        was sent."""
+        """How many messages wait, `MOST_COUNTED` at the most, and when the oldest was sent."""
         ((count, oldest),) = await self.database.read(_BACKLOG, MOST_COUNTED)
         return count, None if oldest is None else self.database.time(oldest)
 
@@ -138,8 +135,7 @@ class Outbox:
                 retry_s = min(retry_s * 2, _MAX_RETRY_S)
 
     async def send_the_rest(self) -> None:
-        """Send what is left, unless analytics is away or slow: then it waits for the next start,
-        or for another process."""
+        """Send what is left, unless analytics is away or slow: then another process has to."""
         try:
             async with asyncio.timeout(LAST_SEND_S):
                 while await self.send_batch() >= _MIN_BATCH:

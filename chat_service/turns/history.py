@@ -1,5 +1,4 @@
-"""What a user may look back at: their conversations, and the messages of one, in pages
-(https://google.aip.dev/158)."""
+"""A user's conversations, and the messages of one, in pages (https://google.aip.dev/158)."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,8 +34,7 @@ class PageQuery(BaseModel, frozen=True):
         return min(self.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
     def behind(self, *, first: int) -> int:
-        """The number of the row behind which the page begins: `first` for the first page. Raises
-        `InvalidInput`."""
+        """The number of the row behind which the page begins, or `first`. Raises `InvalidInput`."""
         token = self.page_token or str(first)
         if not (token.isascii() and token.isdecimal()) or int(token) >= 2**63:
             raise InvalidInput.field("page_token", "is not one that this list has returned")

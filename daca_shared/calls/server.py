@@ -1,5 +1,4 @@
-"""A gRPC server as both services run it: with health and reflection, one owner a port, and a stop
-that finishes what it began."""
+"""A gRPC server as both services run it: alone on its port, and finishing what it began."""
 
 import asyncio
 import logging

@@ -55,8 +55,7 @@ def find_peer(
 
 
 def check_token(token: SecretStr, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-    """Raises `Unauthenticated` unless a call shows our app's `token`, as those from our sidecar do,
-    or is a probe, which has none."""
+    """Raises `Unauthenticated` unless a call shows our `token`, as sidecars do, or is a probe."""
     if path.startswith("/grpc.health.v1.Health/"):
         return
     shown = [v.encode() if isinstance(v, str) else v for k, v in metadata if k == _TOKEN_KEY]

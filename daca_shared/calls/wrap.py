@@ -44,8 +44,7 @@ class Methods(grpc.GenericRpcHandler):
     it looks like a server. With a `token`, calls that don't show it are refused."""
 
     def __init__(self, tracing: Tracing, token: SecretStr | None, timeout_s: float) -> None:
-        """A call ends after `timeout_s`, even if its caller has not sent its request by then, or
-        not taken the answer."""
+        """A call ends after `timeout_s`, even if its caller sends no request or takes no answer."""
         self._tracing = tracing
         self._token = token
         self._timeout_s = timeout_s

@@ -1,6 +1,5 @@
-"""Metrics in Prometheus' form: those that both services have, and the port to read them at. Names
-are those of OpenTelemetry's conventions, as Prometheus writes them. They are the process's, as a
-process is one service."""
+"""Metrics that both services have, and the port to read them at. Names are those of OpenTelemetry's
+conventions, as Prometheus writes them. They are the process's, as a process is one service."""
 
 import asyncio
 import logging
@@ -36,8 +35,7 @@ _lag = Histogram(
 ready = Gauge("daca_ready", "Whether the service is ready, as its health says: 1 or 0.")
 
 call_durations = cache(_calls.labels)
-"""Where calls of such labels are measured; the method must be one of ours, as each makes a time
-series."""
+"""Where calls of such labels are measured. Only for methods of ours: each makes a time series."""
 
 
 async def watch_lag(tell: Callable[[float], None] = lambda lag_s: None) -> None:

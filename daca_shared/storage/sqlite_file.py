@@ -66,8 +66,7 @@ class SqliteFile:
         _look(self.path, os.pread(self._raw, len(_HEADER), 0))
 
     def check_whole(self) -> None:
-        """The same, unless all pages of what is there now are in order. Not while it is open: see
-        above."""
+        """The same, unless all pages of what is there now are in order. Not while it is open."""
         with self.path.open("rb") as file:
             header = file.read(len(_HEADER))
         _look(self.path, header, "PRAGMA quick_check(1)")
