@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import LineTooLong
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from chat_service.agent.answers import AnswerReader, status_error
+from chat_service.agent.answers import REQUEST, AnswerReader, status_error
 from chat_service.agent.refusals import LACKS_TOOLS, MAX_ANSWER_BYTES, TOO_LONG, refuses, too_large
 from chat_service.chat.speech import clean
 
@@ -44,8 +44,6 @@ class CompletionsClient:
         self.base_url = httpx2.URL(base_url.rstrip("/") + "/")
         self.api_key = api_key
         self.chat = SimpleNamespace(completions=SimpleNamespace(create=self._create))
-        # Only for openai's errors, which refer to one.
-        self._request = httpx2.Request("POST", f"{self.base_url}chat/completions")
         self._timeout = aiohttp.ClientTimeout(None, connect=timeout_s, sock_read=timeout_s)
         self._proxy = proxy
         self._takes_stream_options = True
@@ -82,7 +80,7 @@ class CompletionsClient:
     async def _send(self, body: dict[str, Any], **more: Any) -> aiohttp.ClientResponse:
         """The answer to a request. Raises `APIStatusError` if that is an error."""
         with self._openai_errors():
-            response = await self._http.post(str(self._request.url), json=body, **more)
+            response = await self._http.post(f"{self.base_url}chat/completions", json=body, **more)
             if response.ok:
                 return response
             async with response:
@@ -105,7 +103,7 @@ class CompletionsClient:
                         yield piece
         if not reader.is_whole:
             reason = "The answer ended before its finish"
-            raise APIConnectionError(message=reason, request=self._request)
+            raise APIConnectionError(message=reason, request=REQUEST)
 
     @cached_property
     def _http(self) -> aiohttp.ClientSession:
@@ -125,13 +123,13 @@ class CompletionsClient:
         try:
             yield
         except TimeoutError as error:
-            raise APITimeoutError(self._request) from error
+            raise APITimeoutError(REQUEST) from error
         except LineTooLong:
             raise too_large() from None
         except (aiohttp.ClientError, OSError) as error:
-            raise APIConnectionError(request=self._request) from error
+            raise APIConnectionError(request=REQUEST) from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise APIError("The answer can't be read", self._request, body=None) from error
+            raise APIError("The answer can't be read", REQUEST, body=None) from error
 
 
 async def _whole(chunks: _Chunks) -> ChatCompletion:

@@ -6,7 +6,7 @@ import math
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode, aio
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
@@ -57,8 +57,8 @@ def http_headers(error: domain.DomainError) -> dict[str, str]:
 
 def status_of(error: domain.DomainError) -> status_pb2.Status:
     """The rich status of a domain error, with the details of google.rpc that apply to it."""
-    name = STATUSES[type(error)][0].name
-    status = status_pb2.Status(code=code_pb2.Code.Value(name), message=error.message)
+    number, _ = STATUSES[type(error)][0].value
+    status = status_pb2.Status(code=number, message=error.message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.code, domain=ERROR_DOMAIN))
     if isinstance(error, domain.InvalidInput):
         bad_request = error_details_pb2.BadRequest()

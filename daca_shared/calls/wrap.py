@@ -45,9 +45,7 @@ class Methods(grpc.GenericRpcHandler):
 
     def __init__(self, tracing: Tracing, token: SecretStr | None, timeout_s: float) -> None:
         """A call ends after `timeout_s`, even if its caller sends no request or takes no answer."""
-        self._tracing = tracing
-        self._token = token
-        self._timeout_s = timeout_s
+        self._tracing, self._token, self._timeout_s = tracing, token, timeout_s
         self._calls: set[asyncio.Task[Any]] = set()
         self._watches: set[asyncio.Task[Any]] = set()
         self._handlers: dict[str, Handler] = {}

@@ -3,6 +3,7 @@ costs next to nothing. OpenTelemetry's SDK is imported only if the settings say 
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -16,12 +17,12 @@ _MAX_LINKS = 20
 _NOTHING = nullcontext()
 
 
+@dataclass(eq=False)
 class Tracing:
-    def __init__(self, tracer: trace.Tracer | None = None, *, content: bool = False) -> None:
-        self.tracer = tracer
-        """For code that makes spans of its own; None without tracing."""
-        self.content = content
-        """Whether the texts of messages may be in spans."""
+    tracer: trace.Tracer | None = None
+    """For code that makes spans of its own; None without tracing."""
+    content: bool = False
+    """Whether the texts of messages may be in spans."""
 
     def span(self, name: str) -> AbstractContextManager[None]:
         """A span inside the present one; none if there is no present one, as in a poll. An

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from daca_shared.domain import Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Statements, Work, purge, storage_failed
+from daca_shared.storage.database import Row, Work, purge, storage_failed
 from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, is_lost, what_is_wrong
 
 _BUSY_POLL_S = 0.005
@@ -74,7 +74,7 @@ class SqliteDatabase:
 
     async def check(self) -> None:
         try:
-            await self._put(_do_nothing)
+            await self._put(lambda statements: asyncio.sleep(0))  # nothing, but in a transaction
             await asyncio.to_thread(self._file.check)
         except (OSError, sqlite3.Error) as error:
             self._failed(error)
@@ -180,15 +180,8 @@ class _Statements:
         # To SQLite `$1` is a parameter of the name 1.
         named = {str(n): argument for n, argument in enumerate(arguments, 1)}
         found = self.connection.execute(statement, named)
-        return [[_decode(value) for value in row] for row in found]
+        # Only UUIDs are binary.
+        return [[UUID(bytes=v) if isinstance(v, bytes) else v for v in row] for row in found]
 
     async def fetchmany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> list[Row]:
         return [row for each in arguments for row in await self.fetch(statement, *each)]
-
-
-def _decode(value: Any) -> Any:
-    return UUID(bytes=value) if isinstance(value, bytes) else value  # only UUIDs are binary
-
-
-async def _do_nothing(statements: Statements) -> None:
-    """A write, which shows that there can be one."""
