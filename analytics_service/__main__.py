@@ -9,7 +9,7 @@ from pathlib import Path
 from dapr.proto.runtime.v1 import appcallback_pb2_grpc
 from pydantic import SecretStr
 
-from analytics_service.servicer import AnalyticsServicer, InvokeServicer
+from analytics_service.servicer import AnalyticsServicer
 from analytics_service.settings import AnalyticsSettings
 from analytics_service.store import AnalyticsStore
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
@@ -28,8 +28,9 @@ def build_server(
 ) -> GrpcServer:
     """A server, not started yet, with every servicer of this service on `store`."""
     server = GrpcServer(app_api_token=app_api_token, tracing=tracing)
-    server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, AnalyticsServicer(store))
-    server.add(appcallback_pb2_grpc.add_AppCallbackServicer_to_server, InvokeServicer(store))
+    servicer = AnalyticsServicer(store)
+    server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, servicer)
+    server.add(appcallback_pb2_grpc.add_AppCallbackServicer_to_server, servicer)
     return server
 
 

@@ -22,7 +22,7 @@ _check_user_id = TypeAdapter(UserId).validate_python
 
 
 @dataclass(eq=False)
-class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
+class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer, appcallback_pb2_grpc.AppCallbackServicer):
     store: AnalyticsStore
 
     async def GetAnalytics(
@@ -49,19 +49,13 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer):
         counted = await self.store.record(_decode_batch(request))
         return pb.RecordMessagesResponse(counted=counted)
 
-
-@dataclass(eq=False)
-class InvokeServicer(appcallback_pb2_grpc.AppCallbackServicer):
-    """The old REST face, for callers of Dapr's HTTP invoke API: a sidecar's
-    `GET /v1.0/invoke/analytics-service/method/analytics/{user_id}`, and
-    `dapr invoke --method analytics/{user_id}`, reach a gRPC app as `AppCallback.OnInvoke`."""
-
-    store: AnalyticsStore
-
     async def OnInvoke(
         self, request: common_pb2.InvokeRequest, context: Context
     ) -> common_pb2.InvokeResponse:
-        """`{"message_count": n}`; daprd makes 404 of NOT_FOUND, 400 of INVALID_ARGUMENT."""
+        """The old REST face, for callers of Dapr's HTTP invoke API: a sidecar's
+        `GET /v1.0/invoke/analytics-service/method/analytics/{user_id}`, and
+        `dapr invoke --method analytics/{user_id}`, reach a gRPC app so. The answer is
+        `{"message_count": n}`; daprd makes 404 of NOT_FOUND, 400 of INVALID_ARGUMENT."""
         method = request.method.removeprefix("/")
         if not method.startswith(_INVOKED):
             raise NotFound(f"No such method; there is {_INVOKED}{{user_id}}", code="NO_METHOD")
