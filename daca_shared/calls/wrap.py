@@ -7,7 +7,7 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -49,13 +49,13 @@ class Methods(grpc.GenericRpcHandler):
         self._calls: set[asyncio.Task[Any]] = set()
         self._watches: set[asyncio.Task[Any]] = set()
         self._handlers: dict[str, Handler] = {}
-        self._add(_UNKNOWN_METHOD, _ending(StatusCode.UNIMPLEMENTED, "Method not found!"))
+        self._wrap(_UNKNOWN_METHOD, _ending(StatusCode.UNIMPLEMENTED, "Method not found!"))
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, Handler]
     ) -> None:
         for name, handler in method_handlers.items():
-            self._add(f"/{service_name}/{name}", handler)
+            self._wrap(f"/{service_name}/{name}", handler)
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """Ignores what generated code adds: it is what the other method was given."""
@@ -78,45 +78,39 @@ class Methods(grpc.GenericRpcHandler):
                 task.add_done_callback(lambda _: end.cancel())
         return handlers.get(path) or handlers[_UNKNOWN_METHOD]
 
-    def _add(self, path: str, handler: Handler) -> None:
-        self._handlers[path] = _wrapped(handler, partial(_Call, path, self._tracing, self._token))
+    def _wrap(self, path: str, handler: Any) -> None:
+        kind = next(kind for kind in _KINDS if getattr(handler, kind))
+        behaviour: Callable[[Any, Context], Any] = getattr(handler, kind)
+        around = partial(_Call, path, self._tracing, self._token)
 
+        def decoded(request: bytes) -> Any:
+            if len(request) > _MAX_REQUEST_BYTES:
+                raise InvalidInput([], f"The request is longer than {_MAX_REQUEST_BYTES} bytes")
+            # Here, as grpc itself would answer INTERNAL, as if the fault were ours.
+            try:
+                return handler.request_deserializer(request)
+            except DecodeError:
+                problem = "The request is not a valid message of this method's type"
+                raise InvalidInput([], problem) from None
 
-def _wrapped(
-    handler: Any, around: Callable[[Context], AbstractAsyncContextManager[None]]
-) -> Handler:
-    kind = next(kind for kind in _KINDS if getattr(handler, kind))
-    behaviour: Callable[[Any, Context], Any] = getattr(handler, kind)
+        async def each_decoded(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+            async for request in requests:
+                yield decoded(request)
 
-    def decoded(request: bytes) -> Any:
-        if len(request) > _MAX_REQUEST_BYTES:
-            raise InvalidInput([], f"The request is longer than {_MAX_REQUEST_BYTES} bytes")
-        # Here, as grpc itself would answer INTERNAL, as if the fault were ours.
-        try:
-            return handler.request_deserializer(request)
-        except DecodeError:
-            problem = "The request is not a valid message of this method's type"
-            raise InvalidInput([], problem) from None
+        read: Callable[[Any], Any] = each_decoded if kind.startswith("stream") else decoded
 
-    async def each_decoded(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        async for request in requests:
-            yield decoded(request)
+        async def single(request: Any, context: Context) -> Any:
+            async with around(context):
+                return await behaviour(read(request), context)
 
-    read: Callable[[Any], Any] = each_decoded if kind.startswith("stream") else decoded
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with around(context), aclosing(behaviour(read(request), context)) as responses:
+                async for response in responses:
+                    yield response
 
-    async def single(request: Any, context: Context) -> Any:
-        async with around(context):
-            return await behaviour(read(request), context)
-
-    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with around(context), aclosing(behaviour(read(request), context)) as responses:
-            async for response in responses:
-                yield response
-
-    # The standard health service's Watch streams, but is no generator.
-    wrapped = stream if inspect.isasyncgenfunction(behaviour) else single
-    served: Handler = handler._replace(**{kind: wrapped}, request_deserializer=None)
-    return served
+        # The standard health service's Watch streams, but is no generator.
+        wrapped = stream if inspect.isasyncgenfunction(behaviour) else single
+        self._handlers[path] = handler._replace(**{kind: wrapped}, request_deserializer=None)
 
 
 class _Call:
