@@ -1,7 +1,7 @@
 """The Agents SDK's own traces as spans, named by OpenTelemetry's conventions for generative AI."""
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from agents import tracing as sdk
 from agents.tracing.provider import DefaultTraceProvider
@@ -10,22 +10,11 @@ from pydantic import BaseModel
 
 from daca_shared.observe.tracing import Tracing, fail
 
-
-class _Operation(NamedTuple):
-    """How the conventions name an operation and the attributes that tell of it."""
-
-    name: str
-    subject: str
-    given: str = ""
-    made: str = ""
-
-
-_CHAT = _Operation("chat", "request.model", "input.messages", "output.messages")
-_OPERATIONS: dict[type, _Operation] = {
-    sdk.AgentSpanData: _Operation("invoke_agent", "agent.name"),
-    sdk.FunctionSpanData: _Operation(
-        "execute_tool", "tool.name", "tool.call.arguments", "tool.call.result"
-    ),
+_CHAT = "chat", "request.model", "input.messages", "output.messages"
+# The name of an operation, and those of its attributes: whose it is, what was given, what was made.
+_OPERATIONS: dict[type, tuple[str, ...]] = {
+    sdk.AgentSpanData: ("invoke_agent", "agent.name"),
+    sdk.FunctionSpanData: ("execute_tool", "tool.name", "tool.call.arguments", "tool.call.result"),
     sdk.GenerationSpanData: _CHAT,
     sdk.ResponseSpanData: _CHAT,
 }
@@ -54,7 +43,7 @@ class AgentSpans(sdk.TracingProcessor):
         ours = self._open.get(span.parent_id or "") or get_current_span()
         if operation := _OPERATIONS.get(type(span.span_data)):
             kind = SpanKind.CLIENT if operation is _CHAT else SpanKind.INTERNAL
-            ours = self._tracer.start_span(operation.name, set_span_in_context(ours), kind)
+            ours = self._tracer.start_span(operation[0], set_span_in_context(ours), kind)
         self._open[span.span_id] = ours
 
     def on_span_end(self, span: sdk.Span[Any]) -> None:
@@ -62,19 +51,20 @@ class AgentSpans(sdk.TracingProcessor):
         operation = _OPERATIONS.get(type(span.span_data))
         if ours is None or operation is None:
             return
+        name, subject, *texts = operation
         data = span.span_data
         # OpenAI's Responses API tells only in its response which model made what.
         source = data.response if isinstance(data, sdk.ResponseSpanData) else data
-        told: dict[str, Any] = {"operation.name": operation.name}
-        if subject := getattr(source, "model" if operation is _CHAT else "name", None):
-            ours.update_name(f"{operation.name} {subject}")
-            told[operation.subject] = subject
+        told: dict[str, Any] = {"operation.name": name}
+        if whose := getattr(source, "model" if operation is _CHAT else "name", None):
+            ours.update_name(f"{name} {whose}")
+            told[subject] = whose
         if operation is _CHAT:
             usage = data.usage or {}
             told |= {f"usage.{n}": usage.get(n) for n in ("input_tokens", "output_tokens")}
-        if self._content and operation.given:
-            texts = {operation.given: data.input, operation.made: getattr(source, "output", None)}
-            told |= {k: json.dumps(v, default=_plain) for k, v in texts.items() if v is not None}
+        if self._content and texts:
+            said = zip(texts, (data.input, getattr(source, "output", None)), strict=True)
+            told |= {k: json.dumps(v, default=_plain) for k, v in said if v is not None}
         ours.set_attributes({f"gen_ai.{k}": v for k, v in told.items() if v is not None})
         if span.error is not None:
             # Not the error's text: it may be a host's, or quote a message.
