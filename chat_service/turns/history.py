@@ -42,14 +42,10 @@ class PageQuery(BaseModel, frozen=True):
 
 
 class ConversationsQuery(PageQuery):
-    """Which page of the user's conversations."""
-
     filter: Filter = ""
 
 
 class MessagesQuery(PageQuery):
-    """Which page of the messages of one conversation."""
-
     session_id: UUID
 
     @property
