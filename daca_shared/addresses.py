@@ -18,8 +18,7 @@ def address(host: str, port: int) -> str:
 
 @lru_cache(256)
 def host_in(written: str) -> IPv4Address | IPv6Address | str:
-    """The address, or the name in small letters, in `host`, `host:port` or `[host]:port`; an empty
-    name if there is none."""
+    """The address, or the name in small letters, in `host`, `host:port` or `[host]:port`; or ""."""
     found = _host_and_port(written)
     host = (found[1] or found[2]).removesuffix(".") if found else written
     with suppress(ValueError):

@@ -34,8 +34,7 @@ _in_capitals = re.compile(r"\B(?=[A-Z])").sub
 
 
 class DomainError(Exception):
-    """Something that a caller must be told. Its text is written for the caller:
-    never another exception's text, never a secret."""
+    """What a caller must be told, in words of its own: another exception's may hold a secret."""
 
     def __init__(
         self, message: str, *, code: str | None = None, retry_after_s: float | None = None

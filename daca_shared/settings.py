@@ -190,8 +190,7 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def from_environment(cls, **more: str) -> Self:
-        """Read and check all settings, where `more` outranks what is found; end the program, naming
-        each bad variable, if one is bad."""
+        """The settings, where `more` outranks what is found. Bad ones end the program, by name."""
         try:
             return cls.model_validate(more)
         except pydantic.ValidationError as error:

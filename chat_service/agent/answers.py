@@ -1,5 +1,4 @@
-"""Answers of servers that speak Chat Completions more or less, made into what OpenAI's own would
-be. docs/models.md tells which oddity is whose."""
+"""Answers of compatible servers, made what OpenAI's would be (their oddities: docs/models.md)."""
 
 import codecs
 import json

@@ -35,8 +35,7 @@ type _Chunks = AsyncGenerator[ChatCompletionChunk]
 
 
 class CompletionsClient:
-    """What the Agents SDK asks of an `AsyncOpenAI`. `timeout_s` is how long it waits for a
-    connection, and then for each next piece of an answer."""
+    """What the Agents SDK asks of an `AsyncOpenAI`. `timeout_s` is for each piece of an answer."""
 
     def __init__(
         self, base_url: str, api_key: str, *, timeout_s: float, proxy: str | None = None

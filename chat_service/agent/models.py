@@ -49,9 +49,8 @@ class ChatModel:
 
 
 def choose_model(settings: ChatSettings) -> ChatModel:
-    """The model that the settings ask for; the first of these that is set wins: OPENAI_BASE_URL,
-    OPENAI_API_KEY, GEMINI_API_KEY, and else the offline model. Raises `Misconfigured`, naming the
-    variable, when CHAT_MODEL is needed and missing."""
+    """The first of these that is set wins: OPENAI_BASE_URL, OPENAI_API_KEY, GEMINI_API_KEY; without
+    any it is the offline model. Raises `Misconfigured` when CHAT_MODEL is needed and missing."""
     key = settings.openai_api_key and settings.openai_api_key.get_secret_value()
     if settings.openai_base_url:
         if not settings.model:

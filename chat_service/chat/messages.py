@@ -11,8 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from daca_shared.domain import UserId
 
-# JSON can hold lone surrogates, which nothing can encode; pydantic looks for them only in a
-# string with a constraint.
+# Only in a string with a constraint pydantic looks for lone surrogates, which nothing can encode.
 Text = Annotated[str, StringConstraints(max_length=1_000_000)]
 """A message's text: valid Unicode. The service's own limit is lower."""
 

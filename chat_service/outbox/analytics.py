@@ -51,8 +51,7 @@ class AnalyticsClient:
         return response.analytics.message_count
 
     async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
-        """How many messages `user_id` has sent on each of the last 14 days, by date (UTC), the
-        oldest first. Raises as `message_count` does."""
+        """How many messages the user sent on each of the last 14 days, by date (UTC), in order."""
         request = pb.ListActivityRequest(user_id=user_id)
         response = await self._call(self._stub.ListActivity, request, timeout_s)
         return {day.date: day.message_count for day in response.days}

@@ -1,6 +1,5 @@
-"""The outbox: messages of kept turns on their way to analytics. One gets in by the transaction that
-keeps its turn, and leaves once analytics has counted it. Sending twice is harmless, as an id counts
-once, so any process may send any message."""
+"""Messages of kept turns on their way to analytics. One gets in by the transaction that keeps its
+turn, and leaves once it is counted. As an id counts once, any process may send any message."""
 
 import asyncio
 import logging
@@ -86,8 +85,7 @@ class Outbox:
     _batch: int = field(default=_BATCH, init=False)
 
     def adding(self, turn: Turn) -> Work[Sequence[Row]]:
-        """What adds the message of `turn`, in the transaction that keeps it. To be made outside
-        of that: there the present span is the chat's."""
+        """What adds the turn's message. To be made before its transaction, in its chat's span."""
         # Made of both, as another user may have chosen the same id, which counts only once.
         message_id = uuid5(turn.message_id, turn.conversation.user_id)
         user_id, origin = turn.conversation.user_id, self.tracing.origin()
@@ -144,9 +142,8 @@ class Outbox:
             log.info("messages that analytics has not counted stay in the outbox")
 
     async def send_batch(self) -> int:
-        """Send the oldest messages, and those of users whose chats wait; returns how many.
-
-        Raises `DomainError` if analytics or the storage fails."""
+        """Send the oldest messages, and those of users whose chats wait; returns how many. Raises
+        `DomainError` if analytics or the storage fails."""
         waiting, self._waiting = self._waiting, set()
         began = self.clock()
         size = min(self._batch, 2 * _MIN_BATCH) if waiting else self._batch

@@ -91,8 +91,7 @@ async def abort(context: Context, error: Exception, method: str) -> NoReturn:
     if not isinstance(error, domain.DomainError):
         log.error("%s failed unexpectedly", method, exc_info=error)
         await context.abort(StatusCode.INTERNAL, INTERNAL_MESSAGE)
-    # Not abort_with_status(), which grpc.aio lacks. The request's own trailer is repeated, as these
-    # replace all that are there.
+    # grpc.aio has no abort_with_status(). These trailers replace all, the request's own, too.
     status = rpc_status.to_status(status_of(error))
     trailers = (*request_metadata(), *status.trailing_metadata)
     await context.abort(status.code, status.details, trailers)

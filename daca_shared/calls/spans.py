@@ -75,12 +75,10 @@ def client_interceptors(tracer: trace.Tracer | None) -> list[aio.ClientIntercept
 def begin_server_span(
     tracer: trace.Tracer | None, path: str, metadata: Iterable[tuple[str, Any]]
 ) -> Callable[[StatusCode], None]:
-    """From now on the present task serves a call, which has a span within its caller's trace;
-    returns what ends it."""
+    """From now on the present task is in a span within its caller's trace; returns what ends it."""
     if tracer is None or path.startswith(_NOT_OURS):
         return lambda code: None
-    # daprd 1.18 appends the calling sidecar's `traceparent` to the caller's own: the last one is
-    # the nearest. At present grpc's core keeps only that one anyway.
+    # daprd 1.18 appends a sidecar's `traceparent` to its caller's own: the last one is the nearest.
     last = dict(metadata)
     carrier = {k: str(last[k]) for k in ("traceparent", "tracestate") if k in last}
     span = _start(tracer, path, SpanKind.SERVER, PROPAGATOR.extract(carrier, Context()))

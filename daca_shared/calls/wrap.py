@@ -114,8 +114,7 @@ class Methods(grpc.GenericRpcHandler):
 
 
 class _Call:
-    """One call. No generator makes this context manager: the event loop would keep a list of them,
-    which takes a tenth of a `GetAnalytics`."""
+    """One call. A generator, which the event loop lists, would cost a tenth of a `GetAnalytics`."""
 
     def __init__(
         self, path: str, tracing: Tracing, token: SecretStr | None, context: Context

@@ -42,8 +42,7 @@ def log_request(
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Makes lines of records. Blots out secrets wherever they stand: a library may log a host's
-    answer, which may quote our key."""
+    """Makes lines of records, without secrets: a library may log an answer that quotes our key."""
 
     def __init__(self, secrets: Iterable[str], *, show_user_ids: bool, readable: bool) -> None:
         super().__init__()

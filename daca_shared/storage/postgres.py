@@ -136,9 +136,8 @@ class PostgresDatabase:
 
 
 async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) -> None:
-    """Run those of `scripts` that the database has not had. Most only add, so that older programs
-    go on beside newer ones. One that takes away what they need sets `oldest` to its own number:
-    they then refuse to start."""
+    """Run the scripts that the database has not had. Older programs go on beside newer ones, unless
+    one takes away what they need, and sets `oldest` to its number: then they don't start."""
     if await _version(db, schema, len(scripts)) >= len(scripts):
         return
     async with db.transaction():
