@@ -37,8 +37,7 @@ _POLL_S = 0.02
 
 _ADD = """
 INSERT INTO chat.outbox (message_id, user_id, sent_time, origin) VALUES ($1, $2, $3, $4)
-ON CONFLICT DO NOTHING
-"""
+ON CONFLICT DO NOTHING"""
 _SELECT = "SELECT seq, message_id, user_id, sent_time, origin FROM chat.outbox WHERE NOT refused"
 _OLDEST = f"{_SELECT} ORDER BY seq LIMIT $1"
 _OF_USER = f"{_SELECT} AND user_id = $1 ORDER BY seq LIMIT $2"

@@ -15,23 +15,18 @@ _RENEW_S = 1.0
 # How often to look whether another replica's turn is over.
 _POLL_S = 0.05
 
+_MINE = "WHERE user_id = $1 AND session_id = $2 AND holder = $3"
 _TAKE = """
 INSERT INTO chat.leases AS known (user_id, session_id, holder, end_time)
 VALUES ($1, $2, $3, now() + interval '3 seconds')
 ON CONFLICT (user_id, session_id) DO UPDATE
     SET holder = excluded.holder, end_time = excluded.end_time
     WHERE known.end_time < now() OR known.holder = excluded.holder
-RETURNING holder
-"""
-_RENEW = """
-UPDATE chat.leases SET end_time = now() + interval '3 seconds'
-WHERE user_id = $1 AND session_id = $2 AND holder = $3
-"""
-_LET_GO = "DELETE FROM chat.leases WHERE user_id = $1 AND session_id = $2 AND holder = $3"
+RETURNING holder"""
+_RENEW = f"UPDATE chat.leases SET end_time = now() + interval '3 seconds' {_MINE}"  # noqa: S608
+_LET_GO = f"DELETE FROM chat.leases {_MINE}"  # noqa: S608
 # Locks the row until the commit, so that whoever takes the lease over finds this turn.
-_CONFIRM = """
-SELECT holder FROM chat.leases WHERE user_id = $1 AND session_id = $2 AND holder = $3 FOR SHARE
-"""
+_CONFIRM = f"SELECT holder FROM chat.leases {_MINE} FOR SHARE"  # noqa: S608
 
 
 class TurnLocks:

@@ -22,8 +22,7 @@ _NEWEST = 2**63 - 1
 _SELECT = """
 SELECT seq, user_id, session_id, message_id, prompt, reply, steps, stopped, message_count, model,
     end_time
-FROM chat.turns
-"""
+FROM chat.turns"""
 _FIND = f"{_SELECT} WHERE user_id = $1 AND message_id = $2"
 _LATEST = f"""{_SELECT}
 WHERE user_id = $1 AND session_id = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4"""
@@ -31,8 +30,7 @@ _MESSAGES = f"""{_SELECT}
 WHERE user_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4"""
 _CONVERSATIONS = """
 SELECT last_seq, session_id, title, update_time, turn_count FROM chat.conversations
-WHERE user_id = $1 AND last_seq < $2 %s ORDER BY last_seq DESC LIMIT $3
-"""
+WHERE user_id = $1 AND last_seq < $2 %s ORDER BY last_seq DESC LIMIT $3"""
 _HAS_WORD = """AND (strpos(lower(title), ${0}) > 0 OR EXISTS (
     SELECT seq FROM chat.turns
     WHERE turns.user_id = conversations.user_id AND turns.session_id = conversations.session_id
@@ -40,8 +38,7 @@ _HAS_WORD = """AND (strpos(lower(title), ${0}) > 0 OR EXISTS (
 ))"""
 _RENAME = """
 UPDATE chat.conversations SET title = $3 WHERE user_id = $1 AND session_id = $2
-RETURNING last_seq, session_id, title, update_time, turn_count
-"""
+RETURNING last_seq, session_id, title, update_time, turn_count"""
 _DELETE = "DELETE FROM chat.conversations WHERE user_id = $1 AND session_id = $2 RETURNING last_seq"
 _DELETE_TURNS = "DELETE FROM chat.turns WHERE user_id = $1 AND session_id = $2"
 _PROMPT = "SELECT prompt FROM chat.turns WHERE seq = $1"
@@ -55,8 +52,7 @@ ON CONFLICT (user_id, message_id) DO UPDATE SET
     stopped = excluded.stopped, message_count = excluded.message_count, model = excluded.model,
     end_time = excluded.end_time
     WHERE (known.stopped OR known.seq = $11) AND known.session_id = excluded.session_id
-RETURNING seq
-"""
+RETURNING seq"""
 _LIST = """
 INSERT INTO chat.conversations AS known
     (user_id, session_id, title, update_time, turn_count, last_seq)
@@ -67,8 +63,7 @@ ON CONFLICT (user_id, session_id) DO UPDATE SET
     update_time = excluded.update_time,
     turn_count = known.turn_count + CASE WHEN excluded.last_seq > known.last_seq THEN 1 ELSE 0 END,
     last_seq = CASE WHEN excluded.last_seq > known.last_seq
-        THEN excluded.last_seq ELSE known.last_seq END
-"""
+        THEN excluded.last_seq ELSE known.last_seq END"""
 
 
 @dataclass(eq=False)
