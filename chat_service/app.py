@@ -29,7 +29,7 @@ from chat_service.web.server import HttpServer
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from daca_shared.addresses import address
 from daca_shared.calls.server import GrpcServer
-from daca_shared.calls.sidecar import Peer, find_peer
+from daca_shared.calls.sidecar import find_peer
 from daca_shared.calls.spans import client_interceptors
 from daca_shared.domain import Failed
 from daca_shared.observe.metrics import serving_metrics, watch_lag
@@ -55,7 +55,7 @@ async def run(settings: ChatSettings) -> None:
 
         model = choose_model(settings)
         stack.push_async_callback(model.close)
-        peer = analytics_peer(settings)
+        peer = find_peer(settings, settings.analytics_app_id, settings.analytics_address)
         log.info("model %s; analytics through %s", model.name, peer.address)
         analytics = AnalyticsClient(peer, client_interceptors(tracing.tracer))
         stack.push_async_callback(analytics.close)
@@ -159,12 +159,3 @@ async def serve(
     await asyncio.gather(http_server.stop(grace_s), grpc_server.stop(grace_s))
     if has_failed:
         raise Failed("The HTTP server has ended by itself")
-
-
-def analytics_peer(settings: ChatSettings) -> Peer:
-    return find_peer(
-        settings.analytics_app_id,
-        sidecar_grpc_port=settings.dapr_grpc_port,
-        api_token=settings.dapr_api_token,
-        direct_address=settings.analytics_address,
-    )

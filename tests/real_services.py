@@ -19,7 +19,7 @@ from chat_service.access.admission import Admission
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel
 from chat_service.agent.offline import OfflineModel
-from chat_service.app import SCHEMA, analytics_peer
+from chat_service.app import SCHEMA
 from chat_service.app import SERVICE_NAME as CHAT
 from chat_service.chat.conversation import Conversation
 from chat_service.grpc.servicer import ChatServicer
@@ -33,6 +33,7 @@ from chat_service.turns.store import TurnStore
 from chat_service.web.gateway import build_gateway
 from daca.chat.v1 import chat_pb2_grpc
 from daca_shared.calls.server import GrpcServer
+from daca_shared.calls.sidecar import find_peer
 from daca_shared.storage.database import open_database
 from tests.fakes import channel_to, listening, sending
 
@@ -75,7 +76,8 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
             }
         )
         assert isinstance(settings.database, Path)
-        analytics = AnalyticsClient(analytics_peer(settings))
+        peer = find_peer(settings, settings.analytics_app_id, settings.analytics_address)
+        analytics = AnalyticsClient(peer)
         stack.push_async_callback(analytics.close)
         database = await open_database(settings.database, "chat", SCHEMA)
         stack.push_async_callback(database.close)

@@ -9,6 +9,7 @@ from grpc import StatusCode, aio
 from pydantic import SecretStr
 
 from daca_shared.domain import Unauthenticated
+from daca_shared.settings import ServiceSettings
 
 # How a proxied call ends when the target, or a sidecar on the way, is away. daprd answers UNKNOWN,
 # not UNAVAILABLE, for an app id that it can't find.
@@ -44,14 +45,13 @@ class Peer:
         return aio.insecure_channel(self.address, options=_OPTIONS, interceptors=[*interceptors])
 
 
-def find_peer(
-    app_id: str, *, sidecar_grpc_port: int | None, api_token: SecretStr | None, direct_address: str
-) -> Peer:
+def find_peer(settings: ServiceSettings, app_id: str, direct_address: str) -> Peer:
     """The app `app_id`, through our sidecar if we have one, else at `direct_address`."""
-    if sidecar_grpc_port is None:
+    if settings.dapr_grpc_port is None:
         return Peer(direct_address)
-    token = ((_TOKEN_KEY, api_token.get_secret_value()),) if api_token else ()
-    return Peer(f"127.0.0.1:{sidecar_grpc_port}", (("dapr-app-id", app_id), *token))
+    token = settings.dapr_api_token
+    shown = ((_TOKEN_KEY, token.get_secret_value()),) if token else ()
+    return Peer(f"127.0.0.1:{settings.dapr_grpc_port}", (("dapr-app-id", app_id), *shown))
 
 
 def check_token(token: SecretStr, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:

@@ -15,15 +15,20 @@ from daca_shared.calls.errors import Context
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import find_peer
 from daca_shared.domain import NotFound, TimedOut, Unavailable
+from daca_shared.settings import ServiceSettings
 from lab.stack import RunningStack, eventually, http, render_run_file
 from scripts.stack import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+def beside(sidecar_grpc_port: int) -> ServiceSettings:
+    return ServiceSettings.model_validate({"DAPR_GRPC_PORT": sidecar_grpc_port})
+
+
 def client_of(system: RunningStack, app_id: str) -> AnalyticsClient:
     port = system.sidecar_port(system.chat, "gRPC")
-    peer = find_peer(app_id, sidecar_grpc_port=port, api_token=None, direct_address="")
+    peer = find_peer(beside(port), app_id, "")
     return AnalyticsClient(peer)
 
 
@@ -102,7 +107,7 @@ async def test_the_callee_sees_who_called_and_the_callers_deadline(
     for sidecar in sidecars:
         await sidecar.start()
     port = stack.services[f"{chat_id}-sidecar"].ports["gRPC"]
-    peer = find_peer(analytics_id, sidecar_grpc_port=port, api_token=None, direct_address="")
+    peer = find_peer(beside(port), analytics_id, "")
     async with peer.channel() as channel:
         stub = analytics_pb2_grpc.AnalyticsServiceStub(channel)
         request = analytics_pb2.GetAnalyticsRequest(user_id="x")
@@ -122,7 +127,7 @@ async def test_the_callee_sees_who_called_and_the_callers_deadline(
 
 async def test_another_app_streams_a_chat_through_the_sidecars(system: RunningStack) -> None:
     port = system.sidecar_port(system.analytics, "gRPC")
-    peer = find_peer(system.chat, sidecar_grpc_port=port, api_token=None, direct_address="")
+    peer = find_peer(beside(port), system.chat, "")
     request = chat_pb2.ChatStreamRequest(user_id="streamer", text="Hello")
     async with peer.channel() as channel:
         stub = chat_pb2_grpc.ChatServiceStub(channel)

@@ -19,6 +19,7 @@ from daca_shared.calls.errors import INTERNAL_MESSAGE, Context
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import Peer, find_peer
 from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
+from daca_shared.settings import ServiceSettings
 from tests.fakes import FOREVER_S, channel_to, listening
 from tests.grpc.refusals import refusal
 
@@ -169,9 +170,8 @@ async def test_a_sidecar_is_told_the_app_id_and_nothing_else(
 ) -> None:
     scripted = Scripted()
     async with listening(scripted_server(scripted)) as server:
-        peer = find_peer(
-            "counts", sidecar_grpc_port=server.port, api_token=token, direct_address="nowhere:1"
-        )
+        sidecar = {"DAPR_GRPC_PORT": server.port, "DAPR_API_TOKEN": token}
+        peer = find_peer(ServiceSettings.model_validate(sidecar), "counts", "nowhere:1")
         client = AnalyticsClient(peer)
         await client.message_count("alice", timeout_s=5)
         await client.close()
@@ -181,7 +181,6 @@ async def test_a_sidecar_is_told_the_app_id_and_nothing_else(
 
 
 def test_without_a_sidecar_analytics_is_dialled_directly() -> None:
-    peer = find_peer(
-        "x", sidecar_grpc_port=None, api_token=SecretStr("t"), direct_address="there:1"
-    )
+    settings = ServiceSettings.model_validate({"DAPR_API_TOKEN": "t"})
+    peer = find_peer(settings, "x", "there:1")
     assert (peer.address, peer.metadata) == ("there:1", ())
