@@ -39,9 +39,10 @@ class RunContext:
     """How many messages the user has sent before; None if that is not known."""
 
 
-def instructions(
-    context: agents.RunContextWrapper[RunContext], agent: agents.Agent[RunContext]
-) -> str:
+type OurAgent = agents.Agent[RunContext]
+
+
+def instructions(context: agents.RunContextWrapper[RunContext], agent: OurAgent) -> str:
     """The system prompt of one run."""
     run = context.context
     # The id is a caller's own text: quoted, it stays a name.
@@ -57,9 +58,6 @@ def instructions(
         "Let that make your tone more familiar, and mention it when asked. "
         "If you are asked for what you can't know, such as the time, and can't find out, say so."
     )
-
-
-type OurAgent = agents.Agent[RunContext]
 
 
 def _has_tools(agent: OurAgent) -> bool:
@@ -138,7 +136,7 @@ class ChatAgent:
                 return answer
 
     async def _run(
-        self, agent: agents.Agent[RunContext], items: list[Any], context: RunContext, speech: Speech
+        self, agent: OurAgent, items: list[Any], context: RunContext, speech: Speech
     ) -> Answer:
         run: dict[str, Any] = {
             # A copy: the SDK compares each run of an agent with all its other runs under way.
