@@ -21,8 +21,6 @@ _EXPORT_TIMEOUT_S = 2.0
 
 
 class OtelTracing(Tracing):
-    """Sends spans to where the settings say."""
-
     def __init__(self, settings: ServiceSettings, service_name: str) -> None:
         self._exporter = _LoggingExporter(_sender(settings))
         # Not the process-wide provider: libraries that look for one would add spans.

@@ -121,12 +121,9 @@ class SqliteDatabase:
                 except Exception as error:
                     outcomes = [error] * len(group)
                 for (_, done), outcome in zip(group, outcomes, strict=True):
-                    if done.done():
-                        continue
-                    if isinstance(outcome, Exception):
-                        done.set_exception(outcome)
-                    else:
-                        done.set_result(outcome)
+                    tell = done.set_exception if isinstance(outcome, Exception) else done.set_result
+                    if not done.done():
+                        tell(outcome)
         finally:
             self._writing = None
 
