@@ -79,20 +79,17 @@ def _decode_batch(request: pb.RecordMessagesRequest) -> MessageBatch:
         # Before each is looked at.
         raise InvalidInput.field("messages", f"must be 1 to {MAX_BATCH} messages")
     messages = [
-        {
-            "message_id": message.message_id,
-            "user_id": message.user_id,
-            "sent_time": _decode_time(message, f"messages[{index}].sent_time"),
-        }
-        for index, message in enumerate(request.messages)
+        {"message_id": m.message_id, "user_id": m.user_id, "sent_time": _decode_time(m, index)}
+        for index, m in enumerate(request.messages)
     ]
     return validated(MessageBatch, {"messages": messages})
 
 
-def _decode_time(message: pb.SentMessage, field: str) -> datetime:
-    if not message.HasField("sent_time"):
-        raise InvalidInput.field(field, "is required")
+def _decode_time(message: pb.SentMessage, index: int) -> datetime:
     try:
-        return message.sent_time.ToDatetime(UTC)
+        if message.HasField("sent_time"):
+            return message.sent_time.ToDatetime(UTC)
+        problem = "is required"
     except (ValueError, OverflowError):
-        raise InvalidInput.field(field, "is no valid time between years 1 and 9999") from None
+        problem = "is no valid time between years 1 and 9999"
+    raise InvalidInput.field(f"messages[{index}].sent_time", problem)
