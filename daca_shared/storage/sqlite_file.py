@@ -120,18 +120,16 @@ def keep_private(folder: Path, *patterns: str) -> None:
 
 
 def _connect(path: Path, schema: str, exits: ExitStack) -> sqlite3.Connection:
-    connection = sqlite3.connect(
+    db = sqlite3.connect(
         ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
-    exits.callback(connection.close)
+    exits.callback(db.close)
     # Attached, so that tables have the same names as in PostgreSQL's schema.
-    connection.execute(f"ATTACH ? AS {schema}", (str(path),))
+    db.execute(f"ATTACH ? AS {schema}", (str(path),))
     # As PostgreSQL has them: SQLite's own `lower` knows ASCII only.
-    connection.create_function("lower", 1, str.lower, deterministic=True)
-    connection.create_function(
-        "strpos", 2, lambda text, part: text.find(part) + 1, deterministic=True
-    )
-    return connection
+    db.create_function("lower", 1, str.lower, deterministic=True)
+    db.create_function("strpos", 2, lambda text, part: text.find(part) + 1, deterministic=True)
+    return db
 
 
 def _lock(path: Path) -> int:
