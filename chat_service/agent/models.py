@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import agents
 import httpx2
-from agents import Model, ModelSettings, RetryPolicyContext, retry_policies
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from chat_service.agent.completions import CompletionsClient
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 _GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta/openai/"
 
 
-class _Settings(ModelSettings):
+class _Settings(agents.ModelSettings):
     """Settings at which the SDK looks less closely. That gives back 6 % of all chats (ADR 0014)."""
 
     def __call__(self) -> None:
@@ -39,8 +38,8 @@ class _Settings(ModelSettings):
 class ChatModel:
     name: str
     """For people: in replies and in the log."""
-    model: Model
-    settings: ModelSettings
+    model: agents.Model
+    settings: agents.ModelSettings
     client: AsyncOpenAI | CompletionsClient | None = None
 
     async def close(self) -> None:
@@ -117,13 +116,13 @@ def one_retry() -> agents.ModelRetrySettings:
     """One retry a request, if the host's answer allows it and the budget has one left."""
     latest = deque[float](maxlen=_MOST_RETRIES)
 
-    def from_budget(context: RetryPolicyContext) -> bool:
+    def from_budget(context: agents.RetryPolicyContext) -> bool:
         now = time.monotonic()
         if len(latest) == _MOST_RETRIES and now - latest[0] < _RETRIES_TIME_S:
             return False
         latest.append(now)
         return True
 
-    policy = retry_policies.all(retry_policies.provider_suggested(), from_budget)
+    policy = agents.retry_policies.all(agents.retry_policies.provider_suggested(), from_budget)
     backoff = agents.ModelRetryBackoffSettings(initial_delay=0.2, jitter=True)
     return agents.ModelRetrySettings(max_retries=1, policy=policy, backoff=backoff)
