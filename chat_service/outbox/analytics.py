@@ -37,7 +37,6 @@ class AnalyticsClient:
     def __init__(self, peer: Peer, interceptors: Sequence[aio.ClientInterceptor] = ()) -> None:
         self._peer = peer
         self.way = peer.way
-        """How calls go to analytics, in words."""
         self.last_call: LastCall | None = None
         """The latest call that has ended, but for checks."""
         self._channel = peer.channel(interceptors)

@@ -30,7 +30,6 @@ class PageQuery(BaseModel, frozen=True):
 
     @property
     def limit(self) -> int:
-        """How many rows the page holds at the most."""
         return min(self.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
     def behind(self, *, first: int) -> int:

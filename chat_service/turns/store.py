@@ -137,8 +137,7 @@ class TurnStore:
         await self.database.write(purge)
 
     async def messages(self, query: MessagesQuery) -> Page[Turn]:
-        """The conversation's messages, the oldest first; none if the user has no such
-        conversation. Raises `InvalidInput`, `Unavailable`."""
+        """The conversation's messages, the oldest first, if there is one. Raises `InvalidInput`."""
         asked = query.user_id, query.session_id, query.behind(first=0), query.limit + 1
         found = [self._turn(row) for row in await self.database.read(_MESSAGES, *asked)]
         return history.page_of_turns(found, query.limit)

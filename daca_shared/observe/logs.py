@@ -87,8 +87,7 @@ class _Handler(logging.StreamHandler[Any]):
 
 @lru_cache(4096)
 def hash_user_id(user_id: str) -> str:
-    """What a log line has in place of a user id: the same for the same user. It hides the id
-    from whoever reads the log, not from whoever can guess it."""
+    """What stands for a user id in the log: always the same, and hidden from who can't guess it."""
     return hashlib.sha256(user_id.encode(errors="replace")).hexdigest()[:12]
 
 
