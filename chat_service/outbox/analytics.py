@@ -131,7 +131,6 @@ def _domain_error(error: aio.AioRpcError) -> DomainError:
             return InvalidInput([], error.details() or "Analytics refused the request")
         case StatusCode.DEADLINE_EXCEEDED:
             return TimedOut("Analytics did not answer in time", code="ANALYTICS_TIMED_OUT")
-        case code if code in UNREACHABLE:
-            return Unavailable("Analytics can't be reached", code="ANALYTICS_UNAVAILABLE")
         case code:
-            return Unavailable(f"Analytics failed ({code.name})", code="ANALYTICS_UNAVAILABLE")
+            told = "can't be reached" if code in UNREACHABLE else f"failed ({code.name})"
+            return Unavailable(f"Analytics {told}", code="ANALYTICS_UNAVAILABLE")
