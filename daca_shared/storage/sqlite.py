@@ -157,7 +157,7 @@ class SqliteDatabase:
 
     async def _begin(self) -> None:
         deadline = time.monotonic() + BUSY_TIMEOUT_S
-        while True:
+        while not self._file.writer.in_transaction:
             try:
                 self._file.writer.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
@@ -165,8 +165,6 @@ class SqliteDatabase:
                 if not busy or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(_BUSY_POLL_S)
-            else:
-                return
 
 
 @dataclass(eq=False)
