@@ -88,7 +88,7 @@ class AnalyticsStore:
         return UserAnalytics(user_id, count, None if last is None else self.database.time(last))
 
     async def activity(self, user_id: str, day_count: int) -> dict[date, int]:
-        """The user's messages on each of the last `day_count` days (UTC). Raises `NotFound`."""
+        """How many messages on each of the last `day_count` days (UTC). Raises `NotFound`."""
         await self.get(user_id)
         today = datetime.now(UTC).date()
         days = [today - timedelta(days=n) for n in reversed(range(day_count))]

@@ -35,7 +35,7 @@ type _Chunks = AsyncGenerator[ChatCompletionChunk]
 
 
 class CompletionsClient:
-    """What the Agents SDK asks of an `AsyncOpenAI`. `timeout_s` is for each piece of an answer."""
+    """What the SDK asks of an `AsyncOpenAI`. `timeout_s` is to connect, and then for each piece."""
 
     def __init__(
         self, base_url: str, api_key: str, *, timeout_s: float, proxy: str | None = None

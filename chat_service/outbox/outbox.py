@@ -132,7 +132,7 @@ class Outbox:
                 retry_s = min(retry_s * 2, _MAX_RETRY_S)
 
     async def send_the_rest(self) -> None:
-        """Send what is left, unless analytics is away or slow: then another process has to."""
+        """Send what is left, unless analytics is away or slow: then the next process does."""
         try:
             async with asyncio.timeout(LAST_SEND_S):
                 while await self.send_batch() >= _MIN_BATCH:
