@@ -127,28 +127,34 @@ class Conversation:
         ends_at = asyncio.get_running_loop().time() + self._limit_s(timeout_s)
         with self.tracing.span("turn"):
             try:
-                async with asyncio.timeout_at(ends_at), self.locks.turn(message.conversation):
-                    turn = await self._answer(message, say, ends_at)
+                async with asyncio.timeout_at(ends_at):
+                    turn = await self._turn_of(message, say, ends_at)
             except TimeoutError:
                 told = "The reply took too long; try again"
                 raise TimedOut(told, code="REPLY_TIMED_OUT") from None
         return ChatReply(turn, message.tags)
 
-    async def _answer(self, message: ChatMessage, say: Say | None, ends_at: float) -> Turn:
-        earlier = None
-        if message.may_be_known:
-            earlier = await self.turns.find(message.user_id, message.message_id)
-        if message.regenerate and not earlier:
-            raise NotFound("No message has this message_id", code="MESSAGE_NOT_FOUND")
-        if earlier and not earlier.stopped and not message.regenerate:
-            if say:
-                say(earlier.answer.text)
-            return earlier
-        if earlier and earlier.conversation != message.conversation:
-            # Its turn stays in the conversation that it was sent to at first.
-            first = {"session_id": earlier.conversation.session_id}
-            async with self.locks.turn(earlier.conversation):
-                return await self._answer(message.model_copy(update=first), say, ends_at)
+    async def _turn_of(self, message: ChatMessage, say: Say | None, ends_at: float) -> Turn:
+        async with self.locks.turn(message.conversation):
+            earlier = None
+            if message.may_be_known:
+                earlier = await self.turns.find(message.user_id, message.message_id)
+            if message.regenerate and not earlier:
+                raise NotFound("No message has this message_id", code="MESSAGE_NOT_FOUND")
+            if earlier and not earlier.stopped and not message.regenerate:
+                if say:
+                    say(earlier.answer.text)
+                return earlier
+            if not earlier or earlier.conversation == message.conversation:
+                return await self._answer(message, earlier, say, ends_at)
+        # Its turn stays in the conversation that it was sent to at first. Nobody waits for that one
+        # while others wait for this one, or two such messages could wait for each other.
+        first = {"session_id": earlier.conversation.session_id}
+        return await self._turn_of(message.model_copy(update=first), say, ends_at)
+
+    async def _answer(
+        self, message: ChatMessage, earlier: Turn | None, say: Say | None, ends_at: float
+    ) -> Turn:
         if message.regenerate:
             latest = await self.turns.latest(message.conversation, before=None)
             if latest[-1].message_id != message.message_id:

@@ -42,7 +42,8 @@ RETURNING last_seq, session_id, title, update_time, turn_count"""
 _DELETE = "DELETE FROM chat.conversations WHERE user_id = $1 AND session_id = $2 RETURNING last_seq"
 _DELETE_TURNS = "DELETE FROM chat.turns WHERE user_id = $1 AND session_id = $2"
 _PROMPT = "SELECT prompt FROM chat.turns WHERE seq = $1"
-# A finished turn stays, unless whoever keeps this one has seen it.
+# A finished turn stays, unless whoever keeps this one has seen it. One that was stopped is replaced
+# in its place, also if that is another conversation than the one that this was sent to.
 _KEEP = """
 INSERT INTO chat.turns AS known
     (user_id, session_id, message_id, prompt, reply, steps, stopped, message_count, model, end_time)
@@ -51,8 +52,8 @@ ON CONFLICT (user_id, message_id) DO UPDATE SET
     prompt = excluded.prompt, reply = excluded.reply, steps = excluded.steps,
     stopped = excluded.stopped, message_count = excluded.message_count, model = excluded.model,
     end_time = excluded.end_time
-    WHERE (known.stopped OR known.seq = $11) AND known.session_id = excluded.session_id
-RETURNING seq"""
+    WHERE known.stopped OR known.seq = $11
+RETURNING seq, session_id"""
 _LIST = """
 INSERT INTO chat.conversations AS known
     (user_id, session_id, title, update_time, turn_count, last_seq)
@@ -86,7 +87,7 @@ class TurnStore:
     async def keep(self, turn: Turn) -> Turn:
         add_message = self.outbox.adding(turn)
 
-        async def keep_and_send(statements: Statements) -> int | None:
+        async def keep_and_send(statements: Statements) -> Turn | None:
             key, answer = turn.conversation, turn.answer
             await self.locks.confirm(key, statements)
             title = old_title = _title(turn.prompt)
@@ -99,19 +100,19 @@ class TurnStore:
             )  # fmt: skip
             if not kept:
                 return None
-            ((seq,),) = kept
+            ((seq, session_id),) = kept
             listed = title, turn.end_time, seq, old_title
-            await statements.fetch(_LIST, key.user_id, key.session_id, *listed)
+            await statements.fetch(_LIST, key.user_id, session_id, *listed)
             if not turn.seq:  # else it was kept before, and its message counts already
                 await add_message(statements)
-            return int(seq)
+            return replace(turn, conversation=ConversationKey(key.user_id, session_id), seq=seq)
 
-        seq = await self.database.write(keep_and_send)
-        if seq is None:
+        kept = await self.database.write(keep_and_send)
+        if kept is None:
             finished = await self.find(turn.conversation.user_id, turn.message_id)
             return finished or turn
         self.outbox.send_soon()
-        return replace(turn, seq=seq)
+        return kept
 
     async def conversations(self, query: ConversationsQuery) -> Page[PastConversation]:
         """The user's conversations, the latest first. Raises `InvalidInput`, `Unavailable`."""

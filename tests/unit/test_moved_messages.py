@@ -1,0 +1,83 @@
+"""A message that is sent again, to another conversation than at first."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+from chat_service.chat.conversation import Conversation
+from chat_service.chat.messages import Answer, ChatMessage, Say, Turn
+from chat_service.chat.ports import Agent
+from lab.postgres import Place
+from tests.fakes import ChatStores, FakeAgent, FakeChat, opened_stores, turn_of
+
+ONE, OTHER = UUID(int=1), UUID(int=2)
+
+
+def message(message_id: UUID, session_id: UUID) -> ChatMessage:
+    return ChatMessage(user_id="alice", text="hi", message_id=message_id, session_id=session_id)
+
+
+def conversation_of(stores: ChatStores, agent: Agent) -> Conversation:
+    return Conversation(
+        FakeChat().settled, stores.turns, stores.locks, agent, max_text_length=99, timeout_s=5
+    )
+
+
+class Halting(FakeAgent):
+    """Says half of each reply, and the rest when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Semaphore(0)
+        self.rest = asyncio.Event()
+
+    async def answer(
+        self, message: ChatMessage, count: int | None, history: Sequence[Turn], say: Say | None
+    ) -> Answer:
+        if say:
+            say("half")
+        self.begun.release()
+        await self.rest.wait()
+        return Answer("whole")
+
+
+async def test_what_one_reader_stopped_is_no_answer_for_another(place: Place) -> None:
+    async with opened_stores(place) as stores:
+        agent, id_ = Halting(), uuid4()
+        conversation = conversation_of(stores, agent)
+        stopped = conversation.stream(message(id_, ONE))
+        assert await anext(stopped) == "half"
+        whole = asyncio.create_task(conversation.reply(message(id_, OTHER)))
+        await agent.begun.acquire()
+        await agent.begun.acquire()
+        await stopped.aclose()
+        await conversation.close()
+        agent.rest.set()
+        turn = (await whole).turn
+        assert (turn.answer.text, turn.stopped) == ("whole", False)
+        assert await stores.turns.find("alice", id_) == turn
+        # Once, where it was kept first.
+        assert turn.conversation.session_id == ONE
+        assert [(one.session_id, one.turn_count) for one in await stores.conversations()] == [
+            (ONE, 1)
+        ]
+
+
+async def test_two_conversations_never_wait_for_each_other(place: Place) -> None:
+    async with opened_stores(place) as stores:
+        agent, x, y = FakeAgent(), uuid4(), uuid4()
+        conversation = conversation_of(stores, agent)
+        for sent in (message(x, ONE), message(y, OTHER)):
+            async with stores.locks.turn(sent.conversation):
+                await stores.turns.keep(turn_of(sent, "half", stopped=True))
+        agent.delay_s = 0.5
+        running = asyncio.create_task(conversation.reply(message(uuid4(), ONE)))
+        await asyncio.sleep(0.1)
+        agent.delay_s = 0
+        second = asyncio.create_task(conversation.reply(message(y, ONE)))
+        await asyncio.sleep(0.1)
+        first = asyncio.create_task(conversation.reply(message(x, OTHER)))
+        began = time.monotonic()
+        await asyncio.gather(running, first, second)
+        assert time.monotonic() - began < 3  # and not all of the time that a chat has
