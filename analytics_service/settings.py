@@ -8,9 +8,9 @@ from daca_shared.settings import MetricsPort, Port, ServiceSettings
 class AnalyticsSettings(ServiceSettings):
     database_file = "analytics.db"
 
-    grpc_port: Port = Field(8001, validation_alias="ANALYTICS_GRPC_PORT")
+    grpc_port: Port = Field(8001, alias="ANALYTICS_GRPC_PORT")
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
-    metrics_port: MetricsPort = Field(9465, validation_alias="ANALYTICS_METRICS_PORT")
+    metrics_port: MetricsPort = Field(9465, alias="ANALYTICS_METRICS_PORT")
     """Where analytics' metrics can be read; 0 takes a free port, `off` none."""
-    seed_demo_users: bool = Field(False, validation_alias="ANALYTICS_SEED_DEMO_USERS")
+    seed_demo_users: bool = Field(False, alias="ANALYTICS_SEED_DEMO_USERS")
     """Whether a fresh store starts with alice = 5 and bob = 3."""

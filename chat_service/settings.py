@@ -7,29 +7,12 @@ from urllib.request import getproxies, proxy_bypass
 
 import pydantic
 from limits import RateLimitItem, parse_many
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    HttpUrl,
-    InstanceOf,
-    IPvAnyNetwork,
-    SecretStr,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, InstanceOf, SecretStr
 from pydantic_settings import NoDecode
 
 from daca_shared.addresses import THIS_MACHINE, host_in
 from daca_shared.domain import Misconfigured
 from daca_shared.settings import MetricsPort, Port, ServiceSettings, Token
-
-
-def _split(value: object) -> object:
-    return value.replace(" ", "").split(",") if isinstance(value, str) else value
-
-
-def _without_slash(origin: str) -> str:
-    # It has none at its end, but people copy it from their address bar.
-    return origin.rstrip("/")
 
 
 def _check_name(host: str) -> str:
@@ -49,22 +32,25 @@ def _check_base_url(value: str) -> str:
     )
 
 
-def _parse_rates(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        rates = tuple(parse_many(value))
-    except ValueError:
-        rates = ()
-    if not rates or not all(rate.amount for rate in rates):
-        raise ValueError("must be like 60/minute or 60/minute;1000/day")
-    return rates
+def _parse_rates(value: str) -> list[RateLimitItem]:
+    with suppress(ValueError):
+        rates = parse_many(value)
+        if all(rate.amount for rate in rates):
+            return rates
+    raise ValueError("must be like 60/minute or 60/minute;1000/day")
+
+
+def _split(value: str) -> list[str]:
+    return value.replace(" ", "").split(",")
 
 
 type _Many[T] = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
-type _Rates = Annotated[
-    tuple[InstanceOf[RateLimitItem], ...], NoDecode, BeforeValidator(_parse_rates)
-]
+type _Rate = InstanceOf[RateLimitItem]
+type _Rates = Annotated[tuple[_Rate, ...], NoDecode, BeforeValidator(_parse_rates)]
+# It has no slash at its end, but people copy it from their address bar.
+type _Origin = Annotated[str, AfterValidator(lambda origin: origin.rstrip("/"))]
+type _Name = Annotated[str, AfterValidator(_check_name)]
+type _BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 
 _MIN_SECRET_BYTES = 32  # RFC 7518 for HS256
 
@@ -72,77 +58,67 @@ _MIN_SECRET_BYTES = 32  # RFC 7518 for HS256
 class ChatSettings(ServiceSettings):
     database_file = "chat.db"
 
-    http_port: Port = Field(8000, validation_alias="CHAT_HTTP_PORT")
+    http_port: Port = Field(8000, alias="CHAT_HTTP_PORT")
     """The HTTP gateway's port; 0 takes a free one."""
-    grpc_port: Port = Field(8002, validation_alias="CHAT_GRPC_PORT")
+    grpc_port: Port = Field(8002, alias="CHAT_GRPC_PORT")
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
-    metrics_port: MetricsPort = Field(9464, validation_alias="CHAT_METRICS_PORT")
+    metrics_port: MetricsPort = Field(9464, alias="CHAT_METRICS_PORT")
     """Where chat's metrics can be read; 0 takes a free port, `off` none."""
-    cors_origins: _Many[Annotated[str, AfterValidator(_without_slash)]] = Field(
-        ("http://localhost:3000",), validation_alias="CHAT_CORS_ORIGINS"
-    )
+    cors_origins: _Many[_Origin] = Field(("http://localhost:3000",), alias="CHAT_CORS_ORIGINS")
     """Which web origins may call the gateway, separated by commas."""
-    trusted_hosts: _Many[Annotated[str, AfterValidator(_check_name)]] = Field(
-        (), validation_alias="CHAT_TRUSTED_HOSTS"
-    )
+    trusted_hosts: _Many[_Name] = Field((), alias="CHAT_TRUSTED_HOSTS")
     """What else a request's `Host` may be than this machine's names and `DACA_HOST` (if that is
     `0.0.0.0` or `::`, any address): names, separated by commas, or `*` for anything."""
-    root_path: Annotated[str, Field(pattern="^(/[^/?#]+)*$")] = Field(
-        "", validation_alias="CHAT_ROOT_PATH"
-    )
+    root_path: str = Field("", pattern="^(/[^/?#]+)*$", alias="CHAT_ROOT_PATH")
     """A prefix of every path, like `/daca`, that a proxy leaves in place; one that it takes away
     needs no setting."""
-    timeout_s: float = Field(60, gt=0, le=600, validation_alias="CHAT_TIMEOUT_S")
+    timeout_s: float = Field(60, gt=0, le=600, alias="CHAT_TIMEOUT_S")
     """How long one chat may take; a caller's own deadline can only shorten it."""
-    max_concurrent: int = Field(2000, ge=1, validation_alias="CHAT_MAX_CONCURRENT")
+    max_concurrent: int = Field(2000, ge=1, alias="CHAT_MAX_CONCURRENT")
     """How many chats may be under way at once; each takes some 100 KB."""
-    max_text_length: int = Field(8000, ge=1, validation_alias="CHAT_MAX_TEXT_LENGTH")
+    max_text_length: int = Field(8000, ge=1, alias="CHAT_MAX_TEXT_LENGTH")
     """The longest message text, in characters."""
-    max_history_length: int = Field(60_000, ge=0, validation_alias="CHAT_MAX_HISTORY_LENGTH")
+    max_history_length: int = Field(60_000, ge=0, alias="CHAT_MAX_HISTORY_LENGTH")
     """How much of a conversation the model is shown, in characters: whole turns, the latest."""
-    max_reply_length: int = Field(
-        100_000, ge=1, le=1_000_000, validation_alias="CHAT_MAX_REPLY_LENGTH"
-    )
+    max_reply_length: int = Field(100_000, ge=1, le=1_000_000, alias="CHAT_MAX_REPLY_LENGTH")
     """The longest reply, in characters; a longer one is an error."""
 
-    jwks_url: HttpUrl | None = Field(None, validation_alias="AUTH_JWKS_URL")
+    jwks_url: HttpUrl | None = Field(None, alias="AUTH_JWKS_URL")
     """Where the public keys are that callers' bearer tokens are signed with."""
-    jwt_secret: SecretStr | None = Field(None, validation_alias="AUTH_JWT_SECRET")
+    jwt_secret: SecretStr | None = Field(None, alias="AUTH_JWT_SECRET")
     """Or the secret that they are signed with (HS256), of 32 bytes or more. With neither, anyone
     may claim any user id."""
-    jwt_audience: str = Field("daca-chat", validation_alias="AUTH_JWT_AUDIENCE")
+    jwt_audience: str = Field("daca-chat", alias="AUTH_JWT_AUDIENCE")
     """For whom a token must be made."""
-    jwt_issuer: str | None = Field(None, validation_alias="AUTH_JWT_ISSUER")
+    jwt_issuer: str | None = Field(None, alias="AUTH_JWT_ISSUER")
     """By whom a token must be made, if that matters."""
-    rate_limit_user: _Rates = Field((), validation_alias="CHAT_RATE_LIMIT_USER")
+    rate_limit_user: _Rates = Field((), alias="CHAT_RATE_LIMIT_USER")
     """How many messages a user may send, like `60/minute` or `60/minute;1000/day`."""
-    rate_limit_address: _Rates = Field((), validation_alias="CHAT_RATE_LIMIT_ADDRESS")
+    rate_limit_address: _Rates = Field((), alias="CHAT_RATE_LIMIT_ADDRESS")
     """How many messages may come from one address (IPv6: one /64) over HTTP."""
-    trusted_proxies: _Many[IPvAnyNetwork] = Field((), validation_alias="CHAT_TRUSTED_PROXIES")
+    trusted_proxies: _Many[pydantic.IPvAnyNetwork] = Field((), alias="CHAT_TRUSTED_PROXIES")
     """Whose `X-Forwarded-For` counts: addresses or networks, separated by commas."""
 
-    analytics_app_id: str = Field("analytics-service", validation_alias="ANALYTICS_APP_ID")
+    analytics_app_id: str = Field("analytics-service", alias="ANALYTICS_APP_ID")
     """The Dapr app id of the analytics service."""
-    analytics_address: str = Field("127.0.0.1:8001", validation_alias="ANALYTICS_ADDRESS")
+    analytics_address: str = Field("127.0.0.1:8001", alias="ANALYTICS_ADDRESS")
     """Where the analytics service is when there is no sidecar."""
 
-    model: str | None = Field(None, validation_alias="CHAT_MODEL")
+    model: str | None = Field(None, alias="CHAT_MODEL")
     """The model's name; otherwise `gpt-4o` for OpenAI, `gemini-2.5-flash` for Gemini. Required with
     `OPENAI_BASE_URL`."""
-    model_timeout_s: float = Field(30, gt=0, le=600, validation_alias="CHAT_MODEL_TIMEOUT_S")
+    model_timeout_s: float = Field(30, gt=0, le=600, alias="CHAT_MODEL_TIMEOUT_S")
     """How long one request to the model may take."""
-    openai_api_key: Token | None = Field(None, validation_alias="OPENAI_API_KEY")
+    openai_api_key: Token | None = Field(None, alias="OPENAI_API_KEY")
     """The key for OpenAI, or for the server at `OPENAI_BASE_URL`."""
-    openai_base_url: Annotated[str, AfterValidator(_check_base_url)] | None = Field(
-        None, validation_alias="OPENAI_BASE_URL"
-    )
+    openai_base_url: _BaseUrl | None = Field(None, alias="OPENAI_BASE_URL")
     """A server that speaks OpenAI's Chat Completions API, like `http://localhost:11434/v1`."""
-    gemini_api_key: Token | None = Field(None, validation_alias="GEMINI_API_KEY")
+    gemini_api_key: Token | None = Field(None, alias="GEMINI_API_KEY")
     """The key for Google's Gemini."""
 
-    agent: str | None = Field(None, validation_alias="CHAT_AGENT")
+    agent: str | None = Field(None, alias="CHAT_AGENT")
     """A function that makes another agent of the chat's, like `examples.guardrails:extend`."""
-    mcp_servers: SecretStr | None = Field(None, validation_alias="CHAT_MCP_SERVERS")
+    mcp_servers: SecretStr | None = Field(None, alias="CHAT_MCP_SERVERS")
     """MCP servers whose tools the agent has, in JSON: `{"dice": {"url": "http://…/mcp"}}`, or with
     `command`, `args` and `env` instead."""
 

@@ -88,44 +88,44 @@ class ServiceSettings(BaseSettings):
     database_file: ClassVar[str]
 
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        Path("data"), validation_alias="DACA_DATA_DIR"
+        Path("data"), alias="DACA_DATA_DIR"
     )
     """Where each service keeps its database: for one process of each at a time."""
-    database_url: SecretStr | None = Field(None, validation_alias="DATABASE_URL")
+    database_url: SecretStr | None = Field(None, alias="DATABASE_URL")
     """A PostgreSQL to keep everything in instead, for several replicas of each service, like
     `postgresql://user:password@localhost:5432/daca`."""
-    host: Host = Field("127.0.0.1", validation_alias="DACA_HOST")
+    host: Host = Field("127.0.0.1", alias="DACA_HOST")
     """The address to listen on, IPv4 or IPv6; who can then do what, docs/security-guide.md says."""
-    log_level: Level = Field("INFO", validation_alias="DACA_LOG_LEVEL")
+    log_level: Level = Field("INFO", alias="DACA_LOG_LEVEL")
     """The least severe log line to print."""
-    log_user_ids: bool = Field(False, validation_alias="DACA_LOG_USER_IDS")
+    log_user_ids: bool = Field(False, alias="DACA_LOG_USER_IDS")
     """Whether log lines have user ids as they are, instead of a hash."""
-    metrics_host: Host = Field("127.0.0.1", validation_alias="DACA_METRICS_HOST")
+    metrics_host: Host = Field("127.0.0.1", alias="DACA_METRICS_HOST")
     """The address on which metrics can be read."""
-    shutdown_grace_s: float = Field(10, gt=0, le=600, validation_alias="DACA_SHUTDOWN_GRACE_S")
+    shutdown_grace_s: float = Field(10, gt=0, le=600, alias="DACA_SHUTDOWN_GRACE_S")
     """How long requests in flight may take to finish after SIGTERM."""
-    drain_s: float = Field(0.3, ge=0, le=600, validation_alias="DACA_DRAIN_S")
+    drain_s: float = Field(0.3, ge=0, le=600, alias="DACA_DRAIN_S")
     """How long to go on serving after SIGTERM while health already says no."""
-    dapr_grpc_port: int | None = Field(None, ge=1, le=65535, validation_alias="DAPR_GRPC_PORT")
+    dapr_grpc_port: int | None = Field(None, ge=1, le=65535, alias="DAPR_GRPC_PORT")
     """The service's own sidecar's gRPC port; without one, chat dials analytics directly."""
-    dapr_api_token: Token | None = Field(None, validation_alias="DAPR_API_TOKEN")
+    dapr_api_token: Token | None = Field(None, alias="DAPR_API_TOKEN")
     """The token that the sidecar wants to see, if it wants one."""
-    app_api_token: Token | None = Field(None, validation_alias="APP_API_TOKEN")
+    app_api_token: Token | None = Field(None, alias="APP_API_TOKEN")
     """The token that callers of the gRPC port, the sidecar too, must show as `dapr-api-token`;
     health needs none."""
 
-    otlp_endpoint: HttpUrl | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    otlp_endpoint: HttpUrl | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     """Where spans go, by OTLP over HTTP, like `http://localhost:4318`. Without it or
     `OTEL_EXPORTER_ZIPKIN_ENDPOINT` nothing is traced."""
-    otlp_headers: SecretStr | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_HEADERS")
+    otlp_headers: SecretStr | None = Field(None, alias="OTEL_EXPORTER_OTLP_HEADERS")
     """What their receiver wants to see: `name=value`, separated by commas."""
-    zipkin_endpoint: HttpUrl | None = Field(None, validation_alias="OTEL_EXPORTER_ZIPKIN_ENDPOINT")
+    zipkin_endpoint: HttpUrl | None = Field(None, alias="OTEL_EXPORTER_ZIPKIN_ENDPOINT")
     """Where they go instead, as Zipkin takes them, like `http://localhost:9411/api/v2/spans`."""
-    sampler: Sampler = Field("parentbased_always_on", validation_alias="OTEL_TRACES_SAMPLER")
+    sampler: Sampler = Field("parentbased_always_on", alias="OTEL_TRACES_SAMPLER")
     """Which requests are traced that come without a decision of their caller's."""
-    sampler_arg: float = Field(1, ge=0, le=1, validation_alias="OTEL_TRACES_SAMPLER_ARG")
+    sampler_arg: float = Field(1, ge=0, le=1, alias="OTEL_TRACES_SAMPLER_ARG")
     """Which part of these `parentbased_traceidratio` traces."""
-    trace_content: bool = Field(False, validation_alias="DACA_TRACE_CONTENT")
+    trace_content: bool = Field(False, alias="DACA_TRACE_CONTENT")
     """Whether the texts of messages and replies may be in spans."""
 
     @pydantic.model_validator(mode="before")

@@ -13,21 +13,21 @@ type _Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class RunnerSettings(ServiceSettings):
-    model_provider: Literal["local"] | None = Field(None, validation_alias="CHAT_MODEL_PROVIDER")
+    model_provider: Literal["local"] | None = Field(None, alias="CHAT_MODEL_PROVIDER")
     """`local`: run a small language model on this machine, too."""
-    local_model_port: _Port = Field(8003, validation_alias="LOCAL_MODEL_PORT")
+    local_model_port: _Port = Field(8003, alias="LOCAL_MODEL_PORT")
     """Its port."""
-    sentry_port: _Port = Field(3600, validation_alias="SENTRY_PORT")
+    sentry_port: _Port = Field(3600, alias="SENTRY_PORT")
     """The port of sentry, with `--secure`."""
-    sentry_health_port: _Port = Field(3601, validation_alias="SENTRY_HEALTH_PORT")
+    sentry_health_port: _Port = Field(3601, alias="SENTRY_HEALTH_PORT")
     """The port of its health."""
-    zipkin_port: _Port = Field(9411, validation_alias="ZIPKIN_PORT")
+    zipkin_port: _Port = Field(9411, alias="ZIPKIN_PORT")
     """Zipkin's port, with `--zipkin`."""
-    jaeger_port: _Port = Field(16686, validation_alias="JAEGER_PORT")
+    jaeger_port: _Port = Field(16686, alias="JAEGER_PORT")
     """The port of Jaeger's page, with `--jaeger`."""
-    jaeger_query_port: _Port = Field(16685, validation_alias="JAEGER_QUERY_PORT")
+    jaeger_query_port: _Port = Field(16685, alias="JAEGER_QUERY_PORT")
     """The port of its gRPC."""
-    jaeger_otlp_port: _Port = Field(4318, validation_alias="JAEGER_OTLP_PORT")
+    jaeger_otlp_port: _Port = Field(4318, alias="JAEGER_OTLP_PORT")
     """The port at which it takes spans."""
 
 

@@ -8,9 +8,9 @@ from scripts.docs.configuration import Setting, wanted
 
 
 class Settings(ServiceSettings):
-    told: float = Field(2, gt=0, le=9, validation_alias="TOLD_S")
+    told: float = Field(2, gt=0, le=9, alias="TOLD_S")
     """How long\n    it takes."""
-    untold: int = Field(1, validation_alias="UNTOLD")
+    untold: int = Field(1, alias="UNTOLD")
 
 
 def test_the_documents_say_what_the_settings_say() -> None:
