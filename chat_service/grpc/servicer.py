@@ -62,9 +62,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         await self._authorize(request.user_id, context)
         if not {"title", "*"}.issuperset(request.update_mask.paths):
             raise InvalidInput.field("update_mask", "can name nothing but the title")
-        named = request.conversation
-        whose = {"user_id": request.user_id, "session_id": named.session_id}
-        title = validated(history.Renaming, {"title": named.title}).title
+        whose = {"user_id": request.user_id, "session_id": request.conversation.session_id}
+        title = validated(history.Renaming, {"title": request.conversation.title}).title
         renamed = await self.turns.rename(validated(history.MessagesQuery, whose).key, title)
         return pb.UpdateConversationResponse(conversation=_listed(renamed))
 
@@ -111,8 +110,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def _authorize(self, user_id: str, context: Context) -> None:
         metadata = context.invocation_metadata() or ()
         shown = [str(value) for name, value in metadata if name == "authorization"]
-        caller = await self.identity.caller(*shown)
-        caller.must_be(user_id)
+        (await self.identity.caller(*shown)).must_be(user_id)
 
 
 def _decode(request: _ChatRequest) -> ChatMessage:
