@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import jwt
+from jwt.types import Options
 
 from chat_service.access.jwks import ASYMMETRIC, Jwks
 from chat_service.settings import ChatSettings
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 SYMMETRIC = ("HS256",)
 # How far the issuer's clock may be from ours.
 _LEEWAY_S = 10
+_OPTIONS: Options = {"require": ["exp", "sub"], "enforce_minimum_key_length": True}
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,12 @@ class Identity:
             if algorithm in self.algorithms:
                 for key in await self.find_keys(header.get("kid"), algorithm):
                     with suppress(jwt.InvalidSignatureError):  # the next may have signed it
-                        return Caller(self._claims(token, key)["sub"])
+                        claims = jwt.decode(
+                            token, key, self.algorithms, _OPTIONS,
+                            audience=self.audience, issuer=self.issuer, leeway=_LEEWAY_S,
+                        )  # fmt: skip
+                        return Caller(claims["sub"])
         raise Unauthenticated("The bearer token is not valid", code="BAD_TOKEN")
-
-    def _claims(self, token: str, key: Any) -> dict[str, Any]:
-        return jwt.decode(
-            token,
-            key,
-            self.algorithms,
-            {"require": ["exp", "sub"], "enforce_minimum_key_length": True},
-            audience=self.audience,
-            issuer=self.issuer,
-            leeway=_LEEWAY_S,
-        )
 
 
 ANYONE = Identity()
