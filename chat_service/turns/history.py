@@ -7,6 +7,7 @@ from typing import Annotated
 from uuid import UUID
 
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from chat_service.chat.messages import ConversationKey, Title, Turn
 from daca_shared.domain import InvalidInput, UserId
@@ -62,7 +63,7 @@ class Renaming(BaseModel):
 class PastConversation:
     """One conversation in a user's list."""
 
-    seq: Annotated[int, Field(exclude=True)]
+    seq: Annotated[int, Field(exclude=True), SkipJsonSchema()]
     """Its place among all, for page tokens; its user isn't shown it."""
     session_id: UUID
     title: str

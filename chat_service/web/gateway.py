@@ -58,6 +58,7 @@ def build_gateway(
         servers=[{"url": "."}],
         responses=ERROR_RESPONSES,
         openapi_url=None,
+        separate_input_output_schemas=False,  # so that `Json` is shown as the text that it is
         generate_unique_id_function=lambda route: route.name,
     )
     private = private_router(identity)
