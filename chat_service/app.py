@@ -146,13 +146,11 @@ async def serve(
     gc.collect()
     gc.freeze()
     ended = asyncio.create_task(http_server.wait())
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
-    has_failed = not stop.is_set()
-    if has_failed:
+    ended.add_done_callback(lambda _: stop.set())
+    await stop.wait()
+    if has_failed := ended.done():
         log.error("the HTTP server has ended by itself", exc_info=ended.result())
     log.info("stopping")
-    stop.set()
     await grpc_server.drain()
     await asyncio.sleep(settings.drain_s)
     grace_s = settings.shutdown_grace_s
