@@ -127,8 +127,7 @@ async def run(settings: ChatSettings) -> None:
             ),
             settings.host,
             settings.http_port,
-            variable="CHAT_HTTP_PORT",
-            trusted_proxies=[str(network) for network in settings.trusted_proxies],
+            [str(network) for network in settings.trusted_proxies],
         )
         await serve(settings, grpc_server, http_server, stop)
 

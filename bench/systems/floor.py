@@ -53,7 +53,7 @@ def floor_app(agent: Agent[None]) -> FastAPI:
 
 async def serve(app: FastAPI, port: int) -> None:
     """With the HTTP server of chat's gateway."""
-    server = HttpServer(app, "127.0.0.1", port, variable="PORT", trusted_proxies=[])
+    server = HttpServer(app, "127.0.0.1", port)
     await server.start()
     try:
         await server.wait()

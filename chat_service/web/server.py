@@ -4,8 +4,9 @@ import asyncio
 import os
 import resource
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from granian.constants import HTTPModes, Interfaces
@@ -18,7 +19,6 @@ from daca_shared.settings import PortTaken
 
 # A head that is longer is refused with 431.
 _MAX_HEAD_BYTES = 64 * 1024
-_BACKLOG = 2048
 # The rest waits to be accepted. Half of the files that may be open is for other things.
 _MAX_CONNECTIONS = 4096
 _POLL_S = 0.002
@@ -32,10 +32,7 @@ class HttpServer:
     host: str
     port: int
     """0 takes a free one."""
-    _: KW_ONLY
-    variable: str
-    """The setting that a `PortTaken` error names."""
-    trusted_proxies: list[str]
+    trusted_proxies: Sequence[str] = ()
     head_timeout_s: float = 20
     """A client that hasn't sent a request's head by then is broken or hostile."""
     stuck_timeout_s: float = 60
@@ -49,15 +46,12 @@ class HttpServer:
             with socket.create_server((self.host, self.port), family=family) as listener:
                 self.port = listener.getsockname()[1]
         except OSError as error:
-            raise PortTaken(self.host, self.port, self.variable) from error
-        app = self.app
-        if self.trusted_proxies:
-            trusted = {*self.trusted_proxies, *map(_mapped, self.trusted_proxies)}
-            app = wrap_asgi_with_proxy_headers(app, list(trusted))
+            raise PortTaken(self.host, self.port, "CHAT_HTTP_PORT") from error
+        trusted = {*self.trusted_proxies, *map(_mapped, self.trusted_proxies)}
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         most = _MAX_CONNECTIONS if files == resource.RLIM_INFINITY else files // 2
         self._server = Server(
-            app,
+            wrap_asgi_with_proxy_headers(self.app, [*trusted]) if trusted else self.app,
             address=self.host,
             port=self.port,
             interface=Interfaces.ASGINL,
@@ -66,7 +60,7 @@ class HttpServer:
                 header_read_timeout=int(self.head_timeout_s * 1000), max_buffer_size=_MAX_HEAD_BYTES
             ),
             websockets=False,
-            backlog=_BACKLOG,
+            backlog=2048,
             backpressure=min(_MAX_CONNECTIONS, most),
             # It would announce itself as experimental at every start; ADR 0007 says why we use it.
             log_enabled=False,

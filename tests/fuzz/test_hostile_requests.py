@@ -26,9 +26,7 @@ _PACKET = 2**15
 async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
     """Of a real HTTP server."""
     async with running_services(tmp_path_factory.mktemp("hostile-http")) as services:
-        server = HttpServer(
-            services.gateway, "127.0.0.1", 0, variable="TEST_PORT", trusted_proxies=[]
-        )
+        server = HttpServer(services.gateway, "127.0.0.1", 0)
         await server.start()
         yield server.port
         await server.stop(1)

@@ -40,9 +40,7 @@ async def gateway(chat: FakeChat, **options: Any) -> AsyncIterator[httpx2.AsyncC
 @asynccontextmanager
 async def served(app: ASGIApp, *trusted_proxies: str) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a real server, which notices a reader who leaves."""
-    server = HttpServer(
-        app, "127.0.0.1", 0, variable="TEST_PORT", trusted_proxies=[*trusted_proxies]
-    )
+    server = HttpServer(app, "127.0.0.1", 0, trusted_proxies=[*trusted_proxies])
     await server.start()
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:

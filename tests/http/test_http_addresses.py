@@ -19,7 +19,7 @@ EVERYWHERE = pytest.mark.parametrize(
 
 @EVERYWHERE
 async def test_a_server_answers_at_its_address(host: str, reached_at: str) -> None:
-    server = HttpServer(gateway_app(FakeChat()), host, 0, variable="TEST_PORT", trusted_proxies=[])
+    server = HttpServer(gateway_app(FakeChat()), host, 0)
     await server.start()
     try:
         async with httpx2.AsyncClient() as client:
@@ -31,11 +31,11 @@ async def test_a_server_answers_at_its_address(host: str, reached_at: str) -> No
 
 async def test_a_taken_port_is_named_on_any_address() -> None:
     app = gateway_app(FakeChat())
-    first = HttpServer(app, "::1", 0, variable="TEST_PORT", trusted_proxies=[])
+    first = HttpServer(app, "::1", 0)
     await first.start()
-    second = HttpServer(app, "::1", first.port, variable="TEST_PORT", trusted_proxies=[])
+    second = HttpServer(app, "::1", first.port)
     try:
-        with pytest.raises(PortTaken, match="TEST_PORT"):
+        with pytest.raises(PortTaken, match="CHAT_HTTP_PORT"):
             await second.start()
     finally:
         await first.stop(1)
@@ -47,7 +47,7 @@ async def test_a_proxy_is_trusted_however_its_address_looks_to_the_server(
 ) -> None:
     app = gateway_app(FakeChat(), rates=Rates(address=parse_many("1/minute")))
     proxies = ["127.0.0.0/8", "::1/128"]
-    server = HttpServer(app, host, 0, variable="TEST_PORT", trusted_proxies=proxies)
+    server = HttpServer(app, host, 0, trusted_proxies=proxies)
     await server.start()
     try:
         async with httpx2.AsyncClient() as client:

@@ -27,7 +27,7 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
 
 @asynccontextmanager
 async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[HttpServer]:
-    server = HttpServer(app, "127.0.0.1", 0, variable="X", **{"trusted_proxies": [], **options})
+    server = HttpServer(app, "127.0.0.1", 0, **options)
     await server.start()
     try:
         yield server
@@ -153,7 +153,7 @@ from tests.fakes import FakeChat
 from tests.http.gateways import gateway_app
 
 async def main():
-    server = HttpServer(gateway_app(FakeChat()), "127.0.0.1", 0, variable="X", trusted_proxies=[],
+    server = HttpServer(gateway_app(FakeChat()), "127.0.0.1", 0,
                         head_timeout_s=1)
     await server.start()
     print(server.port, flush=True)

@@ -45,7 +45,7 @@ def app() -> App:
 @asynccontextmanager
 async def running(app: ASGIApp, port: int = 0) -> AsyncIterator[HttpServer]:
     server = HttpServer(
-        app, "127.0.0.1", port, variable="THE_PORT", trusted_proxies=[],
+        app, "127.0.0.1", port,
         head_timeout_s=HEAD_TIMEOUT_S,
     )  # fmt: skip
     await server.start()
@@ -110,7 +110,7 @@ async def test_requests_on_one_connection_are_answered_in_their_order(app: App) 
 async def test_a_port_that_is_taken_is_named_with_its_setting(app: App) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(PortTaken, match=rf"{port}.*THE_PORT"):
+        with pytest.raises(PortTaken, match=rf"{port}.*CHAT_HTTP_PORT"):
             async with running(app, port):
                 pass
 

@@ -27,9 +27,7 @@ class EndingServer(HttpServer):
     """Ends by itself, for a reason, once it may."""
 
     def __init__(self, reason: Error) -> None:
-        super().__init__(
-            PlainTextResponse("answered"), "127.0.0.1", 0, variable="PORT", trusted_proxies=[]
-        )
+        super().__init__(PlainTextResponse("answered"), "127.0.0.1", 0)
         self.may_end = asyncio.Event()
         self._reason = reason
 
