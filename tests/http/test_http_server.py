@@ -44,10 +44,7 @@ def app() -> App:
 
 @asynccontextmanager
 async def running(app: ASGIApp, port: int = 0) -> AsyncIterator[HttpServer]:
-    server = HttpServer(
-        app, "127.0.0.1", port,
-        head_timeout_s=HEAD_TIMEOUT_S,
-    )  # fmt: skip
+    server = HttpServer(app, "127.0.0.1", port, head_timeout_s=HEAD_TIMEOUT_S)
     await server.start()
     try:
         yield server
