@@ -66,7 +66,7 @@ class Admission:
             self._confirmed_at = now
         elif now - self._confirmed_at > _BURST_S:
             self._is_overloaded, self._limit = not is_calm, _LARGEST_BURST
-        if not self._is_late:
+        if self.lag_s < _MAX_LAG_S:
             self._limit = min(_LARGEST_BURST, self._limit + _INCREASE)
         elif self._is_overloaded and self.turned_away > self._seen:
             self._limit = max(_FEWEST, self._limit * _DECREASE)
@@ -76,22 +76,14 @@ class Admission:
             log.warning("overload: %d chats were turned away", self.turned_away - self._told)
             self._told, self._tell_at = self.turned_away, now + 1
 
-    @property
-    def _is_late(self) -> bool:
-        return self.lag_s >= _MAX_LAG_S
-
     def refusal(self, arriving: int = 0) -> Unavailable | None:
-        """Why one more chat is too much now, beside those under way and those `arriving`, if it
-        is."""
-        is_loaded = self._is_overloaded or self._is_late
+        """Why one more chat, beside those under way and `arriving`, is too much now, if it is."""
+        is_loaded = self._is_overloaded or self.lag_s >= _MAX_LAG_S
         is_full = is_loaded and self.chats + arriving >= self._limit
         if self.chats < self._max_chats and not is_full:
             return None
-        return Unavailable(
-            "The service has more to do than it can; try again",
-            code="OVERLOADED",
-            retry_after_s=_RETRY_AFTER_S,
-        )
+        told = "The service has more to do than it can; try again"
+        return Unavailable(told, code="OVERLOADED", retry_after_s=_RETRY_AFTER_S)
 
     def let_come(self) -> None:
         """A chat's request begins to arrive. Raises `Unavailable` if one more is too much now."""

@@ -5,19 +5,16 @@ from ipaddress import ip_address
 
 from daca_shared.addresses import THIS_MACHINE, host_in
 
-_ANY = "*"
-
 
 class Hosts:
-    """What a gateway may be called. A foreign page can have its own name point to this machine (DNS
-    rebinding), and would then be of the same origin."""
+    """Names of this machine, the address that the gateway listens on (if that stands for all, any
+    address), and `others`, of which `*` is any. A foreign page can have its own name, but no
+    address, point to this machine (DNS rebinding), and would then be of the same origin."""
 
     def __init__(self, listens_on: str, *others: str) -> None:
-        """Beside `others`, of which `*` is any, it has this machine's names and the address that it
-        listens on; if that stands for all, any address. Addresses can't be made to point here."""
         self._named = {host_in(name) for name in (*THIS_MACHINE, listens_on, *others)}
         self._any_address = ip_address(listens_on).is_unspecified
-        self._any = _ANY in others
+        self._any = "*" in others
 
     def problem(self, named: Sequence[str], *, is_probe: bool) -> str:
         """What is wrong with a request's Host headers, if anything is. Probes may name any host."""
@@ -33,4 +30,4 @@ class Hosts:
         return "This host is not served; CHAT_TRUSTED_HOSTS names those that are"
 
 
-ANY_HOST = Hosts(THIS_MACHINE[1], _ANY)
+ANY_HOST = Hosts("127.0.0.1", "*")

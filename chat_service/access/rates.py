@@ -53,11 +53,8 @@ class _Rate:
             del self._windows[oldest]
         end, count = self._windows.get(key) or (now + self._item.get_expiry(), 0)
         if count >= self._item.amount:
-            raise LimitReached(
-                f"Too many messages from {self._whose}: at most {self._item}",
-                code="RATE_LIMIT",
-                retry_after_s=end - now,
-            )
+            told = f"Too many messages from {self._whose}: at most {self._item}"
+            raise LimitReached(told, code="RATE_LIMIT", retry_after_s=end - now)
         self._windows[key] = end, count + 1
 
 
