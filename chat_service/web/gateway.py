@@ -104,11 +104,11 @@ def build_gateway(
     async def admitted(
         body: bodies.ChatBody, request: Request, idempotency_key: IdempotencyKey = None
     ) -> ChatMessage:
-        """Checks that have to come before a stream begins, and with it status 200."""
-        request.state.caller.must_be(body.user_id)
         return admit(body.message(idempotency_key), request)
 
     def admit(message: ChatMessage, request: Request) -> ChatMessage:
+        """Checks that have to come before a stream begins, and with it status 200."""
+        request.state.caller.must_be(message.user_id)
         conversation.check(message)
         rates.spend(message.user_id, request.client.host if request.client else None)
         return message
