@@ -1,5 +1,4 @@
-"""The composition root: settings → stores, agent → use case → gRPC server and HTTP gateway,
-all on one event loop."""
+"""The composition root: everything is made and wired here, on one event loop."""
 
 import asyncio
 import gc
@@ -46,8 +45,7 @@ _PATIENCE_S = 0.3
 
 
 async def run(settings: ChatSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `DomainError` or `PortTaken` if that can't begin, or
-    can't go on."""
+    """Serve until SIGTERM or SIGINT. Raises `DomainError` or `PortTaken` if that can't be done."""
     stop = stop_signal()
     async with AsyncExitStack() as stack:
         tracing = choose_tracing(settings, "chat_service")

@@ -40,8 +40,7 @@ type FindKeys = Callable[[str | None, str], Awaitable[Sequence[Any]]]
 
 @dataclass(frozen=True)
 class Identity:
-    """Believes tokens that a known key has signed, for our audience and not yet expired; without
-    `find_keys` every user id."""
+    """Believes unexpired tokens for us that a known key has signed; without `find_keys`, anyone."""
 
     find_keys: FindKeys | None = None
     algorithms: Sequence[str] = ()
@@ -50,9 +49,8 @@ class Identity:
     issuer: str | None = None
 
     async def caller(self, *authorization: str) -> Caller:
-        """Who sent these `Authorization` headers, of which there must be one. Raises
-        `Unauthenticated`, `Unavailable`. What is wrong with a token isn't told: it would help
-        forgers."""
+        """Who sent these `Authorization` headers, of which there must be one. Raises `Unavailable`,
+        and `Unauthenticated`, which doesn't tell what is wrong: that would help forgers."""
         if self.find_keys is None:
             return Caller(None)
         scheme, _, token = (authorization[0] if len(authorization) == 1 else "").partition(" ")

@@ -40,8 +40,7 @@ class Jwks:
     _fetching: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def find(self, kid: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
-        """The keys with this id that serve for `algorithm`. Raises `Unavailable` if that can't be
-        known."""
+        """Those with this id for `algorithm`. Raises `Unavailable` if they can't be known."""
         now_s = asyncio.get_running_loop().time()
         age_s = now_s - self._fetched_at_s
         found = self._known(kid, algorithm)

@@ -54,8 +54,7 @@ class ChatBody(BaseModel):
     as it now is, in place of its reply."""
 
     def message(self, idempotency_key: str | None) -> ChatMessage:
-        """The message. Its id may come as an `Idempotency-Key` instead: a UUID as it is, anything
-        else as a UUID that is made of it."""
+        """The message, whose id may come as an `Idempotency-Key`, also one that is no UUID."""
         message_id = self.message_id or (idempotency_key and uuid_of(idempotency_key))
         ids = {"session_id": self.metadata.session_id, "message_id": message_id}
         given: dict[str, Any] = {name: value for name, value in ids.items() if value}

@@ -1,5 +1,4 @@
-"""What is done around every HTTP request: its id, its span, security headers, a log line and a
-measurement."""
+"""Around every HTTP request: its id, span, security headers, log line and measurement."""
 
 import asyncio
 import logging
@@ -197,10 +196,8 @@ class _Exchange:
 
 def read_as_json(scope: Scope) -> None:
     """Take a POST body without a declared type, or with the one that `curl -d` declares, for JSON.
-
-    Not for requests with an Origin: a foreign page may send such a body without the browser's
-    asking us first (no preflight), and must not chat in its visitor's name.
-    """
+    Not with an Origin: a foreign page may send such a body without the browser's asking us first
+    (no preflight), and must not chat in its visitor's name."""
     if scope["method"] != "POST":
         return
     headers = MutableHeaders(scope=scope)

@@ -111,8 +111,7 @@ def _with_tags_as_text(text: str) -> str:
 
 @dataclass(frozen=True)
 class Html:
-    """What has become of a reply's HTML: to what was `finished` before comes more, and the block
-    that is still `open` is replaced."""
+    """More of a reply's HTML that is `finished`, and its last, `open` block as it now is."""
 
     finished: str
     open: str

@@ -47,8 +47,7 @@ EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": _StreamEvent}}
 
 
 def add_pages(app: FastAPI, max_text_length: int) -> None:
-    """`/`, `/ui/` and `/docs`, whose links are relative: a proxy may have put a prefix before
-    them."""
+    """`/`, `/ui/` and `/docs`. Links are relative: a proxy may have put a prefix before them."""
 
     @app.get("/", response_model=dict[str, str], responses={307: {"description": "To /ui/"}})
     async def welcome(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Any:

@@ -17,9 +17,8 @@ _MAX_BODY_BYTES = 1_000_000
 
 
 def private_router(identity: Identity, admission: Admission | None = None) -> APIRouter:
-    """Routes that find out who calls before anything else, even before they read the body. With
-    `admission`, one chat too many is refused even before that: when there are many, they are the
-    load."""
+    """Routes that find out who calls before they read the body. With `admission`, one chat too many
+    is refused even before that: when there are many, they are the load."""
 
     class PrivateRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
