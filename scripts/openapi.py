@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from chat_service.access.admission import Admission
 from chat_service.chat.conversation import Conversation
+from chat_service.health.status import Status
 from chat_service.settings import ChatSettings
 from chat_service.web.gateway import build_gateway
 
@@ -17,7 +18,9 @@ def document() -> dict[str, Any]:
     nobody: Any = None
     limit = ChatSettings.model_fields["max_text_length"].default
     conversation = Conversation(nobody, nobody, nobody, nobody, max_text_length=limit, timeout_s=60)
-    gateway = build_gateway(conversation, nobody, nobody, nobody, Admission(), cors_origins=[])
+    admission = Admission()
+    status = Status(nobody, nobody, admission, model="")
+    gateway = build_gateway(conversation, nobody, nobody, status, admission, cors_origins=[])
     found: dict[str, Any] = TestClient(gateway).get("/openapi.json").json()
     return found
 

@@ -43,8 +43,8 @@ class Status:
     _began: float = field(default_factory=time.monotonic, init=False)
 
     async def ready(self) -> dict[str, str]:
-        """Raises `Unavailable`, naming what is missing, if chats can't be answered. Without
-        analytics they can, so its absence is only reported."""
+        """Whether chats can be answered, and if not (503), what is missing. They can be answered
+        without analytics, so its absence is only reported."""
         if self.stopping():
             raise Unavailable("Not ready: the service is stopping", code="STOPPING")
         if problem := self.problem():

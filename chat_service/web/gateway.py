@@ -19,7 +19,7 @@ from chat_service.access.identity import ANYONE, Identity
 from chat_service.access.rates import NO_LIMITS, Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
 from chat_service.chat.messages import ChatMessage, ConversationKey, ToolCall
-from chat_service.health.status import Status, StatusBody
+from chat_service.health.status import Status
 from chat_service.outbox.analytics import SettledAnalytics
 from chat_service.turns import history
 from chat_service.turns.store import TurnStore
@@ -27,7 +27,6 @@ from chat_service.web import bodies
 from chat_service.web.edge import Edge
 from chat_service.web.markdown import with_html
 from chat_service.web.openai import completions
-from chat_service.web.openai.completions import CompletionBody
 from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
 from chat_service.web.routes import OwnId, OwnPage, private_router
@@ -69,13 +68,8 @@ def build_gateway(
     async def live() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz")
-    async def ready() -> dict[str, str]:
-        return await status.ready()
-
-    @app.get("/status")
-    async def report() -> StatusBody:
-        return await status.report()
+    app.get("/readyz")(status.ready)
+    app.get("/status")(status.report)
 
     @private.get("/users/{user_id:anything}/analytics")
     async def user_analytics(
@@ -146,7 +140,7 @@ def build_gateway(
     opened = asynccontextmanager(replying)
 
     async def completed(
-        body: CompletionBody, request: Request, idempotency_key: IdempotencyKey = None
+        body: completions.CompletionBody, request: Request, idempotency_key: IdempotencyKey = None
     ) -> AsyncIterator[Any]:
         message = admit(body.message(request.state.caller, idempotency_key), request)
         async with opened(message) as events:
