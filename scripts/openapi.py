@@ -7,6 +7,9 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from chat_service.access.admission import Admission
+from chat_service.access.hosts import Hosts
+from chat_service.access.identity import Identity
+from chat_service.access.rates import Rates
 from chat_service.chat.conversation import Conversation
 from chat_service.health.status import Status
 from chat_service.settings import ChatSettings
@@ -20,7 +23,10 @@ def document() -> dict[str, Any]:
     conversation = Conversation(nobody, nobody, nobody, nobody, max_text_length=limit, timeout_s=60)
     admission = Admission()
     status = Status(nobody, nobody, admission, model="")
-    gateway = build_gateway(conversation, nobody, nobody, status, admission, cors_origins=[])
+    gateway = build_gateway(
+        conversation, nobody, nobody, status, admission,
+        cors_origins=[], hosts=Hosts("127.0.0.1", "*"), identity=Identity(), rates=Rates(),
+    )  # fmt: skip
     found: dict[str, Any] = TestClient(gateway).get("/openapi.json").json()
     return found
 

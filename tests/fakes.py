@@ -11,6 +11,9 @@ from uuid import UUID
 from grpc import aio
 
 from chat_service.access.admission import Admission
+from chat_service.access.hosts import Hosts
+from chat_service.access.identity import Identity
+from chat_service.access.rates import Rates
 from chat_service.app import SCHEMA
 from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, Turn
@@ -26,6 +29,10 @@ from daca_shared.domain import InvalidInput, NotFound, TimedOut
 from daca_shared.observe.metrics import watch_lag
 from daca_shared.storage.database import Database, open_database
 from lab.postgres import Place
+
+ANY_HOST = Hosts("127.0.0.1", "*")
+FREE: dict[str, Any] = {"identity": Identity(), "rates": Rates()}
+"""Anyone may claim any user id, and send as much as they like."""
 
 BAD_USER_IDS = {
     "empty": "",

@@ -35,7 +35,7 @@ from daca.chat.v1 import chat_pb2_grpc
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import find_peer
 from daca_shared.storage.database import open_database
-from tests.fakes import channel_to, listening, sending
+from tests.fakes import ANY_HOST, FREE, channel_to, listening, sending
 
 SECRET = "sk-planted-5ecret"
 """The key and the token of these services; no log may hold it."""
@@ -98,7 +98,7 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
         stack.push_async_callback(conversation.close)
         admission = Admission()
         chat_server = GrpcServer()
-        servicer = ChatServicer(conversation, turns, admission)
+        servicer = ChatServicer(conversation, turns, admission, **FREE)
         chat_server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
         await stack.enter_async_context(listening(chat_server, [CHAT]))
         yield Services(
@@ -109,6 +109,8 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
                 Status(analytics, outbox, admission, model=model.name),
                 admission,
                 cors_origins=settings.cors_origins,
+                hosts=ANY_HOST,
+                **FREE,
             ),
             await stack.enter_async_context(channel_to(chat_server)),
             await stack.enter_async_context(channel_to(analytics_server)),

@@ -28,6 +28,3 @@ class Hosts:
         if is_probe or self._any or host in self._named or (is_address and self._any_address):
             return ""
         return "This host is not served; CHAT_TRUSTED_HOSTS names those that are"
-
-
-ANY_HOST = Hosts("127.0.0.1", "*")

@@ -30,9 +30,6 @@ class Rates:
             rate.spend(user_id)
 
 
-NO_LIMITS = Rates()
-
-
 class _Rate:
     """Counts in windows of one length, each of which begins with a first message: so they end in
     the order in which they began."""

@@ -8,8 +8,8 @@ from typing import Any
 from google.protobuf.message import Message
 
 from chat_service.access.admission import Admission
-from chat_service.access.identity import ANYONE, Identity
-from chat_service.access.rates import NO_LIMITS, Rates
+from chat_service.access.identity import Identity
+from chat_service.access.rates import Rates
 from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import ChatMessage, ChatReply
 from chat_service.turns import history
@@ -27,8 +27,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     conversation: Conversation
     turns: TurnStore
     admission: Admission
-    identity: Identity = ANYONE
-    rates: Rates = NO_LIMITS
+    identity: Identity
+    rates: Rates
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:
         async with self._admitted(request, context) as message:

@@ -14,9 +14,9 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.types import ASGIApp
 
 from chat_service.access.admission import Admission
-from chat_service.access.hosts import ANY_HOST, Hosts
-from chat_service.access.identity import ANYONE, Identity
-from chat_service.access.rates import NO_LIMITS, Rates
+from chat_service.access.hosts import Hosts
+from chat_service.access.identity import Identity
+from chat_service.access.rates import Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
 from chat_service.chat.messages import ChatMessage, ConversationKey, ToolCall
 from chat_service.health.status import Status
@@ -43,9 +43,9 @@ def build_gateway(
     admission: Admission,
     *,
     cors_origins: Sequence[str],
-    hosts: Hosts = ANY_HOST,
-    identity: Identity = ANYONE,
-    rates: Rates = NO_LIMITS,
+    hosts: Hosts,
+    identity: Identity,
+    rates: Rates,
     tracer: Tracer | None = None,
     root_path: str = "",
 ) -> ASGIApp:

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chat_service.web.gateway import build_gateway
 from tests.chats import StoredChat, chatting
-from tests.fakes import FakeChat
+from tests.fakes import ANY_HOST, FREE, FakeChat
 from tests.http.gateways import served
 from tests.scripted import ScriptedAgent
 
@@ -43,7 +43,7 @@ async def running_site(place: Path, **options: Any) -> AsyncIterator[Site]:
         chat.conversation.max_text_length, chat.conversation.timeout_s = 8000, 60
         app = build_gateway(
             chat.conversation, chat.stores.turns, chat.counts, fakes.status, fakes.admission,
-            **{"cors_origins": [], **options},
+            **{"cors_origins": [], "hosts": ANY_HOST, **FREE, **options},
         )  # fmt: skip
         async with served(behind_a_proxy(app)) as http:
             yield Site(str(http.base_url.join(f"{PREFIX}/")), agent, chat)

@@ -13,7 +13,7 @@ from chat_service.app import SERVICE_NAME as CHAT
 from chat_service.grpc.servicer import ChatServicer
 from daca.chat.v1 import chat_pb2_grpc
 from daca_shared.calls.server import GrpcServer
-from tests.fakes import FakeChat, channel_to, listening
+from tests.fakes import FREE, FakeChat, channel_to, listening
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def chat() -> FakeChat:
 
 @pytest.fixture
 def chat_servicer(chat: FakeChat) -> ChatServicer:
-    return ChatServicer(chat.conversation, chat.turns, chat.admission)
+    return ChatServicer(chat.conversation, chat.turns, chat.admission, **FREE)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import Peer
 from daca_shared.domain import Unavailable
 from daca_shared.observe.logs import hash_user_id
-from tests.fakes import FOREVER_S, FakeChat, channel_to, eventually, listening
+from tests.fakes import FOREVER_S, FREE, FakeChat, channel_to, eventually, listening
 from tests.grpc.refusals import send_bytes
 from tests.reports import Report, reported, sample
 
@@ -178,7 +178,7 @@ async def test_what_analytics_is_asked_has_the_id_of_the_chat_that_asks(
         analytics, chat.turns, TurnLocks(), chat.agent, max_text_length=100, timeout_s=5
     )
     chat_server = GrpcServer()
-    servicer = ChatServicer(conversation, chat.turns, chat.admission)
+    servicer = ChatServicer(conversation, chat.turns, chat.admission, **FREE)
     chat_server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
     with reported() as report:
         async with listening(chat_server), channel_to(chat_server) as channel:

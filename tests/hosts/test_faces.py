@@ -19,7 +19,7 @@ from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from daca_shared.calls.server import GrpcServer
 from lab.postgres import Place
 from tests.chats import chatting
-from tests.fakes import FakeChat, channel_to, listening
+from tests.fakes import FREE, FakeChat, channel_to, listening
 from tests.hosts.conftest import closing
 from tests.http.gateways import body, gateway
 from tests.http.test_stream import events_of
@@ -79,7 +79,7 @@ async def faces(environment: pytest.MonkeyPatch, place: Place) -> AsyncIterator[
             chat: Any = FakeChat()
             chat.conversation, chat.turns = stored.conversation, stored.stores.turns
             server = GrpcServer()
-            servicer = ChatServicer(stored.conversation, stored.stores.turns, Admission())
+            servicer = ChatServicer(stored.conversation, stored.stores.turns, Admission(), **FREE)
             server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
             async with (
                 gateway(chat) as http,

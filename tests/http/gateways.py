@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from chat_service.web.gateway import build_gateway
 from chat_service.web.server import HttpServer
-from tests.fakes import FakeChat
+from tests.fakes import ANY_HOST, FREE, FakeChat
 
 
 def gateway_app(chat: FakeChat, **options: Any) -> ASGIApp:
@@ -20,7 +20,7 @@ def gateway_app(chat: FakeChat, **options: Any) -> ASGIApp:
         chat.settled,
         chat.status,
         chat.admission,
-        **{"cors_origins": [], **options},
+        **{"cors_origins": [], "hosts": ANY_HOST, **FREE, **options},
     )
 
 

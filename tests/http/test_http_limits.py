@@ -14,11 +14,10 @@ import pytest
 from limits import parse_many
 from starlette.types import ASGIApp
 
-from chat_service.access.hosts import ANY_HOST
 from chat_service.access.rates import Rates
 from chat_service.web.edge import Edge
 from chat_service.web.server import HttpServer
-from tests.fakes import FakeChat, Shouting, eventually
+from tests.fakes import ANY_HOST, FakeChat, Shouting, eventually
 from tests.http.gateways import body, gateway_app
 
 HEAD = b"POST /chat/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"

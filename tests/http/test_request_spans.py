@@ -6,9 +6,8 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
-from chat_service.access.hosts import ANY_HOST
 from chat_service.web.edge import Edge
-from tests.fakes import FOREVER_S, FakeChat, eventually
+from tests.fakes import ANY_HOST, FOREVER_S, FakeChat, eventually
 from tests.http.gateways import body, gateway, gateway_app, served
 from tests.spans import Spans
 

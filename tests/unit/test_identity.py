@@ -5,7 +5,7 @@ import time
 import jwt
 import pytest
 
-from chat_service.access.identity import ANYONE, Caller, choose_identity
+from chat_service.access.identity import Caller, Identity, choose_identity
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Forbidden, Unauthenticated
 from tests.tokens import AUDIENCE, SECRET, claims, secret_identity, token
@@ -93,13 +93,13 @@ def test_a_caller_is_nobody_else() -> None:
 
 
 async def test_where_nobody_is_asked_all_may_be_anyone() -> None:
-    (await ANYONE.caller()).must_be("bob")
+    (await Identity().caller()).must_be("bob")
 
 
 def test_the_settings_choose(
     environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert choose_identity(ChatSettings.from_environment()) is ANYONE
+    assert choose_identity(ChatSettings.from_environment()) == Identity()
     assert "anyone may claim any user id" in caplog.text
     caplog.clear()
     environment.setenv("AUTH_JWT_SECRET", SECRET)

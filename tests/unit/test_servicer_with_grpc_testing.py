@@ -20,7 +20,7 @@ from chat_service.grpc.servicer import ChatServicer
 from chat_service.turns.leases import TurnLocks
 from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2
-from tests.fakes import FOREVER_S, FakeChat, eventually
+from tests.fakes import FOREVER_S, FREE, FakeChat, eventually
 
 ANALYTICS = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"]
 CHAT = chat_pb2.DESCRIPTOR.services_by_name["ChatService"]
@@ -75,7 +75,7 @@ class WatchedConversation(Conversation):
 
 
 def calling(chat: FakeChat, conversation: WatchedConversation) -> Called:
-    return Called(CHAT, ChatServicer(conversation, chat.turns, chat.admission))
+    return Called(CHAT, ChatServicer(conversation, chat.turns, chat.admission, **FREE))
 
 
 @pytest.fixture
