@@ -15,8 +15,6 @@ from daca_shared.domain import DomainError, Unavailable
 
 
 class StatusBody(BaseModel):
-    """The answer of `GET /status`."""
-
     version: str
     uptime_s: int
     model: str

@@ -32,8 +32,6 @@ def uuid_of(key: str) -> UUID:
 
 
 class RequestMetadata(BaseModel):
-    """What a client may say about its message."""
-
     timestamp: Annotated[datetime | None, BeforeValidator(_refuse_number)] = None
     """The client's clock; the service counts by its own."""
     session_id: UUID | None = None
@@ -41,8 +39,6 @@ class RequestMetadata(BaseModel):
 
 
 class ChatBody(BaseModel):
-    """The body of `POST /chat/`."""
-
     user_id: Annotated[UserId, Field(examples=["alice"])]
     text: Annotated[Text, Field(examples=["How many messages have I sent?"])]
     metadata: RequestMetadata = RequestMetadata()
@@ -71,8 +67,6 @@ class ReplyMetadata:
 
 
 class ReplyBody(BaseModel):
-    """The answer of `POST /chat/`."""
-
     user_id: str
     reply: str
     """In Markdown."""
@@ -119,34 +113,28 @@ async def encoded(event: Event) -> ServerSentEvent:
 
 
 class UserBody(BaseModel):
-    """The answer of `GET /users/{user_id}`."""
-
     user_id: str
     role: str
 
 
 class AnalyticsBody(BaseModel):
-    """The answer of `GET /users/{user_id}/analytics`."""
-
     message_count: int
 
 
 @dataclass
 class DayBody:
-    """One day of `GET /users/{user_id}/activity`."""
-
     date: date
     message_count: int
 
 
 class ActivityBody(BaseModel):
-    """The answer of `GET /users/{user_id}/activity`: the last days in UTC, today last."""
+    """The last days in UTC, today last."""
 
     days: list[DayBody]
 
 
 class ConversationsBody(BaseModel):
-    """The answer of `GET /conversations`: the latest first."""
+    """The latest first."""
 
     conversations: list[PastConversation]
     next_page_token: str
@@ -154,8 +142,6 @@ class ConversationsBody(BaseModel):
 
 @dataclass
 class MessageBody:
-    """One message of `GET /conversations/{session_id}`, and the reply to it."""
-
     message_id: UUID
     text: str
     reply: str
@@ -167,7 +153,7 @@ class MessageBody:
 
 
 class MessagesBody(BaseModel):
-    """The answer of `GET /conversations/{session_id}`: the oldest first."""
+    """The oldest first."""
 
     messages: list[MessageBody]
     next_page_token: str
