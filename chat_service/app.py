@@ -101,32 +101,27 @@ async def run(settings: ChatSettings) -> None:
             timeout_s=settings.timeout_s + READING_S,
         )
         await stack.enter_async_context(running(grpc_server.watch(database.check)))
-        grpc_server.add(
-            chat_pb2_grpc.add_ChatServiceServicer_to_server,
-            ChatServicer(conversation, turns, admission, identity, rates),
-        )
+        servicer = ChatServicer(conversation, turns, admission, identity, rates)
+        grpc_server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
         status = Status(
             analytics, outbox, admission,
             model=model.name, stopping=stop.is_set, problem=lambda: grpc_server.problem,
         )  # fmt: skip
-        http_server = HttpServer(
-            build_gateway(
-                conversation,
-                turns,
-                SettledAnalytics(analytics, outbox, patience_s=_PATIENCE_S),
-                status,
-                admission,
-                cors_origins=settings.cors_origins,
-                hosts=Hosts(settings.host, *settings.trusted_hosts),
-                identity=identity,
-                rates=rates,
-                tracer=tracing.tracer,
-                root_path=settings.root_path,
-            ),
-            settings.host,
-            settings.http_port,
-            [str(network) for network in settings.trusted_proxies],
+        gateway = build_gateway(
+            conversation,
+            turns,
+            SettledAnalytics(analytics, outbox, patience_s=_PATIENCE_S),
+            status,
+            admission,
+            cors_origins=settings.cors_origins,
+            hosts=Hosts(settings.host, *settings.trusted_hosts),
+            identity=identity,
+            rates=rates,
+            tracer=tracing.tracer,
+            root_path=settings.root_path,
         )
+        proxies = [str(network) for network in settings.trusted_proxies]
+        http_server = HttpServer(gateway, settings.host, settings.http_port, proxies)
         await serve(settings, grpc_server, http_server, stop)
 
 
