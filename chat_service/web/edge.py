@@ -71,7 +71,6 @@ class Edge:
             return
         if scope["path"].startswith(f"{self.root_path}/"):
             scope["path"] = scope["path"][len(self.root_path) :]
-        read_as_json(scope)
         exchange = _Exchange(self, scope, receive, send)
         named = Headers(scope=scope).getlist("host")
         app = self.app
@@ -192,17 +191,3 @@ class _Exchange:
         if error_type:
             fail(self._span, error_type if self._complete else "disconnected")
         self._span.end()
-
-
-def read_as_json(scope: Scope) -> None:
-    """Take a POST body without a declared type, or with the one that `curl -d` declares, for JSON.
-    Not with an Origin: a foreign page may send such a body without the browser's asking us first
-    (no preflight), and must not chat in its visitor's name."""
-    if scope["method"] != "POST":
-        return
-    headers = MutableHeaders(scope=scope)
-    declared = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared in ("", "application/x-www-form-urlencoded") and "origin" not in headers:
-        headers["content-type"] = "application/json"
-    # So FastAPI counts the body, and refuses a large one in JSON; by its header, in plain text.
-    del headers["content-length"]
