@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from http import HTTPMethod
+from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 from opentelemetry import trace
@@ -16,8 +17,8 @@ from prometheus_client import Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_service.access.hosts import Hosts
 from chat_service.web.problems import Problem
+from daca_shared.addresses import THIS_MACHINE, host_in
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import DURATIONS_S
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -47,6 +48,30 @@ _requests = Histogram(
     buckets=DURATIONS_S,
 )
 _durations = cache(_requests.labels)
+
+
+class Hosts:
+    """Names of this machine, the address that the gateway listens on (if that stands for all, any
+    address), and `others`, of which `*` is any. A foreign page can have its own name, but no
+    address, point to this machine (DNS rebinding), and would then be of the same origin."""
+
+    def __init__(self, listens_on: str, *others: str) -> None:
+        self._named = {host_in(name) for name in (*THIS_MACHINE, listens_on, *others)}
+        self._any_address = ip_address(listens_on).is_unspecified
+        self._any = "*" in others
+
+    def problem(self, named: Sequence[str], *, is_probe: bool) -> str:
+        """What is wrong with a request's Host headers, if anything is. Probes may name any host."""
+        if len(named) > 1:
+            # RFC 9112, 3.2: servers that read different ones would disagree.
+            return "The request has more than one Host header"
+        host = host_in(named[0]) if named else ""
+        if not host:
+            return "The request must name a host"
+        is_address = not isinstance(host, str)
+        if is_probe or self._any or host in self._named or (is_address and self._any_address):
+            return ""
+        return "This host is not served; CHAT_TRUSTED_HOSTS names those that are"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.types import ASGIApp
 
 from chat_service.access.admission import Admission
-from chat_service.access.hosts import Hosts
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
@@ -24,7 +23,7 @@ from chat_service.outbox.analytics import SettledAnalytics
 from chat_service.turns import history
 from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
-from chat_service.web.edge import Edge
+from chat_service.web.edge import Edge, Hosts
 from chat_service.web.markdown import with_html
 from chat_service.web.openai import completions
 from chat_service.web.pages import EVENTS, add_pages
