@@ -1,4 +1,4 @@
-"""Around every HTTP request: its id, span, security headers, log line and measurement."""
+"""Around every HTTP request: its host, id, span, security headers, log line and measurement."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ _SECURITY_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
 )
 
-_PROBES = frozenset({"/healthz", "/livez", "/readyz"})
+_PROBES = frozenset({"/healthz", "/readyz"})
 # A caller may make up others, and each would be a time series of its own.
 _METHODS = frozenset(HTTPMethod)
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})

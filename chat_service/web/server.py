@@ -26,8 +26,6 @@ _POLL_S = 0.002
 
 @dataclass(eq=False)
 class HttpServer:
-    """Serves an ASGI application over HTTP/1.1."""
-
     app: ASGIApp
     host: str
     port: int

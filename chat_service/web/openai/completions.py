@@ -21,8 +21,6 @@ class TextPart(BaseModel):
 
 
 class CompletionMessage(BaseModel):
-    """One message of a client's conversation."""
-
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Text | list[TextPart] | None = None
 
