@@ -59,9 +59,8 @@ def count_fallback(reason: str) -> None:
 
 
 class MeasuredModel(Model):
-    def __init__(self, model: Model, name: str) -> None:
-        self._model = model
-        self._labels = ("chat", name)
+    def __init__(self, model: ChatModel) -> None:
+        self._model, self._labels = model.model, ("chat", model.name)
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
         with self._timed():
@@ -107,7 +106,7 @@ class MeasuredModel(Model):
 
 
 def measured(model: ChatModel) -> ChatModel:
-    return replace(model, model=MeasuredModel(model.model, model.name))
+    return replace(model, model=MeasuredModel(model))
 
 
 @contextmanager

@@ -91,9 +91,6 @@ class Edge:
     body_timeout_s: float = 20
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
         if scope["path"].startswith(f"{self.root_path}/"):
             scope["path"] = scope["path"][len(self.root_path) :]
         exchange = _Exchange(self, scope, receive, send)
