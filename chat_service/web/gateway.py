@@ -31,7 +31,9 @@ from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
 from chat_service.web.routes import OwnId, OwnPage, private_router
 from daca_shared.domain import NotFound
 
+Count = Annotated[int | None, Query(ge=0)]
 IdempotencyKey = Annotated[str | None, Header(max_length=255)]
+Role = Annotated[str, Query(min_length=1, max_length=64)]
 
 
 def build_gateway(
@@ -71,9 +73,7 @@ def build_gateway(
     app.get("/status")(status.report)
 
     @private.get("/users/{user_id:anything}/analytics")
-    async def user_analytics(
-        user_id: OwnId, default: Annotated[int | None, Query(ge=0)] = None
-    ) -> bodies.AnalyticsBody:
+    async def user_analytics(user_id: OwnId, default: Count = None) -> bodies.AnalyticsBody:
         """`default` is the answer for a user who is not known yet; without it that is a 404."""
         try:
             count = await analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
@@ -89,9 +89,7 @@ def build_gateway(
         return {"days": [{"date": day, "message_count": count} for day, count in days.items()]}
 
     @private.get("/users/{user_id:anything}")
-    async def user(
-        user_id: OwnId, role: Annotated[str, Query(min_length=1, max_length=64)] = "guest"
-    ) -> bodies.UserBody:
+    async def user(user_id: OwnId, role: Role = "guest") -> bodies.UserBody:
         return bodies.UserBody(user_id=user_id, role=role)
 
     async def admitted(
@@ -125,10 +123,9 @@ def build_gateway(
     async def chat_stream(
         events: Annotated[AsyncIterator[bodies.Event], Depends(replying)], rich: bool = False
     ) -> AsyncIterator[ServerSentEvent]:
-        """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`)
-        or one `error`. With `rich`, also `tool` (the name of one that is called) and, some times a
-        second, `html`: `finished` comes after what was finished before, `open` in place of the last
-        one's."""
+        """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`) or one
+        `error`. With `rich`, also `tool` (the name of one that is called) and, some times a second,
+        `html`: `finished` goes behind what was finished before, `open` replaces the last one's."""
         try:
             async for event in events:
                 if rich or not isinstance(event, ToolCall):
