@@ -33,11 +33,6 @@ _is_class = re.compile(rf"language-[\w.+#-]{{1,40}}|{'|'.join(_KINDS.values())}"
 _ALIGNED = re.compile(r'<(t[hd]) style="text-align: (\w+)">')
 
 
-def _allowed(tag: str, name: str, value: str) -> str | None:
-    # Styles of the page's own would lie open to who writes a reply.
-    return None if name == "class" and not _is_class(value) else value
-
-
 def _coloured(language: str | None, code: str) -> str | None:
     """A block of code with classes for its parts; None leaves it without."""
     longest = max(map(len, code.splitlines()), default=0)
@@ -67,7 +62,8 @@ _cleaner = nh3.Cleaner(
     | {tag: {"align"} for tag in ("td", "th")},
     # The boxes of a list of tasks, and no other fields.
     set_tag_attribute_values={"input": {"type": "checkbox", "disabled": "", "aria-label": "Done"}},
-    attribute_filter=_allowed,
+    # Styles of the page's own would lie open to who writes a reply.
+    attribute_filter=lambda _, name, value: value if name != "class" or _is_class(value) else None,
     url_schemes={"http", "https", "mailto"},
     link_rel="noopener noreferrer nofollow",
 )
