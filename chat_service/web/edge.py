@@ -58,7 +58,6 @@ class Hosts:
     def __init__(self, listens_on: str, *others: str) -> None:
         self._named = {host_in(name) for name in (*THIS_MACHINE, listens_on, *others)}
         self._any_address = ip_address(listens_on).is_unspecified
-        self._any = "*" in others
 
     def problem(self, named: Sequence[str], *, is_probe: bool) -> str:
         """What is wrong with a request's Host headers, if anything is. Probes may name any host."""
@@ -69,7 +68,7 @@ class Hosts:
         if not host:
             return "The request must name a host"
         is_address = not isinstance(host, str)
-        if is_probe or self._any or host in self._named or (is_address and self._any_address):
+        if is_probe or {host, "*"} & self._named or (is_address and self._any_address):
             return ""
         return "This host is not served; CHAT_TRUSTED_HOSTS names those that are"
 
