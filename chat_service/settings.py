@@ -39,11 +39,9 @@ def _parse_rates(value: str) -> list[RateLimitItem]:
     raise ValueError("must be like 60/minute or 60/minute;1000/day")
 
 
-def _split(value: str) -> list[str]:
-    return value.replace(" ", "").split(",")
-
-
-type _Many[T] = Annotated[tuple[T, ...], NoDecode, BeforeValidator(_split)]
+type _Many[T] = Annotated[
+    tuple[T, ...], NoDecode, BeforeValidator(lambda text: text.replace(" ", "").split(","))
+]
 type _Rate = InstanceOf[RateLimitItem]
 type _Rates = Annotated[tuple[_Rate, ...], NoDecode, BeforeValidator(_parse_rates)]
 # It has no slash at its end, but people copy it from their address bar.

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import jwt
@@ -44,7 +44,6 @@ class Identity:
 
     find_keys: FindKeys | None = None
     algorithms: Sequence[str] = ()
-    _: KW_ONLY
     audience: str = ""
     issuer: str | None = None
 
@@ -73,14 +72,13 @@ class Identity:
 def choose_identity(settings: ChatSettings) -> Identity:
     audience, issuer = settings.jwt_audience, settings.jwt_issuer
     if settings.jwks_url:
-        find_keys = Jwks(str(settings.jwks_url)).find
-        return Identity(find_keys, ASYMMETRIC, audience=audience, issuer=issuer)
+        return Identity(Jwks(str(settings.jwks_url)).find, ASYMMETRIC, audience, issuer)
     if settings.jwt_secret:
         secret = settings.jwt_secret.get_secret_value()
 
         async def the_secret(kid: str | None, algorithm: str) -> Sequence[str]:
             return [secret]
 
-        return Identity(the_secret, SYMMETRIC, audience=audience, issuer=issuer)
+        return Identity(the_secret, SYMMETRIC, audience, issuer)
     log.warning("no AUTH_JWKS_URL and no AUTH_JWT_SECRET is set: anyone may claim any user id")
     return Identity()
