@@ -31,8 +31,7 @@ class Rates:
 
 
 class _Rate:
-    """Counts in windows of one length, each of which begins with a first message: so they end in
-    the order in which they began."""
+    """Counts in windows of one length, which begin with a first message and so end in order."""
 
     def __init__(self, item: RateLimitItem, whose: str) -> None:
         self._item = item

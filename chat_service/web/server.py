@@ -21,7 +21,6 @@ from daca_shared.settings import PortTaken
 _MAX_HEAD_BYTES = 64 * 1024
 # The rest waits to be accepted. Half of the files that may be open is for other things.
 _MAX_CONNECTIONS = 4096
-_POLL_S = 0.002
 
 
 @dataclass(eq=False)
@@ -71,7 +70,7 @@ class HttpServer:
                 writer.close()
                 self._end_stuck_connections()
                 return
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(0.002)
         self._serving.result()
 
     def _end_stuck_connections(self) -> None:
