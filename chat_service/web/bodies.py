@@ -146,7 +146,6 @@ class MessageBody:
     text: str
     reply: str
     reply_html: str
-    """The reply as HTML with nothing active in it."""
     tools: list[str]
     time: datetime
     stopped: bool
