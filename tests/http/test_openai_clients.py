@@ -13,6 +13,7 @@ from tests.http.gateways import gateway_app, served
 from tests.tokens import secret_identity, token
 
 HI: Any = [{"role": "user", "content": "hi"}]
+PART = {"type": "text", "text": "hi"}
 
 
 @pytest.fixture
@@ -142,6 +143,24 @@ async def test_bad_input_is_told_in_openais_form(
     assert told in refused.value.message
     assert (refused.value.code, refused.value.type) == ("INVALID_FIELD", "invalid_request_error")
     assert chat.turns.kept == []
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        pytest.param([1] * 3000, id="no messages"),
+        pytest.param([{"role": "user", "content": [{}] * 3000}], id="no parts"),
+        pytest.param(HI * 2001, id="too many messages"),
+        pytest.param([{"role": "user", "content": [PART] * 101}], id="too many parts"),
+    ],
+)
+async def test_no_more_of_a_long_list_is_looked_at_than_its_first_fault(
+    http: httpx2.AsyncClient, messages: list[Any]
+) -> None:
+    answer = await http.post("/v1/chat/completions", json={"messages": messages})
+    assert answer.status_code == 422
+    # Of a content's two forms both are told.
+    assert len(answer.json()["detail"]) <= 2
 
 
 async def test_a_model_that_fails_is_told_in_openais_form(

@@ -15,6 +15,12 @@ from chat_service.web.problems import Problem
 from daca_shared.domain import InvalidInput, UserId, validated
 
 
+# Of what is too long, or breaks a rule, no more is looked at: each error would cost more than all of
+# the text.
+_FEW = Field(max_length=100, fail_fast=True)
+_MANY = Field(min_length=1, max_length=2000, fail_fast=True)
+
+
 class TextPart(BaseModel):
     type: Literal["text"]
     text: Text
@@ -22,7 +28,7 @@ class TextPart(BaseModel):
 
 class CompletionMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text | list[TextPart] | None = None
+    content: Text | Annotated[list[TextPart], _FEW] | None = None
 
     def said(self) -> tuple[str, str]:
         """Who said what, as models of any kind know it."""
@@ -39,7 +45,7 @@ class CompletionMessage(BaseModel):
 class CompletionBody(BaseModel):
     """The body of `POST /v1/chat/completions`. Whatever else it has is ignored."""
 
-    messages: Annotated[list[CompletionMessage], Field(min_length=1)]
+    messages: Annotated[list[CompletionMessage], _MANY]
     """The client's conversation; its last message of the role `user` is answered."""
     stream: bool | None = None
     user: UserId | None = None
