@@ -31,10 +31,10 @@ WHERE user_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4"""
 _CONVERSATIONS = """
 SELECT last_seq, session_id, title, update_time, turn_count FROM chat.conversations
 WHERE user_id = $1 AND last_seq < $2 %s ORDER BY last_seq DESC LIMIT $3"""
-_HAS_WORD = """AND (strpos(lower(title), ${0}) > 0 OR EXISTS (
+_HAS_WORD = """AND (strpos(lower(title), lower(${0})) > 0 OR EXISTS (
     SELECT seq FROM chat.turns
     WHERE turns.user_id = conversations.user_id AND turns.session_id = conversations.session_id
-        AND (strpos(lower(prompt), ${0}) > 0 OR strpos(lower(reply), ${0}) > 0)
+        AND (strpos(lower(prompt), lower(${0})) > 0 OR strpos(lower(reply), lower(${0})) > 0)
 ))"""
 _RENAME = """
 UPDATE chat.conversations SET title = $3 WHERE user_id = $1 AND session_id = $2
@@ -116,10 +116,11 @@ class TurnStore:
 
     async def conversations(self, query: ConversationsQuery) -> Page[PastConversation]:
         """The user's conversations, the latest first. Raises `InvalidInput`, `Unavailable`."""
-        words = list(dict.fromkeys(query.filter.lower().split()))
+        words = list(dict.fromkeys(query.filter.split()))
         statement = _CONVERSATIONS % "".join(map(_HAS_WORD.format, range(4, 4 + len(words))))
         asked = query.user_id, query.behind(first=_NEWEST), query.limit + 1, *words
-        found = [self._listed(row) for row in await self.database.read(statement, *asked)]
+        search = self.database.search if words else self.database.read
+        found = [self._listed(row) for row in await search(statement, *asked)]
         return history.page_of(found, query.limit)
 
     async def rename(self, key: ConversationKey, title: str) -> PastConversation:

@@ -45,6 +45,9 @@ class Database(Protocol):
     async def read(self, statement: str, *arguments: Any) -> Sequence[Row]:
         """Run one statement that changes nothing, and return its rows."""
 
+    async def search(self, statement: str, *arguments: Any) -> Sequence[Row]:
+        """The same for one that looks through many texts."""
+
     async def write[T](self, work: Work[T]) -> T:
         """Run `work` in a transaction; once this returns, its effect is on disk. Nothing of a
         `work` that raises is kept. If the caller is cancelled, or the database fails during the

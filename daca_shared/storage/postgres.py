@@ -79,6 +79,8 @@ class PostgresDatabase:
             rows: list[Row] = await connection.fetch(statement, *arguments)
             return rows
 
+    search = read
+
     async def write[T](self, work: Work[T]) -> T:
         async with self._connection("PostgreSQL write") as connection:
             transaction = connection.transaction(isolation="read_committed")

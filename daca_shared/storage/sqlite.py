@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ class SqliteDatabase:
     """A `Database` in a file that belongs to this process alone.
 
     Statements run on the event loop: in a thread each would wait for the interpreter's lock, and
-    cost ten times as much. Only the commit, which waits for the disk, has a thread. Writes that
-    arrive during a commit share the next one, so that surviving power loss (`synchronous=FULL`)
-    costs one disk flush a group."""
+    cost ten times as much. Commits, which wait for the disk, have a thread, and so have searches.
+    Writes that arrive during a commit share the next one, so that surviving power loss
+    (`synchronous=FULL`) costs one disk flush a group."""
 
     is_shared = False
 
@@ -45,6 +45,7 @@ class SqliteDatabase:
         self._pending: list[tuple[Work[Any], asyncio.Future[Any]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
+        self._searches = ThreadPoolExecutor(1, thread_name_prefix="sqlite-search")
 
     @classmethod
     async def open(
@@ -62,6 +63,16 @@ class SqliteDatabase:
             self._check_open()
             with self._tracing.span("SQLite read"):
                 return await _Statements(self._file.reader).fetch(statement, *arguments)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    async def search(self, statement: str, *arguments: Any) -> list[Row]:
+        try:
+            self._check_open()
+            with self._tracing.span("SQLite search"):
+                search = self._searches.submit(self._file.search, statement, _named(arguments))
+                found = await asyncio.wrap_future(search)
+                return _decoded(found)
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
@@ -88,6 +99,7 @@ class SqliteDatabase:
         while self._writing:
             await asyncio.wait([self._writing])
         self._is_closed = True
+        self._searches.shutdown(wait=False, cancel_futures=True)
         # The last connection's end writes everything into the main file.
         await asyncio.wrap_future(self._disk.submit(self._file.close))
         self._disk.shutdown()
@@ -172,11 +184,17 @@ class _Statements:
     connection: sqlite3.Connection
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Row]:
-        # To SQLite `$1` is a parameter of the name 1.
-        named = {str(n): argument for n, argument in enumerate(arguments, 1)}
-        found = self.connection.execute(statement, named)
-        # Only UUIDs are binary.
-        return [[UUID(bytes=v) if isinstance(v, bytes) else v for v in row] for row in found]
+        return _decoded(self.connection.execute(statement, _named(arguments)))
 
     async def fetchmany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> list[Row]:
         return [row for each in arguments for row in await self.fetch(statement, *each)]
+
+
+def _named(arguments: Sequence[Any]) -> dict[str, Any]:
+    """To SQLite `$1` is a parameter of the name 1."""
+    return {str(n): argument for n, argument in enumerate(arguments, 1)}
+
+
+def _decoded(found: Iterable[Row]) -> list[Row]:
+    # Only UUIDs are binary.
+    return [[UUID(bytes=v) if isinstance(v, bytes) else v for v in row] for row in found]

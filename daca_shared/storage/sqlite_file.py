@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 BUSY_TIMEOUT_S = 1.0
 """How long a write waits for another program's lock, a backup's say, before it fails."""
@@ -43,7 +44,7 @@ class SqliteFile:
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
             self.close = on_failure.pop_all().close
-        self.path = path
+        self.path, self._schema = path, schema
         files = (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
         self._opened = {file: _identity(file) for file in files}
 
@@ -51,6 +52,11 @@ class SqliteFile:
         self.writer.execute("COMMIT")
         # Into files that were removed SQLite writes gladly, too.
         self._check_present()
+
+    def search(self, statement: str, arguments: dict[str, Any]) -> list[Any]:
+        """In any thread, by a connection of its own."""
+        with ExitStack() as stack:
+            return _connect(self.path, self._schema, stack).execute(statement, arguments).fetchall()
 
     def empty_log(self) -> None:
         """Of what was deleted, which is overwritten in the file itself."""
@@ -126,8 +132,9 @@ def _connect(path: Path, schema: str, exits: ExitStack) -> sqlite3.Connection:
     exits.callback(db.close)
     # Attached, so that tables have the same names as in PostgreSQL's schema.
     db.execute(f"ATTACH ? AS {schema}", (str(path),))
-    # As PostgreSQL has them: SQLite's own `lower` knows ASCII only.
-    db.create_function("lower", 1, str.lower, deterministic=True)
+    # As PostgreSQL has them: SQLite's own `lower` knows ASCII only, and Python's writes a letter in
+    # two ways: a Greek sigma depends on what follows.
+    db.create_function("lower", 1, str.casefold, deterministic=True)
     db.create_function("strpos", 2, lambda text, part: text.find(part) + 1, deterministic=True)
     return db
 

@@ -153,6 +153,28 @@ async def test_a_search_may_have_as_many_words_as_fit(chat: StoredChat) -> None:
     assert await titles(chat, words) == [words]
 
 
+@pytest.mark.parametrize("text", ["İSTANBUL", "ΟΔΟΣΑ", "CAFÉ"])
+async def test_a_text_is_found_by_itself_and_by_its_beginning(chat: StoredChat, text: str) -> None:
+    await chat.say(text)
+    assert await titles(chat, text) == await titles(chat, text[:4]) == [text]
+
+
+async def test_a_search_through_many_texts_holds_nobody_up(chat: StoredChat) -> None:
+    words = [f"{n:x}z" for n in range(60)]
+    for text in ("q" * 1_000_000, " ".join(words)):
+        sent = ChatMessage(user_id="alice", text=text, session_id=SESSION)
+        async with chat.stores.locks.turn(KEY):
+            await chat.stores.turns.keep(turn_of(sent, "q" * 1_000_000))
+    search = asyncio.create_task(titles(chat, " ".join(words)[:200]))
+    rounds = 0
+    while not search.done():
+        await asyncio.sleep(0.001)
+        rounds += 1
+    assert len(await search) == 1
+    # On the event loop it would take one.
+    assert rounds > 5
+
+
 async def test_what_is_found_comes_in_pages(chat: StoredChat) -> None:
     for n in range(6):
         await chat.say(f"{'even' if n % 2 == 0 else 'odd'} {n}", session_id=uuid4())

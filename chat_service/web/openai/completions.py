@@ -14,9 +14,7 @@ from chat_service.web.bodies import Event, uuid_of
 from chat_service.web.problems import Problem
 from daca_shared.domain import InvalidInput, UserId, validated
 
-
-# Of what is too long, or breaks a rule, no more is looked at: each error would cost more than all of
-# the text.
+# Of what is too long, or breaks a rule, no more is looked at: each error costs more than the text.
 _FEW = Field(max_length=100, fail_fast=True)
 _MANY = Field(min_length=1, max_length=2000, fail_fast=True)
 
