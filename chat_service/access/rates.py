@@ -23,11 +23,13 @@ class Rates:
 
     def spend(self, user_id: str, address: str | None = None) -> None:
         """Take one message from what they have left. Raises `LimitReached`."""
+        asked = [(rate, user_id) for rate in self._user]
         if address:
-            for rate in self._address:
-                rate.spend(_network(address))
-        for rate in self._user:
-            rate.spend(user_id)
+            asked += [(rate, _network(address)) for rate in self._address]
+        # What one of them refuses costs none of the others.
+        windows = [rate.window(key) for rate, key in asked]
+        for (rate, key), (end, count) in zip(asked, windows, strict=True):
+            rate.windows[key] = end, count + 1
 
 
 class _Rate:
@@ -38,20 +40,21 @@ class _Rate:
         self._whose = whose
         # When each key's window ends, and how many messages are in it.
         # Not a dict, which looks for its oldest key among all those that were deleted before it.
-        self._windows = OrderedDict[str, tuple[float, int]]()
+        self.windows = OrderedDict[str, tuple[float, int]]()
 
-    def spend(self, key: str) -> None:
+    def window(self, key: str) -> tuple[float, int]:
+        """That of one more message. Raises `LimitReached` if it is full."""
         now = time.monotonic()
-        while self._windows:
-            oldest = next(iter(self._windows))
-            if self._windows[oldest][0] > now and len(self._windows) < _MAX_WINDOWS:
+        while self.windows:
+            oldest = next(iter(self.windows))
+            if self.windows[oldest][0] > now and len(self.windows) < _MAX_WINDOWS:
                 break
-            del self._windows[oldest]
-        end, count = self._windows.get(key) or (now + self._item.get_expiry(), 0)
+            del self.windows[oldest]
+        end, count = self.windows.get(key) or (now + self._item.get_expiry(), 0)
         if count >= self._item.amount:
             told = f"Too many messages from {self._whose}: at most {self._item}"
             raise LimitReached(told, code="RATE_LIMIT", retry_after_s=end - now)
-        self._windows[key] = end, count + 1
+        return end, count
 
 
 def _network(address: str) -> str:

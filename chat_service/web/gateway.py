@@ -1,7 +1,7 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -101,21 +101,28 @@ def build_gateway(
         """Checks that have to come before a stream begins, and with it status 200."""
         request.state.caller.must_be(message.user_id)
         conversation.check(message)
-        rates.spend(message.user_id, request.client.host if request.client else None)
         return message
 
-    @chats.post("/chat/")
-    async def chat(message: Annotated[ChatMessage, Depends(admitted)]) -> bodies.ReplyBody:
+    @contextmanager
+    def one_more(message: ChatMessage, request: Request) -> Iterator[None]:
         with admission.one_more():
+            rates.spend(message.user_id, request.client.host if request.client else None)
+            yield
+
+    @chats.post("/chat/")
+    async def chat(
+        message: Annotated[ChatMessage, Depends(admitted)], request: Request
+    ) -> bodies.ReplyBody:
+        with one_more(message, request):
             return await bodies.ReplyBody.of(await conversation.reply(message))
 
     async def replying(
-        message: Annotated[ChatMessage, Depends(admitted)], rich: bool = False
+        message: Annotated[ChatMessage, Depends(admitted)], request: Request, rich: bool = False
     ) -> AsyncIterator[AsyncIterator[bodies.Event]]:
         """A dependency is closed with the response. A route's own generator is left to the garbage
         collector if its reader goes away while an event is being sent."""
         events = conversation.stream(message)
-        with admission.one_more():
+        with one_more(message, request):
             async with aclosing(with_html(events) if rich else events) as chosen:
                 yield chosen
 
@@ -139,7 +146,7 @@ def build_gateway(
         body: completions.CompletionBody, request: Request, idempotency_key: IdempotencyKey = None
     ) -> AsyncIterator[Any]:
         message = admit(body.message(request.state.caller, idempotency_key), request)
-        async with opened(message) as events:
+        async with opened(message, request) as events:
             model = conversation.agent.model
             yield await completions.answer(events, message, model, is_streamed=bool(body.stream))
 

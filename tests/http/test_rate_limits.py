@@ -1,6 +1,11 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
 import pytest
 from limits import parse_many
 
+from chat_service.access.admission import Admission
 from chat_service.access.rates import Rates
 from tests.fakes import FakeChat
 from tests.http.gateways import body, gateway, gateway_app, served
@@ -38,3 +43,21 @@ async def test_only_a_trusted_proxy_says_whose_a_message_is(
             for address in ("192.0.2.1", "192.0.2.2", "192.0.2.9, 192.0.2.1")
         ]
     assert [answer.status_code for answer in answers] == statuses
+
+
+async def test_a_chat_that_is_turned_away_costs_its_user_nothing() -> None:
+    chat = FakeChat()
+    chat.admission = Admission(1)
+    chat.agent.delay_s = 0.3
+
+    async def coming() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.1)  # so that all are let come
+        yield json.dumps(body()).encode()
+
+    headers = {"content-type": "application/json"}
+    async with gateway(chat, rates=Rates(parse_many("3/minute"))) as http:
+        answers = await asyncio.gather(
+            *(http.post("/chat/", content=coming(), headers=headers) for _ in range(3))
+        )
+        assert sorted(answer.status_code for answer in answers) == [200, 503, 503]
+        assert (await http.post("/chat/", json=body())).status_code == 200

@@ -37,6 +37,18 @@ async def test_each_of_several_limits_counts() -> None:
         rates.spend("alice")
 
 
+async def test_what_one_limit_refuses_costs_no_other() -> None:
+    rates = Rates(parse_many("2/minute;1/hour"), parse_many("2/minute"))
+    rates.spend("alice", "192.0.2.1")
+    for _ in range(5):
+        with pytest.raises(LimitReached, match="1 per 1 hour"):
+            rates.spend("alice", "192.0.2.1")
+    rates.spend("bob", "192.0.2.1")
+    with pytest.raises(LimitReached, match="from this address"):
+        rates.spend("carol", "192.0.2.1")
+    rates.spend("carol", "192.0.2.2")
+
+
 @pytest.mark.parametrize(
     ("one", "two", "same"),
     [
