@@ -38,6 +38,7 @@ def told(answer: httpx2.Response) -> tuple[int, str]:
         ("POST", "/chat/", UNKNOWN, (404, "MESSAGE_NOT_FOUND")),
         ("POST", "/chat/stream", body(text="x" * 101), (400, "INVALID_FIELD")),
         ("POST", "/chat/", body(text="x" * 1_000_000), (413, "BODY_TOO_LARGE")),
+        ("PATCH", NOWHERE, {"title": "x" * 1_000_000}, (413, "BODY_TOO_LARGE")),
         ("GET", "/users/nobody/analytics", None, (404, "USER_NOT_FOUND")),
         ("GET", "/nowhere", None, (404, "NO_SUCH_ROUTE")),
         ("PUT", "/chat/", None, (405, "METHOD_NOT_ALLOWED")),
