@@ -17,7 +17,7 @@ from prometheus_client import Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_service.web.problems import Problem
+from chat_service.web.problems import Problem, is_of_leaving
 from daca_shared.addresses import THIS_MACHINE, host_in
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import DURATIONS_S
@@ -94,18 +94,21 @@ class Edge:
             scope["path"] = scope["path"][len(self.root_path) :]
         exchange = _Exchange(self, scope, receive, send)
         named = Headers(scope=scope).getlist("host")
+        if scope["method"] == "HEAD":
+            scope["method"] = "GET"  # whose body the server leaves away
         app = self.app
         if problem := self.hosts.problem(named, is_probe=scope["path"] in _PROBES):
             app = self.cors(Problem(400, "HOST_NOT_TRUSTED", problem))
         try:
             async with exchange.time:
                 await app(scope, exchange.receive, exchange.send)
-        except Exception:
-            if not exchange.time.expired():
+        except Exception as error:
+            if exchange.time.expired():
+                await exchange.give_up()
+            elif not is_of_leaving(error):
                 # Its caller is told nothing of the cause, and the server tells nobody.
                 log.exception("a request failed unexpectedly")
                 raise
-            await exchange.give_up()
         finally:
             exchange.report()
         if not exchange.is_read:
@@ -121,6 +124,7 @@ class _Exchange:
         self._receive = receive
         self._send = send
         self._began = time.perf_counter()
+        self._method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
         self._span: trace.Span = trace.INVALID_SPAN
         headers = Headers(scope=scope)
         # Not FastAPI's own spans: they hold paths and queries, and so user ids.
@@ -195,18 +199,17 @@ class _Exchange:
             self._request.error = "cancelled"
         error = self._request.error
         status = self._status or (_CLIENT_LEFT if error == "cancelled" else _SERVER_ERROR)
-        method = self._scope["method"] if self._scope["method"] in _METHODS else "_OTHER"
         # Never the path: it is the caller's text, and holds user ids.
         found = self._scope.get("route")
         route = found.path_format if found else str(self._scope.get("root_path", ""))
         error_type = error or (str(status) if status >= _SERVER_ERROR else "")
-        _durations(method, route, status, error_type).observe(duration_s)
-        fields = {"method": method, "route": route, "status": status}
+        _durations(self._method, route, status, error_type).observe(duration_s)
+        fields = {"method": self._method, "route": route, "status": status}
         fields |= {"duration_ms": round(duration_s * 1000, 1)} | ({"error": error} if error else {})
         level = logging.DEBUG if route in _PROBES else logging.INFO
         log_request(log, level, "request", self._request, fields)
         if found:
-            self._span.update_name(f"{method} {route}")
+            self._span.update_name(f"{self._method} {route}")
             self._span.set_attribute("http.route", route)
         self._span.set_attribute("http.response.status_code", status)
         if error_type:

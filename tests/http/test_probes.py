@@ -8,6 +8,7 @@ import pytest
 from chat_service.outbox.analytics import LastCall
 from daca_shared.domain import DomainError, Unavailable
 from tests.fakes import FakeChat
+from tests.http.gateways import gateway_app, served
 
 
 async def test_liveness_does_not_depend_on_analytics(
@@ -60,3 +61,12 @@ async def test_the_status_tells_how_things_stand(http: httpx2.AsyncClient, chat:
     assert (report["analytics_way"], report["chats_turned_away"]) == ("by a fake", 3)
     chat.outbox.failure = Unavailable("away")
     assert (await http.get("/status")).json()["outbox"] == "away"
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/docs", "/openapi.json", "/ui/"])
+async def test_what_can_be_got_can_be_asked_for_its_head(chat: FakeChat, path: str) -> None:
+    async with served(gateway_app(chat)) as client:
+        head = await client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == (await client.get(path)).headers["content-type"]
+        assert (await client.head("/chat/")).status_code == 405

@@ -126,3 +126,14 @@ async def test_a_reader_who_leaves_stops_a_model_that_is_faster_than_the_reader(
             assert await anext(events_of(response)) == ("delta", {"text": "You "})
             assert chat.conversation.streams == 1
         await eventually(lambda: chat.conversation.streams == 0)
+
+
+async def test_a_reader_who_leaves_is_no_failure(
+    http: httpx2.AsyncClient, chat: FakeChat, caplog: pytest.LogCaptureFixture
+) -> None:
+    chat.agent.babbles = True
+    for _ in range(20):
+        async with http.stream("POST", "/chat/stream", json=body()) as response:
+            await anext(response.aiter_lines())
+    await eventually(lambda: not chat.conversation.streams)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
