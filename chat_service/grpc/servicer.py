@@ -4,20 +4,32 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from google.protobuf.message import Message
+from pydantic import BaseModel
 
 from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.messages import ChatMessage, ChatReply
+from chat_service.chat.messages import ChatMessage, ChatReply, ConversationKey
 from chat_service.turns import history
 from chat_service.turns.store import TurnStore
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import Context
-from daca_shared.domain import InvalidInput, validated
+from daca_shared.domain import InvalidInput, UserId, validated
+
+
+class _Renamed(history.Renaming):
+    session_id: UUID
+
+
+class _Update(BaseModel):
+    user_id: UserId
+    conversation: _Renamed
+
 
 type _ChatRequest = pb.ChatRequest | pb.ChatStreamRequest
 
@@ -62,9 +74,10 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         await self._authorize(request.user_id, context)
         if not {"title", "*"}.issuperset(request.update_mask.paths):
             raise InvalidInput.field("update_mask", "can name nothing but the title")
-        whose = {"user_id": request.user_id, "session_id": request.conversation.session_id}
-        title = validated(history.Renaming, {"title": request.conversation.title}).title
-        renamed = await self.turns.rename(validated(history.MessagesQuery, whose).key, title)
+        fields = {"user_id": request.user_id, "conversation": _fields(request.conversation)}
+        asked = validated(_Update, fields)
+        key = ConversationKey(asked.user_id, asked.conversation.session_id)
+        renamed = await self.turns.rename(key, asked.conversation.title)
         return pb.UpdateConversationResponse(conversation=_listed(renamed))
 
     async def DeleteConversation(

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -71,6 +72,12 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
     return status
 
 
+def ending(error: domain.DomainError) -> tuple[StatusCode, str, Sequence[Any]]:
+    """What a call ends with: grpc.aio has no `abort_with_status`."""
+    status = rpc_status.to_status(status_of(error))
+    return status.code, status.details, status.trailing_metadata
+
+
 def final_status(context: Context, error: BaseException | None) -> StatusCode:
     """The status with which a call ends whose handler returned, or raised `error`."""
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -90,8 +97,7 @@ async def abort(context: Context, error: Exception, method: str) -> NoReturn:
         await context.abort(StatusCode.UNIMPLEMENTED, context.details())
     if not isinstance(error, domain.DomainError):
         log.error("%s failed unexpectedly", method, exc_info=error)
-        await context.abort(StatusCode.INTERNAL, INTERNAL_MESSAGE)
-    # grpc.aio has no abort_with_status(). These trailers replace all, the request's own, too.
-    status = rpc_status.to_status(status_of(error))
-    trailers = (*request_metadata(), *status.trailing_metadata)
-    await context.abort(status.code, status.details, trailers)
+        error = domain.Failed(INTERNAL_MESSAGE, code="INTERNAL")
+    # These trailers replace all, the request's own, too.
+    code, details, trailers = ending(error)
+    await context.abort(code, details, (*request_metadata(), *trailers))

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -16,10 +16,10 @@ from google.protobuf.message import DecodeError
 from grpc import StatusCode
 from pydantic import SecretStr
 
-from daca_shared.calls.errors import Context, abort, final_status
+from daca_shared.calls.errors import Context, abort, ending, final_status
 from daca_shared.calls.sidecar import check_token
 from daca_shared.calls.spans import begin_server_span
-from daca_shared.domain import DomainError, InvalidInput
+from daca_shared.domain import DomainError, InvalidInput, LimitReached
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import call_durations
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -150,14 +150,14 @@ class _Call:
             log_request(log, level, "call", self._request, fields)
 
 
-def _ending(code: StatusCode, details: str) -> Handler:
+def _ending(code: StatusCode, details: str, trailers: Sequence[Any] = ()) -> Handler:
     """Ends each call so."""
 
     async def end(_: object, context: Context) -> None:
-        await context.abort(code, details)
+        await context.abort(code, details, trailers)
 
     return grpc.stream_stream_rpc_method_handler(end)
 
 
 # Not wrapped: when there are many, they are the load.
-_refusal = _ending(StatusCode.RESOURCE_EXHAUSTED, "Too many calls at once; try again")
+_refusal = _ending(*ending(LimitReached("Too many calls at once; try again", retry_after_s=1)))

@@ -75,7 +75,7 @@ async def test_the_unexpected_is_internal_and_leaks_nothing(
         stub = pb_grpc.AnalyticsServiceStub(channel)
         refused = await refusal(stub.GetAnalytics(pb.GetAnalyticsRequest()))
     assert (refused.code, refused.details) == (StatusCode.INTERNAL, INTERNAL_MESSAGE)
-    assert refused.reasons == []
+    assert refused.reasons == ["daca/INTERNAL"]
     assert "pa55word" in caplog.text
 
 

@@ -91,6 +91,8 @@ async def test_watches_are_limited_and_leave_room_for_calls(chat_channel: aio.Ch
         StatusCode.RESOURCE_EXHAUSTED,
         StatusCode.UNAVAILABLE,
     }
+    ours = [each for each in refused if each.code is StatusCode.RESOURCE_EXHAUSTED]
+    assert {(*each.reasons, each.retry_after_s) for each in ours} == {("daca/LIMIT_REACHED", 1)}
     assert (await stub.Check(health_pb2.HealthCheckRequest())).status == 1
     reply = await pb_grpc.ChatServiceStub(chat_channel).Chat(
         pb.ChatRequest(user_id="alice", text="hi")

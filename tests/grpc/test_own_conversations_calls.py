@@ -40,10 +40,10 @@ async def test_a_conversation_is_renamed(stub: Stub, chat: FakeChat, mask: tuple
 @pytest.mark.parametrize(
     ("request_", "field"),
     [
-        (renaming(""), "title"),
-        (renaming(" \n"), "title"),
-        (renaming("x" * 201), "title"),
-        (renaming("x", session_id="x"), "session_id"),
+        (renaming(""), "conversation.title"),
+        (renaming(" \n"), "conversation.title"),
+        (renaming("x" * 201), "conversation.title"),
+        (renaming("x", session_id="x"), "conversation.session_id"),
         (renaming("x", "turn_count"), "update_mask"),
         (renaming("x", "title", "nonsense"), "update_mask"),
     ],

@@ -27,6 +27,8 @@ class WatchedDatabase:
         self.calls += 1
         return await self._database.read(statement, *arguments)
 
+    search = read
+
     async def write[T](self, work: Work[T]) -> T:
         self.calls += 1
         return await self._database.write(work)
