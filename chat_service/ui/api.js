@@ -14,6 +14,8 @@ export class Problem extends Error {
 const AWAY = "The service can't be reached. Check that it is running, then try again.";
 const CUT = "The connection broke before the reply was complete.";
 const TIMEOUT_MS = 10_000;
+/** Longer than any reply takes. */
+const REPLY_MS = 90_000;
 const PAGE_SIZE = 200;
 
 /** What an answer says went wrong; FastAPI's own refusals are lists. */
@@ -29,10 +31,10 @@ async function refusal(response) {
   return problem(response.status, body?.detail);
 }
 
-async function call(path, { query = {}, ...options } = {}) {
+async function call(path, { query = {}, timeoutMs = TIMEOUT_MS, ...options } = {}) {
   let response;
   try {
-    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const signal = AbortSignal.timeout(timeoutMs);
     response = await fetchAs(`${path}?${new URLSearchParams(query)}`, { ...options, signal });
     if (response.ok) return response.status === 204 ? null : await response.json();
   } catch {
@@ -83,8 +85,10 @@ export function rename(user, session, title) {
   return call(path, { method: "PATCH", query: { user_id: user }, ...json({ title }) });
 }
 
+/** Once no reply is on its way there, in another tab say. */
 export function remove(user, session) {
-  return call(`conversations/${session}`, { method: "DELETE", query: { user_id: user } });
+  const query = { user_id: user };
+  return call(`conversations/${session}`, { method: "DELETE", query, timeoutMs: REPLY_MS });
 }
 
 /** All messages of one conversation, the oldest first. */

@@ -35,6 +35,8 @@ const composer = new Composer({
 const count = new Count();
 const sidebar = new Sidebar({
   onOpen: (id) => go(id),
+  // The server waits for a reply that is on its way.
+  onDelete: (id) => id === session && coming?.abort(),
   onChange: (id, gone) => {
     tell({ user, session: id });
     if (!gone) return;

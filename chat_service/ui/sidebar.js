@@ -11,8 +11,9 @@ const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit
 const sameYear = (time) => new Date(time).getFullYear() === new Date().getFullYear();
 
 export class Sidebar {
-  constructor({ onOpen, onChange, onProblem }) {
+  constructor({ onOpen, onDelete, onChange, onProblem }) {
     this.onOpen = onOpen;
+    this.onDelete = onDelete;
     this.onChange = onChange;
     this.onProblem = onProblem;
     this.user = "";
@@ -194,6 +195,7 @@ export class Sidebar {
         listed()?.querySelector(".delete").focus();
         return;
       }
+      this.onDelete(session);
       try {
         await api.remove(this.user, session);
       } catch (error) {

@@ -208,3 +208,19 @@ async def test_older_conversations_stay_open(site: Site, open_site: OpenPage) ->
     await send_and_wait(page, "one more")
     await expect(past(page).first).to_contain_text("one more")
     await expect(past(page)).to_have_count(56)
+
+
+async def test_a_conversation_can_be_deleted_while_its_reply_comes(open_page: OpenPage) -> None:
+    page: Page = await open_page()
+    box = page.get_by_role("textbox", name="Message", exact=True)
+    await box.fill("word " * 1500)
+    await box.press("Enter")
+    await expect(page.locator("#conversations .delete")).to_have_count(1)
+    await box.fill("What was my first message?")  # some 30 s of reply
+    await box.press("Enter")
+    await expect(page.locator("#stop")).to_be_visible()
+    await page.click("#conversations .delete")
+    await page.click("#ask-delete button[value=delete]")
+    await expect(page.locator("#conversations .delete")).to_have_count(0, timeout=3000)
+    await expect(page.locator(".turn")).to_have_count(0)
+    await expect(page.locator("#problem")).to_be_hidden()
