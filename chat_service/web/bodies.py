@@ -23,8 +23,6 @@ def _refuse_number(value: object) -> object:
 
 
 def uuid_of(key: str) -> UUID:
-    # The header's draft standard puts it in quotes.
-    key = key.strip('"')
     try:
         return UUID(key)
     except ValueError:
@@ -49,7 +47,7 @@ class ChatBody(BaseModel):
     """Whether to answer the message with this id, the last of its conversation, anew: with `text`
     as it now is, in place of its reply."""
 
-    def message(self, idempotency_key: str | None) -> ChatMessage:
+    def message(self, idempotency_key: str) -> ChatMessage:
         """The message, whose id may come as an `Idempotency-Key`, also one that is no UUID."""
         message_id = self.message_id or (idempotency_key and uuid_of(idempotency_key))
         ids = {"session_id": self.metadata.session_id, "message_id": message_id}
@@ -134,7 +132,7 @@ class ActivityBody(BaseModel):
 
 
 class ConversationsBody(BaseModel):
-    """The latest first."""
+    """Those with the latest messages first."""
 
     conversations: list[PastConversation]
     next_page_token: str

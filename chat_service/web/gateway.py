@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from opentelemetry.trace import Tracer
+from pydantic import AfterValidator
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.types import ASGIApp
 
@@ -32,7 +33,8 @@ from chat_service.web.routes import OwnId, OwnPage, private_router
 from daca_shared.domain import NotFound
 
 Count = Annotated[int | None, Query(ge=0)]
-IdempotencyKey = Annotated[str | None, Header(max_length=255)]
+# The header's draft standard puts it in quotes.
+IdempotencyKey = Annotated[str, Header(max_length=255), AfterValidator(lambda key: key.strip('" '))]
 Role = Annotated[str, Query(min_length=1, max_length=64)]
 
 
@@ -93,7 +95,7 @@ def build_gateway(
         return bodies.UserBody(user_id=user_id, role=role)
 
     async def admitted(
-        body: bodies.ChatBody, request: Request, idempotency_key: IdempotencyKey = None
+        body: bodies.ChatBody, request: Request, idempotency_key: IdempotencyKey = ""
     ) -> ChatMessage:
         return admit(body.message(idempotency_key), request)
 
@@ -143,7 +145,7 @@ def build_gateway(
     opened = asynccontextmanager(replying)
 
     async def completed(
-        body: completions.CompletionBody, request: Request, idempotency_key: IdempotencyKey = None
+        body: completions.CompletionBody, request: Request, idempotency_key: IdempotencyKey = ""
     ) -> AsyncIterator[Any]:
         message = admit(body.message(request.state.caller, idempotency_key), request)
         async with opened(message, request) as events:

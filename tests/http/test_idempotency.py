@@ -85,8 +85,9 @@ async def test_the_bodys_own_id_outranks_the_key(http: httpx2.AsyncClient) -> No
     assert answer["message_id"] == message_id
 
 
-async def test_an_empty_key_is_none(http: httpx2.AsyncClient) -> None:
-    first, second = [await ask(http, "/chat/", "") for _ in range(2)]
+@pytest.mark.parametrize("key", ["", '""', '" "'])
+async def test_an_empty_key_is_none(http: httpx2.AsyncClient, key: str) -> None:
+    first, second = [await ask(http, "/chat/", key) for _ in range(2)]
     assert first["message_id"] != second["message_id"]
 
 

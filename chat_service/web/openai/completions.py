@@ -49,7 +49,7 @@ class CompletionBody(BaseModel):
     user: UserId | None = None
     """Who is chatting, unless a bearer token says so; `anonymous` if nothing does."""
 
-    def message(self, caller: Caller, idempotency_key: str | None) -> ChatMessage:
+    def message(self, caller: Caller, idempotency_key: str) -> ChatMessage:
         """The message to answer, in a conversation of its own. Raises `InvalidInput`."""
         asking = [n for n, message in enumerate(self.messages) if message.role == "user"]
         if not asking:
