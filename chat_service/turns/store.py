@@ -115,7 +115,7 @@ class TurnStore:
         return kept
 
     async def conversations(self, query: ConversationsQuery) -> Page[PastConversation]:
-        """The user's conversations, the latest first. Raises `InvalidInput`, `Unavailable`."""
+        """The user's, the latest messages first. Raises `InvalidInput`, `Unavailable`."""
         words = list(dict.fromkeys(query.filter.split()))
         statement = _CONVERSATIONS % "".join(map(_HAS_WORD.format, range(4, 4 + len(words))))
         asked = query.user_id, query.behind(first=_NEWEST), query.limit + 1, *words

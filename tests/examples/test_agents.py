@@ -1,11 +1,15 @@
 """The examples that make another agent, and what is to be had of them with a model of any kind."""
 
+import runpy
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from agents import FunctionTool
 
 from chat_service.chat.messages import ToolCall
 from daca_shared.domain import InvalidInput
+from scripts.lib.project import ROOT
 from tests.examples.conftest import Ask
 
 
@@ -13,6 +17,15 @@ async def test_a_tool_is_called(ask: Ask) -> None:
     day = datetime.now(UTC).date() + timedelta(days=30)
     answer = await ask("examples.tool", f'days_until {{"day": "{day}"}}')
     assert answer.text in {f"[offline model] days_until says: {n}" for n in (29, 30)}
+
+
+def test_the_documents_tool_needs_nothing_that_its_file_lacks(tmp_path: Path) -> None:
+    printed = (
+        (ROOT / "docs/extending.md").read_text().partition("```python\n")[2].partition("```")[0]
+    )
+    file = tmp_path / "tools.py"
+    file.write_text((ROOT / "chat_service/agent/tools.py").read_text() + "\n\n" + printed)
+    assert isinstance(runpy.run_path(str(file))["days_until"], FunctionTool)
 
 
 async def test_the_projects_own_tools_stay_beside_it(ask: Ask) -> None:

@@ -262,7 +262,7 @@ class ListConversationsResponse(_message.Message):
     """The next page's token; empty if this is the last page."""
     @_builtins.property
     def conversations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Conversation]:
-        """The conversations, the latest first."""
+        """The conversations, those with the latest messages first."""
 
     def __init__(
         self,

@@ -123,7 +123,8 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListConversations(self, request, context):
-        """ListConversations returns a user's conversations, the latest first.
+        """ListConversations returns a user's conversations, those with the latest
+        messages first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

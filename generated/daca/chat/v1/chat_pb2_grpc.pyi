@@ -69,7 +69,9 @@ class ChatServiceStub:
     answered anew, in the same place, and counts once.
     """
     ListConversations: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]
-    """ListConversations returns a user's conversations, the latest first."""
+    """ListConversations returns a user's conversations, those with the latest
+    messages first.
+    """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListMessagesRequest, _chat_pb2.ListMessagesResponse]
     """ListMessages returns the messages of one conversation, the oldest first; none
     if the user has no such conversation.
@@ -129,7 +131,9 @@ class ChatServiceAsyncStub(ChatServiceStub):
     answered anew, in the same place, and counts once.
     """
     ListConversations: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]  # type: ignore[assignment]
-    """ListConversations returns a user's conversations, the latest first."""
+    """ListConversations returns a user's conversations, those with the latest
+    messages first.
+    """
     ListMessages: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListMessagesRequest, _chat_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """ListMessages returns the messages of one conversation, the oldest first; none
     if the user has no such conversation.
@@ -204,7 +208,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.ListConversationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_pb2.ListConversationsResponse, _abc.Awaitable[_chat_pb2.ListConversationsResponse]]:
-        """ListConversations returns a user's conversations, the latest first."""
+        """ListConversations returns a user's conversations, those with the latest
+        messages first.
+        """
 
     @_abc_1.abstractmethod
     def ListMessages(
