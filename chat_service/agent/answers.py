@@ -20,14 +20,16 @@ _FINISHES = dict.fromkeys(_LENGTH, "length") | dict.fromkeys(_FILTER, "content_f
 _CUT = {"length": "the model's limit", "content_filter": "a filter of the model's host"}
 # By status; that of all statuses of servers has none of its own.
 _ERRORS = {vars(kind).get("status_code"): kind for kind in APIStatusError.__subclasses__()}
-_SERVER_ERROR, _BAD_GATEWAY = 500, 502
+_TOO_MANY, _SERVER_ERROR, _BAD_GATEWAY = 429, 500, 502
 REQUEST = httpx2.Request("POST", "http://model")  # openai's errors insist on one
 _NO_NAME = re.compile("[^a-zA-Z0-9_-]")
 
 
 def status_error(status: Any, words: str, headers: Any = None) -> APIStatusError:
-    """Openai's error for the status; for anything else, that of a bad gateway."""
-    status = status if status in range(400, 600) else _BAD_GATEWAY
+    """Openai's error for the status; for anything else, that of a rate limit or a bad gateway."""
+    status = int(status) if str(status).isdecimal() else 0
+    if status not in range(400, 600):
+        status = _TOO_MANY if "rate_limit" in words else _BAD_GATEWAY
     kind = _ERRORS.get(status, _ERRORS[None] if status >= _SERVER_ERROR else APIStatusError)
     response = httpx2.Response(status, headers=headers, content=words, request=REQUEST)
     return kind(f"{status}: {words}", response=response, body=None)

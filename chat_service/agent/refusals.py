@@ -23,11 +23,14 @@ _MAX_WORDS = 600
 MAX_ANSWER_BYTES = 16 * 2**20
 """The most that an answer may take on its way, where a character can take some hundreds."""
 
+# Of what follows the status. Rate limits count tokens, too: only of a request that is above one by
+# itself do they tell that it is too long.
 TOO_LONG = re.compile(
+    r"^(?!429(?!.*request too large)).*("
     r"context_length_exceeded|exceed_context|context[ _](length|window|size|limit)|context.overflow"
     r"|context the overflow|max_model_len|maximum (model|sequence|input) length|reduce the length"
     r"|(input|prompt|request|messages?)\W.{0,60}(too (long|large|many tokens)|exceeds?)"
-    r"|too many (input )?tokens|token(s| count).{0,40}exceed",
+    r"|too many (input )?tokens(?!.{0,9}wait)|token(s| count).{0,40}exceed)",
     re.IGNORECASE | re.DOTALL,
 )
 LACKS_TOOLS = re.compile(
@@ -94,10 +97,11 @@ def words(error: Exception) -> str:
 
 
 def refuses(error: Exception, pattern: re.Pattern[str]) -> bool:
-    """Whether the host has refused a request, in such words."""
+    """Whether the host has refused a request, with such a status and words."""
     kinds = openai.APIError | agents.ModelBehaviorError
     is_answer = isinstance(error, kinds) and not isinstance(error, openai.APIConnectionError)
-    return is_answer and bool(pattern.search(words(error)))
+    told = f"{getattr(error, 'status_code', '')} {words(error)}"
+    return is_answer and bool(pattern.search(told))
 
 
 def domain_error(error: Exception) -> domain.DomainError:

@@ -23,6 +23,8 @@ TOO_LONG: list[Reply] = [
            "(337807) exceeds the maximum number of tokens allowed (65536)."}}]),
     error({"error": {"message": "litellm.BadRequestError: prompt is too long: 9 tokens"}}),
     error({"error": {"message": "Request too large for model `m` on tokens per minute"}}, 413),
+    error({"error": {"message": "Request too large for m on tokens per min (TPM): Limit 8, "
+           "Requested 9. The input or output tokens must be reduced"}}, 429),
     error({"message": "Prompt contains 9 tokens, too large for model with 8"}),
     error({"error": {"message": "Please reduce the length of the messages or completion."}}, 422),
     error({"error": {"message": "maximum context length is 9", "code": 400}}, 200),

@@ -1,0 +1,38 @@
+"""What a host refuses for now only: the caller is told so, and nothing is given up for it."""
+
+import pytest
+
+from daca_shared.domain import LimitReached
+from tests.hosts.conftest import Talking
+from tests.odd_host import Reply, either, error, events
+
+RATE_LIMITS = [
+    # Anthropic's by way of LiteLLM, Bedrock's, Cerebras', OpenAI's, as words and in a stream.
+    *(
+        error({"error": {"message": words}}, 429)
+        for words in (
+            "This request would exceed your organization's rate limit of 30,000 input tokens per "
+            "minute",
+            "Too many tokens, please wait before trying again.",
+            "Tokens per minute limit exceeded - too many tokens processed.",
+        )
+    ),
+    error({"error": {"type": "tokens", "param": None, "code": "rate_limit_exceeded"}}, 429),
+    events({"error": {"message": "Too many tokens", "code": "429"}}),
+    events({"error": {"message": "Would exceed your input tokens", "type": "rate_limit_error"}}),
+]
+
+
+@pytest.mark.parametrize("refusal", RATE_LIMITS, ids=range(len(RATE_LIMITS)))
+async def test_a_rate_limit_in_tokens_is_a_rate_limit(talking: Talking, refusal: Reply) -> None:
+    async with talking(either(content="x" * 900)) as talk:
+        for n in range(10):
+            await talk.say(f"message {n}")
+        talk.host.answers = [refusal]
+        with pytest.raises(LimitReached):
+            await talk.say("and now?")
+        assert len(talk.host.requests) == 12  # one is a retry
+        talk.host.answers = [either(content="fine")]
+        assert await talk.say("and then?") == "fine"
+        users = [m for m in talk.host.requests[-1]["messages"] if m["role"] == "user"]
+        assert len(users) == 11
