@@ -18,6 +18,8 @@ class Reply:
     kind: str = JSON
     status: int = 200
     more: bytes = b""
+    retry: str = "retry-after-ms: 1"
+    """The header that says when to try again."""
 
 
 type Answer = Reply | Callable[[dict[str, Any]], Reply]
@@ -47,7 +49,7 @@ class OddHost:
             reply = answer if isinstance(answer, Reply) else answer(request)
             writer.write(
                 f"HTTP/1.1 {reply.status} X\r\ncontent-type: {reply.kind}\r\n"
-                "retry-after-ms: 1\r\nconnection: close\r\n\r\n".encode()
+                f"{reply.retry}\r\nconnection: close\r\n\r\n".encode()
                 + reply.body
             )
             while reply.more:

@@ -110,14 +110,18 @@ class _Bounded(httpx2.AsyncByteStream):
 # Retries can't become a storm: one more try helps after a dropped connection, but doubles the load
 # of a host in trouble. So many in a time are all.
 _MOST_RETRIES, _RETRIES_TIME_S = 5, 50.0
+# A chat that waits for longer is better told so.
+_LONGEST_WAIT_S = 2.0
 
 
 def one_retry() -> agents.ModelRetrySettings:
-    """One retry a request, if the host's answer allows it and the budget has one left."""
+    """One retry a request, if the host's answer allows it, soon, and the budget has one left."""
     latest = deque[float](maxlen=_MOST_RETRIES)
 
     def from_budget(context: agents.RetryPolicyContext) -> bool:
         now = time.monotonic()
+        if not (context.normalized.retry_after or 0) <= _LONGEST_WAIT_S:
+            return False
         if len(latest) == _MOST_RETRIES and now - latest[0] < _RETRIES_TIME_S:
             return False
         latest.append(now)

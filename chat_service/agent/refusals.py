@@ -119,7 +119,11 @@ def domain_error(error: Exception) -> domain.DomainError:
         found = (made for pattern, made in _BY_WORDS if refuses(error, pattern))
         made = next(found, _BY_STATUS.get(error.status_code))
     make, text = made or next(made for kinds, made in _BY_KIND if isinstance(error, kinds))
-    return make(text)
+    told = make(text)
+    if isinstance(error, openai.APIStatusError):
+        wait = error.response.headers.get("retry-after", "")
+        told.retry_after_s = float(wait) if re.fullmatch("[0-9]{1,5}", wait) else None
+    return told
 
 
 def failure(error: Exception, key: str) -> domain.DomainError:

@@ -1,8 +1,11 @@
 """What a host refuses for now only: the caller is told so, and nothing is given up for it."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
-from daca_shared.domain import LimitReached
+from daca_shared.domain import DomainError, LimitReached, Unavailable
 from tests.hosts.conftest import Talking
 from tests.odd_host import Reply, either, error, events
 
@@ -36,3 +39,19 @@ async def test_a_rate_limit_in_tokens_is_a_rate_limit(talking: Talking, refusal:
         assert await talk.say("and then?") == "fine"
         users = [m for m in talk.host.requests[-1]["messages"] if m["role"] == "user"]
         assert len(users) == 11
+
+
+@pytest.mark.parametrize(
+    ("wait", "told_s"),
+    [("120", 120), ("3", 3), ("Fri, 31 Dec 2099 23:59:59 GMT", None), ("9" * 20, None)],
+)
+@pytest.mark.parametrize(("status", "kind"), [(429, LimitReached), (503, Unavailable)])
+async def test_a_refusal_for_long_is_told_at_once(
+    talking: Talking, wait: str, told_s: float | None, status: int, kind: type[DomainError]
+) -> None:
+    refusal = replace(error("Slow down", status), retry=f"retry-after: {wait}")
+    async with talking(refusal) as talk, asyncio.timeout(10):
+        with pytest.raises(kind) as told:
+            await talk.say()
+        assert len(talk.host.requests) == 1
+    assert told.value.retry_after_s == told_s
