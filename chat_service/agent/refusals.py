@@ -23,8 +23,8 @@ _MAX_WORDS = 600
 MAX_ANSWER_BYTES = 16 * 2**20
 """The most that an answer may take on its way, where a character can take some hundreds."""
 
-# Of what follows the status. Rate limits count tokens, too: only of a request that is above one by
-# itself do they tell that it is too long.
+# Each is sought in the status and what follows it. Rate limits count tokens, too: only of a request
+# that is above one by itself do they tell that it is too long.
 TOO_LONG = re.compile(
     r"^(?!429(?!.*request too large)).*("
     r"context_length_exceeded|exceed_context|context[ _](length|window|size|limit)|context.overflow"
@@ -33,10 +33,14 @@ TOO_LONG = re.compile(
     r"|too many (input )?tokens(?!.{0,9}wait)|token(s| count).{0,40}exceed)",
     re.IGNORECASE | re.DOTALL,
 )
+# Of a host that is busy or away, words tell nothing of what it has.
+_WELL = r"^(?!429|503|504|529|.*(temporar|overload))"
+# Nor does a fault of one tool tell that all are too many.
 LACKS_TOOLS = re.compile(
+    _WELL + r"(?!.*(invalid schema|\btools\W{1,3}\d)).*("
     r"\b(tool|function)s?([ _-]?(use|calls?|calling|choice|param))?\b.{0,60}"
     r"(not (support|enabled|available|permitted)|unsupported|requires? --)"
-    r"|(not support|that support|unsupported|unrecognized|unknown).{0,80}\b(tool|function)s?\b",
+    r"|(not support|that support|unsupported|unrecognized|unknown).{0,80}\b(tool|function)s?\b)",
     re.IGNORECASE | re.DOTALL,
 )
 _NO_CREDIT = re.compile(

@@ -55,3 +55,30 @@ async def test_a_refusal_for_long_is_told_at_once(
             await talk.say()
         assert len(talk.host.requests) == 1
     assert told.value.retry_after_s == told_s
+
+
+NOT_ALL_TOOLS = [
+    error({"error": {"message": "function calling is temporarily not available"}}, 503),
+    error({"error": {"message": "Tools are not available at the moment"}}, 429),
+    error({"error": {"message": "tool use is temporarily not available"}}, 500),
+    # OpenAI's, Gemini's, Anthropic's and vLLM's words for one tool whose schema they don't take.
+    error({"error": {"message": "Invalid schema for function 'mcp_x__y': In context=('properties', "
+           "'z'), 'default' is not permitted."}}),
+    error([{"error": {"message": "Invalid JSON payload received. Unknown name \"const\" at "
+           "'tools[0].function_declarations[1].parameters': Cannot find field."}}]),
+    error({"error": {"message": "tools.0.custom.strict: Extra inputs are not permitted"}}),
+    error({"detail": [{"loc": ["body", "tools", 0, "function", "strict"],
+           "msg": "Extra inputs are not permitted"}]}, 422),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("refusal", NOT_ALL_TOOLS, ids=range(len(NOT_ALL_TOOLS)))
+async def test_neither_a_passing_failure_nor_one_tools_takes_all_tools_away(
+    talking: Talking, refusal: Reply
+) -> None:
+    async with talking(refusal) as talk:
+        with pytest.raises(DomainError):
+            await talk.say()
+        talk.host.answers = [either(content="fine")]
+        await talk.say()
+        assert all("tools" in request for request in talk.host.requests)
