@@ -26,7 +26,7 @@ MAX_ANSWER_BYTES = 16 * 2**20
 # Each is sought in the status and what follows it. Rate limits count tokens, too: only of a request
 # that is above one by itself do they tell that it is too long.
 TOO_LONG = re.compile(
-    r"^(?!429(?!.*request too large)).*("
+    r"^413|^(?!402|429(?!.*request too large)).*("
     r"context_length_exceeded|exceed_context|context[ _](length|window|size|limit)|context.overflow"
     r"|context the overflow|max_model_len|maximum (model|sequence|input) length|reduce the length"
     r"|(input|prompt|request|messages?)\W.{0,60}(too (long|large|many tokens)|exceeds?)"
@@ -44,33 +44,37 @@ LACKS_TOOLS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _NO_CREDIT = re.compile(
-    r"insufficient_quota|(insufficient|no|out of) (balance|credit|fund)|payment required",
+    r"insufficient_quota|exceeded_current_quota|billing_(hard_limit|not_active)|payment required"
+    r"|(insufficient|no|any|more|out of|all available) (balance|credit|fund)|credit balance"
+    r"|arrearage",
     re.IGNORECASE,
 )
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
 _NO_MODEL = re.compile(
+    _WELL + r".*("
     r"model_not_found|deploymentnotfound|(invalid|unknown|no such) model|not a valid model"
-    r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist)",
-    re.IGNORECASE,
+    r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist))",
+    re.IGNORECASE | re.DOTALL,
 )
 
 type _Made = tuple[Callable[[str], domain.DomainError], str]
 _TEXT = partial(InvalidInput.field, "text")
 _REFUSED = Failed, "The model's host refused the request"
 _LIMIT = LimitReached, "The model's rate limit is reached; try again later"
+_CREDIT = Misconfigured, "This service has no credit left at the model's host"
 _KEY = Misconfigured, "The model's host refuses this service's API key"
 _MODEL = Misconfigured, "The model's host does not have this service's model"
 _LATE = domain.TimedOut, "The model took too long to answer; try again"
 _AWAY = Unavailable, "The model can't be reached; try again later"
 _NONSENSE = Unavailable, "The model's answer is cut short, or makes no sense; try again"
 _BY_WORDS = [
-    (_NO_CREDIT, (Misconfigured, "This service has no credit left at the model's host")),
+    (_NO_CREDIT, _CREDIT),
     (_BAD_KEY, _KEY),
     (_NO_MODEL, _MODEL),
 ]
 _BY_STATUS = {
-    400: _REFUSED, 401: _KEY, 403: _KEY, 404: _MODEL, 408: _LATE, 422: _REFUSED, 429: _LIMIT,
-    504: _LATE,
+    400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _MODEL, 408: _LATE, 422: _REFUSED,
+    429: _LIMIT, 504: _LATE,
 }  # fmt: skip
 _BY_KIND: list[tuple[Any, _Made]] = [
     # A subclass of APIConnectionError, hence before it.

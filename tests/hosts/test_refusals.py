@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from daca_shared.domain import DomainError, Failed, InvalidInput, LimitReached, Misconfigured
+from daca_shared.domain import (
+    DomainError,
+    Failed,
+    InvalidInput,
+    LimitReached,
+    Misconfigured,
+    Unavailable,
+)
 from lab.postgres import Place
 from tests.hosts.conftest import KEY, Talking
 from tests.odd_host import Answer, Reply, calling, delta, either, error, events, name_of
@@ -25,6 +32,7 @@ TOO_LONG: list[Reply] = [
     error({"error": {"message": "Request too large for model `m` on tokens per minute"}}, 413),
     error({"error": {"message": "Request too large for m on tokens per min (TPM): Limit 8, "
            "Requested 9. The input or output tokens must be reduced"}}, 429),
+    error("", 413),
     error({"message": "Prompt contains 9 tokens, too large for model with 8"}),
     error({"error": {"message": "Please reduce the length of the messages or completion."}}, 422),
     error({"error": {"message": "maximum context length is 9", "code": 400}}, 200),
@@ -121,6 +129,7 @@ NO_MODEL = Misconfigured, "does not have this service's model"
 NO_KEY = Misconfigured, "refuses this service's API key"
 NO_CREDIT = Misconfigured, "no credit left"
 REFUSED = Failed, "refused the request"
+AWAY = Unavailable, "can't be reached"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +142,16 @@ REFUSED = Failed, "refused the request"
         (404, "404 page not found", NO_MODEL),
         (400, [{"error": {"message": "API key not valid. Pass a valid one"}}], NO_KEY),
         (402, {"error": {"message": "Insufficient Balance"}}, NO_CREDIT),
+        (402, "More credits, or fewer max_tokens: up to 9 were requested", NO_CREDIT),
+        (402, {"error": {"message": "Prompt tokens limit exceeded: 9 > 8"}}, NO_CREDIT),
+        (400, {"error": {"message": "Your credit balance is too low to go on"}}, NO_CREDIT),
+        (403, "Your team has used all available credits", NO_CREDIT),
+        (400, {"error": {"code": "billing_hard_limit_reached"}}, NO_CREDIT),
+        (400, {"error": {"code": "Arrearage"}}, NO_CREDIT),
         (429, {"error": {"code": "insufficient_quota"}}, NO_CREDIT),
+        (503, "The model is temporarily not available, please retry", AWAY),
+        (500, {"error": {"message": "The model `m` is overloaded and not available"}}, AWAY),
+        (503, "Model m is not available", AWAY),
         (429, {"error": {"message": "Slow down"}}, (LimitReached, "rate limit")),
         (400, {"error": {"message": "temperature must be 1"}}, REFUSED),
         (422, {"detail": [{"loc": ["body", "x"], "msg": "missing"}]}, REFUSED),
