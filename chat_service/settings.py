@@ -110,6 +110,10 @@ class ChatSettings(ServiceSettings):
     """The key for OpenAI, or for the server at `OPENAI_BASE_URL`."""
     openai_base_url: _BaseUrl | None = Field(None, alias="OPENAI_BASE_URL")
     """A server that speaks OpenAI's Chat Completions API, like `http://localhost:11434/v1`."""
+    openai_org_id: str | None = Field(None, pattern="^[!-~]+$", alias="OPENAI_ORG_ID")
+    """The organization at OpenAI that pays, if the key has several."""
+    openai_project_id: str | None = Field(None, pattern="^[!-~]+$", alias="OPENAI_PROJECT_ID")
+    """And which of its projects."""
     gemini_api_key: Token | None = Field(None, alias="GEMINI_API_KEY")
     """The key for Google's Gemini."""
 

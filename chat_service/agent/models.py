@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import agents
 import httpx2
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit
 
 from chat_service.agent.completions import CompletionsClient
 from chat_service.agent.offline import OfflineModel
@@ -19,6 +19,7 @@ from daca_shared.domain import Misconfigured
 
 log = logging.getLogger(__name__)
 
+_OPENAI_URL = "https://api.openai.com/v1"
 _GEMINI_URL = "https://generativelanguage.googleapis.com/v1beta/openai/"
 
 
@@ -58,7 +59,8 @@ def choose_model(settings: ChatSettings) -> ChatModel:
         return _completions(settings, settings.openai_base_url, key or "no-key", settings.model)
     if key:
         name = settings.model or "gpt-4o"
-        client = openai_client(key, settings.model_timeout_s)
+        whose = settings.openai_org_id, settings.openai_project_id
+        client = openai_client(key, settings.model_timeout_s, whose=whose)
         model = agents.OpenAIResponsesModel(name, client)
         return ChatModel(name, model, _Settings(retry=one_retry()), client)
     if settings.gemini_api_key:
@@ -78,8 +80,15 @@ def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> 
     return ChatModel(name, model, _Settings(include_usage=True, retry=one_retry()), client)
 
 
-def openai_client(key: str, timeout_s: float, base_url: str | None = None) -> AsyncOpenAI:
-    """OpenAI's own client, for answers of a bounded size."""
+def openai_client(
+    key: str,
+    timeout_s: float,
+    base_url: str = _OPENAI_URL,
+    whose: tuple[str | None, str | None] = (None, None),
+) -> AsyncOpenAI:
+    """OpenAI's own client, for answers of a bounded size. `whose`: organization and project."""
+    # By itself it would take from the environment what no setting has read: an empty id, or URL.
+    headers = zip(("OpenAI-Organization", "OpenAI-Project"), whose, strict=True)
 
     async def bound(response: httpx2.Response) -> None:
         response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))
@@ -87,7 +96,12 @@ def openai_client(key: str, timeout_s: float, base_url: str | None = None) -> As
     http = DefaultAsyncHttpxClient(event_hooks={"response": [bound]})
     # The client's own retries have no budget; `one_retry` has.
     return AsyncOpenAI(
-        api_key=key, base_url=base_url, timeout=timeout_s, max_retries=0, http_client=http
+        api_key=key,
+        base_url=base_url,
+        timeout=timeout_s,
+        max_retries=0,
+        default_headers={name: cast(str, value or Omit()) for name, value in headers},
+        http_client=http,
     )
 
 

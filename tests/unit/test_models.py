@@ -84,3 +84,25 @@ def test_without_a_host_the_model_is_offline(choose: Choose, variables: dict[str
 def test_a_base_url_without_a_model_names_the_missing_variable(choose: Choose) -> None:
     with pytest.raises(Misconfigured, match="CHAT_MODEL"):
         choose(OPENAI_BASE_URL="http://local/v1")
+
+
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_setting_of_openais_is_none(choose: Choose, value: str) -> None:
+    others = dict.fromkeys(("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"), value)
+    client = choose(OPENAI_API_KEY=KEY, **others).client
+    assert isinstance(client, AsyncOpenAI)
+    assert client.base_url == "https://api.openai.com/v1/"
+    assert whose(client) == {}
+
+
+def test_openai_is_told_whose_a_chat_is(choose: Choose) -> None:
+    client = choose(OPENAI_API_KEY=KEY, OPENAI_ORG_ID=" org-1\n", OPENAI_PROJECT_ID="p").client
+    assert isinstance(client, AsyncOpenAI)
+    assert whose(client) == {"OpenAI-Organization": "org-1", "OpenAI-Project": "p"}
+
+
+def whose(client: AsyncOpenAI) -> dict[str, str]:
+    """What is sent of it; the SDK uses such a copy of its client."""
+    headers = client.with_options(max_retries=0).default_headers
+    sent = {name: value for name, value in headers.items() if isinstance(value, str)}
+    return {n: v for n, v in sent.items() if n in ("OpenAI-Organization", "OpenAI-Project")}
