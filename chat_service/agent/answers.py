@@ -149,7 +149,7 @@ def is_object(text: str) -> bool:
     """Whether it is an object in JSON."""
     try:
         return text.rstrip().endswith("}") and isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -82,6 +82,8 @@ _BY_KIND: list[tuple[Any, _Made]] = [
     # A stream of OpenAI's that breaks off ends in an error of its HTTP client's own.
     (openai.APIConnectionError | openai.APIStatusError | httpx2.HTTPError, _AWAY),
     (openai.OpenAIError | agents.ModelBehaviorError | json.JSONDecodeError, _NONSENSE),
+    # Arguments of a call may have halves of characters, or be nested without an end.
+    (UnicodeError | RecursionError, _NONSENSE),
     (agents.InputGuardrailTripwireTriggered, (_TEXT, "was refused by a guardrail")),
     (
         agents.OutputGuardrailTripwireTriggered

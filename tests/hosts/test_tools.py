@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from daca_shared.domain import Unavailable
 from tests.hosts.conftest import Talking
 from tests.odd_host import Answer, Reply, calling, delta, either, events, message, roles
 
@@ -27,6 +28,7 @@ def called(*calls: dict[str, Any]) -> dict[str, Any]:
         calling(arguments=""),
         calling(arguments="not JSON"),
         calling(arguments="[1]"),
+        calling(arguments='{"a":' * 100_000 + "}" * 100_000),
         either("stop", tool_calls=[{"id": "1", "function": {"name": "get_current_time"}}]),
         calling(id=""),
         calling(id=None),
@@ -42,7 +44,7 @@ def called(*calls: dict[str, Any]) -> dict[str, Any]:
         events(called({"index": 0, "id": "1", "function": CLOCK}), DONE),
         Reply(json.dumps(message(None, tool_calls=[{"function": CLOCK}])).encode()),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 async def test_a_call_of_a_tool_in_any_form_is_one(talking: Talking, call: Answer) -> None:
     async with talking(call, either(content="done")) as talk:
@@ -115,6 +117,12 @@ async def test_ids_that_a_host_uses_again_are_told_apart(talking: Talking) -> No
             m["tool_call_id"] for m in talk.host.requests[-1]["messages"] if "tool_call_id" in m
         ]
         assert len({*shown}) == 3
+
+
+async def test_half_a_character_in_an_escape_makes_no_sense(talking: Talking) -> None:
+    async with talking(calling(arguments=r'{"a": "\ud800"}')) as talk:
+        with pytest.raises(Unavailable, match="makes no sense"):
+            await talk.say()
 
 
 @pytest.mark.parametrize("name", ["look_up", "", None, "a b/c", "x" * 99])

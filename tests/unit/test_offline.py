@@ -8,6 +8,7 @@ from chat_service.agent.models import ChatModel, choose_model
 from chat_service.agent.tools import get_current_time
 from chat_service.chat.messages import ChatMessage, ToolCall
 from chat_service.settings import ChatSettings
+from daca_shared.domain import Unavailable
 
 
 @pytest.fixture
@@ -49,6 +50,14 @@ async def test_a_user_id_cannot_claim_another_count(model: ChatModel) -> None:
 async def test_asked_for_the_time_it_calls_the_tool(model: ChatModel) -> None:
     reply = await ask(model, "What time is it?", 5)
     assert re.search(r"It is \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", reply)
+
+
+@pytest.mark.parametrize(
+    "arguments", [r'{"\ud800": 1}', '{"a": ' + "[" * 100_000 + "}"], ids=["half", "deep"]
+)
+async def test_a_call_that_no_tool_can_read_is_nonsense(model: ChatModel, arguments: str) -> None:
+    with pytest.raises(Unavailable, match="makes no sense"):
+        await ask(model, f"get_current_time {arguments}", 5)
 
 
 @agents.function_tool
