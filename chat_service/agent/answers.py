@@ -100,9 +100,9 @@ class AnswerReader:
         self._has_text = self._has_text or bool(delta["content"])
         finish = _FINISHES.get(reason, "stop") if reason else None
         if finish:
-            self.is_whole = True
+            is_cut, self.is_whole = finish in _CUT and not self.is_whole, True
             delta["tool_calls"], self._calls = [*map(self._call, enumerate(self._calls))], []
-            if finish in _CUT and self._has_text and not delta["tool_calls"]:
+            if is_cut and self._has_text and not delta["tool_calls"]:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
         return {"index": 0, "delta": delta, "finish_reason": finish}
 

@@ -126,6 +126,12 @@ async def test_a_reply_that_its_host_cuts_short_says_so(talking: Talking, finish
         assert (await talk.say()).startswith("Once upon a\n\n[cut short by ")
 
 
+async def test_a_finish_that_is_told_twice_cuts_a_reply_once(talking: Talking) -> None:
+    last = delta("length", content="")
+    async with talking(events(delta(content="Once upon a"), last, last)) as talk:
+        assert await talk.say() == "Once upon a\n\n[cut short by the model's limit]"
+
+
 @pytest.mark.parametrize("finish", ["length", "MAX_TOKENS"])
 async def test_a_limit_before_the_first_word_is_an_error(talking: Talking, finish: str) -> None:
     async with talking(either(finish, content="", reasoning_content="hm")) as talk:
