@@ -158,6 +158,8 @@ def text_in(value: Any) -> str:
     if isinstance(value, list):
         return "".join(map(text_in, value))
     if isinstance(value, dict):
+        if value.get("thought") or str(value.get("type")).startswith(("reason", "think")):
+            return ""
         return text_in(value.get("text") or value.get("refusal") or value.get("value"))
     return value if isinstance(value, str) else ""
 

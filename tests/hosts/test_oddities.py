@@ -52,6 +52,9 @@ async def test_usage_is_no_reason_to_lose_a_reply(talking: Talking, usage: Any) 
         ["h", "i"],
         {"type": "text", "text": {"value": "hi"}},
         [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"text": "hi"}],
+        [{"type": "reasoning", "text": "hm"}, {"type": "text", "text": "hi"}],
+        [{"thought": True, "text": "hm"}, {"thought": False, "text": "hi"}],
+        [{"type": "reasoning.text", "text": "hm"}, {"type": "thinking", "text": "hm"}, "hi"],
     ],
     ids=name_of,
 )
