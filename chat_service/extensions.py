@@ -81,7 +81,10 @@ async def _keep(
                     await asyncio.sleep(retry_s)
                     await server.session.list_tools()
         except Exception as error:
-            log.warning("MCP server %s is away (%s: %s)", server.name, type(error).__name__, error)
+            cause = error
+            while isinstance(cause, ExceptionGroup):  # the MCP client's task group tells nothing
+                cause = cause.exceptions[0]
+            log.warning("MCP server %s is away (%s: %s)", server.name, type(cause).__name__, cause)
         finally:
             up[:] = [other for other in up if other is not server]
             tries.release()

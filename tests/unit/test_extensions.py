@@ -90,6 +90,7 @@ async def test_mcp_servers_that_cannot_be_started_stop_no_chat(
         assert "5 messages" in await ask(agent, "hi")
     for name in ("no", "ends"):
         assert f"MCP server {name} is away" in caplog.text
+    assert "is away (ExceptionGroup" not in caplog.text
 
 
 @pytest.mark.parametrize("value", ["dice", "[]", "[1]", '{"a": 1}', '{"a": {}}', '{"a": {"b": 1}}'])
