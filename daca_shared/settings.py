@@ -1,5 +1,6 @@
 """What the settings of both services have in common; the only readers of the environment."""
 
+import os
 import re
 import socket
 import sys
@@ -192,7 +193,9 @@ class ServiceSettings(BaseSettings):
     def from_environment(cls, **more: str) -> Self:
         """The settings, where `more` outranks what is found. Bad ones end the program, by name."""
         try:
-            return cls.model_validate(more)
+            # scripts/run.sh, which has read it, says "" to its apps: not all in it is for each.
+            file = os.environ.get("DACA_ENV_FILE", ".env")
+            return cls.model_validate({"_env_file": file, **more})
         except pydantic.ValidationError as error:
             # Values stay out of the message: one of them may be a key.
             problems = [

@@ -38,7 +38,8 @@ class Peer:
     @property
     def way(self) -> str:
         """How calls go there, in words."""
-        return "through our sidecar" if self.metadata else "directly, without a sidecar"
+        is_proxied = "dapr-app-id" in dict(self.metadata)
+        return "through our sidecar" if is_proxied else "directly, without a sidecar"
 
     def channel(self, interceptors: Sequence[aio.ClientInterceptor] = ()) -> aio.Channel:
         """A new channel; one serves the whole process."""
@@ -47,11 +48,13 @@ class Peer:
 
 def find_peer(settings: ServiceSettings, app_id: str, direct_address: str) -> Peer:
     """The app `app_id`, through our sidecar if we have one, else at `direct_address`."""
-    if settings.dapr_grpc_port is None:
-        return Peer(direct_address)
-    token = settings.dapr_api_token
+    port = settings.dapr_grpc_port
+    # Directly, the app itself wants to see what its sidecar would show.
+    token = settings.dapr_api_token if port else settings.app_api_token
     shown = ((_TOKEN_KEY, token.get_secret_value()),) if token else ()
-    return Peer(f"127.0.0.1:{settings.dapr_grpc_port}", (("dapr-app-id", app_id), *shown))
+    if port is None:
+        return Peer(direct_address, shown)
+    return Peer(f"127.0.0.1:{port}", (("dapr-app-id", app_id), *shown))
 
 
 def check_token(token: SecretStr, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:

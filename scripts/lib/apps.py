@@ -33,8 +33,6 @@ def place(
         return Place(_without_dapr(shared) | told | app.environment, ports)
     # For our own apps the run file has defaults: the caller's environment wins.
     found = _without_dapr(app.environment | shared) | told
-    if not sidecar_ports:
-        found.pop("APP_API_TOKEN", None)  # a sidecar would bring it
     variables = {
         use: str(SERVICES[kind].model_fields[name].validation_alias)
         for name, use in _USES.items()
@@ -51,6 +49,7 @@ def place(
         if (port := getattr(settings, name, None)) is not None:
             ports[use] = port or free_port()
             found[variables[use]] = str(ports[use])
+    found["DACA_ENV_FILE"] = ""  # all of it is in `environment`
     return Place(found, ports, reachable(settings.host))
 
 

@@ -180,7 +180,14 @@ async def test_a_sidecar_is_told_the_app_id_and_nothing_else(
     assert scripted.metadata == expected
 
 
-def test_without_a_sidecar_analytics_is_dialled_directly() -> None:
-    settings = ServiceSettings.model_validate({"DAPR_API_TOKEN": "t"})
+@pytest.mark.parametrize(
+    ("variable", "shown"),
+    [("DAPR_API_TOKEN", ()), ("APP_API_TOKEN", (("dapr-api-token", "t"),))],
+)
+def test_without_a_sidecar_analytics_is_dialled_directly_and_shown_its_own_token(
+    variable: str, shown: tuple[tuple[str, str], ...]
+) -> None:
+    settings = ServiceSettings.model_validate({variable: "t"})
     peer = find_peer(settings, "x", "there:1")
-    assert (peer.address, peer.metadata) == ("there:1", ())
+    assert (peer.address, peer.metadata) == ("there:1", shown)
+    assert peer.way == "directly, without a sidecar"

@@ -1,10 +1,11 @@
 """Each process gets of the environment what it is for, and nothing else."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from scripts.lib.environments import share, sidecar_environment
+from scripts.lib.environments import SERVICES, kind_of, share, sidecar_environment
 from scripts.lib.project import ROOT, StackError
 from scripts.lib.settings import RunnerSettings
 from scripts.secure import Security
@@ -103,6 +104,21 @@ def test_without_sidecars_chat_finds_analytics_wherever_it_is(tmp_path: Path) ->
     chat = stack.services["chat-service"].environment
     assert chat["ANALYTICS_ADDRESS"] == "[::1]:9001"
     assert "DAPR_GRPC_PORT" not in chat
+
+
+@pytest.mark.parametrize("unset", ["DAPR_GRPC_PORT=1", "OTEL_EXPORTER_OTLP_ENDPOINT=http://other"])
+def test_what_an_app_is_not_to_have_it_does_not_find_in_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unset: str
+) -> None:
+    name, _, value = unset.partition("=")
+    environment = {name: value, "OTEL_EXPORTER_OTLP_ENDPOINT": ""}  # as with --zipkin
+    stack = Stack(ROOT / "dapr.yaml", daprd=None, log_dir=tmp_path, environment=environment)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(unset)
+    for app in stack.apps:
+        with patch.dict("os.environ", app.environment, clear=True):
+            found = SERVICES[kind_of(app.command)].from_environment()
+        assert (found.dapr_grpc_port, found.otlp_endpoint) == (None, None)
 
 
 def test_a_port_of_zero_is_a_free_one_that_is_known(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ async def both(wheel: Path, folder: Path) -> AsyncIterator[tuple[asyncio.subproc
     settings = UNSET | paths | {name: str(port) for name, port in ports.items()}
     settings |= {"ANALYTICS_ADDRESS": f"127.0.0.1:{ports['ANALYTICS_GRPC_PORT']}"}
     settings |= {"CHAT_METRICS_PORT": "off", "ANALYTICS_METRICS_PORT": "off"}
+    settings |= {"APP_API_TOKEN": "which chat shows"}
     program = (sys.executable, "-m", "daca_chat")
     async with command(*program, folder=folder, settings=settings) as process:
         await read_until(process, "serving HTTP")
