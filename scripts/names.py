@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from scripts.lib.run_file import listed
 from scripts.service import Service
 from scripts.stack import Stack
 
@@ -42,9 +43,9 @@ def write_names(stack: Stack, path: Path, also: Sequence[Service] = ()) -> None:
     for sidecar in sidecars:
         # What the run file's own resources say of an app comes later, and outranks this.
         first = sidecar.command.index("--app-id")
-        sidecar.command[first:first] = ["--resources-path", str(folder)]
+        sidecar.command[first:first] = ["--resources-path", listed(folder)]
         # The first stays; what this one says outranks it.
-        sidecar.command += ["--config", str(path)]
+        sidecar.command += ["--config", listed(path)]
 
 
 def _address(sidecar: Service) -> str:

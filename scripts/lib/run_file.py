@@ -1,6 +1,7 @@
 """What a Dapr run file says, read as `dapr run -f` reads it
 (https://docs.dapr.io/developing-applications/local-development/multi-app-dapr-run/)."""
 
+import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,16 +151,25 @@ def _path(base: Path, name: str) -> Path:
     return base / Path(name).expanduser()
 
 
+def listed(path: Path) -> str:
+    """As daprd takes it where it takes several: in CSV."""
+    text = str(path)
+    return text if {",", '"', "\n"}.isdisjoint(text) else '"' + text.replace('"', '""') + '"'
+
+
 def configuration_of(command: list[str]) -> Path | None:
     """The Configuration that a sidecar's command names."""
-    return Path(command[command.index("--config") + 1]) if "--config" in command else None
+    if "--config" not in command:
+        return None
+    ((path,),) = csv.reader([command[command.index("--config") + 1]])
+    return Path(path)
 
 
 def set_configuration(command: list[str], path: Path) -> None:
     """Have it name this one instead."""
     if "--config" not in command:
         command += ["--config", ""]
-    command[command.index("--config") + 1] = str(path)
+    command[command.index("--config") + 1] = listed(path)
 
 
 def daprd_command(
@@ -180,7 +190,7 @@ def daprd_command(
     if port:
         options |= {"app-port": port, "app-protocol": app.protocol, "app-channel-address": host}
     if app.config:
-        options["config"] = str(app.config)
-    pairs = [*options.items(), *(("resources-path", folder) for folder in app.resources)]
+        options["config"] = listed(app.config)
+    pairs = [*options.items(), *(("resources-path", listed(folder)) for folder in app.resources)]
     command = [str(daprd), *(part for name, value in pairs for part in (f"--{name}", str(value)))]
     return [*command, *(f"--{name}={value}" for name, value in app.options.items())]

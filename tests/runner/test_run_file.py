@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from scripts.lib.project import StackError
-from scripts.lib.run_file import App, daprd_command, read_run_file
+from scripts.lib.run_file import (
+    App,
+    configuration_of,
+    daprd_command,
+    read_run_file,
+    set_configuration,
+)
 from scripts.stack import Stack
 
 # As Dapr's quickstarts have it: a server, and a caller without ports.
@@ -94,6 +100,19 @@ def test_the_nearest_configuration_and_resources_win(
 def test_several_resources_may_be_in_one_text(tmp_path: Path) -> None:
     (app,) = read(tmp_path, "apps: [{appDirPath: a, resourcesPaths: 'one, two'}]")
     assert app.resources == [tmp_path / "a/one", tmp_path / "a/two"]
+
+
+@pytest.mark.parametrize("name", ["a,b", 'a"b', "a\nb"])
+def test_a_sidecar_takes_what_separates_paths_as_a_part_of_one(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    app = App("a", folder, [], config=folder / "c.yaml", resources=[folder / "r"])
+    command = daprd_command(Path("daprd"), app, port=0, ports=PORTS)
+    quoted = str(folder).replace('"', '""')
+    assert command[command.index("--config") :] == [
+        *("--config", f'"{quoted}/c.yaml"', "--resources-path", f'"{quoted}/r"')
+    ]
+    set_configuration(command, folder / "other.yaml")
+    assert configuration_of(command) == folder / "other.yaml"
 
 
 def test_other_options_of_daprds_are_passed_on_and_an_empty_address_is_none(

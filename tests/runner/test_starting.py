@@ -105,12 +105,13 @@ async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Pat
     assert "metrics on" not in (checkout / "data/logs/chat-service.log").read_text()
 
 
-async def test_the_port_may_be_another(tmp_path: Path) -> None:
+async def test_the_port_and_the_data_folder_may_be_others(tmp_path: Path) -> None:
     run_file, port = render_run_file(tmp_path), free_port()
-    data = {"DACA_DATA_DIR": str(tmp_path / "data")}
-    async with command(
-        "scripts/run.sh", "--run-file", run_file, folder=tmp_path, CHAT_HTTP_PORT=str(port)
-    ) as process:
+    # With what separates paths, for the sidecars.
+    data = {"DACA_DATA_DIR": str(tmp_path / 'my "data", all of it')}
+    settings = data | {"CHAT_HTTP_PORT": str(port)}
+    start = ("scripts/run.sh", "--run-file", run_file)
+    async with command(*start, folder=tmp_path, settings=settings) as process:
         await read_until(process, READY)
         assert await ask(port) == 5
         # Which is told without the variable, too.
