@@ -32,6 +32,8 @@ class Service:
     log_path: Path
     host: str = "127.0.0.1"
     """Where its ports are reached."""
+    metrics_host: str = "127.0.0.1"
+    """And where its metrics are."""
     folder: Path = ROOT
     """Where it runs."""
     is_vital: bool = True
@@ -49,6 +51,11 @@ class Service:
     def is_sidecar(self) -> bool:
         """Whether it is an app's daprd."""
         return self.name.endswith("-sidecar")
+
+    def addresses(self) -> list[tuple[str, str, int]]:
+        """Each use of a port, with the host and the port."""
+        hosts = {"metrics": self.metrics_host}
+        return [(use, hosts.get(use, self.host), port) for use, port in self.ports.items()]
 
     def option(self, name: str) -> str:
         """What its command says behind `name`. Raises `ValueError` if it doesn't say it."""

@@ -76,7 +76,8 @@ class Stack:
         found = place(app, self.environment, ports if daprd else None)
         if app.command:
             service = self.add(app.app_id, app.command, found.environment, found.ports)
-            service.host, service.folder = found.host, app.folder
+            service.host, service.metrics_host = found.host, found.metrics_host
+            service.folder = app.folder
             # Another's may be there for one task, or be of no use to the rest.
             service.is_vital = bool(kind_of(app.command))
             self.apps.append(service)
@@ -111,8 +112,8 @@ class Stack:
         taken = [
             f"  port {port} ({service.name}, {use})"
             for service in self.services.values()
-            for use, port in service.ports.items()
-            if not probes.is_free(service.host, port)
+            for use, host, port in service.addresses()
+            if not probes.is_free(host, port)
         ]
         if taken:
             raise StackError(

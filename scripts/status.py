@@ -41,7 +41,8 @@ async def _process(host: str, ports: dict[str, int], *, is_sidecar: bool) -> str
 
 def _sidecar(ports: dict[str, int]) -> str | None:
     url = f"http://127.0.0.1:{ports['HTTP']}/v1.0"
-    status, _ = probes.get(f"{url}/healthz")
+    # Not of its app, which says so itself: of one on IPv6 daprd says that it is down.
+    status, _ = probes.get(f"{url}/healthz/outbound")
     if not (_OK <= status < _OK + 100 or status in _WANTS_A_TOKEN):
         return None
     _, metadata = probes.get(f"{url}/metadata")

@@ -18,6 +18,8 @@ class Place:
     """By use. Of an app that isn't ours only the one that its sidecar calls, as `app`."""
     host: str = "127.0.0.1"
     """Where they are reached."""
+    metrics_host: str = "127.0.0.1"
+    """And where its metrics are."""
 
 
 def place(
@@ -50,7 +52,7 @@ def place(
             ports[use] = port or free_port()
             found[variables[use]] = str(ports[use])
     found["DACA_ENV_FILE"] = ""  # all of it is in `environment`
-    return Place(found, ports, reachable(settings.host))
+    return Place(found, ports, reachable(settings.host), reachable(settings.metrics_host))
 
 
 def _told_by_dapr(app: App, sidecar_ports: Mapping[str, int] | None) -> dict[str, str]:

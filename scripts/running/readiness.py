@@ -43,7 +43,7 @@ async def _reasons(services: Collection[Service], told: Any) -> str:
     reasons = [
         f"{service.name} does not serve; its last words:\n{service.last_words()}"
         for service in services
-        if not all([await probes.listens(service.host, port) for port in service.ports.values()])
+        if not all([await probes.listens(host, port) for _, host, port in service.addresses()])
     ]
     if not reasons:
         # All are there; what is wrong between them, their errors may tell.

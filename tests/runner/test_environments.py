@@ -1,5 +1,6 @@
 """Each process gets of the environment what it is for, and nothing else."""
 
+import socket
 from pathlib import Path
 from unittest.mock import patch
 
@@ -128,6 +129,16 @@ def test_a_port_of_zero_is_a_free_one_that_is_known(tmp_path: Path) -> None:
     assert chat.ports["HTTP"] > 0
     assert chat.environment["CHAT_HTTP_PORT"] == str(chat.ports["HTTP"])
     assert "metrics" not in chat.ports
+
+
+def test_a_port_of_metrics_is_looked_for_at_the_host_of_metrics(tmp_path: Path) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+        port = listener.getsockname()[1]
+        environment = {"DACA_METRICS_HOST": "::1", "CHAT_METRICS_PORT": str(port)}
+        stack = Stack(ROOT / "dapr.yaml", daprd=None, log_dir=tmp_path, environment=environment)
+        assert ("metrics", "::1", port) in stack.services["chat-service"].addresses()
+        with pytest.raises(StackError, match=rf"port {port} \(chat-service, metrics\)"):
+            stack.check_ports()
 
 
 def test_a_bad_setting_is_named_before_anything_runs(tmp_path: Path) -> None:

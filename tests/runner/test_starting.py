@@ -136,6 +136,8 @@ async def test_what_listens_for_others_is_said_aloud(
         shown = await read_until(process, READY)
         assert ("WARNING" in shown) is is_exposed
         assert (await typed(shown))["message_count"] == 5
+        status = await output_of("scripts/status.sh", DACA_DATA_DIR=str(tmp_path / "data"))
+        assert "DOWN" not in status
         await stop(process)
     logs = [path.read_text() for path in (tmp_path / "data/logs").iterdir()]
     assert any("APP_API_TOKEN is not set" in log for log in logs) is is_exposed
