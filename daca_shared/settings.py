@@ -28,6 +28,13 @@ MetricsPort = Annotated[Port | None, BeforeValidator(lambda port: None if port =
 """A port, 0 for a free one, or `off`."""
 
 
+def _find_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+
+
 def _check_host(host: str) -> str:
     bare = "127.0.0.1" if host == "localhost" else host.strip("[]")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
@@ -88,7 +95,7 @@ class ServiceSettings(BaseSettings):
 
     database_file: ClassVar[str]
 
-    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+    data_dir: Annotated[Path, AfterValidator(_find_home)] = Field(
         Path("data"), alias="DACA_DATA_DIR"
     )
     """Where each service keeps its database: for one process of each at a time."""
@@ -196,9 +203,12 @@ class ServiceSettings(BaseSettings):
             # scripts/run.sh, which has read it, says "" to its apps: not all in it is for each.
             file = os.environ.get("DACA_ENV_FILE", ".env")
             return cls.model_validate({"_env_file": file, **more})
+        except OSError as error:
+            sys.exit(f"Bad settings: .env: {error.strerror}")
         except pydantic.ValidationError as error:
             # Values stay out of the message: one of them may be a key.
             problems = [
-                f"  {e['loc'][0]}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+                f"  {(*e['loc'], '.env')[0]}: {e['msg'].removeprefix('Value error, ')}"
+                for e in error.errors()
             ]
             sys.exit("Bad settings in the environment or in .env:\n" + "\n".join(problems))

@@ -1,6 +1,12 @@
 """What scripts/run.sh ends in: get what is missing, run the stack, say where it is, and stop it on
 Ctrl-C."""
 
+import signal
+
+if __name__ == "__main__":
+    # Until there is a StopButton it ends us at once, also amid the half second of these imports.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import asyncio
 import os
@@ -180,7 +186,7 @@ def main() -> None:
         parser.error("--secure needs the sidecars that --direct leaves out")
     try:
         asyncio.run(run(arguments))
-    except StackError as error:
+    except (StackError, OSError) as error:
         sys.exit(f"scripts/run.sh: {error}")
 
 

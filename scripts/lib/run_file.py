@@ -74,7 +74,7 @@ def read_run_file(path: Path) -> RunFile:
         return _parse(path, path.read_text())
     except OSError as error:
         raise StackError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         told = " ".join(f"{type(error).__name__}: {error}".split())
         raise StackError(f"{path} is no run file of Dapr's ({told})") from None
 

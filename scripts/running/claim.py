@@ -23,11 +23,11 @@ class Claim:
             keep_private(data_dir, *_OURS)
             self.descriptor = os.open(data_dir / _NAME, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.tell({})
         except BlockingIOError:
             raise StackError(_refusal(data_dir)) from None
         except OSError as error:
             raise StackError(f"DACA_DATA_DIR: {data_dir} can't be used: {error.strerror}") from None
-        self.tell({})
 
     def __enter__(self) -> Self:
         return self
@@ -51,7 +51,7 @@ def told(data_dir: Path) -> dict[str, Any]:
         os.kill(found["pid"], 0)
     except PermissionError:
         return found
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return {}
     return found
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -28,12 +29,24 @@ def test_nothing_is_told_when_nothing_runs(tmp_path: Path) -> None:
     assert told(tmp_path / "new/folder") == {}
 
 
-def test_what_a_killed_runner_has_left_is_no_word_of_what_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "word",
     # Nobody has a process id above the highest.
-    (tmp_path / "run.lock").write_text(f'{{"pid": {2**22 + 1}, "services": {{}}}}')
+    [f'{{"pid": {2**22 + 1}, "services": {{}}}}', '{"pid": "1"}', f'{{"pid": {2**64}}}', "[1]", ""],
+)
+def test_what_a_killed_runner_or_another_has_left_is_no_word_of_what_runs(
+    tmp_path: Path, word: str
+) -> None:
+    (tmp_path / "run.lock").write_text(word)
     assert told(tmp_path) == {}
     with Claim(tmp_path):
         pass
+
+
+def test_a_full_disk_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.pwrite", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(StackError, match="No space left on device"):
+        Claim(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["a file", "under a file"])

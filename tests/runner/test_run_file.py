@@ -160,6 +160,7 @@ def test_fields_without_an_effect_are_named(tmp_path: Path) -> None:
         ("", "it has no apps"),
         ("apps: []", "it has no apps"),
         ("apps: [a]", "is no run file"),
+        ("apps: [{appDirPath: ~nobody-here/a}]", "home directory"),
         ("apps: [{appID: a}]", "a has no appDirPath"),
         ("apps: [{appDirPath: a, appPort: many}]", "many"),
         ("apps: [{appDirPath: a, command: python app.py}]", "'python app.py' must be a list"),

@@ -212,3 +212,19 @@ async def test_a_bad_variable_is_named_before_anything_is_got_or_run(
     assert variable in told
     assert "Traceback" not in told
     assert "starting" not in told
+
+
+@pytest.mark.parametrize("name", ["logs", "names.yaml/folder"])
+async def test_what_is_of_the_wrong_kind_in_the_data_folder_is_named(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "data" / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    start = ("scripts/run.sh", "--direct", "--run-file", render_run_file(tmp_path))
+    async with command(*start, folder=tmp_path) as process:
+        out, _ = await process.communicate()
+    told = out.decode()
+    assert process.returncode == 1
+    assert f"directory: '{tmp_path}/data/{name.partition('/')[0]}" in told
+    assert "Traceback" not in told

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -98,6 +99,16 @@ async def test_ctrl_c_before_it_is_ready_ends_it(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S) == 0
     await gone(list(running))
+
+
+async def test_ctrl_c_while_it_is_loaded_ends_it_without_a_word(tmp_path: Path) -> None:
+    start = (sys.executable, "-X", "importtime", "-m", "scripts.run_stack", "--help")
+    async with command(*start, folder=tmp_path) as process:
+        await read_until(process, "pydantic")
+        process.send_signal(signal.SIGINT)
+        told, _ = await process.communicate()
+    assert process.returncode == -signal.SIGINT
+    assert b"Traceback" not in told
 
 
 @pytest.mark.parametrize("mode", [[], ["--direct"]], ids=["sidecars", "direct"])

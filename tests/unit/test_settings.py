@@ -46,6 +46,7 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "AUTH_JWT_SECRET", "s" * 31),
         (ChatSettings, "DATABASE_URL", "mysql://user:pw@host/db"),
         (AnalyticsSettings, "DATABASE_URL", "postgresql://user:hunter2@host:port/db"),
+        (AnalyticsSettings, "DACA_DATA_DIR", "~nobody-here/data"),
     ],
 )
 def test_a_bad_variable_is_named_without_its_value(
@@ -97,6 +98,17 @@ def test_settings_cannot_change(
 ) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         setattr(settings.from_environment(), "host", "elsewhere")  # noqa: B010 - mypy knows it
+
+
+def test_an_env_file_that_cannot_be_read_is_named(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "latin-1").write_bytes(b"CHAT_MODEL=caf\xe9\n")
+    for file in ("latin-1", "/proc/self/mem"):
+        (tmp_path / ".env").unlink(missing_ok=True)
+        (tmp_path / ".env").symlink_to(file)
+        with pytest.raises(SystemExit, match=r" \.env: "):
+            ChatSettings.from_environment()
 
 
 def test_the_environment_outranks_the_env_file(
