@@ -22,6 +22,7 @@ from bench.experiments.analytics import lookups, records, users
 from bench.processes import load_average, machine
 from bench.report import Result, write_summary
 from bench.systems.stacks import Plan
+from scripts.lib.settings import path_given
 
 EXPERIMENTS = {
     "chats": chats.run,
@@ -65,10 +66,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(EXPERIMENTS))
     parser.add_argument("--quick", action="store_true", help="shorter and rougher")
     parser.add_argument("--rounds", type=int, help="how often each side is measured")
-    parser.add_argument("--into", type=Path, default=Path("bench/results"), help="where to write")
-    parser.add_argument(
-        "--against", type=Path, metavar="WORKTREE", help="the version that `versions` compares with"
-    )
+    into = Path("bench/results")
+    parser.add_argument("--into", type=path_given, default=into, help="where to write")
+    compared = "the version that `versions` compares with"
+    parser.add_argument("--against", type=path_given, metavar="WORKTREE", help=compared)
     parser.add_argument("--direct", action="store_true", help="`versions` without sidecars")
     given = parser.parse_args()
     if unknown := set(given.names) - set(EXPERIMENTS):

@@ -4,7 +4,7 @@
 # named). scripts/bench.sh versions --against WORKTREE [--direct] [--into FOLDER] compares this
 # version with another one, whose worktree has its own .venv.
 set -euo pipefail
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 ensure_python --extra local
 DAPRD=$(scripts/install_dapr.sh daprd)

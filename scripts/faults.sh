@@ -3,7 +3,7 @@
 # twenty minutes), and print the table of what each cost (also in data/faults.md); arguments go
 # to pytest instead of the whole folders.
 set -euo pipefail
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 ensure_python --extra local
 LIBFAKETIME=$(scripts/install_system_tools.sh faketime)

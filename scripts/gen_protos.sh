@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Regenerate generated/ from protos/. With --check: fail if it has drifted.
 set -euo pipefail
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 ensure_python --inexact
 

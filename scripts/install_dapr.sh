@@ -4,7 +4,7 @@
 # Each comes from PATH or ~/.dapr/bin if its version is good, else from the official
 # release archive if its SHA-256 is the pinned one, else from a build from Go source.
 set -euo pipefail
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 
 DAPR_VERSION=1.18.1

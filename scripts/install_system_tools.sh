@@ -5,7 +5,7 @@
 # library; iptables come with it) for the fault tests, java (17 or newer) for Zipkin, pgbouncer for
 # the tests of PostgreSQL behind it.
 set -euo pipefail
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 PATH=$PATH:/usr/sbin:/sbin # Debian keeps iptables there, which is not on everybody's path
 

@@ -5,7 +5,7 @@
 # from its release archive, or else from a build from Go source; its module has no UI in it, so that
 # build answers its API only.
 set -euo pipefail
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 
 ZIPKIN_VERSION=3.5.1

@@ -7,7 +7,7 @@
 # CHAT_MODEL_PROVIDER=local also runs a small language model on this machine.
 # Ctrl-C stops everything. Data is kept in ./data, or in DACA_DATA_DIR.
 set -euo pipefail
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 # shellcheck disable=SC2119  # no options
 ensure_runtime

@@ -18,7 +18,7 @@ from daca_shared.addresses import address
 from daca_shared.settings import ServiceSettings
 from scripts.lib.programs import ensure_local_model, get
 from scripts.lib.project import ROOT, StackError, say
-from scripts.lib.settings import RunnerSettings, read_environment
+from scripts.lib.settings import RunnerSettings, path_given, read_environment
 from scripts.names import write_names
 from scripts.running.claim import Claim
 from scripts.running.guardian import Guardian
@@ -42,9 +42,9 @@ class Runner:
         # What we and our own write is for nobody else.
         self._umask = os.umask(0o077)
         self._settings = RunnerSettings.from_environment()
-        self._data_dir = self._settings.data_dir
-        # Apps may have other working folders.
-        self._environment = read_environment() | {"DACA_DATA_DIR": str(self._data_dir.absolute())}
+        # Apps may have other working folders, as may who reads of it.
+        self._data_dir = self._settings.data_dir.absolute()
+        self._environment = read_environment() | {"DACA_DATA_DIR": str(self._data_dir)}
         self._stack: Stack | None = None
 
     async def run(self) -> None:
@@ -169,10 +169,10 @@ def main() -> None:
     )
     parser.add_argument("--direct", action="store_true", help="without Dapr sidecars")
     parser.add_argument(
-        "--run-file", type=Path, default=ROOT / "dapr.yaml", help="default: dapr.yaml"
+        "--run-file", type=path_given, default=ROOT / "dapr.yaml", help="default: dapr.yaml"
     )
     parser.add_argument(
-        "--secure", type=Path, nargs="?", const=ROOT / "deploy/secure", metavar="FOLDER",
+        "--secure", type=path_given, nargs="?", const=ROOT / "deploy/secure", metavar="FOLDER",
         help="with mTLS, access control and tokens; their Configurations: default deploy/secure",
     )  # fmt: skip
     viewers = parser.add_mutually_exclusive_group()

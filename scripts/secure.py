@@ -93,10 +93,11 @@ class Security:
 
     def token_help(self, app_id: str, address: str) -> str:
         """How a person calls an app that wants a token, which stays off the command line."""
+        file = shlex.quote(str(self._token_file(app_id)))
         return f"""
-gRPC callers have to show a token. {self._token_file(app_id)} has it, and the sidecar's:
+gRPC callers have to show a token. {file} has it, and the sidecar's:
 
-  (. {self._token_file(app_id)}; grpcurl -plaintext -expand-headers \\
+  (. {file}; grpcurl -plaintext -expand-headers \\
     -H 'dapr-api-token: ${{APP_API_TOKEN}}' {address} list)
 """
 

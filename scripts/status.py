@@ -14,7 +14,7 @@ from daca_shared.calls.sidecar import Peer
 from scripts.lib import probes
 from scripts.lib.project import ROOT, StackError
 from scripts.lib.run_file import read_run_file
-from scripts.lib.settings import RunnerSettings
+from scripts.lib.settings import RunnerSettings, path_given
 from scripts.running.claim import told
 from scripts.stack import Stack
 
@@ -95,7 +95,7 @@ def main() -> None:
     """See `scripts/status.sh --help`. Exit code 1 if a process is down or analytics is away."""
     parser = argparse.ArgumentParser(prog="scripts/status.sh", description="What is up?")
     parser.add_argument(
-        "--run-file", type=Path, help="default: what scripts/run.sh runs now, or else dapr.yaml"
+        "--run-file", type=path_given, help="default: what scripts/run.sh runs, or else dapr.yaml"
     )
     try:
         services = what_runs(parser.parse_args().run_file)

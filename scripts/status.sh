@@ -2,7 +2,7 @@
 # Say what of the stack is up, by which way chat asks analytics, and what waits.
 #   scripts/status.sh [--run-file FILE]     exit code 1 if something is down
 set -euo pipefail
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 # shellcheck disable=SC2119  # no options
 ensure_runtime

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install what the tests need and run them all; arguments go to pytest.
 set -euo pipefail
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 ensure_python --extra local
 # Each is a line of output: a failure must end the script here, not skip a test there.

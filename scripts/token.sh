@@ -2,7 +2,7 @@
 # Print a bearer token for a user, made with AUTH_JWT_SECRET; it is good for an hour.
 #   scripts/token.sh USER
 set -euo pipefail
-CDPATH='' cd -- "$(dirname -- "$0")/.."
+CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 # shellcheck disable=SC2119  # no options
 ensure_runtime

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # Sourced by the scripts, from the project's root: where tools are cached, and
 # how Python and its packages get here.
+export HOME="${HOME:-$(unset HOME; echo ~)}" # cron has none, and the password file does
+export DACA_STARTED_IN="${OLDPWD-}"
 DACA_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/daca-chat"
 UV_VERSION=0.13.9
 GO_VERSION=1.26.6

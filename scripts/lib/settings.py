@@ -1,6 +1,7 @@
 """What the runner can be told by the environment, or else by `.env`: its only readers."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
@@ -29,6 +30,11 @@ class RunnerSettings(ServiceSettings):
     """The port of its gRPC."""
     jaeger_otlp_port: _Port = Field(4318, alias="JAEGER_OTLP_PORT")
     """The port at which it takes spans."""
+
+
+def path_given(text: str) -> Path:
+    """A path as people mean it: from where they have started the script, which is here by now."""
+    return Path(os.environ.get("DACA_STARTED_IN", ""), text)
 
 
 def read_environment() -> dict[str, str]:

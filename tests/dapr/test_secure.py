@@ -368,6 +368,7 @@ async def test_run_sh_secure_serves_those_with_a_token_and_leaves_nothing_behind
         "SENTRY_PORT": str(ports["sentry"]),
         "SENTRY_HEALTH_PORT": str(ports["sentry's health"]),
         "APP_API_TOKEN": 'it\'s "given"',
+        "DACA_DATA_DIR": str(tmp_path / "the data"),
         "PATH": f"{tool('GRPCURL').parent}:{os.environ['PATH']}",
     }
     settings = (f"{name}={value}" for name, value in environment.items())
@@ -382,12 +383,12 @@ async def test_run_sh_secure_serves_those_with_a_token_and_leaves_nothing_behind
         path = {"PATH": environment["PATH"]}
         assert "daca.chat.v1.ChatService" in await output_of("bash", "-c", typed, **path)
 
-        before = contents_of(tmp_path / "data/secure")
+        before = contents_of(tmp_path / "the data/secure")
         async with command(*start, folder=tmp_path) as second:
             said, _ = await second.communicate()
         assert second.returncode == 1
         assert f"data is in use by another scripts/run.sh, process {process.pid}" in said.decode()
-        assert contents_of(tmp_path / "data/secure") == before
+        assert contents_of(tmp_path / "the data/secure") == before
 
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 20) == 0

@@ -92,13 +92,16 @@ async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Pat
     of_file |= {"APP_API_TOKEN": "t0ken", "DAPR_GRPC_PORT": free_port()}
     lines = [f"{name}={value}\n" for name, value in of_file.items()]
     (checkout / ".env").write_text("".join(lines))
-    start = f"cd '{tmp_path}' && exec 'a check out/scripts/run.sh' --direct"
+    shutil.copy(ROOT / "dapr.yaml", checkout / "my.yaml")
+    (tmp_path / "run").symlink_to("a check out/scripts/run.sh")
+    start = f"cd '{tmp_path}' && exec ./run --direct --run-file 'a check out/my.yaml'"
     # What is empty here is unset, and so as the file says.
     settings = dict.fromkeys(of_file, "") | {"DACA_DATA_DIR": "", "CDPATH": str(tmp_path)}
     settings["CHAT_METRICS_PORT"] = "off"
     async with command("bash", "-c", start, folder=tmp_path, settings=settings) as process:
         shown = await read_until(process, READY)
         assert url_in(shown) == f"http://127.0.0.1:{port}"
+        assert f"logs in {checkout}/data/logs" in shown
         assert (await typed(shown))["message_count"] == 5
         await stop(process)
     assert (checkout / "data/chat.db").exists()

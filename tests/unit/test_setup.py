@@ -1,6 +1,7 @@
 """What the scripts get, from where, and what they say: with stand-ins for what they run."""
 
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -13,7 +14,8 @@ import pytest
 from scripts.lib.project import ROOT
 
 _PLAIN_TOOLS = (
-    "bash cat chmod cut date dirname env grep head id mkdir mktemp mv rm sleep sort tail tr uname"
+    "bash cat chmod cut date dirname env grep head id mkdir mktemp mv readlink rm sleep sort tail"
+    " tr uname"
 )
 PINS = re.findall(
     r"^ +([a-z]+-[a-z]+-[a-z0-9]+)\) echo (\w+) ;;$",
@@ -129,6 +131,19 @@ def test_run_sh_installs_no_development_tools_and_removes_none(machine: Machine)
     [call] = machine.called()
     options = "--frozen --compile-bytecode --inexact --no-default-groups --group run --extra local"
     assert call == f"uv sync {options}"
+
+
+def test_without_a_home_in_the_environment_the_users_own_is_taken(machine: Machine) -> None:
+    _, out, _ = machine.run("unset HOME; set -u; . scripts/lib/env.sh; echo $DACA_CACHE")
+    assert out == f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache/daca-chat\n"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda path: path.name
+)
+def test_each_script_finds_the_project_through_a_link_too(path: Path) -> None:
+    line = """CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."\n"""
+    assert line in path.read_text()
 
 
 def test_what_debian_has_to_bring_is_named_before_it_is_asked_for(machine: Machine) -> None:
