@@ -6,7 +6,7 @@ CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 ensure_python --inexact
 
 out=generated
-case "${1:-}" in
+case "$*" in
   "") ;;
   --check) out=$(mktemp -d); trap 'rm -rf "$out"' EXIT ;;
   *) echo "usage: scripts/gen_protos.sh [--check]" >&2; exit 2 ;;

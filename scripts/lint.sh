@@ -3,6 +3,7 @@
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
+[[ $# == 0 ]] || die "scripts/lint.sh has no options"
 ensure_python --inexact
 
 .venv/bin/ruff check .

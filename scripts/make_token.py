@@ -5,8 +5,10 @@ import sys
 import time
 
 import jwt
+from pydantic import TypeAdapter, ValidationError
 
 from chat_service.settings import ChatSettings
+from daca_shared.domain import UserId
 
 _LIFETIME_S = 3600
 
@@ -18,6 +20,10 @@ def main() -> None:
     )
     parser.add_argument("user", help="whose it is to be")
     user = parser.parse_args().user
+    try:
+        TypeAdapter(UserId).validate_python(user)
+    except ValidationError as error:
+        parser.error(f"a user id {error.errors()[0]['msg']}")
     settings = ChatSettings.from_environment()
     if settings.jwt_secret is None:
         sys.exit("AUTH_JWT_SECRET is not set here: set it as where chat runs")

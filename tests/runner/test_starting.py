@@ -231,3 +231,23 @@ async def test_what_is_of_the_wrong_kind_in_the_data_folder_is_named(
     assert process.returncode == 1
     assert f"directory: '{tmp_path}/data/{name.partition('/')[0]}" in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("token.sh", [""]),
+        ("token.sh", ["a/b"]),
+        ("lint.sh", ["--fix"]),
+        ("gen_protos.sh", ["--check", "all"]),
+    ],
+)
+async def test_what_a_script_cannot_take_is_refused(
+    tmp_path: Path, script: str, arguments: list[str]
+) -> None:
+    settings = {"AUTH_JWT_SECRET": "a secret of thirty-two bytes or more"}
+    start = (f"scripts/{script}", *arguments)
+    async with command(*start, folder=tmp_path, settings=settings) as process:
+        out, _ = await asyncio.wait_for(process.communicate(), 10)
+    assert process.returncode in (1, 2)
+    assert f"scripts/{script}" in out.decode()
