@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the scripts, from the project's root: where tools are cached, and
 # how Python and its packages get here.
-export HOME="${HOME:-$(unset HOME; echo ~)}" # cron has none, and the password file does
+export HOME="${HOME:-$(unset HOME; echo ~)}" # systemd may give none
 export DACA_STARTED_IN="${OLDPWD-}"
 DACA_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/daca-chat"
 UV_VERSION=0.13.9
