@@ -45,7 +45,7 @@ class AnswerReader:
         """Whether nothing more is to be read."""
         self.is_whole = False
         """Whether the host has said that this is all."""
-        self._json = b""
+        self._json, self._data = bytearray(), bytearray()
         self._calls: list[dict[str, Any]] = []
         self._has_text = False
 
@@ -57,8 +57,13 @@ class AnswerReader:
         if self._json or line.startswith((b"{", b"[")):
             self._json += line
             return self._piece(self._json) if self.is_over else None
-        data = line.removeprefix(b"data:").strip()
-        if data == line or not data:
+        data: bytes | bytearray = line.removeprefix(b"data:").strip()
+        if data != line and (self._data or not data.endswith((b"}", b"]"))):
+            self._data += data  # more of it may be in the next line
+            return None
+        if not line:
+            data, self._data = self._data, bytearray()
+        if data == line:
             return None  # a comment, or another field
         if data != b"[DONE]":
             return self._piece(data)
@@ -66,7 +71,7 @@ class AnswerReader:
         has_ended = self.is_whole and not self._calls
         return None if has_ended else self._chunk(self._choice({}, "stop"), None)
 
-    def _piece(self, data: bytes) -> ChatCompletionChunk | None:
+    def _piece(self, data: bytes | bytearray) -> ChatCompletionChunk | None:
         # A character may be split over two pieces, even byte by byte.
         event = json.loads(data.decode(errors="surrogateescape"))
         event = event[0] if isinstance(event, list) and event else event

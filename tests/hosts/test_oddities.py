@@ -91,6 +91,14 @@ async def test_a_piece_without_a_text_is_passed_over(
         assert await talk.say() == "hi"
 
 
+@pytest.mark.parametrize("feed", ["\n", "\r\n"])
+async def test_an_event_may_have_its_data_in_lines(talking: Talking, feed: str) -> None:
+    pieces = [json.dumps(d, indent=1) for d in (delta(content="hel"), delta(content="lo"), STOP)]
+    data = ("data: " + piece.replace("\n", f"{feed}data: ") + 2 * feed for piece in pieces)
+    async with talking(events(*(event.encode() for event in data), DONE)) as talk:
+        assert await talk.say() == "hello"
+
+
 def without_stream_options(status: int, words: Any) -> Answer:
     def answer(request: dict[str, Any]) -> Reply:
         said = either(content="hi")
