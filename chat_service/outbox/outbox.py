@@ -25,8 +25,9 @@ MOST_COUNTED = 10_000
 """How many messages of a backlog are counted: going through a million would hold up everybody."""
 # How long a stop may take to send what is left.
 LAST_SEND_S = 2.0
-# A first failure is often a restart; after that, twice a second is soon enough.
-_MIN_RETRY_S, _MAX_RETRY_S = 0.05, 0.5
+# A first failure is often a restart; after that it is tried often enough for who asks for a count
+# as soon as analytics is back, and waits for a moment.
+_MIN_RETRY_S, _MAX_RETRY_S = 0.05, 0.2
 # How often to look for messages that a dead process has left.
 _LOOK_S = 0.5
 # A batch costs as much CPU as the count of a chat, so the messages of a moment share one, unless
