@@ -1,7 +1,7 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -105,17 +105,15 @@ def build_gateway(
         conversation.check(message)
         return message
 
-    @contextmanager
-    def one_more(message: ChatMessage, request: Request) -> Iterator[None]:
-        with admission.one_more():
-            rates.spend(message.user_id, request.client.host if request.client else None)
-            yield
+    def spend(message: ChatMessage, request: Request) -> None:
+        rates.spend(message.user_id, request.client.host if request.client else None)
 
     @chats.post("/chat/")
     async def chat(
         message: Annotated[ChatMessage, Depends(admitted)], request: Request
     ) -> bodies.ReplyBody:
-        with one_more(message, request):
+        with admission.one_more():
+            spend(message, request)
             return await bodies.ReplyBody.of(await conversation.reply(message))
 
     async def replying(
@@ -124,7 +122,8 @@ def build_gateway(
         """A dependency is closed with the response. A route's own generator is left to the garbage
         collector if its reader goes away while an event is being sent."""
         events = conversation.stream(message)
-        with one_more(message, request):
+        with admission.one_more():
+            spend(message, request)
             async with aclosing(with_html(events) if rich else events) as chosen:
                 yield chosen
 
