@@ -55,8 +55,9 @@ class SqliteFile:
 
     def search(self, statement: str, arguments: dict[str, Any]) -> list[Any]:
         """In any thread, by a connection of its own."""
+        there = f"{self.path.absolute().as_uri()}?mode=ro"  # or a file that is gone would be made
         with ExitStack() as stack:
-            return _connect(self.path, self._schema, stack).execute(statement, arguments).fetchall()
+            return _connect(there, self._schema, stack).execute(statement, arguments).fetchall()
 
     def empty_log(self) -> None:
         """Of what was deleted, which is overwritten in the file itself."""
@@ -125,13 +126,13 @@ def keep_private(folder: Path, *patterns: str) -> None:
             path.chmod(0o700 if path.is_dir() else 0o600)
 
 
-def _connect(path: Path, schema: str, exits: ExitStack) -> sqlite3.Connection:
+def _connect(place: Path | str, schema: str, exits: ExitStack) -> sqlite3.Connection:
     db = sqlite3.connect(
-        ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=True
     )
     exits.callback(db.close)
     # Attached, so that tables have the same names as in PostgreSQL's schema.
-    db.execute(f"ATTACH ? AS {schema}", (str(path),))
+    db.execute(f"ATTACH ? AS {schema}", (str(place),))
     # As PostgreSQL has them: SQLite's own `lower` knows ASCII only, and Python's writes a letter in
     # two ways: a Greek sigma depends on what follows.
     db.create_function("lower", 1, str.casefold, deterministic=True)

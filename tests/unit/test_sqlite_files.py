@@ -78,6 +78,8 @@ async def test_a_folder_that_is_gone_is_told_until_it_is_back(
     await refuses(database, "removed|No such file")
     path.parent.mkdir()
     await refuses(database, "removed|No such file")
+    with pytest.raises(Unavailable, match="try again later"):
+        await database.search("SELECT n FROM test.numbers")
     assert [*path.parent.iterdir()] == []
     path.parent.rmdir()
     mend(path)
