@@ -45,14 +45,14 @@ class Halting(FakeAgent):
 async def test_what_one_reader_stopped_is_no_answer_for_another(place: Place) -> None:
     async with opened_stores(place) as stores:
         agent, id_ = Halting(), uuid4()
-        conversation = conversation_of(stores, agent)
-        stopped = conversation.stream(message(id_, ONE))
+        replica, other = conversation_of(stores, agent), conversation_of(stores, agent)
+        stopped = replica.stream(message(id_, ONE))
         assert await anext(stopped) == "half"
-        whole = asyncio.create_task(conversation.reply(message(id_, OTHER)))
+        whole = asyncio.create_task(other.reply(message(id_, OTHER)))
         await agent.begun.acquire()
         await agent.begun.acquire()
         await stopped.aclose()
-        await conversation.close()
+        await replica.close()
         agent.rest.set()
         turn = (await whole).turn
         assert (turn.answer.text, turn.stopped) == ("whole", False)
@@ -62,6 +62,18 @@ async def test_what_one_reader_stopped_is_no_answer_for_another(place: Place) ->
         assert [(one.session_id, one.turn_count) for one in await stores.conversations()] == [
             (ONE, 1)
         ]
+
+
+async def test_one_that_is_sent_to_two_at_once_is_answered_once(place: Place) -> None:
+    async with opened_stores(place) as stores:
+        agent, id_ = FakeAgent(), uuid4()
+        agent.delay_s = 0.2
+        conversation = conversation_of(stores, agent)
+        one, other = await asyncio.gather(
+            *(conversation.reply(message(id_, session_id)) for session_id in (ONE, OTHER))
+        )
+        assert one == other
+        assert len(agent.messages) == 1
 
 
 async def test_two_conversations_never_wait_for_each_other(place: Place) -> None:
