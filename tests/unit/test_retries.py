@@ -93,14 +93,16 @@ async def test_two_at_once_in_two_processes_get_one_answer(
         assert len(agent.seen) == len(await there.history()) == await here.count() == 3
 
 
-async def test_the_same_id_in_two_conversations_at_once_is_one_turn(
+async def test_the_same_id_in_two_conversations_of_two_processes_at_once_is_one_turn(
     chat: StoredChat, agent: SlowAgent
 ) -> None:
     sent = message()
+    moved = sent.model_copy(update={"session_id": uuid4()})
+    there = StoredChat(chat.stores, agent, FakeRecorder())
     agent.go.clear()
     replying = [
-        asyncio.create_task(chat.conversation.reply(one))
-        for one in (sent, sent.model_copy(update={"session_id": uuid4()}))
+        asyncio.create_task(chat.conversation.reply(sent)),
+        asyncio.create_task(there.conversation.reply(moved)),
     ]
     await eventually(lambda: len(agent.running) == 2)
     agent.go.set()
