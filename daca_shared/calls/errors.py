@@ -72,7 +72,7 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
     return status
 
 
-def ending(error: domain.DomainError) -> tuple[StatusCode, str, Sequence[Any]]:
+def grpc_status(error: domain.DomainError) -> tuple[StatusCode, str, Sequence[Any]]:
     """What a call ends with: grpc.aio has no `abort_with_status`."""
     status = rpc_status.to_status(status_of(error))
     return status.code, status.details, status.trailing_metadata
@@ -99,5 +99,5 @@ async def abort(context: Context, error: Exception, method: str) -> NoReturn:
         log.error("%s failed unexpectedly", method, exc_info=error)
         error = domain.Failed(INTERNAL_MESSAGE, code="INTERNAL")
     # These trailers replace all, the request's own, too.
-    code, details, trailers = ending(error)
+    code, details, trailers = grpc_status(error)
     await context.abort(code, details, (*request_metadata(), *trailers))

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from grpc import StatusCode
 from pydantic import SecretStr
 
-from daca_shared.calls.errors import Context, abort, ending, final_status
+from daca_shared.calls.errors import Context, abort, final_status, grpc_status
 from daca_shared.calls.sidecar import check_token
 from daca_shared.calls.spans import begin_server_span
 from daca_shared.domain import DomainError, InvalidInput, LimitReached
@@ -160,4 +160,4 @@ def _ending(code: StatusCode, details: str, trailers: Sequence[Any] = ()) -> Han
 
 
 # Not wrapped: when there are many, they are the load.
-_refusal = _ending(*ending(LimitReached("Too many calls at once; try again", retry_after_s=1)))
+_refusal = _ending(*grpc_status(LimitReached("Too many calls at once; try again", retry_after_s=1)))
