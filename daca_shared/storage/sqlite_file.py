@@ -55,9 +55,9 @@ class SqliteFile:
 
     def search(self, statement: str, arguments: dict[str, Any]) -> list[Any]:
         """In any thread, by a connection of its own."""
-        there = f"{self.path.absolute().as_uri()}?mode=ro"  # or a file that is gone would be made
         with ExitStack() as stack:
-            return _connect(there, self._schema, stack).execute(statement, arguments).fetchall()
+            db = _connect(_read_only(self.path), self._schema, stack)
+            return db.execute(statement, arguments).fetchall()
 
     def empty_log(self) -> None:
         """Of what was deleted, which is overwritten in the file itself."""
@@ -83,8 +83,13 @@ class SqliteFile:
             raise Lost("its files were removed or replaced, or are out of reach")
 
 
+def _read_only(path: Path) -> str:
+    """A file that is gone is then an error; otherwise it would be made."""
+    return f"{path.absolute().as_uri()}?mode=ro"
+
+
 def _look(path: Path, header: bytes, *checks: str) -> None:
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+    with closing(sqlite3.connect(_read_only(path), uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         for (table,) in tables:
             db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
