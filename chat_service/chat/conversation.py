@@ -9,8 +9,6 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
-from uuid import UUID
-from weakref import WeakValueDictionary
 
 from chat_service.chat.messages import (
     Answer,
@@ -47,10 +45,6 @@ class Conversation:
     tracing: Tracing = NO_TRACING
     on_no_count: Callable[[str], None] = lambda reason: None
     _streams: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    # A lock is gone once nobody has it or waits for it.
-    _sent: WeakValueDictionary[tuple[str, UUID], asyncio.Lock] = field(
-        default_factory=WeakValueDictionary, init=False
-    )
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow.
@@ -132,7 +126,7 @@ class Conversation:
     ) -> ChatReply:
         ends_at = asyncio.get_running_loop().time() + self._limit_s(timeout_s)
         # Sent twice at once, even to two conversations, it is answered once.
-        sent = self._sent.setdefault((message.user_id, message.message_id), asyncio.Lock())
+        sent = self.locks.message(message.user_id, message.message_id)
         with self.tracing.span("turn"):
             try:
                 async with asyncio.timeout_at(ends_at), sent:

@@ -37,6 +37,10 @@ class Turns(Protocol):
 class Locks(Protocol):
     """Lets one turn of a conversation run at a time, across all processes."""
 
+    def message(self, user_id: str, message_id: UUID) -> AbstractAsyncContextManager[None]:
+        """Wait until the same message is not in this context elsewhere in this process, be it in
+        another conversation. To be entered before a turn."""
+
     def turn(self, key: ConversationKey) -> AbstractAsyncContextManager[None]:
         """Wait until no other turn of the conversation is in this context. Raises `Unavailable` if
         the storage fails."""

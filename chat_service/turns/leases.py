@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 from chat_service.chat.messages import ConversationKey
@@ -34,7 +35,10 @@ class TurnLocks:
 
     def __init__(self) -> None:
         # A lock is gone once nobody has it or waits for it.
-        self._locks = WeakValueDictionary[ConversationKey, asyncio.Lock]()
+        self._locks = WeakValueDictionary[ConversationKey | tuple[str, UUID], asyncio.Lock]()
+
+    def message(self, user_id: str, message_id: UUID) -> AbstractAsyncContextManager[None]:
+        return self._locks.setdefault((user_id, message_id), asyncio.Lock())
 
     def turn(self, key: ConversationKey) -> AbstractAsyncContextManager[None]:
         return self._locks.setdefault(key, asyncio.Lock())

@@ -9,7 +9,7 @@ from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import Answer, ChatMessage, Say, Turn
 from chat_service.chat.ports import Agent
 from lab.postgres import Place
-from tests.fakes import ChatStores, FakeAgent, FakeChat, opened_stores, turn_of
+from tests.fakes import ChatStores, FakeAgent, FakeChat, FakeRecorder, opened_stores, turn_of
 
 ONE, OTHER = UUID(int=1), UUID(int=2)
 
@@ -45,7 +45,8 @@ class Halting(FakeAgent):
 async def test_what_one_reader_stopped_is_no_answer_for_another(place: Place) -> None:
     async with opened_stores(place) as stores:
         agent, id_ = Halting(), uuid4()
-        replica, other = conversation_of(stores, agent), conversation_of(stores, agent)
+        replica = conversation_of(stores, agent)
+        other = conversation_of(ChatStores(stores.database, FakeRecorder()), agent)
         stopped = replica.stream(message(id_, ONE))
         assert await anext(stopped) == "half"
         whole = asyncio.create_task(other.reply(message(id_, OTHER)))

@@ -11,7 +11,7 @@ from chat_service.chat.messages import ChatMessage, ConversationKey
 from daca_shared.domain import Unavailable
 from lab.postgres import Place
 from tests.chats import SESSION, SlowAgent, StoredChat, chatting
-from tests.fakes import FakeAgent, FakeRecorder, eventually
+from tests.fakes import ChatStores, FakeAgent, FakeRecorder, eventually
 
 
 @pytest.fixture
@@ -98,7 +98,8 @@ async def test_the_same_id_in_two_conversations_of_two_processes_at_once_is_one_
 ) -> None:
     sent = message()
     moved = sent.model_copy(update={"session_id": uuid4()})
-    there = StoredChat(chat.stores, agent, FakeRecorder())
+    stores = ChatStores(chat.stores.database, FakeRecorder())
+    there = StoredChat(stores, agent, FakeRecorder())
     agent.go.clear()
     replying = [
         asyncio.create_task(chat.conversation.reply(sent)),
