@@ -77,6 +77,7 @@ class Outbox:
     tracing: Tracing = NO_TRACING
     clock: Callable[[], float] = time.monotonic
     """Seconds, to tell how long a batch takes."""
+    last_send_s: float = LAST_SEND_S
     # Users whose chats wait for their count.
     _waiting: set[str] = field(default_factory=set, init=False)
     _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -135,7 +136,7 @@ class Outbox:
     async def send_the_rest(self) -> None:
         """Send what is left, unless analytics is away or slow: then the next process does."""
         try:
-            async with asyncio.timeout(LAST_SEND_S):
+            async with asyncio.timeout(self.last_send_s):
                 while await self.send_batch() >= _MIN_BATCH:
                     pass
         except (DomainError, TimeoutError):
