@@ -4,10 +4,11 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from scripts.lib.project import ROOT
-from tests.unit.deployed import DEPLOY, SERVICES, pod_of
+from tests.unit.deployed import DEPLOY, OVERLAY_KUSTOMIZATION, SERVICES, container_of, pod_of
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
@@ -38,6 +39,14 @@ def test_versions_are_those_that_the_tests_run_with() -> None:
     assert {SERVICES[f"{app}-sidecar"]["image"] for app in ("chat", "analytics")} == {daprd}
     python = (ROOT / ".python-version").read_text().strip()
     assert DOCKERFILE.count(f"FROM python:{python}-slim-") == 2
+
+
+def test_what_is_deployed_is_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    for app in ("chat", "analytics"):
+        images = SERVICES[app]["image"], container_of(f"{app}-service")["image"]
+        assert set(images) == {f"daca-chat:{version}"}
+    assert [image["newTag"] for image in OVERLAY_KUSTOMIZATION["images"]] == [version]
 
 
 def test_the_image_is_nobodys_and_gets_its_signals() -> None:
