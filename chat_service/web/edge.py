@@ -26,12 +26,14 @@ from daca_shared.observe.tracing import PROPAGATOR, fail
 
 log = logging.getLogger(__name__)
 
-# For answers that no browser should show; pages bring a policy of their own.
+# For answers that no browser should show, nor keep: it would take them for news on its way back to
+# the page. Pages bring policies of their own.
 _SECURITY_HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-frame-options", b"DENY"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
 )
 
 _PROBES = frozenset({"/healthz", "/readyz"})

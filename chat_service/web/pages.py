@@ -60,7 +60,7 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
     async def limits() -> dict[str, int]:
         return {"max_text_length": max_text_length}
 
-    app.mount("/ui", _ChatPage(directory=Path(__file__).parent.with_name("ui"), html=True))
+    app.mount("/ui", _Files(directory=Path(__file__).parent.with_name("ui"), html=True))
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
@@ -77,7 +77,7 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
         page.headers["content-security-policy"] = _POLICY % f" 'sha256-{digest}'"
         return page
 
-    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_swagger", "resources")]))
+    app.mount("/docs/assets", _Files(packages=[("fastapi_swagger", "resources")]))
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
@@ -96,7 +96,7 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
         return JSONResponse(found)
 
 
-class _ChatPage(StaticFiles):
+class _Files(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["content-security-policy"] = _POLICY % ""

@@ -1,6 +1,7 @@
 """More than one tab, addresses that lead to conversations, and signing in and out."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -72,6 +73,18 @@ async def test_what_another_machine_did_is_seen_on_coming_back(open_site: OpenPa
     await one.wait_for_timeout(3100)
     await one.evaluate("dispatchEvent(new Event('focus'))")
     await expect(questions(one)).to_have_count(2)
+
+
+async def test_who_comes_back_from_another_page_sees_the_latest_messages(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.reload()
+    await send_and_wait(page, "pears")
+    await page.goto("about:blank")
+    await page.go_back()
+    await expect(questions(page)).to_have_text([re.compile("apples"), re.compile("pears")])
 
 
 async def test_an_address_that_leads_to_anothers_conversation_says_so(

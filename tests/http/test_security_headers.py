@@ -34,6 +34,7 @@ async def test_every_answer_has_them(request_: dict[str, Any], status: int) -> N
     assert answer.headers["referrer-policy"] == "no-referrer"
     assert answer.headers["x-frame-options"] == "DENY"
     assert answer.headers["content-security-policy"] == NOTHING
+    assert answer.headers["cache-control"] == "no-store"
 
 
 async def test_the_page_runs_only_its_own_scripts() -> None:

@@ -71,7 +71,7 @@ async def answer(
     about = {"id": id_, "model": model, "created": int(time.time())}
     if is_streamed:
         chunks = _chunks(events, about | {"object": "chat.completion.chunk"})
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        headers = {"x-accel-buffering": "no"}
         return StreamingResponse(chunks, headers=headers, media_type="text/event-stream")
     (text,) = [event.turn.answer.text async for event in events if isinstance(event, ChatReply)]
     said = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
