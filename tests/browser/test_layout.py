@@ -70,6 +70,16 @@ async def test_nothing_moves_at_the_start(site: Site, open_site: OpenPage) -> No
         assert moved < 0.1
 
 
+async def test_a_long_title_leaves_the_choice_to_delete_in_sight(open_site: OpenPage) -> None:
+    page = await open_site(viewport={"width": 320, "height": 640})
+    await send_and_wait(page, f"https://example.com/{'x' * 200}")
+    await button(page, "Conversations").click()
+    await page.get_by_role("button", name="Delete: ").click()
+    dialog = page.get_by_role("dialog")
+    assert await dialog.evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+    await expect(dialog.get_by_role("button", name="Delete")).to_be_in_viewport(ratio=1)
+
+
 async def test_print_prints_the_conversation(site: Site, open_site: OpenPage) -> None:
     site.agent.script = ["\n\n".join(f"Paragraph {n}." for n in range(100))]
     page = await open_site()
@@ -81,6 +91,16 @@ async def test_print_prints_the_conversation(site: Site, open_site: OpenPage) ->
     assert await log.evaluate("log => log.scrollHeight <= log.clientHeight")
     assert await page.evaluate("document.documentElement.scrollHeight > 3 * innerHeight")
     await expect(button(page, "Copy")).to_be_hidden()
+
+
+async def test_print_is_black_on_white_in_the_dark_theme(open_site: OpenPage) -> None:
+    page = await open_site(color_scheme="dark")
+    ink = "getComputedStyle(document.body).color"
+    light = await page.evaluate(ink)
+    await page.emulate_media(media="print")
+    assert await page.evaluate(ink) != light
+    # The sheet's own colour, which the page doesn't choose, follows it.
+    assert await page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
 
 
 async def test_a_first_visit_leaves_no_errors_in_the_console(site: Site, browser: Browser) -> None:

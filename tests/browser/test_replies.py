@@ -94,6 +94,14 @@ async def test_a_wide_table_scrolls_and_its_words_stay_whole(
     await expect(table).to_be_focused()
 
 
+async def test_an_address_in_a_table_stays_in_its_cell(site: Site, open_site: OpenPage) -> None:
+    site.agent.script = [f"| Where | What |\n|---|---|\n| https://example.com/{'x' * 90} | a page |"]
+    page = await open_site()
+    await send_and_wait(page, "Write")
+    cell = page.get_by_role("cell").first
+    assert await cell.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
+
+
 async def test_markdown_is_shown_while_it_comes(site: Site, open_site: OpenPage) -> None:
     go = asyncio.Event()
     site.agent.script = ["## A title\n\nSome **bo", "ld** text", go, " and\nmore"]
