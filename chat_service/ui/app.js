@@ -245,8 +245,10 @@ function setBusy(busy) {
 }
 
 function send(text, edited) {
-  if (edited && (edited.isKept || edited.state === "stopped")) return run(edited, text, true);
-  // What failed was not kept; its edited version takes its place.
+  const isShown = log.turns.includes(edited);
+  // One that was stopped early may not be kept: without `regenerate` the server takes it either way.
+  if (isShown && (edited.isKept || edited.state === "stopped")) return run(edited, text, edited.isKept);
+  // What failed was not kept, or was deleted elsewhere; its edited version takes its place.
   if (edited) {
     log.drop(edited);
     forget(unsent(edited.id));

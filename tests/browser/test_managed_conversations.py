@@ -157,6 +157,38 @@ async def test_a_failure_leaves_the_old_reply_and_the_new_text(
     await expect(questions(page)).to_contain_text("How many?")
 
 
+@pytest.mark.parametrize("elsewhere", ["deletes it", "keeps it waiting"])
+async def test_an_edited_message_that_the_service_does_not_have_is_sent(
+    elsewhere: str, site: Site, open_site: OpenPage
+) -> None:
+    go = asyncio.Event()
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    other = await page.context.new_page()
+    await other.goto(page.url)
+    await expect(replies(other)).to_contain_text("Fine.")
+    if elsewhere == "deletes it":
+        await button(page, "Edit and resend").click()
+        await button(other, "Delete: apples").click()
+        await other.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        await expect(questions(page)).to_have_count(0)
+    else:
+        site.agent.script = ["Wait", go]
+        await send(other, "pears")
+        await expect(replies(other).last).to_contain_text("Wait")
+        await send(page, "cherries")
+        await button(page, "Stop").click()
+        await expect(replies(page).last).to_contain_text("Stopped.")
+        go.set()
+        await expect(questions(page)).to_have_count(3)
+        await button(page, "Edit and resend").click()
+    site.agent.script = ["Fine."]
+    await send(page, "plums")
+    await expect(questions(page).last).to_contain_text("plums")
+    await expect(replies(page).last).to_contain_text("Fine.")
+    assert site.agent.asked[-1] == "plums"
+
+
 async def test_a_turn_that_is_not_the_last_is_refused_in_words(open_site: OpenPage) -> None:
     async def refuse(route: Route) -> None:
         await route.fulfill(status=409, json={"detail": "Only the last message", "code": "x"})
