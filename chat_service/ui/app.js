@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { Composer } from "./composer.js";
 import { Count } from "./count.js";
 import { Log } from "./log.js";
-import { forget, keysOf, otherTabs, recall, remember, uuid } from "./platform.js";
+import { composes, forget, keysOf, otherTabs, recall, remember, uuid } from "./platform.js";
 import { Sidebar } from "./sidebar.js";
 import { followTheme } from "./theme.js";
 import { followToken, subject } from "./token.js";
@@ -274,7 +274,7 @@ const toTheBox = (event) => {
   event.preventDefault();
   composer.focus();
 };
-$("user").onkeydown = (event) => event.key === "Enter" && toTheBox(event);
+$("user").onkeydown = (event) => event.key === "Enter" && !composes(event) && toTheBox(event);
 $("skip").onclick = toTheBox;
 
 function showAddress() {

@@ -1,6 +1,6 @@
 /** The box that messages are written in. Drafts are kept, for each conversation its own. */
 
-import { forget, recall, remember } from "./platform.js";
+import { composes, forget, recall, remember } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
 const touch = matchMedia("(hover: none) and (pointer: coarse)");
@@ -28,14 +28,12 @@ export class Composer {
       this.#fit();
     };
     $("text").onkeydown = (event) => {
-      // While a word is being composed (Japanese, say), Enter ends the word; Safari says so by 229.
-      const composes = event.isComposing || event.keyCode === 229;
-      if (event.key !== "Enter" || event.shiftKey || composes || touch.matches) return;
+      if (event.key !== "Enter" || event.shiftKey || composes(event) || touch.matches) return;
       event.preventDefault();
       this.#send();
     };
     document.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || event.isComposing || event.defaultPrevented) return;
+      if (event.key !== "Escape" || composes(event) || event.defaultPrevented) return;
       if (document.querySelector("dialog[open]")) return;
       if (this.isBusy) this.onStop();
       else if (document.activeElement === $("text")) this.#cancel();

@@ -41,6 +41,9 @@ export function otherTabs(onNews) {
   return (news) => channel.postMessage(news);
 }
 
+/** While a word is being composed (Japanese, say), keys are the input method's; Safari says so by 229. */
+export const composes = (event) => event.isComposing || event.keyCode === 229;
+
 /** `crypto.randomUUID` exists only on https and localhost. */
 export function uuid() {
   if (crypto.randomUUID) return crypto.randomUUID();

@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { element } from "./markup.js";
+import { composes } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 45rem)");
@@ -24,7 +25,7 @@ export class Sidebar {
     $("drawer-button").onclick = () => this.toggle($("drawer-button").ariaExpanded !== "true");
     $("backdrop").onclick = () => this.toggle(false);
     $("sidebar").addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || event.defaultPrevented) return;
+      if (event.key !== "Escape" || composes(event) || event.defaultPrevented) return;
       // Here it closes the drawer or empties the search, and stops no reply.
       if (narrow.matches || event.target === $("search")) event.stopPropagation();
       if (narrow.matches) this.toggle(false);
@@ -175,7 +176,7 @@ export class Sidebar {
       close(field.value.trim());
     };
     field.onkeydown = (event) => {
-      if (event.key !== "Escape") return;
+      if (event.key !== "Escape" || composes(event)) return;
       event.preventDefault();
       close("");
     };

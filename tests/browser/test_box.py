@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Locator, Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import button, message_box, past, questions, replies, send, send_and_wait
@@ -82,17 +82,36 @@ async def test_stop_is_obeyed_at_once_after_enter(site: Site, open_site: OpenPag
     await expect(replies(page)).to_contain_text("Stopped.")
 
 
+async def compose(field: Locator, key: str) -> None:
+    """Press a key that ends or drops the word that is being composed."""
+    for how in ("isComposing: true", "keyCode: 229"):
+        await field.evaluate(
+            f"""field => field.dispatchEvent(new KeyboardEvent(
+                "keydown", {{ key: "{key}", bubbles: true, cancelable: true, {how} }}
+            ))"""
+        )
+
+
 async def test_enter_that_ends_a_composition_sends_nothing(site: Site, open_site: OpenPage) -> None:
     page = await open_site()
     await message_box(page).fill("にほん")
-    for how in ("isComposing: true", "keyCode: 229"):
-        await message_box(page).evaluate(
-            f"""box => box.dispatchEvent(new KeyboardEvent(
-                "keydown", {{ key: "Enter", bubbles: true, cancelable: true, {how} }}
-            ))"""
-        )
+    await compose(message_box(page), "Enter")
     await expect(message_box(page)).to_have_value("にほん")
     await expect(questions(page)).to_have_count(0)
+
+
+async def test_names_and_titles_can_be_composed(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await button(page, "Rename: apples").click()
+    title = page.get_by_role("textbox", name="Title")
+    await compose(title, "Escape")
+    await expect(title).to_be_focused()
+    await title.press("Escape")
+    name = page.get_by_label("Chatting as")
+    await name.focus()
+    await compose(name, "Enter")
+    await expect(name).to_be_focused()
 
 
 async def test_enter_on_a_touch_keyboard_makes_a_new_line(open_site: OpenPage) -> None:
