@@ -1,6 +1,8 @@
 /** The HTML of replies, put into the page with as little change as can be. */
 
-const LINK_OR_BREAK = /(https?:\/\/(?:\([^\s()<>"]*\)|[^\s()<>"])+(?<![.,:;!?'*\]])|\n)/;
+/** An address ends before a quotation mark, and before what Chinese and Japanese use as punctuation. */
+const LINK_OR_BREAK =
+  /(https?:\/\/(?:\([^\s()<>"]*\)|[^\s()<>"«»\u2018-\u201f\u3001-\u301f\uff01-\uff65])+(?<![.,:;!?'*\]])|\n)/;
 const REL = "noopener noreferrer nofollow";
 
 export function element(name, properties = {}, ...children) {
