@@ -31,6 +31,8 @@ _KINDS = {
 }  # fmt: skip
 _is_class = re.compile(rf"language-[\w.+#-]{{1,40}}|{'|'.join(_KINDS.values())}").fullmatch
 _ALIGNED = re.compile(r'<(t[hd]) style="text-align: (\w+)">')
+_IMAGE = re.compile(r'(<a [^>]*>)?<img src="([^"]*)" alt="([^"]*)"[^>]*>')
+_is_break = re.compile(rb"<br */?>", re.IGNORECASE).fullmatch
 
 
 def _coloured(language: str | None, code: str) -> str | None:
@@ -54,7 +56,7 @@ _markdown = Markdown(
     options=Options.ENABLE_TABLES | Options.ENABLE_STRIKETHROUGH | Options.ENABLE_TASKLISTS,
     highlight=_coloured,
 )
-# No images: an image's address would tell its server who reads.
+# Images are links: an image's address would tell its server who reads.
 _cleaner = nh3.Cleaner(
     tags=_TAGS,
     attributes={"a": {"href", "title"}, "input": {"checked"}, "ol": {"start"}}
@@ -84,6 +86,7 @@ def render(text: str) -> str:
     largest = min(_MAX_GROWTH * len(text) + 1000, _MAX_LENGTH)
     if max(len(text), len(html)) > largest or _is_deep(html):
         return f"<pre>{escape(text, quote=False)}</pre>\n"
+    html = _IMAGE.sub(lambda i: i[1] + i[3] if i[1] else f'<a href="{i[2]}">🖼 {i[3]}</a>', html)
     return _cleaner.clean(_ALIGNED.sub(r'<\1 align="\2">', html))
 
 
@@ -93,15 +96,17 @@ def _is_deep(html: str) -> bool:
 
 
 def _with_tags_as_text(text: str) -> str:
-    """Raw HTML is shown, as it may be meant (`List<String>`); the sanitizer would drop it."""
+    """Raw HTML is shown, as it may be meant (`List<String>`); the sanitizer would drop it. But for
+    line breaks, which Markdown's tables have no other way to write."""
     if "<" not in text:
         return text
     source, done, parts = text.encode(), 0, []
     for event, span in _markdown.events_with_range(text):
         if "Html" in event or "InlineHtml" in event:
-            parts.append(source[done : span["start"]])
-            parts.append(source[span["start"] : span["end"]].replace(b"<", b"&lt;"))
-            done = span["end"]
+            tag = source[span["start"] : span["end"]]
+            if "Html" in event or not _is_break(tag):
+                parts += source[done : span["start"]], tag.replace(b"<", b"&lt;")
+                done = span["end"]
     return b"".join([*parts, source[done:]]).decode()
 
 

@@ -39,6 +39,24 @@ def test_a_link_gives_its_target_no_hold_on_the_page() -> None:
 
 
 @pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("![A cat](https://example.com/cat 'Fur')", "🖼 A cat"),
+        ("![A cat][c]", "🖼 A cat"),
+        ("[![A cat](https://spy.example/cat.png)][c]", "A cat"),
+    ],
+)
+def test_an_image_is_a_link(image: str, told: str) -> None:
+    html = render(f"{image}\n\n[c]: https://example.com/cat")
+    assert re.findall('<a href="(.*?)".*?>(.*?)</a>', html) == [("https://example.com/cat", told)]
+
+
+@pytest.mark.parametrize("tag", ["<br>", "<br/>", "<br />", "<BR>"])
+def test_a_cell_can_have_lines(tag: str) -> None:
+    assert "<td>1<br>2 &lt;b&gt;</td>" in render(f"| a |\n|---|\n| 1{tag}2 <b> |")
+
+
+@pytest.mark.parametrize(
     "hostile",
     [
         "<script>alert(1)</script>",
