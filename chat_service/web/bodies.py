@@ -37,11 +37,12 @@ class RequestMetadata(BaseModel):
 
 
 class ChatBody(BaseModel):
-    user_id: Annotated[UserId, Field(examples=["alice"])]
+    user_id: UserId
     text: Annotated[Text, Field(examples=["How many messages have I sent?"])]
     metadata: RequestMetadata = RequestMetadata()
     tags: Tags = ()
-    message_id: UUID | None = None
+    # Or each message that one tries in the documentation would be the same.
+    message_id: Annotated[UUID | None, Field(examples=[None])] = None
     """A message that is sent again with the same id gets the same answer, and counts once."""
     regenerate: bool = False
     """Whether to answer the message with this id, the last of its conversation, anew: with `text`

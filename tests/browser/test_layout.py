@@ -148,3 +148,19 @@ async def test_the_documentation_needs_no_internet(site: Site, open_site: OpenPa
     await expect(page.get_by_role("heading", name="DACA Chat")).to_be_visible()
     await expect(page.get_by_text("/chat/stream")).to_be_visible()
     assert [url for url in elsewhere if not url.startswith((site.url, "data:"))] == []
+
+
+@pytest.mark.parametrize("operation", ["chat-chat", "v1-chat_completions"])
+async def test_what_the_documentation_proposes_is_a_message_of_its_own(
+    operation: str, site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await page.goto("docs")
+    block = page.locator(f"#operations-{operation}")
+    await block.locator(".opblock-summary-control").click()
+    await block.get_by_role("button", name="Try it out").click()
+    for asked in range(1, 3):
+        await block.get_by_role("button", name="Execute").click()
+        await expect(block.locator(".live-responses-table")).to_contain_text("Fine.")
+        await block.get_by_role("button", name="Clear").click()
+        assert len(site.agent.asked) == asked

@@ -25,7 +25,7 @@ class TextPart(BaseModel):
 
 
 class CompletionMessage(BaseModel):
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    role: Literal["user", "system", "developer", "assistant", "tool", "function"]
     content: Text | Annotated[list[TextPart], _FEW] | None = None
 
     def said(self) -> tuple[str, str]:
