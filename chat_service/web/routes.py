@@ -35,14 +35,12 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
 
 
 def _read_as_json(scope: Scope) -> None:
-    """Take a POST body without a declared type, or with the one that `curl -d` declares, for JSON.
+    """Take a body without a declared type, or with the one that `curl -d` declares, for JSON.
     Not with an Origin: a foreign page may send such a body without the browser's asking us first
     (no preflight), and must not chat in its visitor's name."""
     headers = MutableHeaders(scope=scope)
     # So FastAPI counts the body, and refuses a large one in JSON; by its header, in plain text.
     del headers["content-length"]
-    if scope["method"] != "POST":
-        return
     declared = headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared in ("", "application/x-www-form-urlencoded") and "origin" not in headers:
         headers["content-type"] = "application/json"

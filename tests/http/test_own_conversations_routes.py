@@ -16,9 +16,13 @@ PATH = f"/conversations/{SESSION}"
 ALICE = {"user_id": "alice"}
 
 
-async def test_a_conversation_is_renamed(http: httpx2.AsyncClient, chat: FakeChat) -> None:
+@pytest.mark.parametrize("declared", ["application/json", "application/x-www-form-urlencoded"])
+async def test_a_conversation_is_renamed_also_by_curl(
+    declared: str, http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
     chat.turns.past_conversations = [PastConversation(1, SESSION, "old", WHEN, 3)]
-    answer = await http.patch(PATH, params=ALICE, json={"title": " new "})
+    headers = {"content-type": declared}
+    answer = await http.patch(PATH, params=ALICE, content='{"title": " new "}', headers=headers)
     assert answer.status_code == 200
     assert answer.json() == {
         "session_id": str(SESSION),
