@@ -31,6 +31,7 @@ from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
 from chat_service.web.routes import OwnId, OwnPage, private_router
 from daca_shared.domain import NotFound
+from daca_shared.observe.requests import REQUEST_ID
 
 Count = Annotated[int | None, Query(ge=0)]
 # The header's draft standard puts it in quotes.
@@ -186,6 +187,7 @@ def build_gateway(
     add_pages(app, conversation.max_text_length)
     # Around all the rest, as refusals and failures must be readable, too.
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
+                   expose_headers=["retry-after", REQUEST_ID, "x-trace-id"],
                    allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
     limit_s = conversation.timeout_s + READING_S
     return Edge(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
+from daca_shared.domain import Unavailable
 from tests.fakes import FakeChat
 from tests.http.gateways import body, gateway
 
@@ -54,3 +55,12 @@ async def test_only_listed_origins_may_ask(
     assert preflight.headers.get("access-control-allow-origin") == allowed
     response = await http.post("/chat/", json=body(), headers={"origin": origin})
     assert response.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_a_page_may_read_when_to_come_back_and_which_request_it_was(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.agent.failure = Unavailable("Not now", retry_after_s=5)
+    response = await http.post("/chat/", json=body(), headers={"origin": PAGE})
+    exposed = response.headers["access-control-expose-headers"].split(", ")
+    assert {"retry-after", "x-request-id"} <= {*exposed} & {*response.headers}
