@@ -57,12 +57,12 @@ class Conversation:
         return await self._take_turn(message, timeout_s, say=None)
 
     async def stream(
-        self, message: ChatMessage, *, timeout_s: float | None = None
+        self, message: ChatMessage, *, timeout_s: float | None = None, with_tools: bool = False
     ) -> AsyncGenerator[str | ToolCall | ChatReply]:
         """Answer `message` piece by piece; the whole reply is the last event.
 
-        Limits and errors are those of `reply`. Closing it, or cancelling its consumer, stops
-        the model at once; what came so far is kept, marked as stopped, and counts.
+        Limits and errors are those of `reply`. Closing it, or cancelling its consumer, stops the
+        model at once; what came so far is kept, marked as stopped, and counts.
         """
         self.check(message)
         events: asyncio.Queue[str | ToolCall | ChatReply | Exception] = asyncio.Queue()
@@ -81,7 +81,8 @@ class Conversation:
             while not isinstance(event := await events.get(), ChatReply):
                 if isinstance(event, Exception):
                     raise event
-                yield event
+                if with_tools or not isinstance(event, ToolCall):
+                    yield event
             yield event
         finally:
             task.cancel()

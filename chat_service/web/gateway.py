@@ -18,7 +18,7 @@ from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
-from chat_service.chat.messages import ChatMessage, ConversationKey, ToolCall
+from chat_service.chat.messages import ChatMessage, ConversationKey
 from chat_service.health.status import Status
 from chat_service.outbox.analytics import SettledAnalytics
 from chat_service.turns import history
@@ -31,8 +31,8 @@ from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
 from chat_service.web.routes import OwnId, OwnPage, private_router
 from daca_shared.domain import NotFound
-from daca_shared.observe.requests import REQUEST_ID
 
+_EXPOSED = ("retry-after", "x-request-id", "x-trace-id")
 Count = Annotated[int | None, Query(ge=0)]
 # The header's draft standard puts it in quotes.
 IdempotencyKey = Annotated[str, Header(max_length=255), AfterValidator(lambda key: key.strip('" '))]
@@ -122,7 +122,7 @@ def build_gateway(
     ) -> AsyncIterator[AsyncIterator[bodies.Event]]:
         """A dependency is closed with the response. A route's own generator is left to the garbage
         collector if its reader goes away while an event is being sent."""
-        events = conversation.stream(message)
+        events = conversation.stream(message, with_tools=rich)
         with admission.one_more():
             spend(message, request)
             async with aclosing(with_html(events) if rich else events) as chosen:
@@ -130,15 +130,14 @@ def build_gateway(
 
     @chats.post("/chat/stream", response_class=EventSourceResponse, responses=EVENTS)
     async def chat_stream(
-        events: Annotated[AsyncIterator[bodies.Event], Depends(replying)], rich: bool = False
+        events: Annotated[AsyncIterator[bodies.Event], Depends(replying)],
     ) -> AsyncIterator[ServerSentEvent]:
         """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`) or one
         `error`. With `rich`, also `tool` (the name of one that is called) and, some times a second,
         `html`: `finished` goes behind what was finished before, `open` replaces the last one's."""
         try:
             async for event in events:
-                if rich or not isinstance(event, ToolCall):
-                    yield await bodies.encoded(event)
+                yield await bodies.encoded(event)
         except Exception as error:
             yield ServerSentEvent(event="error", data=Problem.of_stream(error).body)
 
@@ -186,9 +185,8 @@ def build_gateway(
     app.include_router(private)
     add_pages(app, conversation.max_text_length)
     # Around all the rest, as refusals and failures must be readable, too.
-    cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods=["*"],
-                   expose_headers=["retry-after", REQUEST_ID, "x-trace-id"],
-                   allow_headers=["*"], allow_credentials="*" not in cors_origins)  # fmt: skip
+    cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods="*", allow_headers="*",
+                   allow_credentials="*" not in cors_origins, expose_headers=_EXPOSED)  # fmt: skip
     limit_s = conversation.timeout_s + READING_S
     return Edge(
         cors(app), cors, hosts, answer_timeout_s=limit_s, tracer=tracer, root_path=root_path

@@ -146,6 +146,11 @@ async def test_a_bad_role_is_refused_by_name(
     await assert_refused(response, chat, "role", (422,))
 
 
+async def test_one_fault_is_told_once(http: httpx2.AsyncClient) -> None:
+    refused = await http.post("/chat/stream?rich=maybe", json=body())
+    assert [fault["loc"] for fault in refused.json()["detail"]] == [["query", "rich"]]
+
+
 async def test_a_refusal_is_short_however_much_is_wrong(http: httpx2.AsyncClient) -> None:
     response = await http.post("/chat/", json=body(tags=[5] * 200_000))
     assert response.status_code == 422

@@ -57,7 +57,8 @@ def message(text: str = "hi") -> ChatMessage:
 async def read(
     chat: StoredChat, sent: ChatMessage, timeout_s: float | None = None
 ) -> list[str | ToolCall | ChatReply]:
-    async with aclosing(chat.conversation.stream(sent, timeout_s=timeout_s)) as events:
+    events = chat.conversation.stream(sent, timeout_s=timeout_s, with_tools=True)
+    async with aclosing(events):
         return [event async for event in events]
 
 

@@ -46,7 +46,7 @@ class CompletionBody(BaseModel):
     messages: Annotated[list[CompletionMessage], _MANY]
     """The client's conversation; its last message of the role `user` is answered."""
     stream: bool | None = None
-    user: UserId | None = None
+    user: Annotated[UserId | None, Field(examples=["alice"])] = None
     """Who is chatting, unless a bearer token says so; `anonymous` if nothing does."""
 
     def message(self, caller: Caller, idempotency_key: str) -> ChatMessage:
@@ -71,8 +71,7 @@ async def answer(
     about = {"id": id_, "model": model, "created": int(time.time())}
     if is_streamed:
         chunks = _chunks(events, about | {"object": "chat.completion.chunk"})
-        headers = {"x-accel-buffering": "no"}
-        return StreamingResponse(chunks, headers=headers, media_type="text/event-stream")
+        return StreamingResponse(chunks, 200, {"x-accel-buffering": "no"}, "text/event-stream")
     (text,) = [event.turn.answer.text async for event in events if isinstance(event, ChatReply)]
     said = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     return about | {"object": "chat.completion", "choices": [{"index": 0, **said}]}
@@ -85,8 +84,6 @@ async def _chunks(events: AsyncIterator[Event], about: dict[str, Any]) -> AsyncI
             choice: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": "stop"}
             if isinstance(event, str):
                 choice |= {"delta": delta | {"content": event}, "finish_reason": None}
-            elif not isinstance(event, ChatReply):
-                continue
             yield f"data: {json.dumps(about | {'choices': [choice]})}\n\n"
             delta = {}
         yield "data: [DONE]\n\n"
