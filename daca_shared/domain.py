@@ -25,10 +25,7 @@ def _check_user_id(user_id: str) -> str:
 UserId = Annotated[
     str,
     AfterValidator(_check_user_id),
-    Field(
-        json_schema_extra={"minLength": 1, "maxLength": 128, "pattern": _USER_ID_PATTERN},
-        examples=["alice"],
-    ),
+    Field(json_schema_extra={"minLength": 1, "maxLength": 128, "pattern": _USER_ID_PATTERN}),
 ]
 """Who sent a message: 1 to 128 characters, no control characters and no slashes."""
 

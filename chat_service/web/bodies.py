@@ -37,7 +37,7 @@ class RequestMetadata(BaseModel):
 
 
 class ChatBody(BaseModel):
-    user_id: UserId
+    user_id: Annotated[UserId, Field(examples=["alice"])]
     text: Annotated[Text, Field(examples=["How many messages have I sent?"])]
     metadata: RequestMetadata = RequestMetadata()
     tags: Tags = ()

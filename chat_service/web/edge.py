@@ -26,8 +26,7 @@ from daca_shared.observe.tracing import PROPAGATOR, fail
 
 log = logging.getLogger(__name__)
 
-# For answers that no browser should show, nor keep: it would take them for news on its way back to
-# the page. Pages bring policies of their own.
+# No browser should show these answers, nor keep them for its way back; pages bring their own.
 _SECURITY_HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-frame-options", b"DENY"),

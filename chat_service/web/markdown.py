@@ -84,15 +84,11 @@ def render(text: str) -> str:
     """The same for one; as it was written if its HTML would be out of all proportion."""
     html = _markdown.html(_with_tags_as_text(text[:_MAX_LENGTH]))
     largest = min(_MAX_GROWTH * len(text) + 1000, _MAX_LENGTH)
-    if max(len(text), len(html)) > largest or _is_deep(html):
+    steps = (-1 if tag[1] else 1 for tag in _NESTING.finditer(html))
+    if max(len(text), len(html)) > largest or max(accumulate(steps), default=0) > _MAX_DEPTH:
         return f"<pre>{escape(text, quote=False)}</pre>\n"
     html = _IMAGE.sub(lambda i: i[1] + i[3] if i[1] else f'<a href="{i[2]}">🖼 {i[3]}</a>', html)
     return _cleaner.clean(_ALIGNED.sub(r'<\1 align="\2">', html))
-
-
-def _is_deep(html: str) -> bool:
-    steps = (-1 if end else 1 for end in _NESTING.findall(html))
-    return max(accumulate(steps), default=0) > _MAX_DEPTH
 
 
 def _with_tags_as_text(text: str) -> str:
@@ -100,12 +96,12 @@ def _with_tags_as_text(text: str) -> str:
     line breaks, which Markdown's tables have no other way to write."""
     if "<" not in text:
         return text
-    source, done, parts = text.encode(), 0, []
+    source, done, parts = text.encode(), 0, list[bytes]()
     for event, span in _markdown.events_with_range(text):
         if "Html" in event or "InlineHtml" in event:
             tag = source[span["start"] : span["end"]]
             if "Html" in event or not _is_break(tag):
-                parts += source[done : span["start"]], tag.replace(b"<", b"&lt;")
+                parts.extend((source[done : span["start"]], tag.replace(b"<", b"&lt;")))
                 done = span["end"]
     return b"".join([*parts, source[done:]]).decode()
 

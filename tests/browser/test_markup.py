@@ -43,7 +43,7 @@ async def test_line_breaks_stay(open_site: OpenPage) -> None:
         ("(https://example.com/x_(y)), next", ["https://example.com/x_(y)"]),
         ('"https://example.com" <http://other.example>',
          ["https://example.com", "http://other.example"]),
-        ("请看https://example.com/页面，谢谢。「https://例え.jp/」（http://a.example）",
+        ("请看https://example.com/页面，谢谢。「https://例え.jp/」（http://a.example）",  # noqa: RUF001 - as they are written
          ["https://example.com/页面", "https://例え.jp/", "http://a.example"]),
         ("“https://example.com/a” «http://other.example».",
          ["https://example.com/a", "http://other.example"]),
