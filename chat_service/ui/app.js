@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { Composer } from "./composer.js";
 import { Count } from "./count.js";
 import { Log } from "./log.js";
-import { composes, forget, keysOf, otherTabs, recall, remember, uuid } from "./platform.js";
+import { TAB, composes, forget, keysOf, otherTabs, recall, remember, uuid } from "./platform.js";
 import { Sidebar } from "./sidebar.js";
 import { followTheme } from "./theme.js";
 import { followToken, subject } from "./token.js";
@@ -16,7 +16,7 @@ const NOT_HERE = "There is no such conversation of yours: it may be another user
 /** How long the server may take to keep a reply that was stopped. */
 const KEPT_MS = 300;
 const REREAD_MS = 3000;
-let user = subject() || recall("user") || "alice";
+let user = subject() || recall("user", TAB) || recall("user") || "alice";
 let session = "";
 /** The AbortController of the reply that is coming. */
 let coming = null;
@@ -40,7 +40,7 @@ const sidebar = new Sidebar({
   onChange: (id, gone) => {
     tell({ user, session: id });
     if (!gone) return;
-    [`draft ${user} ${id}`, ...keysOf(`unsent ${user} ${id} `)].forEach(forget);
+    [`draft ${user} ${id}`, ...keysOf(`unsent ${user} ${id} `)].forEach((key) => forget(key));
     if (id === session) go();
   },
   onProblem(error, retry) {
@@ -150,6 +150,7 @@ function become(name) {
   if (!name || name === user) return;
   user = name;
   remember("user", user);
+  remember("user", user, TAB);
   count.clear();
   go();
   sidebar.refresh(user);
@@ -159,6 +160,7 @@ function become(name) {
 /** With a token nobody else can be chosen. What failed without it can be tried again. */
 function signIn(name) {
   $("user").readOnly = true;
+  $("user").value = name;
   if (name !== user) return become(name);
   if (!log.turns.length) showAddress();
   sidebar.refresh(user);
@@ -167,7 +169,9 @@ function signIn(name) {
 
 /** Nothing of a user's stays on a machine that others may use. */
 function signOut() {
-  [...keysOf(`draft ${user} `), ...keysOf(`unsent ${user} `)].forEach(forget);
+  [...keysOf(`draft ${user} `), ...keysOf(`unsent ${user} `), "user"].forEach((key) => forget(key));
+  forget("user", TAB);
+  $("user").value = "";
   history.replaceState(null, "", location.pathname);
   show("");
   sidebar.clear();
@@ -295,6 +299,7 @@ document.addEventListener("visibilitychange", lookAgain);
 followTheme($("theme"));
 followToken(signIn, signOut);
 $("user").value = user;
+remember("user", user, TAB);
 $("user").readOnly = Boolean(subject());
 showAddress();
 sidebar.refresh(user);

@@ -1,24 +1,27 @@
 /** What not every browser, or not every address, offers. */
 
-export function recall(key) {
+/** Kept for one tab, until it is closed; all else is for the browser. */
+export const TAB = "sessionStorage";
+
+export function recall(key, storage = "localStorage") {
   try {
-    return localStorage.getItem(key);
+    return window[storage].getItem(key);
   } catch {
     return null;
   }
 }
 
-export function remember(key, value) {
+export function remember(key, value, storage = "localStorage") {
   try {
-    localStorage.setItem(key, value);
+    window[storage].setItem(key, value);
   } catch {
     // Not kept, then: storage is switched off, or full.
   }
 }
 
-export function forget(key) {
+export function forget(key, storage = "localStorage") {
   try {
-    localStorage.removeItem(key);
+    window[storage].removeItem(key);
   } catch {
     // As above.
   }

@@ -1,12 +1,10 @@
 /** The token that says who chats, where the gateway wants one; kept until the tab is closed. */
 
+import { TAB, forget, recall, remember } from "./platform.js";
+
 const $ = (id) => document.getElementById(id);
-let token = null;
-try {
-  token = sessionStorage.getItem("token");
-} catch {
-  // Storage is switched off; the token is then asked for after each reload.
-}
+// Where storage is switched off, it is asked for after each reload.
+let token = recall("token", TAB);
 
 /** Whom a token names; null if it is none. Whether it is genuine is the gateway's to say. */
 function subjectOf(jwt) {
@@ -42,12 +40,8 @@ function ask() {
 
 function keep(given) {
   token = given;
-  try {
-    if (given) sessionStorage.setItem("token", given);
-    else sessionStorage.removeItem("token");
-  } catch {
-    // As above.
-  }
+  if (given) remember("token", given, TAB);
+  else forget("token", TAB);
 }
 
 /** Call `onUser` with the user of each token that is given, and `onOut` when it is given up. */

@@ -63,6 +63,21 @@ async def test_tabs_see_each_others_messages(open_site: OpenPage) -> None:
     await expect(past(two)).to_contain_text("Fruit")
 
 
+async def test_each_tab_keeps_its_own_user(open_site: OpenPage) -> None:
+    one = await open_site("ann")
+    await send_and_wait(one, "apples")
+    two = await one.context.new_page()
+    await two.goto("ui/")
+    name = two.get_by_label("Chatting as")
+    await name.fill("ben")
+    await name.press("Enter")
+    await one.reload()
+    await expect(one.get_by_label("Chatting as")).to_have_value("ann")
+    await expect(questions(one)).to_contain_text("apples")
+    await two.reload()
+    await expect(name).to_have_value("ben")
+
+
 async def test_what_another_machine_did_is_seen_on_coming_back(open_site: OpenPage) -> None:
     one = await open_site()
     await send_and_wait(one, "apples")
@@ -123,9 +138,11 @@ async def test_who_signs_out_leaves_nothing(guarded: Page) -> None:
     await expect(questions(guarded)).to_have_count(0)
     await expect(past(guarded)).to_have_count(0)
     await expect(count(guarded)).to_have_text("")
+    await expect(guarded.get_by_label("Chatting as")).to_have_value("")
     for storage in ("localStorage", "sessionStorage"):
         kept = await guarded.evaluate(f"JSON.stringify({storage})")
         assert "secret" not in kept
+        assert "alice" not in kept
         assert "token" not in json.loads(kept)
     await sign_in(guarded, "bob")
     await expect(guarded.get_by_label("Chatting as")).to_have_value("bob")
