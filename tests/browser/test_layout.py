@@ -70,6 +70,21 @@ async def test_nothing_moves_at_the_start(site: Site, open_site: OpenPage) -> No
         assert moved < 0.1
 
 
+async def test_the_open_conversation_is_seen_in_the_systems_own_colours(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site(forced_colors="active")
+    await send_and_wait(page, "apples")
+    await button(page, "New conversation").click()
+    await send_and_wait(page, "pears")
+    await expect(past(page)).to_have_count(2)
+    outline = "one => getComputedStyle(one.parentNode).outline"
+    shown, other = [await one.evaluate(outline) for one in await past(page).all()]
+    assert "solid" in shown
+    assert "rgba(0, 0, 0, 0)" not in shown
+    assert "solid" not in other
+
+
 async def test_a_long_title_leaves_the_choice_to_delete_in_sight(open_site: OpenPage) -> None:
     page = await open_site(viewport={"width": 320, "height": 640})
     await send_and_wait(page, f"https://example.com/{'x' * 200}")
