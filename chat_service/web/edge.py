@@ -91,7 +91,7 @@ class Edge:
     body_timeout_s: float = 20
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith(f"{self.root_path}/"):
+        if f"{scope['path']}/".startswith(f"{self.root_path}/"):
             scope["path"] = scope["path"][len(self.root_path) :]
         exchange = _Exchange(self, scope, receive, send)
         named = Headers(scope=scope).getlist("host")
@@ -167,8 +167,8 @@ class _Exchange:
                 # the prefix that a proxy has taken away: from here it is the same for all.
                 place = urlunsplit(("", "", *urlsplit(headers["location"])[2:]))
                 if place.startswith("/"):
-                    up = "../" * (self._scope["path"].count("/") - 1)
-                    headers["location"] = f"./{up}{place.lstrip('/')}"
+                    up = "../" * ((self._edge.root_path + self._scope["path"]).count("/") - 1)
+                    headers["location"] = f"./{up}{(self._edge.root_path + place).lstrip('/')}"
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._complete = True

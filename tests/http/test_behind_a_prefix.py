@@ -47,6 +47,14 @@ async def test_a_browser_at_the_root_gets_the_page(site: tuple[httpx2.AsyncClien
         assert (answer.status_code, "message" in answer.json()) == (200, True)
 
 
+@pytest.mark.parametrize("prefix", ["/daca", "/apps/daca"])
+async def test_a_prefix_that_is_left_in_place_needs_no_slash_behind_it(prefix: str) -> None:
+    async with gateway(FakeChat(), root_path=prefix) as http:
+        page = await http.get(prefix, headers=BROWSER, follow_redirects=True)
+        assert (page.status_code, page.url.path) == (200, f"{prefix}/ui/")
+        assert (await http.get(f"{prefix}x")).status_code == 404
+
+
 @pytest.mark.parametrize("path", ["/ui", "/chat", "/conversations/?user_id=alice"])
 async def test_redirects_stay_behind_it(site: tuple[httpx2.AsyncClient, str], path: str) -> None:
     http, base = site
