@@ -146,6 +146,13 @@ def test_each_script_finds_the_project_through_a_link_too(path: Path) -> None:
     assert line in path.read_text()
 
 
+def test_bash_reads_the_scripts_of_a_clone_that_was_made_on_windows(tmp_path: Path) -> None:
+    scripts = ["scripts/run.sh", "deploy/compose/postgres-init.sh"]
+    checkout = ["git", "-c", "core.autocrlf=true", "checkout-index", f"--prefix={tmp_path}/"]
+    subprocess.run([*checkout, *scripts], cwd=ROOT, check=True)
+    assert [script for script in scripts if b"\r" in (tmp_path / script).read_bytes()] == []
+
+
 def test_what_debian_has_to_bring_is_named_before_it_is_asked_for(machine: Machine) -> None:
     machine.has("id", "echo 1000")
     machine.has("sudo", "echo asked for a password >&2; exit 1")
