@@ -3,7 +3,9 @@ the services that they have to fit."""
 
 import json
 import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -183,6 +185,14 @@ def test_secrets_are_references_that_the_overlay_resolves() -> None:
     [config] = OVERLAY_KUSTOMIZATION["configMapGenerator"]
     names = {literal.partition("=")[0] for literal in config["literals"]}
     assert names <= variables(ChatSettings)
+
+
+def test_without_a_program_for_it_no_token_is_made(tmp_path: Path) -> None:
+    script = shutil.copy(OVERLAY / "make-secrets.sh", tmp_path)
+    for name in ("dirname", "mkdir"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    made = subprocess.run(["/bin/bash", script], env={"PATH": str(tmp_path)}, check=False)
+    assert (made.returncode, [*(tmp_path / "secrets").iterdir()]) == (127, [])
 
 
 def test_secrets_of_the_overlay_stay_out_of_git() -> None:
