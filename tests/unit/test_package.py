@@ -82,12 +82,15 @@ async def test_one_service_that_ends_by_itself_ends_the_other(
         assert await asyncio.wait_for(process.wait(), 20) == signal.SIGKILL
 
 
-def test_each_declared_python_is_tested() -> None:
+def test_each_declared_python_is_tested_and_the_contract_beside_the_last() -> None:
     declared = {c.rpartition(" ")[2] for c in PROJECT["classifiers"] if "Python :: 3." in c}
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yaml").read_text())
     job = workflow["jobs"]["ci"]
     assert set(job["strategy"]["matrix"]["python"]) == declared
-    assert ".ci/run" in [step.get("run") for step in job["steps"]]
+    checkout, *steps = job["steps"]
+    assert ".ci/run" in [step.get("run") for step in steps]
+    # Else there is nothing that the contract could be compared with.
+    assert checkout["with"] == {"fetch-depth": 0}
 
 
 def test_the_changelog_tells_of_this_version() -> None:
