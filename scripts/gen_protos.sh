@@ -3,17 +3,11 @@
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
+[[ -z $* || $* == --check ]] || { echo "usage: scripts/gen_protos.sh [--check]" >&2; exit 2; }
 ensure_python --inexact
 
-out=generated
-case "$*" in
-  "") ;;
-  --check) out=$(mktemp -d); trap 'rm -rf "$out"' EXIT ;;
-  *) echo "usage: scripts/gen_protos.sh [--check]" >&2; exit 2 ;;
-esac
-
-# The stubs must not outlive the protos that they came from.
-rm -rf "$out/daca"
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
 # shellcheck disable=SC2046  # no spaces in proto paths
 .venv/bin/python -m grpc_tools.protoc -I protos \
   --plugin=protoc-gen-mypy=.venv/bin/protoc-gen-mypy \
@@ -21,7 +15,11 @@ rm -rf "$out/daca"
   --python_out="$out" --grpc_python_out="$out" --mypy_out="quiet:$out" --mypy_grpc_out="quiet:$out" \
   $(find protos -name '*.proto' | sort)
 
-if [[ $out != generated ]] && ! diff -r --exclude=__pycache__ generated/daca "$out/daca"; then
+if [[ $# == 0 ]]; then
+  # The stubs must not outlive the protos that they came from; but those of a good one a bad one.
+  rm -rf generated/daca
+  mv "$out/daca" generated/
+elif ! diff -r --exclude=__pycache__ generated/daca "$out/daca"; then
   echo "generated/ does not match protos/: run scripts/gen_protos.sh and commit the result" >&2
   exit 1
 fi

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -151,6 +152,20 @@ def test_bash_reads_the_scripts_of_a_clone_that_was_made_on_windows(tmp_path: Pa
     checkout = ["git", "-c", "core.autocrlf=true", "checkout-index", f"--prefix={tmp_path}/"]
     subprocess.run([*checkout, *scripts], cwd=ROOT, check=True)
     assert [script for script in scripts if b"\r" in (tmp_path / script).read_bytes()] == []
+
+
+def test_a_proto_that_is_none_leaves_the_stubs_of_the_last_good_one(
+    machine: Machine, tmp_path: Path
+) -> None:
+    for name in ("scripts", "protos", "generated"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / "protos/daca/chat/v1/chat.proto").write_text("message {")
+    machine.has("uv", "")
+    machine.has("find", "printf '%s\\n' protos/daca/*/v1/*.proto")
+    code, _, err = machine.run(f"{tmp_path}/scripts/gen_protos.sh")
+    assert (code, "chat.proto:1" in err) == (1, True)
+    assert (tmp_path / "generated/daca/chat/v1/chat_pb2.py").exists()
 
 
 def test_what_debian_has_to_bring_is_named_before_it_is_asked_for(machine: Machine) -> None:
