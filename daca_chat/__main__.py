@@ -1,19 +1,39 @@
 """Runs both services, without sidecars, until Ctrl-C or SIGTERM, or until one of them ends."""
 
+import argparse
 import asyncio
 import contextlib
+import os
+import signal
 import sys
 
+from analytics_service.settings import AnalyticsSettings
+from chat_service.settings import ChatSettings
+from daca_shared.addresses import address
 from daca_shared.service import stop_signal
 
 _SERVICES = ("analytics_service", "chat_service")
 
 
+def _environment() -> dict[str, str]:
+    """In which chat finds analytics wherever that is to listen. Bad settings end the program."""
+    analytics, chat = AnalyticsSettings.from_environment(), ChatSettings.from_environment()
+    found = {"ANALYTICS_ADDRESS": address(analytics.host, analytics.grpc_port)}
+    return {**os.environ, **({} if "analytics_address" in chat.model_fields_set else found)}
+
+
 async def _run() -> int:
-    stop = asyncio.create_task(stop_signal().wait())
+    event = stop_signal()
+    # The services don't hear of a terminal that is closed. Under nohup they go on.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, event.set)
+    stop = asyncio.create_task(event.wait())
+    environment = _environment()
     # In sessions of their own: Ctrl-C is to reach them one after the other.
     running = [
-        await asyncio.create_subprocess_exec(sys.executable, "-m", name, start_new_session=True)
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-m", name, env=environment, start_new_session=True
+        )
         for name in _SERVICES
     ]
     ends = [asyncio.create_task(process.wait()) for process in running]
@@ -29,6 +49,11 @@ async def _run() -> int:
 
 def main() -> None:
     """Run both, and end as the one that ended by itself did."""
+    argparse.ArgumentParser(
+        prog="daca-chat",
+        description="Run both services, without Dapr sidecars, until Ctrl-C. What can be set, by "
+        "the environment or .env in this folder, docs/configuration.md lists.",
+    ).parse_args()
     sys.exit(asyncio.run(_run()))
 
 

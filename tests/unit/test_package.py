@@ -17,7 +17,7 @@ import yaml
 from lab.machine import free_port
 from lab.stack import UNSET
 from scripts.lib.project import ROOT
-from tests.commands import ask, command, read_until
+from tests.commands import ask, command, is_free, read_until
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PORTS = ("CHAT_HTTP_PORT", "CHAT_GRPC_PORT", "ANALYTICS_GRPC_PORT")
@@ -42,7 +42,6 @@ async def both(wheel: Path, folder: Path) -> AsyncIterator[tuple[asyncio.subproc
     paths = {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
     ports = {name: free_port() for name in PORTS}
     settings = UNSET | paths | {name: str(port) for name, port in ports.items()}
-    settings |= {"ANALYTICS_ADDRESS": f"127.0.0.1:{ports['ANALYTICS_GRPC_PORT']}"}
     settings |= {"CHAT_METRICS_PORT": "off", "ANALYTICS_METRICS_PORT": "off"}
     settings |= {"APP_API_TOKEN": "which chat shows"}
     program = (sys.executable, "-m", "daca_chat")
@@ -65,12 +64,20 @@ def test_a_wheel_has_all_of_the_services_and_no_general_names(wheel: Path) -> No
 async def test_one_command_runs_both_services_until_it_is_stopped(
     wheel: Path, tmp_path: Path
 ) -> None:
-    for count in (0, 1):
+    # Ctrl-C, and a terminal that is closed.
+    for count, number in enumerate((signal.SIGINT, signal.SIGHUP)):
         async with both(wheel, tmp_path) as (process, port):
             assert await ask(port) == count
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             # What was answered is counted before the end.
             assert await asyncio.wait_for(process.wait(), 20) == 0
+            assert is_free(port)
+
+
+def test_the_command_starts_nothing_when_it_is_asked_for_what_it_cannot_do() -> None:
+    start = [sys.executable, "-m", "daca_chat", "--port", "8080"]
+    told = subprocess.run(start, capture_output=True, text=True, check=False, cwd=ROOT, timeout=20)
+    assert (told.returncode, "usage: daca-chat" in told.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("service", ["chat", "analytics"])
