@@ -5,4 +5,4 @@ set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 ensure_python --inexact
-exec .venv/bin/python -m scripts.docs.configuration "$@"
+exec .venv/bin/python -X utf8 -m scripts.docs.configuration "$@"

@@ -11,4 +11,4 @@ CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 # shellcheck disable=SC2119  # no options
 ensure_runtime
-exec .venv/bin/python -I -m scripts.run_stack "$@"
+exec .venv/bin/python -I -X utf8 -m scripts.run_stack "$@"

@@ -6,4 +6,4 @@ CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
 # shellcheck disable=SC2119  # no options
 ensure_runtime
-exec .venv/bin/python -I -m scripts.status "$@"
+exec .venv/bin/python -I -X utf8 -m scripts.status "$@"

@@ -59,7 +59,7 @@ async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
     seen = ""
     async with asyncio.timeout(60):
         while text not in seen:
-            line = (await process.stdout.readline()).decode()
+            line = os.fsdecode(await process.stdout.readline())
             assert line, f"it ended without {text!r}:\n{seen}"
             seen += line
     return seen

@@ -137,7 +137,7 @@ def _connect(place: Path | str, schema: str, exits: ExitStack) -> sqlite3.Connec
     )
     exits.callback(db.close)
     # Attached, so that tables have the same names as in PostgreSQL's schema.
-    db.execute(f"ATTACH ? AS {schema}", (str(place),))
+    db.execute(f"ATTACH ? AS {schema}", (os.fsencode(place),))
     # As PostgreSQL has them: SQLite's own `lower` knows ASCII only, and Python's writes a letter in
     # two ways: a Greek sigma depends on what follows.
     db.create_function("lower", 1, str.casefold, deterministic=True)
