@@ -8,7 +8,7 @@ UV_VERSION=0.13.9
 GO_VERSION=1.26.6
 GO_AT_LEAST=1.26.4 # what Dapr asks for
 # What would lead these scripts, uv or Python astray. Packages go where dapr.yaml looks for them.
-unset CDPATH BASH_ENV ENV GREP_OPTIONS TAR_OPTIONS PYTHONHOME PYTHONPATH UV_PROJECT UV_WORKING_DIRECTORY
+unset CDPATH BASH_ENV ENV GREP_OPTIONS TAR_OPTIONS PYTHONHOME PYTHONPATH UV_PROJECT UV_WORKING_DIRECTORY UV_NO_EDITABLE
 export UV_PROJECT_ENVIRONMENT=.venv
 
 say() { printf '%s\n' "daca: $*" >&2; }
@@ -103,6 +103,10 @@ ensure_runtime() { ensure_python --inexact --no-default-groups --group run "$@";
 ensure_python() {
   local uv log
   uv=$(find_uv)
+  # Changes are tried with the one in .python-version, but any later one that is here does, too.
+  if [[ -z ${UV_PYTHON-} ]] && ! "$uv" python find --system && "$uv" python find --system '>=3.12'; then
+    export UV_PYTHON='>=3.12'
+  fi &>/dev/null
   log=$(mktemp)
   if ! with_progress "$log" 60 "$uv" sync --frozen --compile-bytecode "$@"; then
     cat "$log" >&2

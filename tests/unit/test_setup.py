@@ -129,9 +129,15 @@ def test_who_waits_for_a_build_is_told_why_and_what_works_meanwhile(machine: Mac
 def test_run_sh_installs_no_development_tools_and_removes_none(machine: Machine) -> None:
     machine.has("uv", "")
     assert machine.sourced("ensure_runtime --extra local")[0] == 0
-    [call] = machine.called()
+    call = machine.called()[-1]
     options = "--frozen --compile-bytecode --inexact --no-default-groups --group run --extra local"
     assert call == f"uv sync {options}"
+
+
+def test_any_later_python_that_is_here_is_taken_before_one_is_fetched(machine: Machine) -> None:
+    machine.has("uv", f'[[ $* != "python find --system" ]] && echo "$UV_PYTHON" >>{machine.calls}')
+    assert machine.sourced("ensure_runtime")[0] == 0
+    assert machine.called()[-1] == ">=3.12"
 
 
 def test_without_a_home_in_the_environment_the_users_own_is_taken(machine: Machine) -> None:
