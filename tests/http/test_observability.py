@@ -16,6 +16,7 @@ from chat_service.agent.models import choose_model
 from chat_service.health.metrics import observed
 from chat_service.settings import ChatSettings
 from scripts.lib.project import ROOT
+from scripts.openapi import document
 from tests.http.gateways import body
 from tests.model_server import model_server
 from tests.real_services import running_services
@@ -85,6 +86,13 @@ async def test_the_dashboard_and_the_alerts_ask_for_what_is_there(
         if name not in GIVEN and (name not in available or not labels <= available[name])
     }
     assert missing == set()
+
+
+def test_the_alert_of_chats_that_fail_knows_every_route_of_a_chat() -> None:
+    routes = {path for path, methods in document()["paths"].items() if "post" in methods}
+    patterns = {p for e in expressions() for p in re.findall(r'http_route=~"([^"]+)"', e)}
+    assert len(routes) == 3
+    assert {r for r in routes for p in patterns if re.fullmatch(p, r)} == routes
 
 
 def test_prometheus_scrapes_the_ports_of_the_run_file() -> None:
