@@ -38,6 +38,8 @@ class Service:
     """Where it runs."""
     is_vital: bool = True
     """Whether the others are of no use without it."""
+    is_sidecar: bool = False
+    """Whether it is an app's daprd."""
     umask: int = -1
     """Who may not read what it writes; -1 is as for us."""
     note: Callable[[str], None] = field(default=lambda line: None, repr=False)
@@ -46,11 +48,6 @@ class Service:
 
     def __post_init__(self) -> None:
         self.log = Log(self.log_path)
-
-    @property
-    def is_sidecar(self) -> bool:
-        """Whether it is an app's daprd."""
-        return self.name.endswith("-sidecar")
 
     def addresses(self) -> list[tuple[str, str, int]]:
         """Each use of a port, with the host and the port."""

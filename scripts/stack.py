@@ -66,7 +66,9 @@ class Stack:
         environment: dict[str, str],
         ports: dict[str, int],
     ) -> Service:
-        """Run another process too."""
+        """Run another process too. Raises `StackError` if there is one of this name."""
+        if name in self.services:
+            raise StackError(f"the run file has two apps, or sidecars, called {name}")
         service = Service(name, command, environment, ports, self._log_dir / f"{name}.log")
         self.services[name] = service
         return service
@@ -84,7 +86,8 @@ class Stack:
         if daprd is not None:
             port = found.ports.get("gRPC", app.port)
             command = daprd_command(daprd, app, host=found.host, port=port, ports=ports)
-            self.add(f"{app.app_id}-sidecar", command, sidecar_environment(self.environment), ports)
+            variables = sidecar_environment(self.environment)
+            self.add(f"{app.app_id}-sidecar", command, variables, ports).is_sidecar = True
 
     def _point_chat_to_analytics(self) -> None:
         chat, analytics = self.app("chat_service"), self.app("analytics_service")

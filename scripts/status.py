@@ -108,7 +108,7 @@ def main() -> None:
     rows = asyncio.run(processes(services))
     # Without sidecars, they are not missing.
     if status and status["analytics_way"].startswith("directly"):
-        rows = [(name, how) for name, how in rows if not name.endswith("-sidecar")]
+        rows = [(name, how) for name, how in rows if not services[name]["is_sidecar"]]
     lines = [(name, how or "DOWN") for name, how in rows]
     lines += describe(status) if status else [("gateway", f"DOWN: no answer at {where}")]
     width = max(len(name) for name, _ in lines)

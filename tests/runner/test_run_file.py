@@ -68,6 +68,16 @@ def test_an_app_without_ports_has_a_sidecar_without_an_app_port(tmp_path: Path) 
     assert stack.services["order-processor"].environment["APP_PORT"] == "6001"
 
 
+def test_an_app_is_no_sidecar_whatever_it_is_called_but_one_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "dapr.yaml").write_text("apps: [{appDirPath: a-sidecar, command: [a]}]")
+    stack = Stack(tmp_path, daprd=Path("daprd"), log_dir=tmp_path, environment={"PATH": "/bin"})
+    kinds = {name: service.is_sidecar for name, service in stack.services.items()}
+    assert kinds == {"a-sidecar": False, "a-sidecar-sidecar": True}
+    (tmp_path / "dapr.yaml").write_text(f"{QUICKSTART}\n    appID: order-processor")
+    with pytest.raises(StackError, match="two apps, or sidecars, called order-processor"):
+        Stack(tmp_path, daprd=None, log_dir=tmp_path, environment={"PATH": "/bin"})
+
+
 @pytest.mark.parametrize(
     ("common", "own", "there", "config", "resources"),
     [
