@@ -54,7 +54,7 @@ if [[ ${#missing[@]} -gt 0 ]]; then
   [[ $(id -u) == 0 ]] || sudo=(sudo)
   ${sudo[@]+"${sudo[@]}"} apt-get update -qq >&2
   ${sudo[@]+"${sudo[@]}"} apt-get install -qq --yes --no-install-recommends "${packages[@]}" >&2 ||
-    die "they could not be installed (see above)"
+    die "they could not be installed (see above); where Chromium is a snap, Google Chrome does as well"
 fi
 for tool in "$@"; do
   find_tool "$tool" || die "$tool is not found, although it was installed"

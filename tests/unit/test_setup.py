@@ -185,6 +185,13 @@ def test_what_debian_has_to_bring_is_named_before_it_is_asked_for(machine: Machi
     assert asked == "asked for a password"
 
 
+def test_where_chromium_is_no_package_what_does_as_well_is_told(machine: Machine) -> None:
+    machine.has("id", "echo 0")
+    machine.has("apt-get", "[[ $1 == update ]]")
+    code, _, err = machine.run("scripts/install_system_tools.sh chromium")
+    assert (code, "Google Chrome does as well" in err) == (1, True)
+
+
 def test_what_is_there_is_not_installed(machine: Machine) -> None:
     machine.has("chromium", "")
     machine.has("java", """echo 'openjdk version "17.0.1"' >&2""")
