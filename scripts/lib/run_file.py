@@ -41,6 +41,13 @@ _OTHERS = {"appID", "appPort", "appProtocol", "apiListenAddresses", "command", "
 _KNOWN = _PATHS | _OTHERS | set(_SIDECAR_PORTS.values()) | set(_OPTIONS)
 
 
+class _Loader(yaml.SafeLoader):
+    """Knows `<<`, but no types: a variable that is 8080 or true in the file is just that text."""
+
+    # PyYAML's own is no ClassVar, either.
+    yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012
+
+
 @dataclass(frozen=True)
 class App:
     """One app of the file, with what is common to all."""
@@ -58,6 +65,11 @@ class App:
     resources: list[Path] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
     """Others of daprd's, by their names there."""
+
+    def __post_init__(self) -> None:
+        for value in (*self.command, *self.environment.values()):
+            if not isinstance(value, str):
+                raise TypeError(f"{value!r} must be a text")
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,7 @@ def read_run_file(path: Path) -> RunFile:
 
 
 def _parse(path: Path, text: str) -> RunFile:
-    # Without types: a variable that is 8080 or true in the file is just that text.
-    config = yaml.load(text, yaml.BaseLoader)
+    config = yaml.load(text, _Loader)  # noqa: S506 - it is a safe one
     if not isinstance(config, dict) or not config.get("apps"):
         raise ValueError("it has no apps")
     common = config.get("common") or {}

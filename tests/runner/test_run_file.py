@@ -53,6 +53,12 @@ def test_a_quickstart_is_understood(tmp_path: Path) -> None:
     assert caller.resources == [tmp_path / "../../components"]
 
 
+def test_what_apps_have_in_common_may_be_merged(tmp_path: Path) -> None:
+    one = "{appDirPath: a, env: &shared {A: 1, B: 2}}"
+    _, two = read(tmp_path, f"apps: [{one}, {{appDirPath: b, env: {{<<: *shared, B: no}}}}]")
+    assert two.environment == {"A": "1", "B": "no"}
+
+
 def test_an_app_without_ports_has_a_sidecar_without_an_app_port(tmp_path: Path) -> None:
     (tmp_path / "dapr.yaml").write_text(QUICKSTART)
     stack = Stack(tmp_path, daprd=Path("daprd"), log_dir=tmp_path, environment={"PATH": "/bin"})
@@ -174,6 +180,7 @@ def test_fields_without_an_effect_are_named(tmp_path: Path) -> None:
         ("apps: [{appID: a}]", "a has no appDirPath"),
         ("apps: [{appDirPath: a, appPort: many}]", "many"),
         ("apps: [{appDirPath: a, command: python app.py}]", "'python app.py' must be a list"),
+        ("apps: [{appDirPath: a, env: {PORTS: [1, 2]}}]", "['1', '2'] must be a text"),
     ],
 )
 def test_what_is_no_run_file_is_refused_in_one_line(tmp_path: Path, text: str, told: str) -> None:
