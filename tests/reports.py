@@ -32,14 +32,16 @@ class Report:
 
 
 @contextmanager
-def reported(level: str = "INFO", **options: Any) -> Iterator[Report]:
+def reported(
+    level: str = "INFO", *, into: type[io.StringIO] = io.StringIO, **options: Any
+) -> Iterator[Report]:
     """The log as the services configure it, into memory instead of stderr."""
     root = logging.getLogger()
     before, level_before = list(root.handlers), root.level
     configure_logging(level, **{"secrets": [], "readable": False, **options})
     (handler,) = root.handlers
     assert isinstance(handler, logging.StreamHandler)
-    stream = io.StringIO()
+    stream = into()
     handler.setStream(stream)
     try:
         yield Report(stream)

@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -81,8 +82,10 @@ class _Handler(logging.StreamHandler[Any]):
         text = _as_text(line) if self._readable else _encode(line)
         for secret in self._secrets:
             text = text.replace(secret, "[redacted]")
-        self.stream.write(text + "\n")
-        self.flush()
+        # A full disk, or a reader who has left, fails no request.
+        with suppress(OSError):
+            self.stream.write(text + "\n")
+            self.flush()
 
 
 @lru_cache(4096)

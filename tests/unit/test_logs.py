@@ -1,3 +1,5 @@
+import errno
+import io
 import logging
 
 import pytest
@@ -9,6 +11,13 @@ from daca_shared.observe.requests import Request, begin_request, note_user
 from tests.reports import reported
 
 log = logging.getLogger("a.library")
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def failing(text: str) -> None:
@@ -85,3 +94,10 @@ def test_what_libraries_tell_of_messages_in_debug_stays_out() -> None:
         logging.getLogger("openai._base_client").debug("Request options: my secret diary")
         log.debug("but this")
     assert [line["event"] for line in report.lines] == ["but this"]
+
+
+def test_a_log_that_can_not_be_written_fails_no_request() -> None:
+    with reported(into=Full) as report:
+        log.info("hello")
+        log_request(log, logging.INFO, "call", Request("1", None), {})
+    assert report.text == ""
