@@ -30,6 +30,7 @@ _CONNECTIONS, _IDLE_S = 8, 10.0
 _OUR_PARAMETERS = (
     "pgbouncer", "connect_timeout", "channel_binding", "keepalives", "keepalives_idle",
     "keepalives_interval", "keepalives_count", "tcp_user_timeout", "client_encoding",
+    "fallback_application_name", "gssencmode", "sslcompression", "sslsni",
 )  # fmt: skip
 # A timeout is an OSError. The last is what a connection may raise that was just closed.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -140,24 +141,26 @@ class PostgresDatabase:
 async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) -> None:
     """Run the scripts that the database has not had. Older programs go on beside newer ones, unless
     one takes away what they need, and sets `oldest` to its number: then they don't start."""
+    if (encoding := db.get_settings().server_encoding) not in ("UTF8", "SQL_ASCII"):
+        raise ValueError(f"its database is in {encoding}; texts need UTF8")
     if await _version(db, schema, len(scripts)) >= len(scripts):
         return
-    async with db.transaction():
+    # Whatever the server's default, so that each statement sees what the one before waited for.
+    async with db.transaction(isolation="read_committed"):
         await db.execute(f"SET LOCAL statement_timeout = '{_DDL_TIMEOUT_S:.0f}s'")
         # Of several processes that start at once, one migrates.
         await db.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"daca {schema}")
         version = await _version(db, schema, len(scripts))
         await db.execute(f"SET LOCAL lock_timeout = '{_DDL_LOCK_TIMEOUT_S:.0f}s'")
         if not version:
-            await db.execute(
-                f"""CREATE SCHEMA IF NOT EXISTS {schema};
-                CREATE TABLE {schema}.version (version integer NOT NULL, oldest integer NOT NULL);
-                INSERT INTO {schema}.version VALUES (0, 0)"""  # noqa: S608
-            )
+            # Not `IF NOT EXISTS`, which wants the right to create one even then.
+            if not await db.fetch("SELECT FROM pg_namespace WHERE nspname = $1", schema):
+                await db.execute(f"CREATE SCHEMA {schema}")
+            await db.execute(f"CREATE TABLE {schema}.version AS SELECT 0 AS version, 0 AS oldest")
         for script in scripts[version:]:
             await db.execute(script)
-        if version < len(scripts):
-            await db.execute(f"UPDATE {schema}.version SET version = $1", len(scripts))  # noqa: S608
+        newest = f"UPDATE {schema}.version SET version = greatest(version, $1)"  # noqa: S608
+        await db.execute(newest, len(scripts))
 
 
 async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:

@@ -45,7 +45,14 @@ async def works(database: PostgresDatabase) -> bool:
     return (await outbox.backlog())[0] == before + 1
 
 
-async def test_replicas_that_start_at_once_migrate_once(database_url: SecretStr) -> None:
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+async def test_replicas_that_start_at_once_migrate_once(
+    database_url: SecretStr, isolation: str
+) -> None:
+    database = urlsplit(database_url.get_secret_value()).path[1:]
+    default = f"ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'"
+    await run_sql(database_url, default)
+
     async def start() -> None:
         async with opened(database_url):
             pass
@@ -76,6 +83,29 @@ async def test_a_schema_that_took_away_what_a_program_needs_refuses_it(
         with pytest.raises(Unavailable, match="needs version 3"):
             async with opened(database_url, SCRIPTS[:2]):
                 pass
+
+
+async def test_a_role_that_may_create_no_schema_makes_its_tables_in_one_that_it_was_given(
+    database_url: SecretStr,
+) -> None:
+    role = f"role_{uuid4().hex}"
+    await run_sql(database_url, f"CREATE ROLE {role} LOGIN")
+    await run_sql(database_url, f"CREATE SCHEMA chat AUTHORIZATION {role}")
+    url = SecretStr(database_url.get_secret_value().replace("postgres@", f"{role}@"))
+    async with opened(url) as database:
+        assert await works(database)
+
+
+async def test_a_database_that_can_not_hold_every_text_is_refused_at_the_start(
+    database_url: SecretStr,
+) -> None:
+    name = f"test_{uuid4().hex}"
+    encoded = f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+    await run_sql(database_url, encoded)
+    found = urlsplit(database_url.get_secret_value()).path[1:]
+    with pytest.raises(Unavailable, match="in LATIN1; texts need UTF8"):
+        async with opened(SecretStr(database_url.get_secret_value().replace(found, name))):
+            pass
 
 
 async def test_a_failed_migration_leaves_the_database_as_it_was(database_url: SecretStr) -> None:

@@ -29,6 +29,7 @@ async def application(url: str) -> str:
         ("target_session_attrs=read-write&passfile=/nowhere", "daca-chat"),
         ("application_name=mine&client_encoding=utf8", "mine"),
         ("options=-c%20application_name%3Dtheirs&application_name=", "daca-chat"),
+        ("gssencmode=disable&sslcompression=0&sslsni=1&fallback_application_name=a", "daca-chat"),
         ("pgbouncer=false&connect_timeout=0&tcp_user_timeout=0", "daca-chat"),
     ],
 )
