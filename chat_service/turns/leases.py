@@ -66,9 +66,10 @@ class TurnLeases(TurnLocks):
                 yield
             finally:
                 self._held.discard(key)
-                # A lease that can't be given back ends by itself.
-                with suppress(DomainError):
-                    await self._run(_LET_GO, key)
+                # A lease that can't be given back ends by itself, and nobody needs to wait for that.
+                with suppress(DomainError, TimeoutError):
+                    async with asyncio.timeout(_RENEW_S):
+                        await self._run(_LET_GO, key)
 
     async def confirm(self, key: ConversationKey, statements: Statements) -> None:
         if not await statements.fetch(_CONFIRM, key.user_id, key.session_id, self._holder):

@@ -9,10 +9,13 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
+from chat_service.app import SCHEMA
 from chat_service.chat.messages import ChatMessage, ConversationKey, Turn
 from chat_service.turns.leases import TurnLeases, TurnLocks
 from chat_service.turns.store import TurnStore
 from daca_shared.domain import Unavailable
+from daca_shared.storage.database import read_scripts
+from daca_shared.storage.postgres import PostgresDatabase
 from lab.postgres import Cluster, run_sql
 from tests.chats import SESSION, SlowAgent, chatting
 from tests.fakes import ChatStores, eventually, opened_stores, turn_of
@@ -138,3 +141,16 @@ async def test_a_lease_that_could_not_be_given_back_ends_though_its_holder_lives
         assert await can_take(mine)
         async with mine.turn(ConversationKey("carol", SESSION)):
             assert await can_take(other, OTHER, within_s=5)
+
+
+async def test_who_can_not_take_a_lease_of_a_hung_server_does_not_wait_to_give_it_back(
+    postgres: Cluster, database_url: SecretStr
+) -> None:
+    scripts = read_scripts(SCHEMA / "postgres")
+    database = await PostgresDatabase.open(database_url, "chat", scripts, timeout_s=2.5)
+    began = time.monotonic()
+    with postgres.hung(), pytest.raises(Unavailable):
+        async with TurnLeases(database).turn(KEY):
+            pass
+    assert time.monotonic() - began < 4.5
+    await database.close()
