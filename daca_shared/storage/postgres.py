@@ -17,8 +17,9 @@ from daca_shared.storage.database import Row, Work, storage_failed
 
 log = logging.getLogger(__name__)
 
-# The most that one transaction may take, the wait for a connection included. The server gives
-# a statement up at the same time, so that it doesn't work, or hold locks, for nobody.
+# The most that one transaction may take, the wait for a connection included. The server gives a
+# statement, or a silent client, up at the same time, so that it doesn't work, or hold locks, for
+# nobody: of a machine that is lost it would else hear nothing for hours.
 _TIMEOUT_S = 5.0
 # How long a migration may take, and how long it may keep a running system waiting for a table.
 _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
@@ -184,7 +185,8 @@ def _connecting(url: str, timeout_s: float) -> dict[str, Any]:
     if not (connect_timeout or "0").isdecimal():
         raise Unavailable("PostgreSQL can't be used: connect_timeout must be whole seconds")
     # The planner's compiler costs tens of milliseconds, for statements that take one.
-    settings = {"jit": "off", "statement_timeout": f"{timeout_s * 1000:.0f}"}
+    limits = ("statement_timeout", "idle_in_transaction_session_timeout")
+    settings = {"jit": "off"} | dict.fromkeys(limits, f"{timeout_s * 1000:.0f}")
     # PgBouncer gives each transaction any connection: nothing may be prepared or set on one.
     is_own = pgbouncer != "true"
     return {

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import batched
@@ -17,7 +18,7 @@ from chat_service.app import SCHEMA
 from chat_service.chat.messages import ChatMessage
 from chat_service.outbox.outbox import Outbox
 from daca_shared.domain import Unavailable
-from daca_shared.storage.database import read_scripts
+from daca_shared.storage.database import Statements, read_scripts
 from daca_shared.storage.postgres import PostgresDatabase
 from lab.postgres import Cluster, run_sql
 from tests.fakes import FakeRecorder, turn_of
@@ -168,6 +169,28 @@ async def test_a_hung_server_is_given_up_in_time_and_works_again(
             )
         assert {type(outcome) for outcome in outcomes} == {Unavailable}
         assert time.monotonic() - began < 2
+        assert await works(database)
+
+
+async def test_what_a_machine_that_is_lost_had_locked_is_soon_others_to_change(
+    database_url: SecretStr,
+) -> None:
+    change = "UPDATE chat.version SET version = version"
+    failures = []
+
+    async def change_elsewhere() -> None:
+        async with asyncio.timeout(3):
+            await run_sql(database_url, change)
+
+    async def stand_still(statements: Statements) -> None:
+        await statements.fetch(change)
+        with ThreadPoolExecutor(1) as another_machine:
+            failures.append(another_machine.submit(asyncio.run, change_elsewhere()).exception())
+
+    async with opened(database_url) as database:
+        with pytest.raises(Unavailable):
+            await database.write(stand_still)
+        assert failures == [None]
         assert await works(database)
 
 
