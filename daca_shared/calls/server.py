@@ -101,6 +101,7 @@ class GrpcServer:
 
     async def drain(self) -> None:
         """Report unhealthy, and go on serving."""
+        ready.set(0)
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace_s: float) -> None:

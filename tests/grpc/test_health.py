@@ -13,6 +13,7 @@ from daca_shared.calls.server import LIVENESS, GrpcServer
 from daca_shared.service import running
 from lab.postgres import Cluster, Place
 from tests.fakes import channel_to, eventually, listening
+from tests.reports import sample
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -61,3 +62,11 @@ async def test_health_is_bad_while_the_database_is_away(
             assert await serves(health, LIVENESS)
     await eventually(lambda: serves(health), 10)
     assert server.problem is None
+
+
+async def test_what_drains_is_not_ready_by_its_health_and_by_its_metric(
+    server: GrpcServer, health: Any
+) -> None:
+    assert (await serves(health), sample("daca_ready")) == (True, 1)
+    await server.drain()
+    assert (await serves(health), sample("daca_ready")) == (False, 0)
