@@ -198,7 +198,8 @@ class Outbox:
                 # It stays in the table for an operator to see, and is not sent again.
                 log.warning("analytics refuses message %s: %s", entries[0].message_id, error)
                 return {entries[0].seq}
-            return {seq for entry in entries for seq in await self._record([entry])}
+            half = len(entries) // 2
+            return await self._record(entries[:half]) | await self._record(entries[half:])
         return set()
 
 

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from chat_service.outbox.outbox import MOST_COUNTED
+from chat_service.outbox.outbox import MOST_COUNTED, OutboxEntry
 from daca_shared.domain import TimedOut, Unavailable
 from lab.postgres import Place
 from tests.chats import id_of, message, send, send_at_once
@@ -127,6 +127,26 @@ async def test_a_refused_message_stays_on_disk_and_is_in_nobodys_way(
         await stores.outbox.settled("mallory")
         await stores.outbox.send_the_rest()
     assert again.ids == []
+
+
+class CountedRecorder(FakeRecorder):
+    calls = 0
+
+    async def record(self, entries: Sequence[OutboxEntry]) -> None:
+        self.calls += 1
+        await super().record(entries)
+
+
+async def test_a_refused_message_is_found_among_hundreds_in_a_few_calls(place: Place) -> None:
+    recorder = CountedRecorder()
+    async with opened_stores(place, recorder) as stores:
+        sent = await send_many(stores, 500)
+        recorder.refused = {sent[250]}
+        await stores.outbox.send_the_rest()
+        assert await stores.outbox.backlog() == (0, None)
+    assert Counter(recorder.ids) == Counter(sent) - Counter(recorder.refused)
+    # Each may take milliseconds, and all of them are in one transaction.
+    assert recorder.calls < 25
 
 
 async def test_a_stopped_turn_that_is_answered_before_it_was_sent_is_sent_once(
