@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from ssl import create_default_context
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -192,6 +193,8 @@ def _connecting(url: str, timeout_s: float) -> dict[str, Any]:
     return {
         "dsn": parts._replace(scheme="postgresql", query=urlencode(given)).geturl(),
         "timeout": int(connect_timeout or 0) or timeout_s,
+        # Of libpq 16: whoever the machine trusts. asyncpg would look for a file of that name.
+        "ssl": create_default_context() if given.get("sslrootcert") == "system" else None,
         "server_settings": settings if is_own else {},
         "statement_cache_size": 100 if is_own else 0,
     }

@@ -23,6 +23,7 @@ async def application(url: str) -> str:
     ("parameters", "name"),
     [
         ("sslmode=prefer", "daca-chat"),
+        ("sslmode=verify-full&sslrootcert=system", "daca-chat"),
         ("sslmode=prefer&channel_binding=prefer&connect_timeout=10", "daca-chat"),
         ("sslmode=disable&channel_binding=require", "daca-chat"),
         ("keepalives=1&keepalives_idle=30&keepalives_interval=5&keepalives_count=3", "daca-chat"),
