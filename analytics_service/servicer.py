@@ -37,11 +37,9 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer, appcallback_pb2_grpc.A
         if not 0 <= request.day_count <= _MAX_DAYS:
             raise InvalidInput.field("day_count", f"must be 0 to {_MAX_DAYS}")
         user_id = _parse_user_id(request.user_id)
-        days = await self.store.activity(user_id, request.day_count or _DEFAULT_DAYS)
-        response = pb.ListActivityResponse()
-        for day, count in days.items():
-            response.days.add(date=day.isoformat(), message_count=count)
-        return response
+        counts = await self.store.activity(user_id, request.day_count or _DEFAULT_DAYS)
+        days = [pb.DailyActivity(date=str(day), message_count=n) for day, n in counts.items()]
+        return pb.ListActivityResponse(days=days)
 
     async def RecordMessages(
         self, request: pb.RecordMessagesRequest, context: Context

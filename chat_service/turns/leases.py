@@ -66,7 +66,7 @@ class TurnLeases(TurnLocks):
                 yield
             finally:
                 self._held.discard(key)
-                # A lease that can't be given back ends by itself, and nobody needs to wait for that.
+                # A lease that can't be given back ends by itself: nobody waits long for that.
                 with suppress(DomainError, TimeoutError):
                     async with asyncio.timeout(_RENEW_S):
                         await self._run(_LET_GO, key)
@@ -81,13 +81,9 @@ class TurnLeases(TurnLocks):
             await asyncio.sleep(_RENEW_S)
             if self._held:
                 with suppress(DomainError):
-                    await self._database.write(self._renew)
+                    await self._run(_RENEW, *self._held)
 
-    async def _renew(self, statements: Statements) -> None:
-        held = [(key.user_id, key.session_id, self._holder) for key in self._held]
-        await statements.fetchmany(_RENEW, held)
-
-    async def _run(self, statement: str, key: ConversationKey) -> bool:
-        arguments = (key.user_id, key.session_id, self._holder)
-        rows = await self._database.write(lambda asked: asked.fetch(statement, *arguments))
+    async def _run(self, statement: str, *keys: ConversationKey) -> bool:
+        arguments = [(key.user_id, key.session_id, self._holder) for key in keys]
+        rows = await self._database.write(lambda asked: asked.fetchmany(statement, arguments))
         return bool(rows)

@@ -76,8 +76,7 @@ class _Handler(logging.StreamHandler[Any]):
             line["request_id"] = request.id
             if (user_id := request.user_id) is not None:
                 line["user"] = user_id[:128] if self._show_user_ids else hash_user_id(user_id)
-        trace_id = request.trace_id if request else current_trace_id()
-        if trace_id:
+        if trace_id := request.trace_id if request else current_trace_id():
             line["trace_id"] = trace_id
         text = _as_text(line) if self._readable else _encode(line)
         for secret in self._secrets:

@@ -18,9 +18,8 @@ from daca_shared.storage.database import Row, Work, storage_failed
 
 log = logging.getLogger(__name__)
 
-# The most that one transaction may take, the wait for a connection included. The server gives a
-# statement, or a silent client, up at the same time, so that it doesn't work, or hold locks, for
-# nobody: of a machine that is lost it would else hear nothing for hours.
+# The most that one transaction may take, the wait for a connection included. Then the server gives
+# up its statement, or a client that is silent, so that it doesn't work, or hold locks, for nobody.
 _TIMEOUT_S = 5.0
 # How long a migration may take, and how long it may keep a running system waiting for a table.
 _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
@@ -103,9 +102,8 @@ class PostgresDatabase:
             ((answer,),) = await self.read(read_only)
         except Unavailable as error:
             # By its name, as its text is not for strangers.
-            name = type(cause := error.__cause__).__name__
-            is_lost = isinstance(cause, OSError | asyncpg.InternalClientError)
-            what = "it can't be reached" if is_lost else name
+            is_lost = isinstance(cause := error.__cause__, OSError | asyncpg.InternalClientError)
+            what = "it can't be reached" if is_lost else type(cause).__name__
             raise Unavailable(f"PostgreSQL can't be used: {what}") from error
         if answer == "on":
             raise Unavailable("PostgreSQL can't be used: it takes no writes")

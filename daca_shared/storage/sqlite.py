@@ -3,8 +3,9 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -59,37 +60,27 @@ class SqliteDatabase:
             raise Unavailable(f"The database {path} can't be opened: {error}") from error
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
-        try:
-            self._check_open()
-            with self._tracing.span("SQLite read"):
-                return await _Statements(self._file.reader).fetch(statement, *arguments)
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
+        with self._use("SQLite read"):
+            return await _Statements(self._file.reader).fetch(statement, *arguments)
 
     async def search(self, statement: str, *arguments: Any) -> list[Row]:
-        try:
-            self._check_open()
-            with self._tracing.span("SQLite search"):
-                search = self._searches.submit(self._file.search, statement, _named(arguments))
-                found = await asyncio.wrap_future(search)
-                return _decoded(found)
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
+        with self._use("SQLite search"):
+            search = self._searches.submit(self._file.search, statement, _named(arguments))
+            found = await asyncio.wrap_future(search)
+            return _decoded(found)
 
     async def write[T](self, work: Work[T]) -> T:
-        try:
-            with self._tracing.span("SQLite write"):
-                return await self._put(work)
-        except (OSError, sqlite3.Error) as error:
-            raise self._failed(error) from error
+        with self._use("SQLite write"):
+            return await self._put(work)
 
     async def check(self) -> None:
         try:
-            await self._put(lambda statements: asyncio.sleep(0))  # nothing, but in a transaction
-            await asyncio.to_thread(self._file.check)
-        except (OSError, sqlite3.Error) as error:
-            self._failed(error)
-            raise Unavailable(f"The database can't be used: {what_is_wrong(error)}") from error
+            with self._use("SQLite check"):
+                await self._put(lambda statements: asyncio.sleep(0))  # in a transaction
+                await asyncio.to_thread(self._file.check)
+        except Unavailable as error:
+            told = f"The database can't be used: {what_is_wrong(error.__cause__)}"
+            raise Unavailable(told) from error
 
     def time(self, stored: int) -> datetime:
         """SQLite has no type for times: they are microseconds since 1970."""
@@ -104,18 +95,20 @@ class SqliteDatabase:
         await asyncio.wrap_future(self._disk.submit(self._file.close))
         self._disk.shutdown()
 
-    def _check_open(self) -> None:
-        # A connection that is used while a thread closes it crashes the process.
-        if self._is_closed:
-            raise sqlite3.ProgrammingError("it is closed")
-
-    def _failed(self, error: Exception) -> Unavailable:
-        self._is_lost |= is_lost(error)
-        return storage_failed("SQLite", error)
+    @contextmanager
+    def _use(self, span: str) -> Iterator[None]:
+        try:
+            # A connection that is used while a thread closes it crashes the process.
+            if self._is_closed:
+                raise sqlite3.ProgrammingError("it is closed")
+            with self._tracing.span(span):
+                yield
+        except (OSError, sqlite3.Error) as error:
+            self._is_lost |= is_lost(error)
+            raise storage_failed("SQLite", error) from error
 
     def _put[T](self, work: Work[T]) -> asyncio.Future[T]:
         """Queue `work`; the future has its result. A cancelled one may be done or not."""
-        self._check_open()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.append((work, done))
         if self._writing is None:

@@ -104,7 +104,7 @@ def is_lost(error: Exception) -> bool:
     return isinstance(error, Lost) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def what_is_wrong(error: Exception) -> str:
+def what_is_wrong(error: BaseException | None) -> str:
     """Without a path, as strangers may read it."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
