@@ -39,9 +39,8 @@ def main[S: ServiceSettings](
 def stop_signal() -> asyncio.Event:
     """An event that SIGTERM or SIGINT sets, so that the program can end in its own order."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 
 

@@ -55,7 +55,10 @@ class Methods(grpc.GenericRpcHandler):
         self, service_name: str, method_handlers: Mapping[str, Handler]
     ) -> None:
         for name, handler in method_handlers.items():
-            self._wrap(f"/{service_name}/{name}", handler)
+            path = f"/{service_name}/{name}"
+            # Reflection's v1, for which tools ask first, is its v1alpha byte for byte.
+            for same in {path, path.replace("reflection.v1alpha", "reflection.v1")}:
+                self._wrap(same, handler)
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """Ignores what generated code adds: it is what the other method was given."""
@@ -145,8 +148,11 @@ class _Call:
             method = self._path.removeprefix("/")
             call_durations(method, code.name).observe(duration_s)
             level = logging.DEBUG if method.startswith("grpc.health.v1.") else logging.INFO
-            duration_ms = round(duration_s * 1000, 1)
-            fields = {"method": method, "code": code.name, "duration_ms": duration_ms}
+            fields = {
+                "method": method,
+                "code": code.name,
+                "duration_ms": round(duration_s * 1000, 1),
+            }
             log_request(log, level, "call", self._request, fields)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from daca_shared.calls.server import GrpcServer
 from daca_shared.settings import PortTaken
@@ -53,14 +53,17 @@ async def test_health_of_an_unknown_service_is_not_found(channel: aio.Channel) -
     assert refused.code is StatusCode.NOT_FOUND
 
 
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_lists_the_services(
-    running: tuple[GrpcServer, str], channel: aio.Channel
+    running: tuple[GrpcServer, str], channel: aio.Channel, version: str
 ) -> None:
-    untyped: Any = reflection_pb2_grpc
-    stub = untyped.ServerReflectionStub(channel)
-    call = stub.ServerReflectionInfo(
-        iter([reflection_pb2.ServerReflectionRequest(list_services="")])
+    untyped: Any = channel
+    ask = untyped.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
+    call = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
     (response,) = [response async for response in call]
     names = {service.name for service in response.list_services_response.service}
     assert names >= {running[1], "grpc.health.v1.Health"}
