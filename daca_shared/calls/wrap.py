@@ -148,11 +148,8 @@ class _Call:
             method = self._path.removeprefix("/")
             call_durations(method, code.name).observe(duration_s)
             level = logging.DEBUG if method.startswith("grpc.health.v1.") else logging.INFO
-            fields = {
-                "method": method,
-                "code": code.name,
-                "duration_ms": round(duration_s * 1000, 1),
-            }
+            duration_ms = round(duration_s * 1000, 1)
+            fields = {"method": method, "code": code.name, "duration_ms": duration_ms}
             log_request(log, level, "call", self._request, fields)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from ssl import create_default_context
 from typing import Any, Self
@@ -113,11 +113,10 @@ class PostgresDatabase:
         return stored.replace(tzinfo=UTC)
 
     async def close(self) -> None:
-        try:
+        # Where that fails, or takes too long, the pool lets its connections go.
+        with suppress(*_ERRORS):
             async with asyncio.timeout(self._timeout_s):
                 await self._pool.close()
-        except _ERRORS:
-            self._pool.terminate()
 
     @asynccontextmanager
     async def _connection(self, span: str) -> AsyncIterator[asyncpg.Connection]:
