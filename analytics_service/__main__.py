@@ -1,6 +1,5 @@
 """The composition root: settings → store → servicers → server."""
 
-import asyncio
 import logging
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
@@ -57,8 +56,7 @@ async def run(settings: AnalyticsSettings) -> None:
             log.warning("APP_API_TOKEN is not set: who reaches %s reads and adds counts", listening)
         await stop.wait()
         log.info("stopping")
-        await server.drain()
-        await asyncio.sleep(settings.drain_s)
+        await server.drain(settings.drain_s)
         await server.stop(settings.shutdown_grace_s)
 
 

@@ -143,8 +143,7 @@ async def serve(
     if has_failed := ended.done():
         log.error("the HTTP server has ended by itself", exc_info=ended.result())
     log.info("stopping")
-    await grpc_server.drain()
-    await asyncio.sleep(settings.drain_s)
+    await grpc_server.drain(settings.drain_s)
     grace_s = settings.shutdown_grace_s
     await asyncio.gather(http_server.stop(grace_s), grpc_server.stop(grace_s))
     if has_failed:

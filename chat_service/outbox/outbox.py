@@ -179,8 +179,7 @@ class Outbox:
             # More waits than one batch: users whose chats wait for a count must not wait for all.
             for user_id in waiting:
                 if room := min(_MOST, 2 * self._batch) - len(rows):
-                    found = await fetch(_OF_USER + locking, user_id, room)
-                    rows |= {row[0]: row for row in found}
+                    rows |= {row[0]: row for row in await fetch(_OF_USER + locking, user_id, room)}
         return [
             OutboxEntry(seq, message_id, user_id, self.database.time(sent), origin)
             for seq, message_id, user_id, sent, origin in rows.values()

@@ -85,5 +85,4 @@ class TurnLeases(TurnLocks):
 
     async def _run(self, statement: str, *keys: ConversationKey) -> bool:
         arguments = [(key.user_id, key.session_id, self._holder) for key in keys]
-        rows = await self._database.write(lambda asked: asked.fetchmany(statement, arguments))
-        return bool(rows)
+        return bool(await self._database.write(lambda asked: asked.fetchmany(statement, arguments)))

@@ -99,12 +99,15 @@ class GrpcServer:
         for name in self._names:
             await self._health.set(name, statuses.NOT_SERVING if self.problem else statuses.SERVING)
 
-    async def drain(self) -> None:
-        """Report unhealthy, and go on serving."""
+    async def drain(self, drain_s: float = 0) -> None:
+        """Report unhealthy, and go on serving for so long."""
         ready.set(0)
         await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(drain_s)
 
     async def stop(self, grace_s: float) -> None:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
         await self.drain()
+        for watch in self._methods.watches:  # which has been told, and would last as long
+            watch.cancel()
         await self._server.stop(grace_s)

@@ -47,7 +47,7 @@ class Methods(grpc.GenericRpcHandler):
         """A call ends after `timeout_s`, even if its caller sends no request or takes no answer."""
         self._tracing, self._token, self._timeout_s = tracing, token, timeout_s
         self._calls: set[asyncio.Task[Any]] = set()
-        self._watches: set[asyncio.Task[Any]] = set()
+        self.watches: set[asyncio.Task[Any]] = set()
         self._handlers: dict[str, Handler] = {}
         self._wrap(_UNKNOWN_METHOD, _ending(StatusCode.UNIMPLEMENTED, "Method not found!"))
 
@@ -71,7 +71,7 @@ class Methods(grpc.GenericRpcHandler):
         if task:
             # Watches may last, but need no token, and must not take up what is for calls.
             lasts = path == _WATCH
-            alike, limit = (self._watches, _MAX_WATCHES) if lasts else (self._calls, MAX_CALLS)
+            alike, limit = (self.watches, _MAX_WATCHES) if lasts else (self._calls, MAX_CALLS)
             if len(alike) >= limit:
                 return _refusal
             alike.add(task)
@@ -141,6 +141,9 @@ class _Call:
         try:
             if isinstance(error, Exception):
                 await abort(self._context, error, self._path)
+            if error and self._path == _WATCH and not self._context.cancelled():
+                # Ended by us: of what is only cancelled grpc would tell the client nothing.
+                await self._context.abort(StatusCode.UNAVAILABLE, "The service is stopping")
         finally:
             code = final_status(self._context, error)
             self._end_span(code)

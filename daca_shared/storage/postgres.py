@@ -158,8 +158,7 @@ async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) 
             await db.execute(f"CREATE TABLE {schema}.version AS SELECT 0 AS version, 0 AS oldest")
         for script in scripts[version:]:
             await db.execute(script)
-        newest = f"UPDATE {schema}.version SET version = greatest(version, $1)"  # noqa: S608
-        await db.execute(newest, len(scripts))
+        await db.execute(f"UPDATE {schema}.version SET version = greatest(version, {len(scripts)})")  # noqa: S608
 
 
 async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
