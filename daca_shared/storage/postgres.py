@@ -35,6 +35,7 @@ _OUR_PARAMETERS = (
 )  # fmt: skip
 # A timeout is an OSError. The last is what a connection may raise that was just closed.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_ANSWERS, _ReadOnly = (asyncpg.PostgresError, DomainError), asyncpg.ReadOnlySQLTransactionError
 # These are bugs of ours: trying again won't help.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
@@ -45,10 +46,8 @@ class PostgresDatabase:
     is_shared = True
 
     def __init__(self, pool: asyncpg.Pool, schema: str, timeout_s: float, tracing: Tracing) -> None:
-        self._pool = pool
-        self._schema = schema
-        self._timeout_s = timeout_s
-        self._tracing = tracing
+        self._pool, self._schema = pool, schema
+        self._timeout_s, self._tracing = timeout_s, tracing
 
     @classmethod
     async def open(
@@ -78,8 +77,7 @@ class PostgresDatabase:
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         async with self._connection("PostgreSQL read") as connection:
-            rows: list[Row] = await connection.fetch(statement, *arguments)
-            return rows
+            return list(await connection.fetch(statement, *arguments))
 
     search = read
 
@@ -89,7 +87,7 @@ class PostgresDatabase:
             await transaction.start()
             try:
                 result = await work(connection)
-            except (asyncpg.PostgresError, DomainError):
+            except _ANSWERS:
                 await transaction.rollback()
                 raise
             await transaction.commit()
@@ -99,14 +97,15 @@ class PostgresDatabase:
         # That also shows whether the tables are there.
         read_only = f"SELECT current_setting('transaction_read_only') FROM {self._schema}.version"  # noqa: S608
         try:
-            ((answer,),) = await self.read(read_only)
+            async with self._connection("PostgreSQL check") as connection:
+                if await connection.fetchval(read_only) == "on":
+                    raise _ReadOnly("it takes no writes")
         except Unavailable as error:
             # By its name, as its text is not for strangers.
             is_lost = isinstance(cause := error.__cause__, OSError | asyncpg.InternalClientError)
             what = "it can't be reached" if is_lost else type(cause).__name__
+            what = "it takes no writes" if isinstance(cause, _ReadOnly) else what
             raise Unavailable(f"PostgreSQL can't be used: {what}") from error
-        if answer == "on":
-            raise Unavailable("PostgreSQL can't be used: it takes no writes")
 
     def time(self, stored: datetime) -> datetime:
         """Infinities come from asyncpg without a zone, other times with one."""
@@ -127,8 +126,9 @@ class PostgresDatabase:
                         yield connection
                     except BaseException as error:
                         # Unless PostgreSQL itself has answered, the connection is in an unknown
-                        # state: nobody should use it again, or wait until it is in order.
-                        if not isinstance(error, asyncpg.PostgresError | DomainError):
+                        # state: nobody should use it again, or wait until it is in order. Nor one
+                        # that takes no writes: its server's name may be the new primary's by now.
+                        if isinstance(error, _ReadOnly) or not isinstance(error, _ANSWERS):
                             connection.terminate()
                         raise
             except _FAULTS:

@@ -248,3 +248,25 @@ async def test_what_is_wrong_is_told_until_it_is_mended(
                     await database.check()
         await database.check()
         assert await works(database)
+
+
+async def test_a_server_that_takes_no_writes_is_left_for_the_one_that_has_its_name_by_now(
+    database_url: SecretStr,
+) -> None:
+    role = f"role_{uuid4().hex}"
+    await run_sql(database_url, f"CREATE ROLE {role} LOGIN SUPERUSER")
+    url = SecretStr(database_url.get_secret_value().replace("postgres@", f"{role}@"))
+    async with opened(url):
+        pass
+    # What is connected while that is so stays as it is, as if to a standby.
+    await run_sql(database_url, f"ALTER ROLE {role} SET default_transaction_read_only = on")
+    async with opened(url) as database:
+        await asyncio.gather(*(database.read("SELECT pg_sleep(0.1)") for _ in range(3)))
+        await run_sql(database_url, f"ALTER ROLE {role} RESET default_transaction_read_only")
+        with pytest.raises(Unavailable, match="takes no writes"):
+            await database.check()
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await works(database)
+        assert await works(database)
+        await database.check()
