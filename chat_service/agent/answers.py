@@ -38,7 +38,9 @@ def status_error(status: Any, words: str, headers: Any = None) -> APIStatusError
 class AnswerReader:
     """Reads one answer line by line: events, or JSON, which makes one piece, whatever was asked."""
 
-    def __init__(self, taken: set[str]) -> None:
+    def __init__(self, taken: set[str], *, with_thoughts: bool) -> None:
+        # The SDK sends thoughts back, if it is told any.
+        self._texts = ["content", "refusal", *(["reasoning_content"] if with_thoughts else [])]
         self._taken = taken
         """Ids of calls in the request: some hosts use theirs again and again."""
         self.is_over = False
@@ -97,8 +99,7 @@ class AnswerReader:
         return self._chunk(self._choice(given, reason), usage)
 
     def _choice(self, given: dict[str, Any], reason: str) -> dict[str, Any]:
-        names = ("content", "refusal", "reasoning_content", "reasoning")
-        delta: dict[str, Any] = {name: text_in(given.get(name)) or None for name in names}
+        delta: dict[str, Any] = {name: text_in(given.get(name)) or None for name in self._texts}
         known, legacy = [*self._calls], given.get("function_call")
         for call in given.get("tool_calls") or ([{"function": legacy}] if legacy else []):
             self._note(call, known)

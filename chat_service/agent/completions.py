@@ -6,6 +6,7 @@ has made, over aiohttp. What comes back are openai's public types and errors."""
 
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -29,6 +30,9 @@ _MAX_CONNECTIONS = 1000
 # A whole answer may be a single line, as may a piece of a stream.
 _MAX_LINE_BYTES = 4 * 2**20
 _MAX_ERROR_BYTES = 64 * 1024
+# Some hosts want thoughts back with all that their models have said, and most refuse them. Those of
+# earlier turns are not kept: a blank stands for them.
+_WANTS_THOUGHTS = re.compile("reasoning_content.*(missing|passed back)", re.DOTALL)
 # Headers that no longer fit: aiohttp has decoded the content.
 _UNDONE = {"content-encoding", "content-length", "transfer-encoding"}
 type _Chunks = AsyncGenerator[ChatCompletionChunk]
@@ -45,7 +49,7 @@ class CompletionsClient:
         self.chat = SimpleNamespace(completions=SimpleNamespace(create=self._create))
         self._timeout = aiohttp.ClientTimeout(None, connect=timeout_s, sock_read=timeout_s)
         self._proxy = proxy
-        self._takes_stream_options = True
+        self._takes_stream_options, self._wants_thoughts = True, False
 
     def with_options(self, **_: Any) -> Self:
         """Itself: the SDK asks for a copy without retries, and there never are any."""
@@ -61,10 +65,17 @@ class CompletionsClient:
         body |= body.pop("extra_body", None) or {}
         if not self._takes_stream_options:
             body.pop("stream_options", None)
+        if with_thoughts := self._wants_thoughts:
+            for said in body["messages"]:
+                if said["role"] == "assistant":
+                    said.setdefault("reasoning_content", " ")
         send = partial(self._send, params=query, headers=headers)
         try:
             response = await send(body)
         except APIStatusError as error:
+            if not with_thoughts and refuses(error, _WANTS_THOUGHTS):
+                self._wants_thoughts = True
+                return await self._create(**parameters)
             # Hosts that don't know it refuse it, each in its own words.
             known = refuses(error, TOO_LONG) or refuses(error, LACKS_TOOLS)
             if known or error.status_code not in (400, 422) or not body.pop("stream_options", None):
@@ -73,7 +84,8 @@ class CompletionsClient:
             self._takes_stream_options = False
             log.warning("the model's host takes no stream_options: its streams tell no usage")
         asked = (call for m in body["messages"] for call in m.get("tool_calls") or ())
-        chunks = self._chunks(response, AnswerReader({call["id"] for call in asked}))
+        reader = AnswerReader({call["id"] for call in asked}, with_thoughts=with_thoughts)
+        chunks = self._chunks(response, reader)
         return chunks if body.get("stream") else await _whole(chunks)
 
     async def _send(self, body: dict[str, Any], **more: Any) -> aiohttp.ClientResponse:

@@ -76,7 +76,9 @@ def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> 
         base_url, key, timeout_s=settings.model_timeout_s, proxy=settings.proxy_for(base_url)
     )
     # It has what the SDK asks of an AsyncOpenAI.
-    model = agents.OpenAIChatCompletionsModel(name, cast(AsyncOpenAI, client))
+    model = agents.OpenAIChatCompletionsModel(
+        name, cast(AsyncOpenAI, client), should_replay_reasoning_content=lambda thoughts: True
+    )
     return ChatModel(name, model, _Settings(include_usage=True, retry=one_retry()), client)
 
 

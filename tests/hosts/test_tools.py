@@ -8,7 +8,7 @@ import pytest
 
 from daca_shared.domain import Unavailable
 from tests.hosts.conftest import Talking
-from tests.odd_host import Answer, Reply, calling, delta, either, events, message, roles
+from tests.odd_host import Answer, Reply, calling, delta, either, error, events, message, roles
 
 DONE = b"data: [DONE]\n\n"
 STOP = delta("stop")
@@ -151,3 +151,38 @@ async def test_a_model_that_says_nothing_after_its_tool_has_given_no_reply(
         with pytest.raises(Exception, match="no answer"):
             await talk.say()
         assert await talk.turns() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "thinking is enabled but reasoning_content is missing in assistant tool call message at 2",
+        "The `reasoning_content` in the thinking mode must be passed back to the API.",
+    ],
+)
+async def test_a_host_that_wants_a_models_thoughts_back_gets_them(
+    talking: Talking, words: str
+) -> None:
+    def thinking(request: dict[str, Any]) -> Reply:
+        calls = [said for said in request["messages"] if said.get("tool_calls")]
+        if not all(said.get("reasoning_content") for said in calls):
+            return error({"error": {"message": words}})
+        is_asked = request["messages"][-1]["role"] == "user"
+        call = {"tool_calls": [{"function": CLOCK}]} if is_asked else {"content": "noon"}
+        answer = either(reasoning_content=f"thought {len(calls)}", **call)
+        assert not isinstance(answer, Reply)
+        return answer(request)
+
+    async with talking(thinking, model="kimi") as talk:
+        assert [await talk.say(), await talk.say(), await talk.say()] == ["noon"] * 3
+        last = [said for said in talk.host.requests[-1]["messages"] if said.get("tool_calls")]
+        # Those of earlier turns are not kept.
+        assert [said["reasoning_content"] for said in last] == [" ", " ", "thought 2"]
+
+
+async def test_a_host_that_does_not_ask_gets_no_thoughts_back(talking: Talking) -> None:
+    thoughts = {"reasoning": "hm", "reasoning_content": "hm"}
+    asked = either("tool_calls", tool_calls=[{"function": CLOCK}], **thoughts)
+    async with talking(asked, either(content="noon", **thoughts), model="deepseek") as talk:
+        assert [await talk.say(), await talk.say()] == ["noon", "noon"]
+        assert "hm" not in json.dumps(talk.host.requests)
