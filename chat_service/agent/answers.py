@@ -131,6 +131,8 @@ class AnswerReader:
             self._calls.append(call)
         call["id"] = call["id"] or call_id
         call["name"] = call["name"] or name
+        if call["arguments"] == "{}" and arguments:
+            call["arguments"] = ""  # gateways to Anthropic's models begin with it
         if not is_object(call["arguments"]):  # else it is sent again
             call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 

@@ -93,8 +93,9 @@ TWO = part(1, "b", "two")
         [called(part(0, "same", "one", '{"a":1}'), part(1, "same", "two"))],
         [called(part(0, "a", "one", '{"a":1}'), TWO), called(part(0, "a", "one", '{"a":1}'), TWO)],
         [called(part(2, "a", "one", '{"a":1}')), called(part(5, "b", "two"))],
+        [called(part(0, "a", "one", "{}")), called(part(text='{"a"')), called(part(text=":1}"), TWO)],
     ],
-    ids=range(9),
+    ids=range(10),
 )
 async def test_two_calls_in_pieces_are_two(talking: Talking, pieces: list[Any]) -> None:
     async with talking(events(*pieces, STOP, DONE), either(content="done")) as talk:
