@@ -50,6 +50,8 @@ _NO_CREDIT = re.compile(
     re.IGNORECASE,
 )
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
+# What the request or its model has said may stand behind these, and say anything.
+_QUOTES = re.compile(r"[\"'](input|failed_generation)\\?[\"']:")
 _NO_MODEL = re.compile(
     _WELL + r".*("
     r"model_not_found|deploymentnotfound|(invalid|unknown|no such) model|not a valid model"
@@ -71,6 +73,7 @@ _BY_WORDS = [
     (_NO_CREDIT, _CREDIT),
     (_BAD_KEY, _KEY),
     (_NO_MODEL, _MODEL),
+    (re.compile("tool_use_failed"), _NONSENSE),
 ]
 _BY_STATUS = {
     400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _MODEL, 408: _LATE, 422: _REFUSED,
@@ -110,7 +113,7 @@ def refuses(error: Exception, pattern: re.Pattern[str]) -> bool:
     """Whether the host has refused a request, with such a status and words."""
     kinds = openai.APIError | agents.ModelBehaviorError
     is_answer = isinstance(error, kinds) and not isinstance(error, openai.APIConnectionError)
-    told = f"{getattr(error, 'status_code', '')} {words(error)}"
+    told = f"{getattr(error, 'status_code', '')} {_QUOTES.split(words(error))[0]}"
     return is_answer and bool(pattern.search(told))
 
 

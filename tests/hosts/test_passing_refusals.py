@@ -69,6 +69,10 @@ NOT_ALL_TOOLS = [
     error({"error": {"message": "tools.0.custom.strict: Extra inputs are not permitted"}}),
     error({"detail": [{"loc": ["body", "tools", 0, "function", "strict"],
            "msg": "Extra inputs are not permitted"}]}, 422),
+    # What a model or a user has said is not the host's word.
+    error({"error": {"code": "tool_use_failed", "failed_generation": "I know no such function: it "
+           "is not supported"}}),
+    error({"detail": [{"loc": ["body", "messages"], "input": "Is my tool unsupported?"}]}, 422),
 ]  # fmt: skip
 
 

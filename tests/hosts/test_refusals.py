@@ -130,6 +130,7 @@ NO_KEY = Misconfigured, "refuses this service's API key"
 NO_CREDIT = Misconfigured, "no credit left"
 REFUSED = Failed, "refused the request"
 AWAY = Unavailable, "can't be reached"
+NONSENSE = Unavailable, "makes no sense"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +156,7 @@ AWAY = Unavailable, "can't be reached"
         (429, {"error": {"message": "Slow down"}}, (LimitReached, "rate limit")),
         (400, {"error": {"message": "temperature must be 1"}}, REFUSED),
         (422, {"detail": [{"loc": ["body", "x"], "msg": "missing"}]}, REFUSED),
+        (400, {"error": {"code": "tool_use_failed", "failed_generation": "no"}}, NONSENSE),
     ],
     ids=name_of,
 )
