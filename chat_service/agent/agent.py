@@ -93,7 +93,9 @@ class ChatAgent:
         self._agent = extend(ours)
         trace_runs(tracing)
         self._config = agents.RunConfig(
-            model=model.model,  # of all agents, those that `extend` adds too
+            # Of all agents, those that `extend` adds too.
+            model=model.model,
+            model_settings=model.settings,
             tracing_disabled=tracing.tracer is None,
             trace_include_sensitive_data=tracing.content,
             tool_not_found_behavior="return_error_to_model",
@@ -206,6 +208,11 @@ def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech
             last = ""
         elif isinstance(item.raw_item, _CALL):
             calls[item.raw_item.call_id] = clean(item.raw_item.name), clean(item.raw_item.arguments)
+    if not last.strip() and result.final_output:
+        # What a tool has returned is the reply, if its agent says so (`tool_use_behavior`).
+        last = str(result.final_output)
+        speech.add(last)
+        speech.end_message()
     if not last.strip():
         raise domain.Unavailable("The model has given no answer; try again")
     made = [ToolCall(*call, outputs.get(call_id, "")) for call_id, call in calls.items()]

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from daca_shared.domain import DomainError, LimitReached, Unavailable
+from examples.handoff import extend
 from tests.hosts.conftest import Talking
-from tests.odd_host import Reply, either, error, events
+from tests.odd_host import Reply, calling, either, error, events
 
 RATE_LIMITS = [
     # Anthropic's by way of LiteLLM, Bedrock's, Cerebras', OpenAI's, as words and in a stream.
@@ -86,3 +87,11 @@ async def test_neither_a_passing_failure_nor_one_tools_takes_all_tools_away(
         talk.host.answers = [either(content="fine")]
         await talk.say()
         assert all("tools" in request for request in talk.host.requests)
+
+
+async def test_an_agent_that_is_handed_a_chat_is_asked_as_the_first_is(talking: Talking) -> None:
+    answers = calling("transfer_to_poet"), error("oops", 500), either(content="roses")
+    async with talking(*answers, extend=extend) as talk:
+        assert await talk.say() == "roses"
+        first, *seconds = [{*request} - {"tools"} for request in talk.host.requests]
+        assert seconds == [first, first]

@@ -93,7 +93,11 @@ TWO = part(1, "b", "two")
         [called(part(0, "same", "one", '{"a":1}'), part(1, "same", "two"))],
         [called(part(0, "a", "one", '{"a":1}'), TWO), called(part(0, "a", "one", '{"a":1}'), TWO)],
         [called(part(2, "a", "one", '{"a":1}')), called(part(5, "b", "two"))],
-        [called(part(0, "a", "one", "{}")), called(part(text='{"a"')), called(part(text=":1}"), TWO)],
+        [
+            called(part(0, "a", "one", "{}")),
+            called(part(text='{"a"')),
+            called(part(text=":1}"), TWO),
+        ],
     ],
     ids=range(10),
 )

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from chat_service.agent.agent import ChatAgent, OurAgent
 from chat_service.agent.models import ChatModel
-from chat_service.chat.messages import Answer, ChatMessage, Say
+from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall
 from chat_service.extensions import connected, extended
 from daca_shared.domain import Failed, InvalidInput, Misconfigured
 from lab.machine import free_port
@@ -126,6 +126,16 @@ async def test_a_tools_exception_is_for_the_log_only(
     reply = await ask(with_tool(look_up), 'look_up {"name": "Rex"}', say)
     assert reply == "[offline model] look_up says: The tool has failed."
     assert "no route to db" in caplog.text
+
+
+@pytest.mark.parametrize("say", [None, lambda piece: None], ids=["whole", "streamed"])
+async def test_what_a_tool_returns_is_the_reply_where_its_agent_says_so(say: Say | None) -> None:
+    def extend(agent: OurAgent) -> OurAgent:
+        tool = agents.function_tool(lambda: {"at": 12}, name_override="now")
+        return agent.clone(tools=[tool], tool_use_behavior="stop_on_first_tool")
+
+    found = await answer(ChatAgent(offline(), extend=extend), "now", say)
+    assert found == Answer("{'at': 12}", (ToolCall("now", "{}", "{'at': 12}"),))
 
 
 async def test_a_tool_that_is_called_wrongly_tells_the_model_how() -> None:
