@@ -71,15 +71,18 @@ async def _keep(
 ) -> None:
     while True:
         try:
-            server.invalidate_tools_cache()  # type: ignore[no-untyped-call]  # it has no types
             async with server:
-                tools = ", ".join(tool.name for tool in await server.list_tools())
-                log.info("MCP server %s is up; its tools: %s", server.name, tools)
-                up.append(server)
-                tries.release()
+                tools = None
                 while server.session:
+                    if tools != (tools := (await server.session.list_tools()).tools):
+                        # Known to be up just now, so that no chat has to wait for it.
+                        server.invalidate_tools_cache()  # type: ignore[no-untyped-call]  # no types
+                        names = ", ".join(tool.name for tool in await server.list_tools())
+                        log.info("MCP server %s is up; its tools: %s", server.name, names)
+                    if server not in up:
+                        up.append(server)
+                        tries.release()
                     await asyncio.sleep(retry_s)
-                    await server.session.list_tools()
         except Exception as error:
             cause = error
             while isinstance(cause, ExceptionGroup):  # the MCP client's task group tells nothing

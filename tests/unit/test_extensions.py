@@ -83,6 +83,28 @@ async def test_an_mcp_server_may_come_go_and_come_again(
             await eventually(cannot_roll, timeout_s=30)
 
 
+GROWING = """
+from mcp.server import MCPServer
+server = MCPServer("growing", log_level="WARNING")
+def two() -> str:
+    return "grown"
+@server.tool()
+def one() -> None:
+    server.add_tool(two)
+server.run()
+"""
+
+
+async def test_a_tool_that_an_mcp_server_adds_later_is_known() -> None:
+    async with mcp_agent(x={"command": sys.executable, "args": ["-c", GROWING]}) as agent:
+        await ask(agent, "mcp_x__one")
+
+        async def has_grown() -> bool:
+            return "says: grown" in await ask(agent, "mcp_x__two")
+
+        await eventually(has_grown, timeout_s=30)
+
+
 async def test_mcp_servers_that_cannot_be_started_stop_no_chat(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
