@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -42,11 +43,15 @@ SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 SCHEMA = Path(__file__).with_name("turns") / "schema"
 # How long a request for a count over HTTP waits until the user's latest messages are in it.
 _PATIENCE_S = 0.3
+# Tools that block have one each while they run.
+_MAX_THREADS = 256
 
 
 async def run(settings: ChatSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `DomainError` or `PortTaken` if that can't be done."""
     stop = stop_signal()
+    # By itself the loop has six on two cores, which as many chats with a slow tool would take.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_MAX_THREADS))
     async with AsyncExitStack() as stack:
         tracing = choose_tracing(settings, "chat_service")
         stack.push_async_callback(tracing.close)
