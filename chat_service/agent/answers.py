@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletionChunk
 from chat_service.chat.speech import clean
 
 _LENGTH = ("length", "max_tokens", "max_output_tokens", "model_length")
-_FILTER = ("content_filter", "safety", "recitation", "blocklist", "prohibited_content")
+_FILTER = ("content_filter", "safety", "sensitive", "recitation", "blocklist", "prohibited_content")
 _ERROR = ("error", "network_error", "abort", "cancelled", "insufficient_system_resource")
 # All others mean that all has been said.
 _FINISHES = dict.fromkeys(_LENGTH, "length") | dict.fromkeys(_FILTER, "content_filter")
@@ -50,6 +50,7 @@ class AnswerReader:
         self._json, self._data = bytearray(), bytearray()
         self._calls: list[dict[str, Any]] = []
         self._has_text = False
+        self._thoughts: str | None = ""
 
     def read(self, line: bytes) -> ChatCompletionChunk | None:
         """The piece in this line, if there is one; an empty line without a line feed is the end.
@@ -100,6 +101,7 @@ class AnswerReader:
 
     def _choice(self, given: dict[str, Any], reason: str) -> dict[str, Any]:
         delta: dict[str, Any] = {name: text_in(given.get(name)) or None for name in self._texts}
+        delta["content"] = self._said(delta["content"] or "", is_last=bool(reason)) or None
         known, legacy = [*self._calls], given.get("function_call")
         for call in given.get("tool_calls") or ([{"function": legacy}] if legacy else []):
             self._note(call, known)
@@ -111,6 +113,18 @@ class AnswerReader:
             if is_cut and self._has_text and not delta["tool_calls"]:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
         return {"index": 0, "delta": delta, "finish_reason": finish}
+
+    def _said(self, text: str, *, is_last: bool) -> str:
+        """The text, without the thoughts in tags that some models begin with."""
+        if self._thoughts is None:
+            return text
+        text, self._thoughts = (self._thoughts + text).lstrip(), None
+        if not "<think>".startswith(text[:7]) or (is_last and len(text) < 7):
+            return text
+        _, end, said = text.partition("</think>")
+        if not end:
+            self._thoughts = text if len(text) < 15 else f"<think>{text[-7:]}"
+        return said
 
     def _note(self, given: dict[str, Any], known: list[dict[str, Any]]) -> None:
         """Note a call of a tool, or what one that was `known` before this piece goes on with."""

@@ -55,6 +55,24 @@ async def test_a_character_in_pieces_is_one(talking: Talking, pieces: list[objec
         assert all(piece.encode() for piece in talk.deltas)
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<think>hm < 1</thin </think>\n\nhi", "hi"),
+        ("\n<think>\n</think>hi <think>", "hi <think>"),
+        ("<thinking> hi", "<thinking> hi"),
+        ("<", "<"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 99])
+async def test_thoughts_before_a_reply_are_not_shown(
+    talking: Talking, text: str, shown: str, size: int
+) -> None:
+    pieces = (delta(content=text[n : n + size]) for n in range(0, len(text), size))
+    async with talking(events(*pieces, STOP)) as talk:
+        assert await talk.say() == shown
+
+
 async def test_half_a_character_in_a_call_of_a_tool_goes_no_further(
     talking: Talking, place: Place
 ) -> None:
