@@ -56,6 +56,7 @@ class Identity:
         if scheme.lower() != "bearer":
             raise Unauthenticated("A bearer token is required", code="NO_TOKEN")
         with suppress(jwt.PyJWTError):
+            token = token.lstrip(" ")  # RFC 6750 lets there be several
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg", "")
             if algorithm in self.algorithms:

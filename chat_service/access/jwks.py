@@ -40,7 +40,7 @@ class Jwks:
     _fetching: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def find(self, kid: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
-        """Those with this id for `algorithm`. Raises `Unavailable` if they can't be known."""
+        """Those with this id, or any without one, for `algorithm`. Raises `Unavailable` if they can't be known."""
         now_s = asyncio.get_running_loop().time()
         age_s = now_s - self._fetched_at_s
         found = self._known(kid, algorithm)
@@ -59,7 +59,8 @@ class Jwks:
         return self._known(kid, algorithm)
 
     def _known(self, kid: str | None, algorithm: str) -> list[jwt.PyJWK]:
-        return [key for id_, key in self._keys if (id_, key.algorithm_name) == (kid, algorithm)]
+        keys = (key for id_, key in self._keys if kid in (None, id_))
+        return [key for key in keys if key.algorithm_name == algorithm]
 
     async def _fetch(self) -> None:
         try:

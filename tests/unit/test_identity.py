@@ -50,7 +50,7 @@ def bad_tokens() -> dict[str, str]:
 
 
 async def test_the_subject_of_a_token_is_its_caller() -> None:
-    for scheme in ("Bearer", "bearer"):
+    for scheme in ("Bearer", "bearer", "Bearer "):
         assert await secret_identity().caller(f"{scheme} {token('bob')}") == Caller("bob")
 
 

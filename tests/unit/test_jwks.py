@@ -43,6 +43,14 @@ async def test_a_token_signed_with_a_published_key_is_good(host: JwksHost, kid: 
     assert host.fetches == 1
 
 
+async def test_a_token_that_names_no_key_may_be_any_ones(host: JwksHost) -> None:
+    identity = jwks_identity(Jwks(host.url))
+    for key, algorithm in KEYS.values():
+        assert await identity.caller(f"Bearer {jwt.encode(claims(), key, algorithm)}")
+    with pytest.raises(Unauthenticated):
+        await identity.caller(f"Bearer {jwt.encode(claims(), SECRET, 'HS256')}")
+
+
 async def test_one_key_without_an_id_is_good_for_tokens_without_one(host: JwksHost) -> None:
     key = public_jwk(EC_KEY, "x")
     del key["kid"]
