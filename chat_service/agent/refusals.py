@@ -52,6 +52,7 @@ _NO_CREDIT = re.compile(
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
 # What the request or its model has said may stand behind these, and say anything.
 _QUOTES = re.compile(r"[\"'](input|failed_generation)\\?[\"']:")
+_FILTERED = re.compile("content_filter|content_policy_violation|data_inspection|invalid_prompt")
 _NO_MODEL = re.compile(
     _WELL + r".*("
     r"model_not_found|deploymentnotfound|(invalid|unknown|no such) model|not a valid model"
@@ -74,6 +75,7 @@ _BY_WORDS = [
     (_BAD_KEY, _KEY),
     (_NO_MODEL, _MODEL),
     (re.compile("tool_use_failed"), _NONSENSE),
+    (_FILTERED, (_TEXT, "was refused by a filter of the model's host")),
 ]
 _BY_STATUS = {
     400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _MODEL, 408: _LATE, 422: _REFUSED,

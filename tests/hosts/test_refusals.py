@@ -130,6 +130,7 @@ NO_KEY = Misconfigured, "refuses this service's API key"
 NO_CREDIT = Misconfigured, "no credit left"
 REFUSED = Failed, "refused the request"
 AWAY = Unavailable, "can't be reached"
+FILTERED = InvalidInput, "text: was refused by a filter"
 NONSENSE = Unavailable, "makes no sense"
 
 
@@ -156,6 +157,10 @@ NONSENSE = Unavailable, "makes no sense"
         (429, {"error": {"message": "Slow down"}}, (LimitReached, "rate limit")),
         (400, {"error": {"message": "temperature must be 1"}}, REFUSED),
         (422, {"detail": [{"loc": ["body", "x"], "msg": "missing"}]}, REFUSED),
+        (400, {"error": {"code": "content_filter", "innererror": {}}}, FILTERED),
+        (400, {"error": {"type": "content_filter", "message": "high risk"}}, FILTERED),
+        (400, {"error": {"code": "data_inspection_failed"}}, FILTERED),
+        (400, {"error": {"code": "invalid_prompt", "message": "flagged"}}, FILTERED),
         (400, {"error": {"code": "tool_use_failed", "failed_generation": "no"}}, NONSENSE),
     ],
     ids=name_of,
