@@ -7,6 +7,7 @@ has made, over aiohttp. What comes back are openai's public types and errors."""
 import json
 import logging
 import re
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -146,12 +147,15 @@ class CompletionsClient:
 async def _whole(chunks: _Chunks) -> ChatCompletion:
     """The answer that its pieces make; openai's own `ChatCompletionStreamState` takes 0.2 ms."""
     message: dict[str, Any] = {"role": "assistant", "content": None}
+    parts = defaultdict[str, list[Any]](list)
     choice, usage = {"index": 0, "message": message, "finish_reason": "stop"}, None
     async for chunk in chunks:
         usage = chunk.usage or usage
         for piece in chunk.choices:
             choice["finish_reason"] = piece.finish_reason or "stop"
             for name, value in piece.delta.model_dump(exclude_none=True).items():
-                message[name] = message[name] + value if message.get(name) else value
+                parts[name].append(value)
+    calls = [call for some in parts.pop("tool_calls", []) for call in some]
+    message |= {"tool_calls": calls} | {name: "".join(some) for name, some in parts.items()}
     answer = {"id": "", "object": "chat.completion", "created": 0, "model": ""}
     return ChatCompletion.model_validate(answer | {"choices": [choice], "usage": usage})
