@@ -43,15 +43,13 @@ SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 SCHEMA = Path(__file__).with_name("turns") / "schema"
 # How long a request for a count over HTTP waits until the user's latest messages are in it.
 _PATIENCE_S = 0.3
-# Tools that block have one each while they run.
-_MAX_THREADS = 256
 
 
 async def run(settings: ChatSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `DomainError` or `PortTaken` if that can't be done."""
     stop = stop_signal()
-    # By itself the loop has six on two cores, which as many chats with a slow tool would take.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_MAX_THREADS))
+    # A tool that blocks takes a thread, of which a loop by itself has but six on two cores.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(256))
     async with AsyncExitStack() as stack:
         tracing = choose_tracing(settings, "chat_service")
         stack.push_async_callback(tracing.close)

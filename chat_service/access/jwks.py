@@ -40,7 +40,7 @@ class Jwks:
     _fetching: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def find(self, kid: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
-        """Those with this id, or any without one, for `algorithm`. Raises `Unavailable` if they can't be known."""
+        """Those for `algorithm` with `kid`, or all. Raises `Unavailable` if they can't be known."""
         now_s = asyncio.get_running_loop().time()
         age_s = now_s - self._fetched_at_s
         found = self._known(kid, algorithm)

@@ -39,8 +39,7 @@ class AnswerReader:
     """Reads one answer line by line: events, or JSON, which makes one piece, whatever was asked."""
 
     def __init__(self, taken: set[str], *, with_thoughts: bool) -> None:
-        # The SDK sends thoughts back, if it is told any.
-        self._texts = ["content", "refusal", *(["reasoning_content"] if with_thoughts else [])]
+        self._texts = ("content", "refusal", "reasoning_content")[: 3 if with_thoughts else 2]
         self._taken = taken
         """Ids of calls in the request: some hosts use theirs again and again."""
         self.is_over = False
@@ -119,11 +118,11 @@ class AnswerReader:
         if self._thoughts is None:
             return text
         text, self._thoughts = (self._thoughts + text).lstrip(), None
-        if not "<think>".startswith(text[:7]) or (is_last and len(text) < 7):
+        begin, rest = text[:7], text[7:]
+        if not "<think>".startswith(begin) or (is_last and begin != "<think>"):
             return text
-        _, end, said = text.partition("</think>")
-        if not end:
-            self._thoughts = text if len(text) < 15 else f"<think>{text[-7:]}"
+        _, end, said = rest.partition("</think>")
+        self._thoughts = None if end else begin + rest[-7:]
         return said
 
     def _note(self, given: dict[str, Any], known: list[dict[str, Any]]) -> None:

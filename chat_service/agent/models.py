@@ -72,13 +72,11 @@ def choose_model(settings: ChatSettings) -> ChatModel:
 
 def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> ChatModel:
     """A compatible server: it has Chat Completions, while Responses is OpenAI's own."""
-    client = CompletionsClient(
+    # It has what the SDK asks of an AsyncOpenAI. Of thoughts, it tells those that are wanted back.
+    client: Any = CompletionsClient(
         base_url, key, timeout_s=settings.model_timeout_s, proxy=settings.proxy_for(base_url)
     )
-    # It has what the SDK asks of an AsyncOpenAI.
-    model = agents.OpenAIChatCompletionsModel(
-        name, cast(AsyncOpenAI, client), should_replay_reasoning_content=lambda thoughts: True
-    )
+    model = agents.OpenAIChatCompletionsModel(name, client, should_replay_reasoning_content=bool)
     return ChatModel(name, model, _Settings(include_usage=True, retry=one_retry()), client)
 
 

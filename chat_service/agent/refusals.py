@@ -70,13 +70,11 @@ _MODEL = Misconfigured, "The model's host does not have this service's model"
 _LATE = domain.TimedOut, "The model took too long to answer; try again"
 _AWAY = Unavailable, "The model can't be reached; try again later"
 _NONSENSE = Unavailable, "The model's answer is cut short, or makes no sense; try again"
-_BY_WORDS = [
-    (_NO_CREDIT, _CREDIT),
-    (_BAD_KEY, _KEY),
-    (_NO_MODEL, _MODEL),
+_BY_WORDS: list[tuple[re.Pattern[str], _Made]] = [
+    (_NO_CREDIT, _CREDIT), (_BAD_KEY, _KEY), (_NO_MODEL, _MODEL),
     (re.compile("tool_use_failed"), _NONSENSE),
     (_FILTERED, (_TEXT, "was refused by a filter of the model's host")),
-]
+]  # fmt: skip
 _BY_STATUS = {
     400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _MODEL, 408: _LATE, 422: _REFUSED,
     429: _LIMIT, 504: _LATE,
