@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [NAME]...`, through scripts/bench.sh, which gets what it needs."""
+"""`python -m bench [--quick] [NAME]...`, through scripts/bench.sh, which installs what it needs."""
 
 import argparse
 import asyncio
@@ -36,12 +36,12 @@ EXPERIMENTS = {
     "floor": floor.run,
     "versions": versions.run,
 }
-# What needs a second worktree is run only when named, and is no part of the summary.
+# The experiment that needs a second worktree runs only when named, and isn't in the summary.
 USUAL = [name for name in EXPERIMENTS if name != "versions"]
 
 
 async def _run(names: list[str], plan: Plan, into: Path) -> list[Result]:
-    # Ended from outside, we still end what we have started.
+    # After SIGTERM, we still stop the processes that we have started.
     task = asyncio.current_task()
     assert task  # noqa: S101
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -61,7 +61,7 @@ async def _run(names: list[str], plan: Plan, into: Path) -> list[Result]:
 
 
 def main() -> None:
-    """Measure, print, write; say at the end which bars were missed."""
+    """Measure, print and write the results, and say at the end which bars were missed."""
     parser = argparse.ArgumentParser(prog="scripts/bench.sh", description="Measure, and judge.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(EXPERIMENTS))
     parser.add_argument("--quick", action="store_true", help="shorter and rougher")

@@ -1,4 +1,4 @@
-"""What a number of daily users needs, from measured costs and stated assumptions.
+"""The resources that a number of daily users needs, from measured costs and stated assumptions.
 
 `python -m bench.capacity` prints the tables of docs/scaling.md.
 """
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Costs:
-    """All that goes into the tables."""
+    """The inputs of the tables."""
 
-    # Measured on two cores, which everything shared (bench/results). CPU is that of a chat with
+    # Measured on two cores that all processes shared (bench/results). CPU is per chat, with
     # all that it causes, in an open loop at 60 % of the peak, with an instant model.
     chat_cpu_ms: float = 3.4
     analytics_cpu_ms: float = 0.76
@@ -25,14 +25,14 @@ class Costs:
     # Assumed: the services.
     analytics_rss_mb: float = 80
     turn_bytes: float = 2500  # a prompt, its reply, their share of the indexes
-    message_id_bytes: float = 100  # with its index entry; kept for ever
-    transactions: float = 4.2  # a chat: outbox, history, turn, count, and batches
-    max_streams: float = 2000 * 0.6  # of a process: CHAT_MAX_CONCURRENT, with room above
-    utilisation: float = 0.6  # of a core at the peak; the second table says why
-    spares: int = 1  # processes of a kind that may be away
+    message_id_bytes: float = 100  # with its index entry; kept forever
+    transactions: float = 4.2  # per chat: outbox, history, turn, count, and batches
+    max_streams: float = 2000 * 0.6  # per process: CHAT_MAX_CONCURRENT, with headroom
+    utilisation: float = 0.6  # of a core at the peak; the second table shows why
+    spares: int = 1  # processes of each kind that may be down
     # Assumed: the users.
     messages_a_day: float = 8
-    peak_hour_share: float = 0.10  # of a day's messages; an even day would have 0.042
+    peak_hour_share: float = 0.10  # of a day's messages; 0.042 if they were spread evenly
     burst: float = 1.5  # the hour's busiest seconds against its mean
     retention_days: float = 365
     # Assumed: the model.
@@ -43,8 +43,8 @@ class Costs:
     million_tokens_out_usd: float = 10.0
     # Assumed: PostgreSQL.
     postgres_tps_core: float = 1000
-    postgres_max_cores: float = 32  # of a node
-    postgres_max_tb: float = 4  # of a node: more takes over five hours to restore at 200 MB/s
+    postgres_max_cores: float = 32  # per node
+    postgres_max_tb: float = 4  # per node: restoring more takes over five hours at 200 MB/s
     copies: int = 2  # the primary and a standby
     gb_a_core: float = 4
     # Assumed: prices.
@@ -53,16 +53,16 @@ class Costs:
     disk_gb_month_usd: float = 0.12
 
     def month_usd(self, cores: float, gb: float) -> float:
-        """What machines cost that run all of a month's 730 hours."""
+        """The cost of machines that run for a whole month, 730 hours."""
         return 730 * (cores * self.core_hour_usd + gb * self.gb_hour_usd)
 
 
 def needs(users: int, c: Costs) -> dict[str, str]:
-    """What so many daily users need."""
+    """The needs of `users` daily users."""
     messages = users * c.messages_a_day
     rate = messages * c.peak_hour_share / 3600 * c.burst
     mean_streams = rate * c.reply_s
-    streams = mean_streams + 3.1 * math.sqrt(mean_streams)  # exceeded 1 ‰ of the time
+    streams = mean_streams + 3.1 * math.sqrt(mean_streams)  # exceeded 0.1 % of the time
 
     chat_cores = rate * c.chat_cpu_ms / 1e3
     analytics_cores = rate * c.analytics_cpu_ms / 1e3
@@ -111,9 +111,9 @@ def needs(users: int, c: Costs) -> dict[str, str]:
 
 
 def waits_ms(busy: float, servers: int, service_ms: float, arrivals: int = 100_000) -> list[float]:
-    """How long each waits in an M/G/k queue, sorted; service times are lognormal, with a
-    standard deviation as large as their mean."""
-    chance = random.Random(1)  # noqa: S311 - a simulation, and the same one each time
+    """The sorted waiting times in an M/G/k queue. Service times are lognormal, with a standard
+    deviation equal to their mean."""
+    chance = random.Random(1)  # noqa: S311 - a simulation that is the same each time
     sigma = math.sqrt(math.log(2))
     mu = math.log(service_ms) - sigma**2 / 2
     free, now, waits = [0.0] * servers, 0.0, []
@@ -135,7 +135,7 @@ def _markdown(head: list[str], rows: list[list[str]]) -> str:
 
 
 def tables(costs: Costs) -> list[str]:
-    """What 10⁵, 10⁶ and 10⁷ daily users need; the p99 wait for a chat process by its load."""
+    """The needs of 10⁵, 10⁶ and 10⁷ daily users, and a chat process's p99 wait by load."""
     columns = [needs(10**power, costs) for power in (5, 6, 7)]
     rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
     loads = [

@@ -12,7 +12,7 @@ _COLOURS = ("#2563eb", "#dc2626", "#059669", "#d97706", "#7c3aed", "#475569")
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines through points."""
+    """A line chart."""
 
     title: str
     x: str
@@ -22,7 +22,7 @@ class Chart:
     log_y: bool = False
 
     def svg(self) -> str:
-        """The whole picture."""
+        """The whole SVG document."""
         points = [p for line in self.lines.values() for p in line]
         across = _Axis([x for x, _ in points], _LEFT, _WIDTH - _RIGHT, log=self.log_x)
         up = _Axis([y for _, y in points], _HEIGHT - _BOTTOM, _TOP, log=self.log_y, zero=True)

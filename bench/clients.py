@@ -1,4 +1,4 @@
-"""Cheap clients: what they use of the cores, the measured have not."""
+"""Clients that use little CPU, as they share the cores with what is measured."""
 
 import asyncio
 import json
@@ -24,10 +24,10 @@ _TIMEOUT_S = 40.0
 
 
 class ChunkedConnection(Connection):
-    """Also takes answers that come in chunks."""
+    """Also reads chunked responses."""
 
     def data_received(self, data: bytes) -> None:
-        """A piece of an answer; one without a length ends with an empty chunk."""
+        """A piece of a response. One without a length ends with an empty chunk."""
         if not _CHUNKED.search(self._data + data):
             super().data_received(data)
             return
@@ -38,26 +38,26 @@ class ChunkedConnection(Connection):
 
 
 class StreamConnection(ChunkedConnection):
-    """Takes the time of a stream's first text."""
+    """Notes when a stream's first text arrives."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first_text: float | None = None
 
     async def send(self, request: bytes, timeout_s: float) -> Answer:
-        """The stream as a whole, once it has ended."""
+        """The whole stream, once it has ended."""
         self.first_text = None
         return await super().send(request, timeout_s)
 
     def data_received(self, data: bytes) -> None:
-        """A piece of the stream, or of a refusal, which is none."""
+        """A piece of the stream, or of an error, which isn't a stream."""
         super().data_received(data)
         if self.first_text is None and _FIRST_TEXT.search(self._data):
             self.first_text = time.perf_counter()
 
 
 class HttpClient:
-    """One keep-alive connection, which a call uses once."""
+    """One keep-alive connection. Each call sends one request."""
 
     def __init__(
         self, url: str, request: Callable[[], bytes], kind: type[Connection] = Connection
@@ -89,12 +89,11 @@ class HttpClient:
 
     @property
     def has_text(self) -> bool:
-        """Whether its stream has begun to speak."""
+        """Whether its stream's first text has arrived."""
         connection = self._connection
         return isinstance(connection, StreamConnection) and connection.first_text is not None
 
     def close(self) -> None:
-        """Close the connection."""
         if self._connection:
             self._connection.close()
 
@@ -114,7 +113,7 @@ def get(path: str) -> bytes:
 
 
 def messages_of(client: int, path: str = "/chat/") -> Callable[[], bytes]:
-    """The messages of a client's users in turn, each in a conversation of its own."""
+    """Messages from a client's users in turn, each in a new conversation."""
     users = cycle([f"client-{client}-{number}" for number in range(USERS_PER_CLIENT)])
     return lambda: chat_request(next(users), str(uuid4()), path=path)
 
@@ -125,12 +124,12 @@ async def http_load(
     seconds: float,
     kind: type[Connection] = Connection,
 ) -> Sample:
-    """A closed loop with a client for each of `requests`."""
+    """A closed loop with one client for each of `requests`."""
     return await clients_load([HttpClient(url, request, kind) for request in requests], seconds)
 
 
 async def clients_load(clients: Sequence[HttpClient], seconds: float) -> Sample:
-    """A closed loop of these, who are closed at its end."""
+    """A closed loop of these clients, which are closed at its end."""
     try:
         return await closed_loop(clients, seconds)
     finally:

@@ -1,4 +1,4 @@
-"""Loads, closed and open, and what can be said of their figures."""
+"""Closed and open loops of load, and statistics of their figures."""
 
 import asyncio
 import random
@@ -12,62 +12,62 @@ from bench.processes import cpu_seconds
 from lab.load import percentile
 
 type Call = Callable[[], Awaitable[float]]
-"""One request: returns its latency in seconds, or raises `Failed`."""
+"""Sends one request. Returns its latency in seconds, or raises `Failed`."""
 type Load = Callable[[float], Awaitable["Sample"]]
-"""A load of so many seconds."""
+"""Runs a load for so many seconds."""
 
 type Figure = Callable[["Sample"], float]
-"""What is read from a sample."""
+"""Reads one figure from a sample."""
 
 
 class Failed(Exception):
-    """A request that was not answered well; its text is the code to count it under."""
+    """A request that failed. The text is the error code under which it is counted."""
 
     def __init__(self, code: str, wait_s: float = 0) -> None:
         super().__init__(code)
         self.wait_s = wait_s
-        """How long the server asks us to wait."""
+        """How long the server asks us to wait before a retry."""
 
 
 @dataclass
 class Sample:
-    """What one stretch of load saw."""
+    """The outcome of one period of load."""
 
     latencies_s: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     answered: int = 0
-    """How many were answered well within `seconds`; the latencies are also those of the rest."""
+    """How many succeeded within `seconds`. The latencies include those that succeeded later."""
     seconds: float = 0
     cpu_s: dict[str, float] = field(default_factory=dict)
-    """By process."""
+    """CPU time by process."""
     units: float = 1
-    """What one request stands for: messages, say."""
+    """How many units, such as messages, one request stands for."""
 
     @property
     def rate(self) -> float:
-        """Units a second, of requests that were answered well."""
+        """Units per second, of successful requests."""
         return self.answered * self.units / self.seconds
 
     def cpu_us(self, process: str) -> float:
-        """CPU time of a process for each unit."""
+        """CPU time of a process per unit."""
         return 1e6 * self.cpu_s.get(process, 0) / max(1, len(self.latencies_s) * self.units)
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the things that are compared."""
+    """One side of a comparison."""
 
     name: str
     load: Load
     pids: Mapping[str, int] = field(default_factory=dict)
-    """The processes whose CPU time it uses."""
+    """The processes whose CPU time counts."""
 
     async def measure(self, seconds: float) -> Sample:
-        """One stretch, with the CPU time of the processes."""
+        """Run one period of load, and measure the CPU time of the processes."""
         before = {name: cpu_seconds(pid) for name, pid in self.pids.items()}
         sample = await self.load(seconds)
         for name, pid in self.pids.items():
-            # A generator that is another process knows its own.
+            # A load generator in another process has reported its own.
             sample.cpu_s.setdefault(name, cpu_seconds(pid) - before[name])
         return sample
 
@@ -75,8 +75,8 @@ class Side:
 async def alternate(
     sides: Sequence[Side], *, rounds: int, seconds: float, warm_up_s: float = 1.0
 ) -> dict[str, list[Sample]]:
-    """Each side once a round, every other round backwards (ABBA), so that what drifts drifts
-    for all."""
+    """Measure each side once per round, every other round in reverse order (ABBA), so that drift
+    affects all sides alike."""
     for side in sides:
         await side.load(warm_up_s)
     samples: dict[str, list[Sample]] = {side.name: [] for side in sides}
@@ -98,7 +98,7 @@ async def closed_loop(calls: Sequence[Call], seconds: float) -> Sample:
                 sample.answered += time.perf_counter() < end
             except Failed as failure:
                 sample.errors[str(failure)] += 1
-                # Not all at the same moment again.
+                # Random, so that clients don't all retry at the same moment.
                 wait_s = failure.wait_s * random.uniform(1, 1.5)  # noqa: S311
                 await asyncio.sleep(min(wait_s, left_s))
 
@@ -107,10 +107,10 @@ async def closed_loop(calls: Sequence[Call], seconds: float) -> Sample:
 
 
 async def open_loop(calls: Sequence[Call], rate: float, seconds: float, *, seed: int = 1) -> Sample:
-    """Requests at random moments, `rate` a second, whether the last are answered or not.
+    """Requests at random moments, `rate` per second, whether earlier ones are answered or not.
 
-    Latencies count from the moment that was meant for the request: a stall of the server, or
-    of ourselves, counts against every request that it delays.
+    Latencies count from the moment at which a request was due. So a stall of the server, or
+    of this process, counts for every request that it delays.
     """
     sample = Sample(seconds=seconds)
     free: asyncio.LifoQueue[Call] = asyncio.LifoQueue()
@@ -141,37 +141,37 @@ async def open_loop(calls: Sequence[Call], rate: float, seconds: float, *, seed:
 
 
 def ratios(ours: Sequence[Sample], theirs: Sequence[Sample], figure: Figure) -> list[float]:
-    """Our figure by theirs, in each round."""
+    """Our figure divided by theirs, in each round."""
     pairs = [(figure(a), figure(b)) for a, b in zip(ours, theirs, strict=True)]
-    # A side that answered nothing in some round has no ratio there.
+    # No ratio for a round in which the other side answered nothing.
     return [a / b if b else float("nan") for a, b in pairs]
 
 
 def median_ratio(ours: Sequence[Sample], theirs: Sequence[Sample], figure: Figure) -> float:
-    """The median, over the rounds, of our figure by theirs."""
+    """The median, over the rounds, of our figure divided by theirs."""
     return statistics.median(ratios(ours, theirs, figure))
 
 
 def median_difference(ours: Sequence[Sample], theirs: Sequence[Sample], figure: Figure) -> float:
-    """The median, over the rounds, of our figure less theirs."""
+    """The median, over the rounds, of our figure minus theirs."""
     return statistics.median([figure(a) - figure(b) for a, b in zip(ours, theirs, strict=True)])
 
 
 def at(percent: float) -> Figure:
-    """The figure: a percentile of a sample's latencies, in seconds."""
+    """A percentile of a sample's latencies, in seconds, as a figure."""
     return lambda sample: percentile(sample.latencies_s, percent)
 
 
 def rate(sample: Sample) -> float:
-    """The figure: units a second."""
+    """Units per second, as a figure."""
     return sample.rate
 
 
 def first_text_ms(sample: Sample) -> float:
-    """The figure: the median latency of a stream, which is its first text's, in milliseconds."""
+    """The median time to a stream's first text in milliseconds, as a figure."""
     return 1e3 * percentile(sample.latencies_s, 50)
 
 
 def cpu_ms(*processes: str) -> Figure:
-    """The figure: the CPU time of these for each unit, in milliseconds."""
+    """The CPU time of these processes per unit in milliseconds, as a figure."""
     return lambda sample: sum(sample.cpu_us(process) for process in processes) / 1e3

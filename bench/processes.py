@@ -1,4 +1,4 @@
-"""What Linux says of processes, and of this machine."""
+"""What Linux knows about processes and this machine."""
 
 import os
 import platform
@@ -12,24 +12,24 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far, all its threads', without its children's."""
+    """User and system time of a process so far: all its threads, but not its children."""
     # The second field, the program's name, may hold spaces.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def rss_mb(pid: int) -> float:
-    """Memory of a process that is in RAM, in MB."""
+    """The resident memory of a process, in MB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 1e6
 
 
 def load_average() -> float:
-    """Of the last minute."""
+    """The load average of the last minute."""
     return os.getloadavg()[0]
 
 
 def machine() -> dict[str, str]:
-    """What figures depend on, and nothing that tells whose machine it is."""
+    """What figures depend on, and nothing that identifies the machine."""
     models = [
         line.partition(": ")[2]
         for line in Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""What an experiment found: printed, and written for people and programs."""
+"""The result of an experiment: printed, and written for people and programs."""
 
 import json
 import math
@@ -17,7 +17,7 @@ type Row = Mapping[str, float | str]
 
 @dataclass(frozen=True)
 class Bar:
-    """A figure, and what it has to be."""
+    """A figure and its limit."""
 
     what: str
     measured: float
@@ -27,13 +27,13 @@ class Bar:
 
     @property
     def met(self) -> bool:
-        """NaN meets nothing."""
+        """Whether the limit is kept; NaN never keeps it."""
         if self.at_least:
             return self.measured >= self.limit
         return self.measured <= self.limit
 
     def row(self) -> Row:
-        """As a line of a table."""
+        """The bar as a row of a table."""
         sign = "≥" if self.at_least else "≤"
         return {
             "bar": f"{sign} {number(self.limit)} {self.unit}".strip(),
@@ -44,7 +44,7 @@ class Bar:
 
 @dataclass
 class Result:
-    """What one experiment found."""
+    """The result of one experiment."""
 
     name: str
     title: str
@@ -53,13 +53,13 @@ class Result:
     tables: dict[str, dict[str, Row]] = field(default_factory=dict)
     charts: dict[str, Chart] = field(default_factory=dict)
     load_average: tuple[float, float] = (0, 0)
-    """Before and after."""
+    """Before and after the experiment."""
     seconds: float = 0
     quick: bool = False
     machine: dict[str, str] = field(default_factory=dict)
 
     def markdown(self) -> str:
-        """A section of the summary."""
+        """The section for the summary."""
         lines = [f"## {self.title}", "", *self.notes]
         began, ended = self.load_average
         kind = "quick pass, " if self.quick else ""
@@ -73,7 +73,7 @@ class Result:
         return "\n".join([*lines, ""])
 
     def write(self, into: Path) -> None:
-        """The figures as JSON, and the charts."""
+        """Write the figures as JSON, and the charts."""
         figures = {
             "title": self.title,
             "quick": self.quick,
@@ -91,7 +91,7 @@ class Result:
 
 
 def write_summary(into: Path, machine: Mapping[str, str], order: Sequence[str]) -> None:
-    """README.md, from the JSON files: those of earlier passes keep their sections."""
+    """Write README.md from the JSON files, those of earlier runs included."""
     lines = ["# Measurements", "", "Made by `scripts/bench.sh`; don't edit.", ""]
     lines += [f"- {key}: {value}" for key, value in machine.items()]
     for name in order:
@@ -102,7 +102,7 @@ def write_summary(into: Path, machine: Mapping[str, str], order: Sequence[str]) 
 
 
 def row(samples: Sequence[Sample]) -> Row:
-    """A side's figures: of all rounds together, but for the rate, which is their median."""
+    """A side's figures over all rounds together; its rate is the median of the rounds."""
     latencies = [1e3 * s for sample in samples for s in sample.latencies_s]
     errors: Counter[str] = sum((sample.errors for sample in samples), Counter())
     found: dict[str, float | str] = {
@@ -121,8 +121,8 @@ def row(samples: Sequence[Sample]) -> Row:
 
 
 def comparison(samples: Mapping[str, Sequence[Sample]], figure: Figure) -> Row:
-    """A figure of two sides: the medians of its rounds, and the median, the least and the most
-    of the rounds' ratios."""
+    """A figure of two sides: the median of each over the rounds, and the median, minimum and
+    maximum of the ratios per round."""
     (ours, theirs) = samples
     found = ratios(samples[ours], samples[theirs], figure)
     return {
@@ -134,7 +134,7 @@ def comparison(samples: Mapping[str, Sequence[Sample]], figure: Figure) -> Row:
 
 
 def table(rows: Mapping[str, Row]) -> list[str]:
-    """In Markdown. A column that some row lacks is empty there."""
+    """A Markdown table. Where a row lacks a column, its cell is empty."""
     columns = list(dict.fromkeys(column for found in rows.values() for column in found))
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, found in rows.items():
@@ -148,7 +148,7 @@ def _cell(value: float | str) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits, as no figure here is good for more."""
+    """Rounded to three digits, as no figure here is more precise."""
     if math.isnan(value):
         return "none"
     if abs(value) >= 100:

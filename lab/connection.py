@@ -1,4 +1,4 @@
-"""One HTTP connection, for little CPU: the system under test needs the cores."""
+"""An HTTP connection that uses little CPU, as the system under test needs the cores."""
 
 import asyncio
 import re
@@ -9,7 +9,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """A response."""
 
     status: int
     head: bytes
@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
         return connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are asyncio's by their methods only.
+        # uvloop's transports have the methods of asyncio's, but don't inherit from them.
         self._transport = cast(asyncio.Transport, transport)
 
     @property
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
             self.used = True
 
     async def read_to_end(self, request: bytes, timeout_s: float) -> bytes:
-        """All that comes back to a request that asks the server to close, as for a stream."""
+        """All that comes back until the server closes the connection, as asked; for streams."""
         try:
             await self.send(
                 request.replace(b"\r\nhost", b"\r\nconnection: close\r\nhost"), timeout_s

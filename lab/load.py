@@ -1,8 +1,8 @@
-"""Many clients that chat at once.
+"""Many clients that chat concurrently.
 
-Each message has an id of its client's making, and is sent again with the same id until it is
-accepted, as a good client does. A client is the only one of its users, so it knows what
-their counts must be.
+Each client gives its messages ids, and sends a message again with the same id until it is accepted,
+as a good client does. No other client sends messages of its users, so it knows what their counts
+must be.
 """
 
 import asyncio
@@ -19,36 +19,36 @@ from lab.connection import Answer, Connection, chat_request
 _COUNT = re.compile(rb'"message_count":(\d+|null)')
 _RETRY_S = 0.05
 _CHECK_EVERY_S = 0.1
-# After this the message is given up, and reported as such.
+# After this time a client gives up a message, and reports that.
 _GIVE_UP_S = 40.0
 USERS_PER_CLIENT = 8
 
 
 @dataclass
 class Load:
-    """What a load has seen so far."""
+    """A load, and its results so far."""
 
     urls: Sequence[str]
-    """Of the replicas that are ready: each client goes to one of them."""
+    """The URLs of the replicas that are ready. Each client uses one of them."""
     prefix: str = field(default_factory=lambda: f"load-{uuid4().hex[:8]}-")
     timeout_s: float = 15.0
     pause_s: float = 0.0
-    """How long each client waits after an answer."""
+    """How long each client waits after each answer."""
     accepted: dict[str, str] = field(default_factory=dict)
-    """The user of each message id that was answered with 200."""
+    """Message ids that were answered with 200, and their users."""
     sent: int = 0
-    """Distinct messages."""
+    """How many distinct messages were sent."""
     given_up: int = 0
     failures: Counter[str] = field(default_factory=Counter)
-    """Attempts that failed, by status or exception."""
+    """Failed attempts, by status or exception."""
     resent: int = 0
-    """Requests that met a keep-alive connection which the server had just closed."""
+    """Requests on a keep-alive connection that the server had just closed."""
     latencies_s: list[float] = field(default_factory=list)
     wrong_counts: list[str] = field(default_factory=list)
     countless: list[tuple[float, float]] = field(default_factory=list)
-    """When chats that claimed no count began and ended."""
+    """When chats whose reply told no count began and ended."""
     counted: list[float] = field(default_factory=list)
-    """When chats that told a count ended."""
+    """When chats whose reply told a count ended."""
     done: bool = False
     _known: Counter[str] = field(default_factory=Counter)
 
@@ -57,12 +57,12 @@ class Load:
         return set(self.accepted.values())
 
     def failed(self, status_class: str = "") -> int:
-        """Failed attempts whose status or exception begins so."""
+        """Failed attempts whose status or exception begins with `status_class`."""
         return sum(n for key, n in self.failures.items() if key.startswith(status_class))
 
     def full_service_after(self, moment: float) -> float:
-        """Seconds from `moment` until the last of the chats that were begun since, or were
-        under way then, and claimed no count."""
+        """Seconds from `moment` until the end of the last chat whose reply told no count, among
+        those that ended after it."""
         assert any(end > moment for end in self.counted), "no chat told a count any more"
         return max((end - moment for _, end in self.countless if end > moment), default=0.0)
 
@@ -88,7 +88,7 @@ class Load:
                 connection = await self._connected(connection, number)
                 answer = await connection.send(request, self.timeout_s)
             except ConnectionResetError as error:
-                # RFC 9112, 9.3.1: send again at once what a closing connection has not read.
+                # RFC 9112, 9.3.1: retry at once if the server closed the connection unread.
                 if connection and connection.used and str(error) == "unanswered":
                     self.resent += 1
                     connection = None
@@ -131,14 +131,14 @@ class Load:
             self.countless.append((began, now))
             return
         self.counted.append(now)
-        # Also of what was cut off and sent again: it is answered as it was, or not kept yet.
+        # This holds also after a retry: the kept reply is repeated, or nothing was kept yet.
         if int(match[1]) != known:
             self.wrong_counts.append(f"{user_id}: {int(match[1])}, not {known}")
 
 
 @asynccontextmanager
 async def load(url: str, clients: int = 16, pause_s: float = 0) -> AsyncIterator[Load]:
-    """Closed-loop clients, until the end of the context; then each finishes its message."""
+    """Run closed-loop clients until the context ends; then each finishes its message."""
     running = Load([url], pause_s=pause_s)
     async with asyncio.TaskGroup() as group:
         for number in range(clients):
@@ -153,7 +153,7 @@ async def load(url: str, clients: int = 16, pause_s: float = 0) -> AsyncIterator
 async def balanced_load(
     urls: Sequence[str], clients: int = 16, pause_s: float = 0
 ) -> AsyncIterator[Load]:
-    """The same through a load balancer: it turns away from a replica whose readiness says no."""
+    """The same through a load balancer, which avoids replicas that aren't ready."""
     async with load(urls[0], clients, pause_s) as running, asyncio.TaskGroup() as group:
         checks = [group.create_task(_keep_checking(url, running, urls)) for url in urls]
         try:
@@ -186,7 +186,7 @@ async def _is_ready(url: str) -> bool:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that `percent` of the values do not exceed (nearest rank); NaN of none."""
+    """The nearest-rank percentile; NaN without values."""
     if not values:
         return float("nan")
     ordered = sorted(values)

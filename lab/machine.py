@@ -1,4 +1,4 @@
-"""What this machine has: free ports, and the programs that the scripts have got."""
+"""Free ports of this machine, and the programs that the scripts have installed."""
 
 import contextlib
 import os
@@ -8,14 +8,14 @@ import socket
 from pathlib import Path
 
 _given_ports: set[int] = set()
-# Tests run in several processes at once; each gives ports of its own.
+# Tests run in several processes at once. Each process has its own share of the ports.
 _MOST_WORKERS = 8
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _MOST_WORKERS
 
 
 def free_port() -> int:
-    """A free port, given once, below those that the system hands out by itself: daprd takes one
-    of these for its internal port, and it might be the one that was free a moment ago."""
+    """A free port, never returned twice, from below the system's ephemeral ports. daprd takes one
+    of those for its internal port, which might be the one that was free a moment ago."""
     while True:
         port = random.randrange(20_000 + _WORKER, 30_000, _MOST_WORKERS)  # noqa: S311
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def tool(variable: str) -> Path:
-    """A program that scripts/test.sh has got and names in the environment."""
+    """A program that scripts/test.sh has installed and names in the environment."""
     path = os.environ.get(variable) or shutil.which(variable.lower())
     assert path, f"{variable} is not set: run the tests through scripts/test.sh"
     return Path(path)

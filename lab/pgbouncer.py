@@ -1,4 +1,4 @@
-"""A real PgBouncer before a throwaway PostgreSQL."""
+"""A real PgBouncer in front of a throwaway PostgreSQL."""
 
 import os
 import pwd
@@ -29,8 +29,8 @@ default_pool_size = {connections}
 
 @contextmanager
 def pooled(url: SecretStr, *, connections: int) -> Iterator[str]:
-    """The URL of the same database through a PgBouncer, whose `connections` are another client's
-    after each transaction."""
+    """The URL of the same database through a PgBouncer with so many server `connections`, pooled
+    per transaction."""
     parts, port = urlsplit(url.get_secret_value()), free_port()
     [host], database = parse_qs(parts.query)["host"], parts.path[1:]
     with tempfile.TemporaryDirectory(prefix="daca-pgbouncer-") as folder:

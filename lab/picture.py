@@ -1,4 +1,4 @@
-"""Takes the README's picture of the chat page, of the real services with the offline model:
+"""Takes the README's screenshot of the chat page of the real services with the offline model:
 `CHROMIUM=/usr/bin/chromium .venv/bin/python -m lab.picture`."""
 
 import asyncio

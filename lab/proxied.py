@@ -1,4 +1,4 @@
-"""Replicas of both services on one PostgreSQL, each replica with a sidecar of its own."""
+"""Replicas of both services on one PostgreSQL, each with its own sidecar."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,7 +25,7 @@ _CHECK_TIMEOUT_S = 2.0
 
 
 def _configuration(folder: Path) -> Path:
-    # Replicas share an app id, for which a table has but one place: they are found by mDNS.
+    # Found by mDNS, because replicas share an app id and the table has one address per app id.
     configuration = yaml.safe_load((ROOT / "deploy/local/config.yaml").read_text())
     del configuration["spec"]["nameResolution"]
     path = folder / "config.yaml"
@@ -34,7 +34,7 @@ def _configuration(folder: Path) -> Path:
 
 
 class ProxiedProcesses(Processes):
-    """Chat reaches analytics by its app id, which all of its replicas have."""
+    """Chat calls analytics by its app id, which all its replicas share."""
 
     def __init__(
         self, folder: Path, url: SecretStr, count: int, daprd: Path, **settings: str
@@ -46,8 +46,8 @@ class ProxiedProcesses(Processes):
         self.sidecars: dict[str, Service] = {}
         """By the name of the app's process."""
         for app in super().all:
-            # That between sidecars, too, is the same after a restart: others ask where it is but
-            # twice a minute.
+            # All ports, also the one between sidecars, stay the same after a restart: other
+            # sidecars look them up only twice a minute.
             ports = {use: free_port() for use in SIDECAR_USES}
             described = App(
                 self.app_id(app),
@@ -73,7 +73,7 @@ class ProxiedProcesses(Processes):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Chat's sidecars start last, to find both replicas of analytics when they first ask."""
+        """Chat's sidecars start last, so that they first look up analytics when both replicas run."""
         try:
             for apps in (self.analytics, self.chats):
                 services = [*apps, *map(self.sidecar_of, apps)]
@@ -87,8 +87,8 @@ class ProxiedProcesses(Processes):
             await self.client.aclose()
 
     async def restart(self, app: Service) -> int | None:
-        """Stop an app and then its sidecar, start both, and wait until they serve. Returns the
-        app's exit code."""
+        """Stop an app and then its sidecar, start both, and wait until they serve. Returns the exit
+        code of the app."""
         sidecar = self.sidecar_of(app)
         code = await app.stop()
         await sidecar.stop()
@@ -98,7 +98,7 @@ class ProxiedProcesses(Processes):
         return code
 
     async def ready(self, app: Service) -> None:
-        """Wait until the app answers through its own sidecar and, if it is chat, says over HTTP
+        """Wait until the app answers through its own sidecar and, if it is chat, reports over HTTP
         that it is ready."""
         await eventually(partial(self._answers, app), expected=True, timeout_s=60)
         if app in self.chats:

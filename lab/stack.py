@@ -1,4 +1,4 @@
-"""Both services and real daprd processes, with app ids and ports of their own."""
+"""Both services and real daprd processes, with their own app ids and ports."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ UNSET = dict.fromkeys(
 
 
 def render_run_file(folder: Path) -> Path:
-    """The project's dapr.yaml with app ids and ports of the test's own."""
+    """Write the project's dapr.yaml with the test's own app ids and ports."""
     suffix = uuid4().hex[:8]
     text = (ROOT / "dapr.yaml").read_text()
     config = yaml.safe_load(text)
@@ -66,7 +66,7 @@ def render_run_file(folder: Path) -> Path:
 
 
 def render_resources(folder: Path, analytics: str, chat: str) -> Path:
-    """The project's policies for apps of these ids; their folder."""
+    """Write the project's policies for apps with these ids. Returns their folder."""
     resources = folder / "resources"
     resources.mkdir()
     text = (ROOT / "deploy/local/resources/resiliency.yaml").read_text()
@@ -76,7 +76,7 @@ def render_resources(folder: Path, analytics: str, chat: str) -> Path:
 
 
 def http(method: str, url: str, body: Any = None) -> tuple[int, Any]:
-    """The status and the JSON of one request."""
+    """The status and the JSON of the response to one request."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
     try:
@@ -88,7 +88,7 @@ def http(method: str, url: str, body: Any = None) -> tuple[int, Any]:
 
 
 class RunningStack:
-    """The whole system, and the faults that a test can do to it."""
+    """The whole system, and the faults that a test can inject."""
 
     def __init__(self, stack: Stack, run_file: Path) -> None:
         self.stack = stack
@@ -116,7 +116,7 @@ class RunningStack:
 async def eventually(
     condition: Callable[[], Awaitable[Any]], expected: Any, timeout_s: float = 15
 ) -> None:
-    """Fail, showing the last value, unless `condition` comes to `expected` in time."""
+    """Wait until `condition` returns `expected`; fail with its last value if it doesn't in time."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     while (value := await condition()) != expected:
         assert asyncio.get_running_loop().time() < deadline, f"still {value!r}, not {expected!r}"
@@ -131,8 +131,8 @@ async def running_stack(
     environment: Mapping[str, str] = MappingProxyType({}),
     also: Sequence[Service] = (),
 ) -> AsyncIterator[RunningStack]:
-    """The system; `prepare` may change its processes' commands and environments first. `also` are
-    sidecars whose apps it is to find beside its own."""
+    """The running system. `prepare` may first change its processes' commands and environments.
+    `also` are sidecars whose apps it must find besides its own."""
     with patch.dict(os.environ, {"DACA_DATA_DIR": str(folder / "data"), **environment}):
         run_file = render_run_file(folder)
         stack = Stack(run_file, daprd=daprd, log_dir=folder / "logs")

@@ -1,4 +1,4 @@
-"""`POST /chat/`, beside the old design, and what it adds to the model's own answer."""
+"""`POST /chat/`, compared with the old design and with the model's answer alone."""
 
 from functools import partial
 from random import randrange
@@ -28,13 +28,13 @@ _OPEN_CLIENTS = 128
 
 
 def new_chat() -> bytes:
-    """A user's message in a conversation of its own."""
+    """A user's message in a new conversation."""
     body = {"user_id": user(randrange(USERS)), "text": "Hello", "message_id": str(uuid4())}
     return post("/chat/", body)
 
 
 class _GoingOn:
-    """Messages that go on with conversations, of 20 turns each."""
+    """Messages in conversations that go on, of 20 turns each."""
 
     def __init__(self) -> None:
         self._sent = 0
@@ -48,13 +48,13 @@ class _GoingOn:
 
 
 def ask_model() -> bytes:
-    """What the agent asks, without its tools."""
+    """The agent's request to the model, without tools."""
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     return post("/v1/chat/completions", {"model": "bench", "messages": messages})
 
 
 async def run(plan: Plan) -> Result:
-    """Closed loops of both designs, then open ones of ours."""
+    """Closed loops of both designs, then open loops of ours."""
     result = Result("chats", "POST /chat/, this design and the old one")
     result.notes.append(
         "Both with the same model server, which answers at once "
@@ -90,7 +90,7 @@ async def run(plan: Plan) -> Result:
 
 
 def _judge(result: Result, samples: dict[str, list[Sample]], clients: int) -> None:
-    # With one client: what docs/performance.md shows to be the limit.
+    # With one client, the limit that docs/performance.md derives.
     title = f"{clients} client{'s' if clients > 1 else ''}"
     result.tables[title] = {name: row(found) for name, found in samples.items()}
     ours, old, model = samples[_OURS], samples[_OLD], samples[_MODEL]
@@ -123,7 +123,7 @@ async def _open(
     result: Result, plan: Plan, target: str, peak: float, processes: dict[str, int]
 ) -> None:
     clients = [HttpClient(target, new_chat) for _ in range(_OPEN_CLIENTS)]
-    # Connections are made before, as a browser's or a proxy's are.
+    # Connections are opened beforehand, as those of a browser or a proxy are.
     await closed_loop(clients[:16], 0.2)
     lines: dict[str, list[tuple[float, float]]] = {"p50": [], "p90": [], "p99": []}
     rows = {}

@@ -1,4 +1,4 @@
-"""`POST /chat/` from one client to 256."""
+"""`POST /chat/` with 1 to 256 clients."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ _LEVELS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 async def run(plan: Plan) -> Result:
-    """Closed loops of ever more clients."""
+    """Closed loops of more and more clients."""
     result = Result("concurrency", "POST /chat/ by the number of clients")
     result.notes.append(
         "Who is turned away (503) waits for what `Retry-After` says, and up to half of it more, "
@@ -29,7 +29,7 @@ async def run(plan: Plan) -> Result:
                 Side(str(n), partial(http_load, ours.url, [new_chat] * n), processes)
                 for n in levels
             ]
-            # Longer than Retry-After, so that those who wait come again.
+            # Longer than Retry-After, so that clients that were refused try again.
             samples = await alternate(sides, rounds=plan.rounds(3), seconds=4 * plan.seconds(1))
     rows = {clients: row(found) for clients, found in samples.items()}
     result.tables["By clients"] = rows

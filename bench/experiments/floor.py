@@ -1,4 +1,4 @@
-"""`POST /chat/`, without sidecars, beside the least that it could cost."""
+"""`POST /chat/`, without sidecars, compared with the least that it could cost."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ _FIGURES = {
 
 
 async def run(plan: Plan) -> Result:
-    """Closed loops of both, in turns."""
+    """Closed loops of both, alternating."""
     result = Result("floor", "POST /chat/, beside its bare floor")
     result.notes.append(
         "No sidecars. The floor (`bench/systems/floor.py`) has the same HTTP server, a route, and "

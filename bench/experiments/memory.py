@@ -15,7 +15,7 @@ from bench.systems.stacks import USERS, Plan, our_system, services_of, user
 
 _STREAMS = 1000
 _STEADY_S = 6.0
-# Faster, and the newcomers would be turned away.
+# At a higher rate, new streams would be refused.
 _OPENED_A_SECOND = 40
 
 
@@ -25,7 +25,7 @@ def _slow_stream() -> bytes:
 
 
 async def run(plan: Plan) -> Result:
-    """One chat process holds them all; the model says a word every three seconds in each."""
+    """One chat process holds all streams. In each, the model says a word every three seconds."""
     result = Result("memory", "Memory and CPU by process")
     result.notes.append(
         f"RSS in MB. {_STREAMS:,} open streams get a word every three seconds each; CPU, in % of a "
@@ -77,7 +77,7 @@ async def run(plan: Plan) -> Result:
 
 
 async def _keep_open(number: int, client: HttpClient, refused: Counter[str]) -> None:
-    """A stream, from a moment of its own."""
+    """Keep stream `number` open. They start one after another."""
     await asyncio.sleep(number / _OPENED_A_SECOND)
     while True:
         try:

@@ -1,4 +1,4 @@
-"""One replica of each service on a PostgreSQL, beside two and three."""
+"""One, two and three replicas of each service on one PostgreSQL."""
 
 import asyncio
 from collections import Counter
@@ -21,13 +21,13 @@ from scripts.service import Service
 
 _COUNTS = (1, 2, 3)
 _PER_REPLICA = 45.0
-"""Chats a second: three replicas keep two cores busy for two thirds of the time."""
+"""Chats per second: with three replicas, two cores are busy two thirds of the time."""
 _CLIENTS = 12
 _OURS = ("chat", "analytics")
 
 
 async def run(plan: Plan) -> Result:
-    """The same load for each of ever more replicas, and the same load for all of them."""
+    """More and more replicas: with the same load each, and with the same load for all together."""
     result = Result("replicas", "POST /chat/ by the number of replicas, on one PostgreSQL")
     result.notes.append(
         "Each chat process has an analytics process of its own; no sidecars. On one machine more "
@@ -43,7 +43,7 @@ async def run(plan: Plan) -> Result:
                 await stack.enter_async_context(system.running())
             each = f"{_PER_REPLICA:.0f} chats a second for each"
             shared = f"{_CLIENTS} clients for all"
-            # Fewer chats at once share wake-ups and commits: three that share one's load cost more.
+            # Three replicas with the load of one cost more: fewer chats share wake-ups and commits.
             for title, load, limit in ((each, _same_each, 1.15), (shared, _same_for_all, 1.5)):
                 sides = [
                     Side(str(count), partial(_counting_cpu, system, cluster, load))

@@ -1,4 +1,4 @@
-"""`POST /chat/stream`: the first text, against the model server's own."""
+"""`POST /chat/stream`: time to the first text, compared with the model server's own."""
 
 from functools import partial
 from random import randrange
@@ -22,7 +22,7 @@ def _ask_model() -> bytes:
 
 
 async def run(plan: Plan) -> Result:
-    """Each client reads its stream to the end; what counts is when the first text came."""
+    """Each client reads its stream to the end. The latency is the time to the first text."""
     result = Result("streams", "POST /chat/stream, the first text")
     result.notes.append("Latencies are until the first text; rates are of whole streams.")
     with folder() as where:

@@ -1,4 +1,4 @@
-"""A version beside that of another worktree: chats, streams and lookups."""
+"""Two versions, this one and another worktree's: chats, streams and lookups."""
 
 import asyncio
 import subprocess
@@ -21,7 +21,7 @@ _SIDECARS = ("chat's sidecar", "analytics' sidecar")
 
 
 async def run(plan: Plan) -> Result:
-    """The same loads for both, in turns."""
+    """The same loads for both, alternating."""
     if plan.against is None:
         raise ValueError("no other version is given")
     daprd = None if plan.direct else plan.daprd
@@ -79,6 +79,6 @@ def _lookups(caller: Path, clients: int, of: Version) -> Load:
 
 
 def _commit(root: Path) -> str:
-    """What is checked out there, and whether it has been changed since."""
+    """The commit that is checked out there, and whether it has local changes."""
     command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,7 +1,7 @@
 // Command caller calls GetAnalytics in a closed loop and prints, as JSON, what it saw.
 //
-// It is the caller that other callers are measured against: Go's gRPC, and messages encoded by
-// hand, so that nearly all the time is the server's and the way's.
+// Other callers are compared with it: it uses Go's gRPC and encodes messages by hand, so that
+// nearly all the time is spent in the server and on the way.
 package main
 
 import (

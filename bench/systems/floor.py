@@ -1,4 +1,4 @@
-"""The bare floor of `POST /chat/`: an HTTP server, a route, and a run of the Agents SDK with chat's
+"""The minimum for `POST /chat/`: an HTTP server, a route, and a run of the Agents SDK with chat's
 own client of the model. Nothing is kept, counted, logged, measured or authorised.
 
 `python -m bench.systems.floor PORT`; reads OPENAI_BASE_URL.
@@ -23,7 +23,7 @@ from chat_service.web.server import HttpServer
 
 
 class Message(BaseModel):
-    """What comes in."""
+    """The request body."""
 
     user_id: str
     text: str
@@ -31,20 +31,20 @@ class Message(BaseModel):
 
 
 class Reply(BaseModel):
-    """What goes out."""
+    """The response body."""
 
     user_id: str
     reply: str
 
 
 def floor_app(agent: Agent[None]) -> FastAPI:
-    """One route, which lets the agent reply."""
+    """An app with one route, on which the agent replies."""
     app = FastAPI()
     config = RunConfig(tracing_disabled=True)
 
     @app.post("/chat/")
     async def chat(message: Message) -> Reply:
-        # A copy, as the SDK compares the runs of one agent with each other, all with all.
+        # A copy, because the SDK compares each run of an agent with all its other current runs.
         result = await Runner.run(copy(agent), message.text, run_config=config)
         return Reply(user_id=message.user_id, reply=result.final_output)
 
@@ -52,7 +52,7 @@ def floor_app(agent: Agent[None]) -> FastAPI:
 
 
 async def serve(app: FastAPI, port: int) -> None:
-    """With the HTTP server of chat's gateway."""
+    """Serve the app with the HTTP server of chat's gateway."""
     server = HttpServer(app, "127.0.0.1", port)
     await server.start()
     try:

@@ -1,6 +1,6 @@
-"""Servers that answer `GetAnalytics` from memory, to hold the real one against:
-`python -m bench.systems.in_memory bare PORT` is a bare grpc.aio server on uvloop, about the least
-that Python can do; with `service` for `bare` it is the whole service, but for its database."""
+"""Servers that answer `GetAnalytics` from memory, for comparison with the real one.
+`python -m bench.systems.in_memory bare PORT` is a bare grpc.aio server on uvloop, about the minimum
+in Python; with `service` instead of `bare` it is the whole service, except for its database."""
 
 import asyncio
 import sys
@@ -20,29 +20,27 @@ from daca_shared.storage.database import Row, Work
 
 
 class InMemory:
-    """A `Database` whose every row says that a user has sent 5 messages, and that keeps none."""
+    """A `Database` in which every user has sent 5 messages, and to which nothing is written."""
 
     is_shared = False
 
     async def read(self, statement: str, *arguments: Any) -> Sequence[Row]:
-        """A user's row, whatever is asked."""
+        """A user's row, whatever the statement."""
         return [(5, None)]
 
     search = read
 
     async def write[T](self, work: Work[T]) -> T:
-        """Nothing is ever written."""
         raise NotImplementedError
 
     def time(self, stored: Any) -> datetime:
-        """No row has one."""
         raise NotImplementedError
 
     async def check(self) -> None:
         """Nothing can be wrong."""
 
     async def close(self) -> None:
-        """Nothing to let go."""
+        """Nothing is open."""
 
 
 async def _service(port: int) -> None:

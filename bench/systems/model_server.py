@@ -1,7 +1,7 @@
-"""A Chat Completions server that answers at once, and costs little: a raw protocol on uvloop.
+"""A Chat Completions server that answers at once and uses little CPU: a raw protocol on uvloop.
 
-`python -m bench.systems.model_server PORT`. A request that says "slowly" gets its stream a word
-every three seconds.
+`python -m bench.systems.model_server PORT`. The answer to a request that says
+"slowly" is streamed at one word every three seconds.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class _Model(asyncio.Protocol):
             self._transport.write(_STREAM_HEAD)
             self._say(_SLOW_WORDS)
         else:
-            # Each write is a packet: the reader must not get all in one piece.
+            # One packet per write, as the reader must not get all at once.
             self._transport.write(_STREAM_HEAD)
             for word in _WORDS:
                 self._transport.write(word)

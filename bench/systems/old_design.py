@@ -1,6 +1,6 @@
-"""The design that this one replaced, rendered as its tutorial had it: analytics over REST, asked
-through Dapr's HTTP API by a client made for each request, and one agent that all requests
-share and whose instructions each of them changes.
+"""The design that this one replaced, as in its tutorial: analytics over REST, called through
+Dapr's HTTP API with a new client for each request, and one agent that all requests share and
+whose instructions each of them changes.
 
 `python -m bench.systems.old_design analytics|chat PORT`; chat reads DAPR_HTTP_PORT,
 ANALYTICS_APP_ID and OPENAI_BASE_URL.
@@ -29,14 +29,14 @@ COUNTS = {"alice": 5, "bob": 3}
 
 
 class Metadata(BaseModel):
-    """When a message was sent, and of which conversation it says that it is."""
+    """When a message was sent, and to which conversation."""
 
     timestamp: datetime = Field(default_factory=lambda: datetime.now(UTC))
     session_id: str = Field(default_factory=lambda: str(uuid4()))
 
 
 class Message(BaseModel):
-    """What comes in."""
+    """The request body."""
 
     user_id: str
     text: str
@@ -45,7 +45,7 @@ class Message(BaseModel):
 
 
 class Response(BaseModel):
-    """What goes out."""
+    """The response body."""
 
     user_id: str
     reply: str
@@ -53,7 +53,7 @@ class Response(BaseModel):
 
 
 def analytics_app(counts: dict[str, int]) -> FastAPI:
-    """The analytics service: a dictionary behind REST."""
+    """The analytics service: a dictionary with a REST API."""
     app = FastAPI(title="Analytics Service")
 
     @app.get("/analytics/{user_id}")
@@ -76,7 +76,7 @@ make_client = httpx.AsyncClient
 
 
 async def ask_count(analytics_url: str, user_id: str) -> int:
-    """How many messages a user has sent; 0 whenever analytics does not say."""
+    """How many messages a user has sent; 0 if analytics doesn't answer."""
     async with make_client() as client:
         try:
             answer = await client.get(f"{analytics_url}/analytics/{user_id}")
@@ -87,7 +87,6 @@ async def ask_count(analytics_url: str, user_id: str) -> int:
 
 
 def chat_app(agent: Agent[None], config: RunConfig, analytics_url: str) -> FastAPI:
-    """The chat service."""
     app = FastAPI(title="DACA Chat Service")
 
     @app.post("/chat/")
@@ -106,7 +105,7 @@ def chat_app(agent: Agent[None], config: RunConfig, analytics_url: str) -> FastA
 
 
 def main() -> None:
-    """Serve one of the two as `uvicorn main:app` does."""
+    """Serve one of the two services as `uvicorn main:app` does."""
     which, port = sys.argv[1], int(sys.argv[2])
     if which == "analytics":
         users = {f"user-{n:08d}": n for n in range(1000)}

@@ -1,4 +1,4 @@
-"""The programs that a measurement starts, and the folder where they keep things."""
+"""The programs that a measurement starts, and the folder for their files."""
 
 import asyncio
 import os
@@ -19,8 +19,8 @@ _START_TIMEOUT_S = 60
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder for data and logs, on the disk of the working folder: /tmp may be in memory,
-    where a commit costs nothing."""
+    """A folder for data and logs, on the disk of the working folder: /tmp may be in memory, where
+    commits are free."""
     Path("data").mkdir(exist_ok=True)
     with TemporaryDirectory(prefix="bench-", dir="data", ignore_cleanup_errors=True) as path:
         yield Path(path).resolve()
@@ -37,7 +37,7 @@ def python(name: str, port: int, where: Path, *module: str, **environment: str) 
 def sidecar(
     daprd: Path, app: Service, app_id: str, protocol: str, where: Path, **environment: str
 ) -> Service:
-    """An app's daprd as a tutorial starts it, but on loopback only, and with `environment`."""
+    """An app's daprd, started as in a tutorial, but on loopback only and with `environment`."""
     ports = {use: free_port() for use in ("HTTP", "gRPC", "metrics", "internal gRPC")}
     (where / "no-resources").mkdir(exist_ok=True)
     command = [
@@ -56,7 +56,7 @@ def sidecar(
 
 @asynccontextmanager
 async def running(*services: Service) -> AsyncIterator[None]:
-    """Start them, wait until they listen, stop them at the end."""
+    """Start the services, wait until they listen, and stop them at the end."""
     try:
         for service in services:
             await service.start()
@@ -71,19 +71,19 @@ async def running(*services: Service) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def model_server(where: Path) -> AsyncIterator[Service]:
-    """The model that answers at once."""
+    """A model server that answers at once."""
     model = python("model", free_port(), where, "bench.systems.model_server")
     async with running(model):
         yield model
 
 
 def url(service: Service) -> str:
-    """Of a program that `python` has made."""
+    """The URL of a service that `python` returned."""
     return f"http://127.0.0.1:{service.ports['gRPC']}"
 
 
 def wait_until_answered(probe: str) -> None:
-    """Until `probe`, an address, answers well; fail if it doesn't in time."""
+    """Wait until the URL `probe` answers with success; fail if it doesn't in time."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
         try:
@@ -96,11 +96,11 @@ def wait_until_answered(probe: str) -> None:
 
 
 def pids(services: dict[str, Service]) -> dict[str, int]:
-    """By what they are; with the load generator, which is this process."""
+    """Process ids by role, with that of the load generator, which is this process."""
     running = {n: s.process.pid for n, s in services.items() if s.process is not None}
     return {**running, "generator": os.getpid()}
 
 
 def memory(services: dict[str, Service]) -> dict[str, float]:
-    """RSS in MB, by what they are."""
+    """RSS in MB, by role."""
     return {n: rss_mb(s.process.pid) for n, s in services.items() if s.process is not None}

@@ -1,4 +1,4 @@
-"""The systems that are measured, each with app ids and ports of its own."""
+"""The systems that are measured, each with its own app ids and ports."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -17,36 +17,36 @@ from lab.stack import RunningStack, running_stack
 from scripts.service import Service
 
 USERS = 1000
-# So high that the code runs and refuses nobody.
+# So high that the code for limits runs but refuses nobody.
 UNLIMITED = dict.fromkeys(("CHAT_RATE_LIMIT_USER", "CHAT_RATE_LIMIT_ADDRESS"), "100000000/second")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the experiments run with."""
+    """The options of all experiments."""
 
     daprd: Path
     caller: Path | None
-    """The Go caller, if Go was there to build it."""
+    """The Go caller, if Go was available to build it."""
     quick: bool
     against: Path | None = None
-    """The worktree of another version, to compare this one with."""
+    """The worktree of another version to compare with."""
     direct: bool = False
     """Whether versions are compared without sidecars."""
     given_rounds: int | None = None
-    """How often, if that is asked for."""
+    """How many rounds, if the user has set that."""
 
     def rounds(self, full: int = 6) -> int:
-        """How often each side is measured."""
+        """How many times each side is measured."""
         return self.given_rounds or (2 if self.quick else full)
 
     def seconds(self, full: float = 2.0) -> float:
-        """For how long each time."""
+        """How long each measurement takes."""
         return min(1.0, full) if self.quick else full
 
 
 def user(number: int) -> str:
-    """The id of a user whom both designs know, if below `USERS`."""
+    """A user id, which both designs know if `number` is below `USERS`."""
     return f"user-{number:08d}"
 
 
@@ -54,8 +54,8 @@ def user(number: int) -> str:
 async def our_system(
     where: Path, plan: Plan, model: Service | None = None, also: Sequence[Service] = ()
 ) -> AsyncIterator[RunningStack]:
-    """Our design with everything on, which knows `USERS` users. `also` are sidecars, whose
-    apps are to be called with the same policies as analytics."""
+    """Our design with all features on and `USERS` known users. `also` are sidecars whose apps are
+    called with the same policies as analytics."""
 
     def prepare(stack: RunningStack) -> None:
         chat = stack.stack.services[stack.chat].environment
@@ -82,7 +82,7 @@ async def _record_users(system: RunningStack) -> None:
 
 
 def entries(count: int) -> list[OutboxEntry]:
-    """New messages of as many users, as the outbox has them."""
+    """Outbox entries for `count` new messages of the known users."""
     now = datetime.now(UTC)
     return [OutboxEntry(n, uuid4(), user(n % USERS), now, None) for n in range(count)]
 
@@ -97,7 +97,7 @@ class OldSystem:
 
 @asynccontextmanager
 async def old_system(where: Path, plan: Plan, model: Service) -> AsyncIterator[OldSystem]:
-    """The old design, as its tutorial runs it."""
+    """Start the old design as in its tutorial."""
     suffix = uuid4().hex[:8]
     analytics_id = f"old-analytics-{suffix}"
     analytics = python("old-analytics", free_port(), where, "bench.systems.old_design", "analytics")
@@ -125,7 +125,7 @@ async def old_system(where: Path, plan: Plan, model: Service) -> AsyncIterator[O
 
 
 def services_of(system: RunningStack) -> dict[str, Service]:
-    """Our processes, by what they are."""
+    """Our processes, by role."""
     found = system.stack.services
     return {
         "chat": found[system.chat],

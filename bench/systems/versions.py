@@ -1,5 +1,5 @@
-"""Both services of a worktree, whatever its version. All that is known of them is the
-environment that they read, and where they answer."""
+"""Both services of a worktree, whatever its version. We rely only on their environment variables
+and on their APIs."""
 
 import asyncio
 import os
@@ -19,24 +19,24 @@ from scripts.service import Service
 
 @dataclass(frozen=True)
 class Version:
-    """A version's services, running."""
+    """The running services of a version."""
 
     url: str
-    """Of the HTTP gateway."""
+    """The URL of the HTTP gateway."""
     analytics: str
-    """Where `GetAnalytics` is called, host:port."""
+    """The host:port on which `GetAnalytics` is called."""
     analytics_app: str
-    """The app id to name there; empty where analytics itself answers."""
+    """The app id to send there; empty if analytics itself answers."""
     services: dict[str, Service]
-    """By what they are."""
+    """The processes by role."""
 
 
 @asynccontextmanager
 async def version(
     root: Path, where: Path, model: Service, daprd: Path | None = None
 ) -> AsyncIterator[Version]:
-    """The version in the worktree `root`, run by its own Python; with sidecars, if `daprd` is
-    given. Its data and logs go to the folder `where`."""
+    """Start the version in the worktree `root` with that worktree's Python, and with sidecars if
+    `daprd` is given. Data and logs go to the folder `where`."""
     analytics = _service(root, where, "analytics", ANALYTICS_SEED_DEMO_USERS="true")
     http_port = free_port()
     chat = _service(
@@ -58,9 +58,9 @@ async def version(
     if daprd:
         found = _with_sidecars(found, daprd, where)
     others = [service for name, service in found.services.items() if name != "chat"]
-    # Chat ends first: it sends on what it still has.
+    # Chat stops first, as it still sends what is in its outbox.
     async with running(*others), running(chat):
-        # Answered once chat reaches analytics, which knows alice.
+        # This succeeds once chat reaches analytics, which knows alice.
         await asyncio.to_thread(wait_until_answered, f"{found.url}/users/alice/analytics")
         yield found
 

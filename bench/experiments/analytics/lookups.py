@@ -1,4 +1,4 @@
-"""`GetAnalytics`: what the store, the sidecars, Dapr's HTTP API and Python as a caller cost."""
+"""`GetAnalytics`: the costs of the store, the sidecars, Dapr's HTTP API and a caller in Python."""
 
 import time
 from functools import partial
@@ -33,7 +33,7 @@ _PYTHON, _HTTP = "our Python client, two sidecars", "Dapr's HTTP invoke"
 
 
 async def run(plan: Plan) -> Result:
-    """Direct, through the sidecars, and beside a handler that does nothing."""
+    """Direct, through the sidecars, and compared with a handler that does nothing."""
     result = Result("lookups", "GetAnalytics")
     if plan.caller is None:
         result.notes.append("Not measured: there was no Go to build the caller with.")
@@ -126,7 +126,7 @@ async def _python_load(peer: Peer, clients: int, seconds: float) -> Sample:
 def _judge(result: Result, samples: dict[str, list[Sample]], clients: int) -> None:
     title = f"{clients} client{'s' if clients > 1 else ''}"
     result.tables[title] = {name: row(found) for name, found in samples.items()}
-    # What docs/performance.md shows to be the limit.
+    # The limits that docs/performance.md derives.
     limits = (80, 90) if clients == 1 else (70, 80)
     others = (("a bare handler's", _BARE), ("our service's from memory", _IN_MEMORY))
     for (what, other), limit in zip(others, limits, strict=True):

@@ -1,4 +1,4 @@
-"""`RecordMessages`, durable, through the sidecars, by batch size."""
+"""`RecordMessages` by batch size, durable, through the sidecars."""
 
 import time
 from functools import partial
@@ -15,7 +15,7 @@ _SIZES = (1, 10, 100, 500, 1000)
 
 
 async def run(plan: Plan) -> Result:
-    """One sender with chat's own client, which sends a batch when the last is acknowledged."""
+    """One sender, chat's own client, which sends a batch once the last one is acknowledged."""
     result = Result("records", "RecordMessages by batch size")
     result.notes.append(
         "One sender, in Python, through two sidecars; a second's figures are of messages, the "

@@ -20,7 +20,7 @@ _CLIENTS = 4
 
 
 async def run(plan: Plan) -> Result:
-    """A process for each size, all running, asked in turn for users at random."""
+    """A running process for each size. They take turns to be asked about random users."""
     result = Result("users", "GetAnalytics by the number of users")
     if plan.caller is None:
         result.notes.append("Not measured: there was no Go to build the caller with.")
@@ -83,7 +83,7 @@ async def _service(where: Path, size: int) -> Service:
 
 def _fill(path: Path, size: int) -> None:
     db = sqlite3.connect(path)
-    # No power fails while we fill, and if so we begin anew.
+    # After a power failure while we fill it, we start again.
     db.execute("PRAGMA synchronous = OFF")
     db.execute(
         """WITH RECURSIVE series (n) AS
