@@ -73,7 +73,7 @@ class ProxiedProcesses(Processes):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Chat's sidecars start last, so that they first look up analytics when both replicas run."""
+        """Chat's sidecars start last, so that their first lookup finds both analytics replicas."""
         try:
             for apps in (self.analytics, self.chats):
                 services = [*apps, *map(self.sidecar_of, apps)]

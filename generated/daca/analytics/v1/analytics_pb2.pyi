@@ -50,7 +50,7 @@ class GetAnalyticsResponse(_message.Message):
     ANALYTICS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def analytics(self) -> Global___UserAnalytics:
-        """What is known of the user."""
+        """What is known about the user."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ Global___GetAnalyticsResponse: _TypeAlias = GetAnalyticsResponse  # noqa: Y015
 
 @_typing.final
 class UserAnalytics(_message.Message):
-    """UserAnalytics is what is known of one user."""
+    """UserAnalytics is what is known about one user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -80,7 +80,7 @@ class UserAnalytics(_message.Message):
     """How many distinct messages the user has sent, ever."""
     @_builtins.property
     def last_message_time(self) -> _timestamp_pb2.Timestamp:
-        """When the latest of them was sent; never moves back. Unset for a demo user
+        """When the latest of them was sent; never goes back. Unset for a demo user
         that has not sent a message yet.
         """
 
@@ -134,7 +134,7 @@ class SentMessage(_message.Message):
     SENT_TIME_FIELD_NUMBER: _builtins.int
     message_id: _builtins.str
     """A UUID that the caller made for this message. It identifies the message
-    for good: a second one with the same id is the same message.
+    forever: a second one with the same id is the same message.
     """
     user_id: _builtins.str
     """The user who sent it: 1 to 128 characters, no control characters and no
@@ -167,8 +167,8 @@ class RecordMessagesResponse(_message.Message):
 
     COUNTED_FIELD_NUMBER: _builtins.int
     counted: _builtins.int
-    """How many messages of the batch were counted now, the others having been
-    counted before.
+    """How many messages of the batch were counted now. The others had been counted
+    before.
     """
     def __init__(
         self,

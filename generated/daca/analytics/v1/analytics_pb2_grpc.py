@@ -63,7 +63,7 @@ class AnalyticsServiceServicer:
     """
 
     def GetAnalytics(self, request, context):
-        """GetAnalytics returns what is known of one user.
+        """GetAnalytics returns what is known about one user.
 
         NOT_FOUND: no message of this user was ever recorded.
         """
@@ -81,10 +81,10 @@ class AnalyticsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordMessages(self, request, context):
-        """RecordMessages counts a batch of sent messages, all or none of it.
+        """RecordMessages counts a batch of sent messages, either all of them or none.
 
-        The same message_id counts once, ever, so a caller that is unsure whether
-        a batch arrived sends it again. The answer means: durable on disk.
+        Each message_id ever counts only once, so a caller that is unsure whether a
+        batch arrived sends it again. Once it is answered, it is durable on disk.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

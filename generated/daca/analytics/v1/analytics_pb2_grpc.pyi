@@ -38,7 +38,7 @@ class AnalyticsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AnalyticsServiceAsyncStub: ...
     GetAnalytics: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.GetAnalyticsRequest, _analytics_pb2.GetAnalyticsResponse]
-    """GetAnalytics returns what is known of one user.
+    """GetAnalytics returns what is known about one user.
 
     NOT_FOUND: no message of this user was ever recorded.
     """
@@ -48,10 +48,10 @@ class AnalyticsServiceStub:
     NOT_FOUND: no message of this user was ever recorded.
     """
     RecordMessages: _grpc.UnaryUnaryMultiCallable[_analytics_pb2.RecordMessagesRequest, _analytics_pb2.RecordMessagesResponse]
-    """RecordMessages counts a batch of sent messages, all or none of it.
+    """RecordMessages counts a batch of sent messages, either all of them or none.
 
-    The same message_id counts once, ever, so a caller that is unsure whether
-    a batch arrived sends it again. The answer means: durable on disk.
+    Each message_id ever counts only once, so a caller that is unsure whether a
+    batch arrived sends it again. Once it is answered, it is durable on disk.
     """
 
 @_typing.type_check_only
@@ -64,7 +64,7 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetAnalytics: _aio.UnaryUnaryMultiCallable[_analytics_pb2.GetAnalyticsRequest, _analytics_pb2.GetAnalyticsResponse]  # type: ignore[assignment]
-    """GetAnalytics returns what is known of one user.
+    """GetAnalytics returns what is known about one user.
 
     NOT_FOUND: no message of this user was ever recorded.
     """
@@ -74,10 +74,10 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
     NOT_FOUND: no message of this user was ever recorded.
     """
     RecordMessages: _aio.UnaryUnaryMultiCallable[_analytics_pb2.RecordMessagesRequest, _analytics_pb2.RecordMessagesResponse]  # type: ignore[assignment]
-    """RecordMessages counts a batch of sent messages, all or none of it.
+    """RecordMessages counts a batch of sent messages, either all of them or none.
 
-    The same message_id counts once, ever, so a caller that is unsure whether
-    a batch arrived sends it again. The answer means: durable on disk.
+    Each message_id ever counts only once, so a caller that is unsure whether a
+    batch arrived sends it again. Once it is answered, it is durable on disk.
     """
 
 class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -93,7 +93,7 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _analytics_pb2.GetAnalyticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_analytics_pb2.GetAnalyticsResponse, _abc.Awaitable[_analytics_pb2.GetAnalyticsResponse]]:
-        """GetAnalytics returns what is known of one user.
+        """GetAnalytics returns what is known about one user.
 
         NOT_FOUND: no message of this user was ever recorded.
         """
@@ -115,10 +115,10 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _analytics_pb2.RecordMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_analytics_pb2.RecordMessagesResponse, _abc.Awaitable[_analytics_pb2.RecordMessagesResponse]]:
-        """RecordMessages counts a batch of sent messages, all or none of it.
+        """RecordMessages counts a batch of sent messages, either all of them or none.
 
-        The same message_id counts once, ever, so a caller that is unsure whether
-        a batch arrived sends it again. The answer means: durable on disk.
+        Each message_id ever counts only once, so a caller that is unsure whether a
+        batch arrived sends it again. Once it is answered, it is durable on disk.
         """
 
 def add_AnalyticsServiceServicer_to_server(servicer: AnalyticsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -35,24 +35,24 @@ class ChatRequest(_message.Message):
     user_id: _builtins.str
     """Who is chatting: 1 to 128 characters, no control characters and no slashes."""
     text: _builtins.str
-    """The message: not blank, at most 8,000 characters unless the service was
-    set up otherwise.
+    """The message: not blank, and at most 8,000 characters unless the service is
+    configured otherwise.
     """
     session_id: _builtins.str
-    """The conversation to go on with, a UUID; a new one where none is given."""
+    """The conversation to continue, a UUID; a new one if none is given."""
     message_id: _builtins.str
-    """A UUID that identifies this message; made by the service where none is given.
+    """A UUID that identifies this message; made by the service if none is given.
     A message that is sent again with the same id is answered with the same reply.
     """
     regenerate: _builtins.bool
-    """Whether to answer the message of message_id anew, with `text` as it now is, in
-    place of its reply, finished or stopped: it must be the last of its
-    conversation. It counts no second time. If that fails, the old reply stays.
+    """Whether to answer the message of message_id again, now with this `text`. The new
+    reply replaces the old one, finished or stopped. It must be the last message of
+    its conversation, and doesn't count again. On failure, the old reply stays.
     """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Labels of the client's own, returned as they came: at most 20, each of 1
-        to 64 characters.
+        """The client's own labels, returned unchanged: at most 20, each of 1 to 64
+        characters.
         """
 
     def __init__(
@@ -88,24 +88,24 @@ class ChatStreamRequest(_message.Message):
     user_id: _builtins.str
     """Who is chatting: 1 to 128 characters, no control characters and no slashes."""
     text: _builtins.str
-    """The message: not blank, at most 8,000 characters unless the service was
-    set up otherwise.
+    """The message: not blank, and at most 8,000 characters unless the service is
+    configured otherwise.
     """
     session_id: _builtins.str
-    """The conversation to go on with, a UUID; a new one where none is given."""
+    """The conversation to continue, a UUID; a new one if none is given."""
     message_id: _builtins.str
-    """A UUID that identifies this message; made by the service where none is given.
+    """A UUID that identifies this message; made by the service if none is given.
     A message that is sent again with the same id is answered with the same reply.
     """
     regenerate: _builtins.bool
-    """Whether to answer the message of message_id anew, with `text` as it now is, in
-    place of its reply, finished or stopped: it must be the last of its
-    conversation. It counts no second time. If that fails, the old reply stays.
+    """Whether to answer the message of message_id again, now with this `text`. The new
+    reply replaces the old one, finished or stopped. It must be the last message of
+    its conversation, and doesn't count again. On failure, the old reply stays.
     """
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Labels of the client's own, returned as they came: at most 20, each of 1
-        to 64 characters.
+        """The client's own labels, returned unchanged: at most 20, each of 1 to 64
+        characters.
         """
 
     def __init__(
@@ -128,7 +128,7 @@ Global___ChatStreamRequest: _TypeAlias = ChatStreamRequest  # noqa: Y015
 
 @_typing.final
 class ChatStreamResponse(_message.Message):
-    """ChatStreamResponse is one event of a reply on its way."""
+    """ChatStreamResponse is one event of a streamed reply."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -180,7 +180,7 @@ class ChatResponse(_message.Message):
     """The id that identifies the message, a UUID: the request's, if it had one."""
     message_count: _builtins.int
     """How many messages the user had sent before this one, as the agent was told.
-    Unset when analytics could not say: the agent then claims no count.
+    Unset if analytics didn't answer: the agent then claims no count.
     """
     model: _builtins.str
     """The model that replied, e.g. "gpt-4o", or "offline" when there is none."""
@@ -227,12 +227,12 @@ class ListConversationsRequest(_message.Message):
     user_id: _builtins.str
     """Whose: 1 to 128 characters, no control characters and no slashes."""
     page_size: _builtins.int
-    """How many at the most; 50 if 0, and never more than 200."""
+    """The maximum number of results: 50 if 0, and at most 200."""
     page_token: _builtins.str
     """The next_page_token of the previous page; empty for the first."""
     filter: _builtins.str
-    """Words, at most 200 characters: only conversations with each of them in their
-    title or in any of their texts, in capitals or small letters.
+    """Words, at most 200 characters: only conversations with each word in their title
+    or in any of their texts, whether in upper or lower case.
     """
     def __init__(
         self,
@@ -291,7 +291,7 @@ class Conversation(_message.Message):
     session_id: _builtins.str
     """Its id, a UUID."""
     title: _builtins.str
-    """What the user has called it; until then, the first words of its first message."""
+    """The title that the user gave it; without one, its first message's first words."""
     turn_count: _builtins.int
     """How many messages with their replies it holds."""
     @_builtins.property
@@ -316,7 +316,7 @@ Global___Conversation: _TypeAlias = Conversation  # noqa: Y015
 
 @_typing.final
 class UpdateConversationRequest(_message.Message):
-    """UpdateConversationRequest gives a conversation another title."""
+    """UpdateConversationRequest gives a conversation a new title."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -327,13 +327,13 @@ class UpdateConversationRequest(_message.Message):
     """Whose: 1 to 128 characters, no control characters and no slashes."""
     @_builtins.property
     def conversation(self) -> Global___Conversation:
-        """The conversation: its session_id, and the title of 1 to 200 characters that it
-        gets. The rest is ignored.
+        """The conversation: its session_id and its new title, of 1 to 200 characters.
+        Other fields are ignored.
         """
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """What to change, which can only be `title`; that, too, if this is left out."""
+        """The fields to change, which can only be `title`, also the default."""
 
     def __init__(
         self,
@@ -432,7 +432,7 @@ class ListMessagesRequest(_message.Message):
     session_id: _builtins.str
     """The conversation, a UUID."""
     page_size: _builtins.int
-    """How many at the most; 50 if 0, and never more than 200."""
+    """The maximum number of results: 50 if 0, and at most 200."""
     page_token: _builtins.str
     """The next_page_token of the previous page; empty for the first."""
     def __init__(
@@ -463,7 +463,7 @@ class ListMessagesResponse(_message.Message):
     """The next page's token; empty if this is the last page."""
     @_builtins.property
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Message]:
-        """The messages, the oldest first."""
+        """The messages, oldest first."""
 
     def __init__(
         self,
@@ -495,7 +495,7 @@ class Message(_message.Message):
     text: _builtins.str
     """What the user wrote."""
     reply: _builtins.str
-    """The agent's reply, in Markdown; what came of it if it was stopped."""
+    """The agent's reply, in Markdown; its beginning if it was stopped."""
     stopped: _builtins.bool
     """Whether the user stopped the reply before its end."""
     @_builtins.property

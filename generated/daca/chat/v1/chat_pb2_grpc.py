@@ -32,10 +32,10 @@ class ChatServiceStub:
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
 
-    Where the service was set up to want bearer tokens, each call carries one as
-    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
-    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
-    keys that tokens are checked with can't be had.
+    If the service is set up to require bearer tokens, each call carries one as
+    `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
+    no token, or an invalid one. PERMISSION_DENIED: another user's token.
+    UNAVAILABLE: the keys to check tokens with can't be fetched.
     """
 
     def __init__(self, channel):
@@ -83,40 +83,40 @@ class ChatServiceServicer:
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
 
-    Where the service was set up to want bearer tokens, each call carries one as
-    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
-    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
-    keys that tokens are checked with can't be had.
+    If the service is set up to require bearer tokens, each call carries one as
+    `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
+    no token, or an invalid one. PERMISSION_DENIED: another user's token.
+    UNAVAILABLE: the keys to check tokens with can't be fetched.
     """
 
     def Chat(self, request, context):
         """Chat answers one message.
 
-        The message counts when it has been answered. A call that fails keeps and
-        counts nothing: send the message again, with the same message_id. One that
-        was answered before gets the same reply, and counts once.
+        A message counts once it has been answered. A call that fails keeps and counts
+        nothing: send the message again, with the same message_id. A message that was
+        answered before gets the same reply, and counts once.
 
-        RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
+        RESOURCE_EXHAUSTED: the model's rate limit, or ours, which comes with a
         google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
-        the model or our storage can't be reached, or there are more chats than the
-        service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
-        model's host refuses our key. With `regenerate` also NOT_FOUND: there is no
-        message with this message_id; and ABORTED: it isn't its conversation's last,
-        so look at what has been said since.
+        the model or our storage can't be reached, or the service is overloaded, which
+        also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
+        key. With `regenerate` also NOT_FOUND: there is no message with this
+        message_id; and ABORTED: it isn't the last of its conversation, so look at what
+        has been said since.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ChatStream(self, request, context):
-        """ChatStream answers one message, and sends the reply as it comes.
+        """ChatStream answers one message, and streams the reply.
 
-        Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
-        or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
-        a reply is complete only if `completed` came. When the caller cancels, the
-        model is stopped; what came so far stays in the conversation, marked as
-        stopped, and the message counts. Sent again with the same message_id, it is
-        answered anew, in the same place, and counts once.
+        Through a Dapr sidecar the caller sends dapr-stream: true besides dapr-app-id;
+        otherwise a retry policy may replay deltas. Errors are those of Chat, and end
+        the stream: a reply is complete only if `completed` came. When the caller
+        cancels, the model is stopped. What came so far stays in the conversation,
+        marked as stopped, and the message counts. If it is sent again with the same
+        message_id, a new reply replaces the stopped one, and it still counts once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,15 +131,15 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListMessages(self, request, context):
-        """ListMessages returns the messages of one conversation, the oldest first; none
-        if the user has no such conversation.
+        """ListMessages returns the messages of one conversation, oldest first; none if
+        the user has no such conversation.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateConversation(self, request, context):
-        """UpdateConversation gives a conversation another title, which stays.
+        """UpdateConversation sets a conversation's title, which then stays.
 
         NOT_FOUND: the user has no such conversation.
         """
@@ -148,9 +148,9 @@ class ChatServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConversation(self, request, context):
-        """DeleteConversation deletes a conversation with all that was said in it, for
-        good. A reply that is on its way in it is waited for, and deleted, too. What
-        was counted stays counted.
+        """DeleteConversation permanently deletes a conversation with all its messages. It
+        waits for a reply that is still being made, and deletes that, too. Counted
+        messages stay counted.
 
         NOT_FOUND: the user has no such conversation. DEADLINE_EXCEEDED: a reply in it
         took too long.
@@ -207,10 +207,10 @@ class ChatService:
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
 
-    Where the service was set up to want bearer tokens, each call carries one as
-    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
-    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
-    keys that tokens are checked with can't be had.
+    If the service is set up to require bearer tokens, each call carries one as
+    `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
+    no token, or an invalid one. PERMISSION_DENIED: another user's token.
+    UNAVAILABLE: the keys to check tokens with can't be fetched.
     """
 
     @staticmethod

@@ -33,10 +33,10 @@ class ChatServiceStub:
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
 
-    Where the service was set up to want bearer tokens, each call carries one as
-    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
-    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
-    keys that tokens are checked with can't be had.
+    If the service is set up to require bearer tokens, each call carries one as
+    `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
+    no token, or an invalid one. PERMISSION_DENIED: another user's token.
+    UNAVAILABLE: the keys to check tokens with can't be fetched.
     """
 
     @_typing.overload
@@ -46,45 +46,45 @@ class ChatServiceStub:
     Chat: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatResponse]
     """Chat answers one message.
 
-    The message counts when it has been answered. A call that fails keeps and
-    counts nothing: send the message again, with the same message_id. One that
-    was answered before gets the same reply, and counts once.
+    A message counts once it has been answered. A call that fails keeps and counts
+    nothing: send the message again, with the same message_id. A message that was
+    answered before gets the same reply, and counts once.
 
-    RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
+    RESOURCE_EXHAUSTED: the model's rate limit, or ours, which comes with a
     google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
-    the model or our storage can't be reached, or there are more chats than the
-    service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
-    model's host refuses our key. With `regenerate` also NOT_FOUND: there is no
-    message with this message_id; and ABORTED: it isn't its conversation's last,
-    so look at what has been said since.
+    the model or our storage can't be reached, or the service is overloaded, which
+    also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
+    key. With `regenerate` also NOT_FOUND: there is no message with this
+    message_id; and ABORTED: it isn't the last of its conversation, so look at what
+    has been said since.
     """
     ChatStream: _grpc.UnaryStreamMultiCallable[_chat_pb2.ChatStreamRequest, _chat_pb2.ChatStreamResponse]
-    """ChatStream answers one message, and sends the reply as it comes.
+    """ChatStream answers one message, and streams the reply.
 
-    Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
-    or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
-    a reply is complete only if `completed` came. When the caller cancels, the
-    model is stopped; what came so far stays in the conversation, marked as
-    stopped, and the message counts. Sent again with the same message_id, it is
-    answered anew, in the same place, and counts once.
+    Through a Dapr sidecar the caller sends dapr-stream: true besides dapr-app-id;
+    otherwise a retry policy may replay deltas. Errors are those of Chat, and end
+    the stream: a reply is complete only if `completed` came. When the caller
+    cancels, the model is stopped. What came so far stays in the conversation,
+    marked as stopped, and the message counts. If it is sent again with the same
+    message_id, a new reply replaces the stopped one, and it still counts once.
     """
     ListConversations: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]
     """ListConversations returns a user's conversations, those with the latest
     messages first.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListMessagesRequest, _chat_pb2.ListMessagesResponse]
-    """ListMessages returns the messages of one conversation, the oldest first; none
-    if the user has no such conversation.
+    """ListMessages returns the messages of one conversation, oldest first; none if
+    the user has no such conversation.
     """
     UpdateConversation: _grpc.UnaryUnaryMultiCallable[_chat_pb2.UpdateConversationRequest, _chat_pb2.UpdateConversationResponse]
-    """UpdateConversation gives a conversation another title, which stays.
+    """UpdateConversation sets a conversation's title, which then stays.
 
     NOT_FOUND: the user has no such conversation.
     """
     DeleteConversation: _grpc.UnaryUnaryMultiCallable[_chat_pb2.DeleteConversationRequest, _chat_pb2.DeleteConversationResponse]
-    """DeleteConversation deletes a conversation with all that was said in it, for
-    good. A reply that is on its way in it is waited for, and deleted, too. What
-    was counted stays counted.
+    """DeleteConversation permanently deletes a conversation with all its messages. It
+    waits for a reply that is still being made, and deletes that, too. Counted
+    messages stay counted.
 
     NOT_FOUND: the user has no such conversation. DEADLINE_EXCEEDED: a reply in it
     took too long.
@@ -98,55 +98,55 @@ class ChatServiceAsyncStub(ChatServiceStub):
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
 
-    Where the service was set up to want bearer tokens, each call carries one as
-    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
-    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
-    keys that tokens are checked with can't be had.
+    If the service is set up to require bearer tokens, each call carries one as
+    `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
+    no token, or an invalid one. PERMISSION_DENIED: another user's token.
+    UNAVAILABLE: the keys to check tokens with can't be fetched.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Chat: _aio.UnaryUnaryMultiCallable[_chat_pb2.ChatRequest, _chat_pb2.ChatResponse]  # type: ignore[assignment]
     """Chat answers one message.
 
-    The message counts when it has been answered. A call that fails keeps and
-    counts nothing: send the message again, with the same message_id. One that
-    was answered before gets the same reply, and counts once.
+    A message counts once it has been answered. A call that fails keeps and counts
+    nothing: send the message again, with the same message_id. A message that was
+    answered before gets the same reply, and counts once.
 
-    RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
+    RESOURCE_EXHAUSTED: the model's rate limit, or ours, which comes with a
     google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
-    the model or our storage can't be reached, or there are more chats than the
-    service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
-    model's host refuses our key. With `regenerate` also NOT_FOUND: there is no
-    message with this message_id; and ABORTED: it isn't its conversation's last,
-    so look at what has been said since.
+    the model or our storage can't be reached, or the service is overloaded, which
+    also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
+    key. With `regenerate` also NOT_FOUND: there is no message with this
+    message_id; and ABORTED: it isn't the last of its conversation, so look at what
+    has been said since.
     """
     ChatStream: _aio.UnaryStreamMultiCallable[_chat_pb2.ChatStreamRequest, _chat_pb2.ChatStreamResponse]  # type: ignore[assignment]
-    """ChatStream answers one message, and sends the reply as it comes.
+    """ChatStream answers one message, and streams the reply.
 
-    Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
-    or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
-    a reply is complete only if `completed` came. When the caller cancels, the
-    model is stopped; what came so far stays in the conversation, marked as
-    stopped, and the message counts. Sent again with the same message_id, it is
-    answered anew, in the same place, and counts once.
+    Through a Dapr sidecar the caller sends dapr-stream: true besides dapr-app-id;
+    otherwise a retry policy may replay deltas. Errors are those of Chat, and end
+    the stream: a reply is complete only if `completed` came. When the caller
+    cancels, the model is stopped. What came so far stays in the conversation,
+    marked as stopped, and the message counts. If it is sent again with the same
+    message_id, a new reply replaces the stopped one, and it still counts once.
     """
     ListConversations: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]  # type: ignore[assignment]
     """ListConversations returns a user's conversations, those with the latest
     messages first.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListMessagesRequest, _chat_pb2.ListMessagesResponse]  # type: ignore[assignment]
-    """ListMessages returns the messages of one conversation, the oldest first; none
-    if the user has no such conversation.
+    """ListMessages returns the messages of one conversation, oldest first; none if
+    the user has no such conversation.
     """
     UpdateConversation: _aio.UnaryUnaryMultiCallable[_chat_pb2.UpdateConversationRequest, _chat_pb2.UpdateConversationResponse]  # type: ignore[assignment]
-    """UpdateConversation gives a conversation another title, which stays.
+    """UpdateConversation sets a conversation's title, which then stays.
 
     NOT_FOUND: the user has no such conversation.
     """
     DeleteConversation: _aio.UnaryUnaryMultiCallable[_chat_pb2.DeleteConversationRequest, _chat_pb2.DeleteConversationResponse]  # type: ignore[assignment]
-    """DeleteConversation deletes a conversation with all that was said in it, for
-    good. A reply that is on its way in it is waited for, and deleted, too. What
-    was counted stays counted.
+    """DeleteConversation permanently deletes a conversation with all its messages. It
+    waits for a reply that is still being made, and deletes that, too. Counted
+    messages stay counted.
 
     NOT_FOUND: the user has no such conversation. DEADLINE_EXCEEDED: a reply in it
     took too long.
@@ -159,10 +159,10 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
     INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
 
-    Where the service was set up to want bearer tokens, each call carries one as
-    `authorization` metadata, and its subject is the user_id. UNAUTHENTICATED: no
-    token, or not a good one. PERMISSION_DENIED: another user's. UNAVAILABLE: the
-    keys that tokens are checked with can't be had.
+    If the service is set up to require bearer tokens, each call carries one as
+    `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
+    no token, or an invalid one. PERMISSION_DENIED: another user's token.
+    UNAVAILABLE: the keys to check tokens with can't be fetched.
     """
 
     @_abc_1.abstractmethod
@@ -173,17 +173,17 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_chat_pb2.ChatResponse, _abc.Awaitable[_chat_pb2.ChatResponse]]:
         """Chat answers one message.
 
-        The message counts when it has been answered. A call that fails keeps and
-        counts nothing: send the message again, with the same message_id. One that
-        was answered before gets the same reply, and counts once.
+        A message counts once it has been answered. A call that fails keeps and counts
+        nothing: send the message again, with the same message_id. A message that was
+        answered before gets the same reply, and counts once.
 
-        RESOURCE_EXHAUSTED: the model's rate limit, or ours, which has a
+        RESOURCE_EXHAUSTED: the model's rate limit, or ours, which comes with a
         google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
-        the model or our storage can't be reached, or there are more chats than the
-        service can carry, which has a RetryInfo, too. FAILED_PRECONDITION: the
-        model's host refuses our key. With `regenerate` also NOT_FOUND: there is no
-        message with this message_id; and ABORTED: it isn't its conversation's last,
-        so look at what has been said since.
+        the model or our storage can't be reached, or the service is overloaded, which
+        also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
+        key. With `regenerate` also NOT_FOUND: there is no message with this
+        message_id; and ABORTED: it isn't the last of its conversation, so look at what
+        has been said since.
         """
 
     @_abc_1.abstractmethod
@@ -192,14 +192,14 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.ChatStreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_chat_pb2.ChatStreamResponse], _abc.AsyncIterator[_chat_pb2.ChatStreamResponse]]:
-        """ChatStream answers one message, and sends the reply as it comes.
+        """ChatStream answers one message, and streams the reply.
 
-        Through a Dapr sidecar the caller sends dapr-stream: true beside dapr-app-id,
-        or a retry policy may replay deltas. Errors are as in Chat, and end the stream:
-        a reply is complete only if `completed` came. When the caller cancels, the
-        model is stopped; what came so far stays in the conversation, marked as
-        stopped, and the message counts. Sent again with the same message_id, it is
-        answered anew, in the same place, and counts once.
+        Through a Dapr sidecar the caller sends dapr-stream: true besides dapr-app-id;
+        otherwise a retry policy may replay deltas. Errors are those of Chat, and end
+        the stream: a reply is complete only if `completed` came. When the caller
+        cancels, the model is stopped. What came so far stays in the conversation,
+        marked as stopped, and the message counts. If it is sent again with the same
+        message_id, a new reply replaces the stopped one, and it still counts once.
         """
 
     @_abc_1.abstractmethod
@@ -218,8 +218,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.ListMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_pb2.ListMessagesResponse, _abc.Awaitable[_chat_pb2.ListMessagesResponse]]:
-        """ListMessages returns the messages of one conversation, the oldest first; none
-        if the user has no such conversation.
+        """ListMessages returns the messages of one conversation, oldest first; none if
+        the user has no such conversation.
         """
 
     @_abc_1.abstractmethod
@@ -228,7 +228,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.UpdateConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_pb2.UpdateConversationResponse, _abc.Awaitable[_chat_pb2.UpdateConversationResponse]]:
-        """UpdateConversation gives a conversation another title, which stays.
+        """UpdateConversation sets a conversation's title, which then stays.
 
         NOT_FOUND: the user has no such conversation.
         """
@@ -239,9 +239,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _chat_pb2.DeleteConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_chat_pb2.DeleteConversationResponse, _abc.Awaitable[_chat_pb2.DeleteConversationResponse]]:
-        """DeleteConversation deletes a conversation with all that was said in it, for
-        good. A reply that is on its way in it is waited for, and deleted, too. What
-        was counted stays counted.
+        """DeleteConversation permanently deletes a conversation with all its messages. It
+        waits for a reply that is still being made, and deletes that, too. Counted
+        messages stay counted.
 
         NOT_FOUND: the user has no such conversation. DEADLINE_EXCEEDED: a reply in it
         took too long.
