@@ -1,4 +1,4 @@
-/** The calls to the gateway. A failure is a `Problem`, whose message is for the reader. */
+/** Calls to the gateway. They throw a `Problem`, whose message can be shown to the user. */
 
 import { Broken, events } from "./sse.js";
 import { fetchAs } from "./token.js";
@@ -18,7 +18,7 @@ const TIMEOUT_MS = 10_000;
 const REPLY_MS = 90_000;
 const PAGE_SIZE = 200;
 
-/** What an answer says went wrong; FastAPI's own refusals are lists. */
+/** The problem that an error response reports. FastAPI's own validation errors are lists. */
 function problem(status, detail) {
   const words = Array.isArray(detail)
     ? detail.map((one) => `${one.loc?.at(-1) ?? "request"}: ${one.msg}`).join("; ")
@@ -48,26 +48,26 @@ const json = (body) => ({
   body: JSON.stringify(body),
 });
 
-/** How many messages the user has sent; null when that can't be known. */
+/** How many messages the user has sent; null if that can't be fetched. */
 export async function messageCount(user) {
   const path = `users/${encodeURIComponent(user)}/analytics`;
   const answer = await call(path, { query: { default: 0 } }).catch(() => null);
   return answer && answer.message_count;
 }
 
-/** The user's messages by day, the oldest first; none where that can't be known. */
+/** The user's messages by day, oldest first; none if they can't be fetched. */
 export async function activity(user) {
   const answer = await call(`users/${encodeURIComponent(user)}/activity`).catch(() => null);
   return answer ? answer.days : [];
 }
 
-/** The most characters that a message may have. */
+/** How many characters a message may have at most. */
 export async function maxTextLength() {
   const answer = await call("ui/limits.json").catch(() => null);
   return answer ? answer.max_text_length : Infinity;
 }
 
-/** At least `least` of the user's conversations, if there are so many: `{conversations, next}`. */
+/** At least `least` of the user's conversations, or all: `{conversations, next}`. */
 export async function conversations(user, { filter = "", token = "", least = 1 } = {}) {
   const found = [];
   let next = token;
@@ -85,13 +85,13 @@ export function rename(user, session, title) {
   return call(path, { method: "PATCH", query: { user_id: user }, ...json({ title }) });
 }
 
-/** Once no reply is on its way there, in another tab say. */
+/** Delete a conversation. The server first waits for a reply in it, such as one in another tab. */
 export function remove(user, session) {
   const query = { user_id: user };
   return call(`conversations/${session}`, { method: "DELETE", query, timeoutMs: REPLY_MS });
 }
 
-/** All messages of one conversation, the oldest first. */
+/** All messages of one conversation, oldest first. */
 export async function messages(user, session) {
   const found = [];
   let token = "";
@@ -105,9 +105,9 @@ export async function messages(user, session) {
 }
 
 /**
- * Send a message, or have the last one answered anew (`regenerate`). Calls `on[event](data)` for what
- * comes, and returns the whole answer. Throws a `Problem`; when `signal` was aborted, whatever it
- * throws means "stopped".
+ * Send a message, or have the last one answered again (`regenerate`). Calls `on[event](data)` for each
+ * event, and returns the whole answer. Throws a `Problem`. After `signal` was aborted, any exception
+ * means "stopped".
  */
 export async function chat({ user, session, id, text, regenerate, signal, on }) {
   const body = { user_id: user, text, message_id: id, metadata: { session_id: session } };
@@ -121,7 +121,7 @@ export async function chat({ user, session, id, text, regenerate, signal, on }) 
   if (!response.ok) throw await refusal(response);
   let answer;
   try {
-    // To its end: a browser reports what is left unread as a request that failed.
+    // Read to its end, as browsers report a response that isn't as a failed request.
     for await (const { event, data } of events(response.body)) {
       if (event === "completed") answer = JSON.parse(data);
       else if (event === "error") {

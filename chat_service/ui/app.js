@@ -1,4 +1,4 @@
-/** The chat page: who chats, which conversation is shown, and the turn that is under way. */
+/** The chat page: the user, the conversation that is shown, and the current turn. */
 
 import * as api from "./api.js";
 import { Composer } from "./composer.js";
@@ -13,17 +13,17 @@ const $ = (id) => document.getElementById(id);
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const WELCOME = $("empty").textContent;
 const NOT_HERE = "There is no such conversation of yours: it may be another user's, or deleted.";
-/** How long the server may take to keep a reply that was stopped. */
+/** How long the server may take to store a stopped reply. */
 const KEPT_MS = 300;
 const REREAD_MS = 3000;
 let user = subject() || recall("user", TAB) || recall("user") || "alice";
 let session = "";
-/** The AbortController of the reply that is coming. */
+/** The AbortController of the reply that is being streamed. */
 let coming = null;
-/** Answers to an older view of the page are dropped. */
+/** The number of the current view. Answers for an older one are dropped. */
 let view = 0;
 let readAt = Date.now();
-/** Whether this conversation was changed elsewhere while a reply was coming. */
+/** Whether this conversation was changed elsewhere while a reply was being streamed. */
 let isStale = false;
 
 const log = new Log({ onEdit: (turn) => composer.beginEdit(turn), onAgain: sendAgain });
@@ -35,7 +35,7 @@ const composer = new Composer({
 const count = new Count();
 const sidebar = new Sidebar({
   onOpen: (id) => go(id),
-  // The server waits for a reply that is on its way.
+  // Stop the reply that is being streamed, as the server would wait for its end.
   onDelete: (id) => id === session && coming?.abort(),
   onChange: (id, gone) => {
     tell({ user, session: id });
@@ -44,7 +44,7 @@ const sidebar = new Sidebar({
     if (id === session) go();
   },
   onProblem(error, retry) {
-    // A message that was not answered matters more; the list is loaded again after each.
+    // The problem of an unanswered message matters more. The list is reloaded after each message.
     if ($("problem").hidden) showProblem(error, retry);
   },
 });
@@ -81,7 +81,7 @@ function hideProblem() {
 const draft = () => `draft ${user} ${location.hash.slice(1)}`;
 const unsent = (id = "") => `unsent ${user} ${session} ${id}`;
 
-/** Show a conversation, or a new one, and let the browser's Back return from it. */
+/** Show a conversation, or a new one. The browser's Back button returns to the one before. */
 async function go(id = "") {
   history.pushState(null, "", id ? `#${id}` : location.pathname);
   sidebar.toggle(false);
@@ -126,14 +126,14 @@ function forgetSent(messages) {
   for (const { message_id: id, text } of messages) if (recall(unsent(id)) === text) forget(unsent(id));
 }
 
-/** Show what was sent before a reload, but has not arrived. */
+/** Show the message that was sent before a reload but has not reached the server. */
 function recallUnsent(id, text) {
   const turn = log.turns.find((one) => one.id === id);
   if (!turn) log.add({ id, text }).failed();
   else if (turn.isKept && turn === log.last) composer.beginEdit(turn, text);
 }
 
-/** See what other tabs and machines have done to this conversation. */
+/** Reload this conversation, which other tabs or machines may have changed. */
 async function reread() {
   const mine = view;
   if (coming || !location.hash) return;
@@ -157,7 +157,7 @@ function become(name) {
   count.refresh(user);
 }
 
-/** With a token nobody else can be chosen. What failed without it can be tried again. */
+/** Use the token's user; no other can be chosen then. What failed without a token can be retried. */
 function signIn(name) {
   $("user").readOnly = true;
   $("user").value = name;
@@ -167,7 +167,7 @@ function signIn(name) {
   count.refresh(user);
 }
 
-/** Nothing of a user's stays on a machine that others may use. */
+/** Forget the user's data, as others may use this machine. */
 function signOut() {
   [...keysOf(`draft ${user} `), ...keysOf(`unsent ${user} `), "user"].forEach((key) => forget(key));
   forget("user", TAB);
@@ -182,7 +182,7 @@ function signOut() {
 
 async function run(turn, text, regenerate = false) {
   hideProblem();
-  // So that a reload comes back to this conversation.
+  // A reload then shows this conversation again.
   history.replaceState(null, "", `#${session}`);
   composer.move(draft());
   const place = session;
@@ -219,7 +219,7 @@ async function run(turn, text, regenerate = false) {
       turn.failed();
       $("status").textContent = "";
       if (turn.text !== text) composer.beginEdit(turn, text);
-      // Not the last one any more, as another tab will have seen.
+      // It is no longer the last message: another tab has sent one.
       if (error.status === 409) isStale = true;
       showProblem(error, () => {
         composer.endEdit();
@@ -239,7 +239,7 @@ function afterwards(turn, place) {
   if ($("sign-in").open) return;
   sidebar.refresh(user);
   tell({ user, session: place });
-  // What was stopped is shown as it was kept; and others may have written meanwhile.
+  // Show a stopped reply as it was stored. Others may also have written in the meantime.
   if (place === session && (isStale || turn.state === "stopped")) reread();
 }
 
@@ -250,9 +250,9 @@ function setBusy(busy) {
 
 function send(text, edited) {
   const isShown = log.turns.includes(edited);
-  // One that was stopped early may not be kept: without `regenerate` the server takes it either way.
+  // A message that was stopped early may not be stored. Without `regenerate` it is accepted anyway.
   if (isShown && (edited.isKept || edited.state === "stopped")) return run(edited, text, edited.isKept);
-  // What failed was not kept, or was deleted elsewhere; its edited version takes its place.
+  // A failed message was not stored, or was deleted elsewhere. Its edited version replaces it.
   if (edited) {
     log.drop(edited);
     forget(unsent(edited.id));
@@ -261,7 +261,7 @@ function send(text, edited) {
   return run(log.add({ id, text }), text);
 }
 
-/** The last message again, with the same id: it counts once. */
+/** Send the last message again, with the same id, so that it counts once. */
 function sendAgain(turn) {
   if (coming) return;
   composer.endEdit();
@@ -274,7 +274,7 @@ function sendAgain(turn) {
 $("new").onclick = () => go();
 $("user").onchange = () => become($("user").value.trim());
 const toTheBox = (event) => {
-  // Or Enter would also make a new line in the box, which has the focus then.
+  // Otherwise Enter would also insert a new line into the box, which then has the focus.
   event.preventDefault();
   composer.focus();
 };

@@ -1,4 +1,4 @@
-/** A small chart of the last days' messages, one bar a day. */
+/** A small chart of the messages of the last days, one bar per day. */
 
 const WIDTH = 6;
 const GAP = 2;
@@ -10,7 +10,7 @@ function shape(name, attributes) {
   return made;
 }
 
-/** Draw `days` ([{date, message_count}], the oldest first) into an `<svg>`. */
+/** Draw `days` ([{date, message_count}], oldest first) into an `<svg>`. */
 export function drawActivity(svg, days) {
   svg.classList.toggle("none", days.length === 0);
   if (days.length === 0) return;
@@ -22,7 +22,7 @@ export function drawActivity(svg, days) {
     `${total} ${total === 1 ? "message" : "messages"} in the last ${days.length} days (of UTC), ${days.at(-1).message_count} today`,
   );
   const bars = days.map((day, n) => {
-    // A day without messages keeps a thin line, so that the days can be counted.
+    // A day without messages gets a thin line, so that days can be counted.
     const height = Math.max(1, (day.message_count / most) * HEIGHT);
     const bar = shape("rect", {
       x: n * (WIDTH + GAP),

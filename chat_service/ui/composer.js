@@ -1,11 +1,11 @@
-/** The box that messages are written in. Drafts are kept, for each conversation its own. */
+/** The box for writing messages. It keeps a draft for each conversation. */
 
 import { composes, forget, recall, remember } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
 const touch = matchMedia("(hover: none) and (pointer: coarse)");
 const ROWS = 8;
-/** Stop takes Send's place: a click so soon after Send's is a double click's second. */
+/** Stop replaces Send. A click so soon after Send's is the second one of a double click. */
 const DOUBLE_CLICK_MS = 500;
 
 export class Composer {
@@ -17,7 +17,7 @@ export class Composer {
     this.key = "";
     this.isBusy = false;
     this.sendClickedAt = -Infinity;
-    /** The turn that is edited. */
+    /** The turn that is being edited. */
     this.edited = null;
     $("composer").onsubmit = (event) => {
       event.preventDefault();
@@ -52,14 +52,14 @@ export class Composer {
     $("text").focus();
   }
 
-  /** Show the draft that is kept under `key`, and keep under it what is written from now on. */
+  /** Show the draft stored under `key`, and store there what is typed from now on. */
   open(key) {
     this.key = key;
     this.edited = null;
     this.#show(recall(key) ?? "");
   }
 
-  /** Keep the draft under another key: its conversation has got its name. */
+  /** Store the draft under another key, once its conversation has an id. */
   move(key) {
     if (key === this.key) return;
     forget(this.key);
@@ -89,7 +89,7 @@ export class Composer {
     $("stop").hidden = !busy;
   }
 
-  /** What is not sent stays in the box. */
+  /** Send the text. If it can't be sent, it stays in the box. */
   #send() {
     const text = $("text").value;
     if (this.isBusy || !text.trim() || this.#excess > 0) return;
@@ -115,13 +115,13 @@ export class Composer {
     this.#fit();
   }
 
-  /** How many characters are too many, counted as the server does. */
+  /** By how many characters the text is too long, counted as on the server. */
   get #excess() {
     const text = $("text").value;
     return text.length <= this.limit ? 0 : [...text].length - this.limit;
   }
 
-  /** As high as its text, up to the limit in the style sheet. */
+  /** Make the box as high as its text, up to the limit in the style sheet. */
   #fit() {
     $("text").rows = Math.min($("text").value.split("\n").length, ROWS);
     const excess = Math.max(0, this.#excess);

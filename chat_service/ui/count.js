@@ -1,10 +1,10 @@
-/** How many messages the user has sent, in all and by day. */
+/** How many messages the user has sent, in total and by day. */
 
 import * as api from "./api.js";
 import { drawActivity } from "./chart.js";
 
 const $ = (id) => document.getElementById(id);
-/** The count follows a moment after the reply. */
+/** Pauses before each try, as the count is updated a moment after the reply. */
 const WAITS_MS = [0, 300, 1000];
 
 export class Count {

@@ -1,4 +1,4 @@
-/** The messages of the conversation that is shown, and the reader's place among them. */
+/** The messages of the conversation that is shown, and the scroll position in them. */
 
 import { copy } from "./markup.js";
 import { TurnView } from "./turns.js";
@@ -47,7 +47,7 @@ export class Log {
     this.#mark();
   }
 
-  /** Show the server's messages, and after them those that it doesn't have. */
+  /** Show the server's messages, followed by those that it doesn't have. */
   reconcile(messages) {
     this.keepPlace(() => {
       const known = new Map(this.turns.map((turn) => [turn.id, turn]));
@@ -62,7 +62,7 @@ export class Log {
       this.turns = [...kept, ...local];
       const wanted = new Set(this.turns.map((turn) => turn.element));
       for (const child of [...this.element.children]) if (!wanted.has(child)) child.remove();
-      // Moved only where that is needed: what is moved loses the focus.
+      // Move only what has to be moved, as moving an element takes the focus from it.
       this.turns.forEach(({ element }, n) => {
         const there = this.element.children[n];
         if (there !== element) this.element.insertBefore(element, there ?? null);
@@ -71,7 +71,7 @@ export class Log {
     });
   }
 
-  /** Do what changes the log. Who reads at its end stays there, and who reads elsewhere, too. */
+  /** Call `change`, which changes the log, and keep the scroll position, also if it is the end. */
   keepPlace(change) {
     const follow = this.isAtEnd;
     change();

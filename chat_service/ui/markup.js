@@ -1,4 +1,4 @@
-/** The HTML of replies, put into the page with as little change as can be. */
+/** Puts the HTML of replies into the page with as few changes as possible. */
 
 /** An address ends before a quotation mark, and before what Chinese and Japanese use as punctuation. */
 const LINK_OR_BREAK =
@@ -12,8 +12,8 @@ export function element(name, properties = {}, ...children) {
 }
 
 /**
- * Show `finished` and then `open` in `target`, in place of its nodes from number `from` on. Returns
- * how many nodes are finished then. What is already there stays, and with it the reader's selection.
+ * Show `finished` and then `open` in `target`, replacing its nodes from index `from` on. Returns how
+ * many nodes are then finished. Nodes that don't change stay, and so does a selection in them.
  */
 export function show(target, from, finished, open = "") {
   const fresh = parsed(finished);
@@ -25,7 +25,7 @@ export function show(target, from, finished, open = "") {
 
 function parsed(html) {
   const template = document.createElement("template");
-  // The only HTML that the page ever takes: the server has sanitised it.
+  // The only HTML that the page ever inserts. The server has sanitised it.
   template.innerHTML = html;
   const root = template.content;
   enliven(root);
@@ -36,7 +36,7 @@ function parsed(html) {
   return root;
 }
 
-/** Bare links are links, and single line breaks stay. */
+/** Make bare URLs links, and keep single line breaks. */
 function enliven(root) {
   const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
   const texts = [];
@@ -45,7 +45,7 @@ function enliven(root) {
     const parts = text.data.split(LINK_OR_BREAK);
     if (parts.length === 1 || text.parentElement?.closest("pre, code, a")) continue;
     const last = parts.length - 1;
-    // Between blocks, a line break is none of the text's.
+    // A line break between blocks is not part of the text.
     const begins = parts[0] !== "" || isInline(text.previousSibling);
     const ends = parts[last] !== "" || isInline(text.nextSibling);
     const made = parts.map((part, n) => {
@@ -62,7 +62,7 @@ function isInline(node) {
 }
 
 function wrapTable(table) {
-  // It scrolls, also by the keyboard.
+  // It scrolls, and can be scrolled with the keyboard, too.
   const around = element("div", { className: "wide", tabIndex: 0, role: "group", ariaLabel: "Table" });
   table.replaceWith(around);
   around.append(table);
@@ -105,14 +105,14 @@ function patch(old, fresh) {
   }
 }
 
-/** Copy `text`; `button` tells how that went. `shown` is selected where copying isn't allowed. */
+/** Copy `text`, and show the result on `button`. If copying isn't allowed, select `shown`. */
 export async function copy(text, button, shown) {
   const label = (button.dataset.label ??= button.textContent);
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    // Without https, or with the permission refused, the reader can still press Ctrl+C.
+    // Without https or permission, the user can still press Ctrl+C.
     getSelection().selectAllChildren(shown);
     button.textContent = "Selected: press Ctrl+C";
   }

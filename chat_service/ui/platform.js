@@ -1,4 +1,4 @@
-/** What not every browser, or not every address, offers. */
+/** Browser features that may be missing, some of them depending on the page's address. */
 
 /** Kept for one tab, until it is closed; all else is for the browser. */
 export const TAB = "sessionStorage";
@@ -15,7 +15,7 @@ export function remember(key, value, storage = "localStorage") {
   try {
     window[storage].setItem(key, value);
   } catch {
-    // Not kept, then: storage is switched off, or full.
+    // Storage is disabled or full, so it isn't kept.
   }
 }
 
@@ -27,7 +27,7 @@ export function forget(key, storage = "localStorage") {
   }
 }
 
-/** The keys of what is remembered that begin so. */
+/** The keys in storage that begin with `prefix`. */
 export function keysOf(prefix) {
   try {
     return Object.keys(localStorage).filter((key) => key.startsWith(prefix));
@@ -36,7 +36,7 @@ export function keysOf(prefix) {
   }
 }
 
-/** Tells the browser's other tabs with this page; `onNews` hears what they tell. */
+/** Returns a function that sends news to this page's other tabs. `onNews` is called with theirs. */
 export function otherTabs(onNews) {
   if (!("BroadcastChannel" in window)) return () => {};
   const channel = new BroadcastChannel(`daca-chat ${new URL(".", location)}`);

@@ -1,4 +1,4 @@
-/** The list of past conversations, which is a drawer on narrow screens. */
+/** The list of past conversations; on narrow screens, a drawer. */
 
 import * as api from "./api.js";
 import { element } from "./markup.js";
@@ -26,7 +26,7 @@ export class Sidebar {
     $("backdrop").onclick = () => this.toggle(false);
     $("sidebar").addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || composes(event) || event.defaultPrevented) return;
-      // Here it closes the drawer or empties the search, and stops no reply.
+      // Here Escape closes the drawer or clears the search. It must not stop a reply, too.
       if (narrow.matches || event.target === $("search")) event.stopPropagation();
       if (narrow.matches) this.toggle(false);
     });
@@ -48,10 +48,10 @@ export class Sidebar {
     else if (wasOpen) $("drawer-button").focus();
   }
 
-  /** Show the latest conversations of `user`, and no fewer than are shown already. */
+  /** Show the latest conversations of `user`, at least as many as are shown now. */
   async refresh(user) {
     if (user !== this.user) this.clear();
-    // A title is being written; the list is refreshed after it.
+    // A title is being edited. The list is refreshed afterwards.
     else if (this.isNaming) return;
     this.user = user;
     const least = $("conversations").children.length || 1;
@@ -94,7 +94,7 @@ export class Sidebar {
     if (had && $("more").hidden) $("conversations").lastElementChild?.querySelector(".open").focus();
   }
 
-  /** The latest load counts: what others bring is old. */
+  /** Only the latest load counts. The results of earlier ones are dropped. */
   async #load(query, retry) {
     const mine = ++this.loads;
     try {
@@ -107,7 +107,7 @@ export class Sidebar {
   }
 
   #show({ conversations, next }, anew) {
-    // A refresh must not take the focus away from the list.
+    // A refresh must keep the focus in the list.
     const focus = document.activeElement;
     const item = focus.closest("#conversations > li");
     const items = conversations.map((one) => this.#item(one));
@@ -192,7 +192,7 @@ export class Sidebar {
     const listed = () => $("conversations").querySelector(`[data-session="${session}"]`);
     dialog.onclose = async () => {
       if (dialog.returnValue !== "delete") {
-        // A refresh may have replaced the button that the browser gives the focus back to.
+        // A refresh may have replaced the button to which the browser returns the focus.
         listed()?.querySelector(".delete").focus();
         return;
       }
@@ -200,7 +200,7 @@ export class Sidebar {
       try {
         await api.remove(this.user, session);
       } catch (error) {
-        // Gone already, from another tab.
+        // It may have been deleted already, in another tab.
         if (error.status !== 404) return this.onProblem(error, () => dialog.onclose());
       }
       const item = listed();

@@ -1,9 +1,9 @@
-/** Server-sent events, by the rules of https://html.spec.whatwg.org/multipage/server-sent-events.html */
+/** Server-sent events, as specified in https://html.spec.whatwg.org/multipage/server-sent-events.html */
 
 /** The connection broke. */
 export class Broken extends Error {}
 
-/** The events of a body: `{event, data}`, both text. A line ends in LF, CR or CRLF, and in nothing else. */
+/** The events of a body: `{event, data}`, both strings. Only LF, CR and CRLF end a line. */
 export async function* events(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -14,7 +14,7 @@ export async function* events(body) {
       const { done, value = "" } = await reader.read().catch(() => {
         throw new Broken();
       });
-      // A CR at the end may be half of a CRLF; no more comes after the last.
+      // A CR at the end may be half of a CRLF, unless the stream has ended.
       rest += done && rest.endsWith("\r") ? "\n" : value;
       const lines = rest.split(/\r\n|\n|\r(?=[^])/);
       rest = lines.pop();

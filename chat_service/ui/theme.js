@@ -1,10 +1,10 @@
-/** Light or dark: the system's choice, until the reader makes one. */
+/** Light or dark: the system's setting until the user chooses. */
 
 import { recall, remember } from "./platform.js";
 
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
-/** Show the theme, and let `button` change it. */
+/** Apply the theme, and let `button` change it. */
 export function followTheme(button) {
   const show = () => {
     const theme = recall("theme") ?? (systemDark.matches ? "dark" : "light");

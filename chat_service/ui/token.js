@@ -1,12 +1,12 @@
-/** The token that says who chats, where the gateway wants one; kept until the tab is closed. */
+/** The token that identifies the user, if the gateway requires one; kept until the tab is closed. */
 
 import { TAB, forget, recall, remember } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
-// Where storage is switched off, it is asked for after each reload.
+// If storage is disabled, the user must enter it after each reload.
 let token = recall("token", TAB);
 
-/** Whom a token names; null if it is none. Whether it is genuine is the gateway's to say. */
+/** The user that a token names; null if it isn't a token. The gateway verifies it, not the page. */
 function subjectOf(jwt) {
   try {
     const payload = atob(jwt.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
@@ -17,17 +17,17 @@ function subjectOf(jwt) {
   }
 }
 
-/** The user that the token names; null without one. */
+/** The user that the current token names; null without one. */
 export const subject = () => token && subjectOf(token);
 
 const ROOT = new URL("../", import.meta.url);
 
-/** `fetch` with the token, of a path below the gateway's, wherever a proxy has put that. An answer that wants another one opens the dialog. */
+/** `fetch` a path below the gateway's root, wherever a proxy has put that, with the token. If the answer is 401, open the dialog. */
 export async function fetchAs(path, options) {
   const sent = token;
   const headers = { ...options.headers, ...(sent && { authorization: `Bearer ${sent}` }) };
   const response = await fetch(new URL(path, ROOT), { ...options, headers });
-  // Unless another was given meanwhile.
+  // Unless another token was entered in the meantime.
   const wanted = response.status === 401 && sent === token;
   if (wanted) ask();
   return response;
@@ -44,7 +44,7 @@ function keep(given) {
   else forget("token", TAB);
 }
 
-/** Call `onUser` with the user of each token that is given, and `onOut` when it is given up. */
+/** Call `onUser` with the user of each new token, and `onOut` on signing out. */
 export function followToken(onUser, onOut) {
   $("sign-out").hidden = !token;
   $("sign-out").onclick = () => {

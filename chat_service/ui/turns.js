@@ -1,4 +1,4 @@
-/** How a message and its reply look. */
+/** The view of a message and its reply. */
 
 import { copy, element, show } from "./markup.js";
 
@@ -8,12 +8,12 @@ function button(text, onclick) {
   return element("button", { type: "button", className: "quiet", textContent: text, onclick });
 }
 
-/** One turn in the log: what was asked, and the reply as it comes. */
+/** One turn in the log: the message, and its reply while it is streamed. */
 export class TurnView {
-  /** `onAgain` is asked for another reply, `onEdit` for another question. */
+  /** `onAgain` is called to get another reply, `onEdit` to edit the message. */
   constructor({ id, text }, { onEdit, onAgain }) {
     this.id = id;
-    /** Whether the server has it. */
+    /** Whether the server has stored it. */
     this.isKept = false;
     this.said = element("div", { className: "said", dir: "auto" });
     this.edit = button("Edit and resend", () => onEdit(this));
@@ -31,7 +31,7 @@ export class TurnView {
     this.begin(text);
   }
 
-  /** Nothing has come yet. Read aloud only when complete, not word by word. */
+  /** Wait for the reply. Screen readers read it only when it is complete, not word by word. */
   begin(text) {
     this.text = text;
     this.said.textContent = text;
@@ -53,12 +53,12 @@ export class TurnView {
     this.tools.append(element("span", { textContent: words }));
   }
 
-  /** More of the reply: blocks that are finished, and the one that is still open. */
+  /** Show more of the reply: blocks that are finished, and the one that is still open. */
   update({ finished, open }) {
     this.finished = show(this.answer, this.finished, finished, open);
   }
 
-  /** The turn as the server has kept it. */
+  /** Show the turn as the server has stored it. */
   complete({ text = this.text, reply, reply_html: html, tools = [], stopped = false }) {
     this.isKept = true;
     if (text !== this.text) this.said.textContent = this.text = text;
@@ -74,7 +74,7 @@ export class TurnView {
     this.#finish("stopped");
   }
 
-  /** What the server had before stays, where it had something. */
+  /** Show that it failed, or what the server had stored before. */
   failed() {
     if (this.kept) this.complete(this.kept);
     else this.#finish("failed");
@@ -84,7 +84,7 @@ export class TurnView {
     return this.state === "failed";
   }
 
-  /** Only the last message can be edited, and only the last reply be had again; and what failed. */
+  /** Only the last turn can be edited or answered again, and those that failed. */
   set isLast(last) {
     this.last = last;
     this.edit.hidden = this.again.hidden = this.state === "coming" || !(last || this.hasFailed);
