@@ -1,8 +1,8 @@
-"""Guardrails, in and out: `CHAT_AGENT=examples.guardrails:extend scripts/run.sh`, and tell it the
-number of a credit card, or have it tell you an email address.
+"""Guardrails for input and output. Run `CHAT_AGENT=examples.guardrails:extend scripts/run.sh`, and
+tell it the number of a credit card, or have it tell you an email address.
 
-Neither message is kept or counted. Who reads a stream has seen the reply until its end, where the
-one for replies decides: choose guardrails for tools where that matters."""
+Neither message is kept or counted. The output guardrail decides only at the end of a reply, when a
+streaming client has already seen it: use guardrails for tools if that matters."""
 
 import re
 from typing import Any
@@ -15,12 +15,12 @@ _CARD = re.compile(r"\b(?:\d[ -]?){13,16}\b")
 _EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+\.\w+")
 
 
-# Not beside the model, as by itself: it need not be asked then.
+# By default it runs in parallel with the model. Run first, it can save the model's call.
 @input_guardrail(run_in_parallel=False)
 def no_card_numbers(
     context: RunContextWrapper[RunContext], agent: Any, items: Any
 ) -> GuardrailFunctionOutput:
-    # The conversation so far, of which this message is the last.
+    # The items are the conversation so far. This message is the last.
     return _tripped(_CARD, items[-1]["content"])
 
 

@@ -1,12 +1,12 @@
-"""A handoff: `CHAT_AGENT=examples.handoff:extend scripts/run.sh`, and ask for a poem.
+"""A handoff. Run `CHAT_AGENT=examples.handoff:extend scripts/run.sh`, and ask for a poem.
 
-The next message is the first agent's again."""
+The next message goes to the first agent again."""
 
 from agents import Agent
 
 from chat_service.agent.agent import OurAgent, RunContext
 
-# It has no model: all agents of a chat have the chat's.
+# No model is set, as all agents of a chat use the chat's model.
 poet = Agent[RunContext](
     name="Poet",
     handoff_description="Answers in verse. Use it when asked for a poem.",

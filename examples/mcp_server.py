@@ -1,8 +1,8 @@
-"""An MCP server with one tool. Chat starts it, and talks to it over stdio.
+"""An MCP server with one tool. Chat starts it and talks to it over stdio.
 
     CHAT_MCP_SERVERS='{"dice": {"command": ".venv/bin/python", "args": ["examples/mcp_server.py"]}}'
 
-Chat asks one at a port, which `.venv/bin/python examples/mcp_server.py 8010` starts.
+Or start it on a port with `.venv/bin/python examples/mcp_server.py 8010`; chat then calls it there.
 
     CHAT_MCP_SERVERS='{"dice": {"url": "http://127.0.0.1:8010/mcp"}}'"""
 

@@ -1,6 +1,6 @@
-"""A tool: `CHAT_AGENT=examples.tool:extend scripts/run.sh`, and ask how long it is until a day.
+"""A tool. Run `CHAT_AGENT=examples.tool:extend scripts/run.sh`, and ask how long it is until a day.
 
-One that is to be there always needs no `extend`: put it into chat_service/agent/tools.py."""
+For a tool that is always there, no `extend` is needed: add it to chat_service/agent/tools.py."""
 
 from datetime import UTC, date, datetime
 

@@ -1,5 +1,5 @@
-"""A third service: gives each user a badge, by a count that it asks analytics for through its own
-sidecar. Others call it over HTTP, through theirs."""
+"""A third service that gives each user a badge for their message count. It asks analytics for the
+count through its own sidecar. Others call it over HTTP, through their sidecars."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _BADGES = {100: "gold", 5: "silver", 0: "bronze"}
 
 
 class Badges(BaseHTTPRequestHandler):
-    # One channel for all requests; the sidecar may start later than this does.
+    # One channel for all requests. The sidecar may start later than this service.
     analytics = AnalyticsServiceStub(
         grpc.insecure_channel(f"127.0.0.1:{os.environ['DAPR_GRPC_PORT']}")
     )
@@ -30,7 +30,7 @@ class Badges(BaseHTTPRequestHandler):
             answer = self.analytics.GetAnalytics(
                 GetAnalyticsRequest(user_id=unquote(user_id)),
                 timeout=_TIMEOUT_S,
-                # This is all of Dapr that a caller sees.
+                # This is all that a caller has to know of Dapr.
                 metadata=(("dapr-app-id", "analytics-service"),),
             )
         except grpc.RpcError as error:
