@@ -1,5 +1,5 @@
 #!/bin/bash
-# Run by postgres' entrypoint when its volume is empty: a user and a database for each service.
+# PostgreSQL's entrypoint runs this if its volume is empty. It creates each service's user and database.
 set -euo pipefail
 for service in chat analytics; do
   variable=${service^^}_DB_PASSWORD

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make ./secrets, which kustomization.yaml reads: new tokens, and placeholders to fill in.
-# What is there already stays.
+# Existing files stay.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$0")"
 umask 077
