@@ -1,4 +1,4 @@
-"""The real use case on real stores: what is kept is sent, and what was sent is counted."""
+"""The real use case with real stores and an outbox, and a fake analytics that counts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -32,7 +32,7 @@ SESSION = UUID("7f6f8f5e-0000-4000-8000-000000000001")
 
 
 class CountingAnalytics(FakeAnalytics):
-    """Knows what a recorder was told, and counts an id once."""
+    """Counts the messages that a recorder received, each id once."""
 
     def __init__(self, recorder: FakeRecorder) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class CountingAnalytics(FakeAnalytics):
 
 
 class StoredChat:
-    """One chat process."""
+    """The parts of one chat process."""
 
     def __init__(self, stores: ChatStores, agent: Agent, recorder: FakeRecorder) -> None:
         self.stores = stores
@@ -65,12 +65,12 @@ class StoredChat:
         return await self.conversation.reply(message)
 
     async def stop(self, message: ChatMessage, *, after: int = 1) -> None:
-        """Stream the reply, and leave after some pieces of it."""
+        """Stream the reply, and disconnect after some pieces of it."""
         events = self.conversation.stream(message)
         for _ in range(after):
             await anext(events)
         if not after:
-            # It has begun, and says nothing.
+            # The reply has begun, but has no text yet.
             reading = asyncio.ensure_future(anext(events))
             await asyncio.sleep(0.2)
             reading.cancel()
@@ -82,7 +82,7 @@ class StoredChat:
         return await self.stores.turns.latest(ConversationKey(user_id, session_id))
 
     async def count(self, user_id: str = "alice") -> int:
-        """How many of the user's messages are counted, once all that are kept are."""
+        """How many of the user's messages are counted, once all kept ones are."""
         try:
             return await self.counts.message_count(user_id, timeout_s=5)
         except NotFound:
@@ -90,7 +90,7 @@ class StoredChat:
 
 
 class SlowAgent(FakeAgent):
-    """Replies once it is told to; notes what it was shown and how many runs overlap."""
+    """Replies only once told to. Notes the history it was given, and how many runs overlap."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,12 +133,12 @@ def message(user_id: str = "alice") -> ChatMessage:
 
 
 def id_of(one: ChatMessage) -> UUID:
-    """The id under which it counts."""
+    """The id under which the message is counted."""
     return uuid5(one.message_id, one.user_id)
 
 
 async def send(stores: ChatStores, *messages: ChatMessage) -> list[UUID]:
-    """Keep the turns of these messages, one after the other."""
+    """Keep the turns of these messages, one after another."""
     for one in messages:
         async with stores.locks.turn(one.conversation):
             await stores.turns.keep(turn_of(one, "ok"))
@@ -146,7 +146,7 @@ async def send(stores: ChatStores, *messages: ChatMessage) -> list[UUID]:
 
 
 async def send_at_once(stores: ChatStores, *messages: ChatMessage) -> list[UUID]:
-    """Put these messages there together, without the work of their turns."""
+    """Add these messages to the outbox together, without keeping their turns."""
     adding = [stores.outbox.adding(turn_of(one, "ok")) for one in messages]
 
     async def add_all(statements: Statements) -> None:

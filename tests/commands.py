@@ -1,4 +1,4 @@
-"""Commands as people type them, in the project's folder."""
+"""Shell commands as people type them, run in the project's folder."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ async def command(
     out: int = asyncio.subprocess.PIPE,
     **more: str,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A command in a process group of its own, all of which is gone afterwards."""
+    """A command in its own process group, all of which is killed afterwards."""
     process = await asyncio.create_subprocess_exec(
         *map(str, arguments),
         cwd=ROOT,

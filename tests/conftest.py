@@ -1,4 +1,4 @@
-"""What tests of several folders need."""
+"""What tests in several folders need."""
 
 import gc
 import signal
@@ -13,18 +13,18 @@ from tests.fault_table import leave_out_the_long, pytest_terminal_summary, repor
 
 __all__ = ["pytest_terminal_summary", "report"]
 
-# They take a minute each: begun first, none is what the others end up waiting for. Those that
-# compute are mixed with those that wait.
+# Each takes a minute. They start first, so that none is still running after all others. Those
+# that use the CPU alternate with those that wait.
 _LONGEST = (
     "docs/test_typed_commands.py", "runner/test_stopping.py", "replicas/test_proxied_replicas.py",
     "runner/test_starting.py", "browser/test_page.py", "runner/test_supervision.py",
     "dapr/test_commands.py",
 )  # fmt: skip
 
-# A shell that starts tests in the background has them, and all that they start, ignore Ctrl-C.
+# A shell that starts tests in the background makes them and all their children ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What collecting makes stays to the end: nothing of it is garbage, now or later.
+# The objects that collecting creates stay to the end, so a collector would search them in vain.
 gc.disable()
 
 
@@ -47,13 +47,13 @@ def postgres() -> Iterator[Cluster]:
 
 @pytest.fixture
 async def database_url(postgres: Cluster) -> SecretStr:
-    """A database of the test's own."""
+    """A new database for the test."""
     return await postgres.new_database()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Each of the places in which a service can keep what it knows, empty."""
+    """Each kind of database that a service can use, empty."""
     if request.param == "sqlite":
         return tmp_path / "daca.db"
     cluster: Cluster = request.getfixturevalue("postgres")
@@ -62,7 +62,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 @pytest.fixture
 def no_garbage_collection() -> Iterator[None]:
-    """Whatever is closed has then been closed by its owner, and at once."""
+    """Makes sure that what is closed was closed by its owner, and not by the garbage collector."""
     gc.disable()
     yield
     gc.enable()

@@ -1,4 +1,4 @@
-"""Stand-ins for what the use case and the outbox depend on, and real servers to call."""
+"""Fakes of what the use case and the outbox depend on, and real servers to call."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -32,7 +32,7 @@ from lab.postgres import Place
 
 ANY_HOST = Hosts("127.0.0.1", "*")
 FREE: dict[str, Any] = {"identity": Identity(), "rates": Rates()}
-"""Anyone may claim any user id, and send as much as they like."""
+"""No authentication and no rate limits."""
 
 BAD_USER_IDS = {
     "empty": "",
@@ -49,7 +49,7 @@ FOREVER_S = 60.0
 
 
 class FakeAnalytics(AnalyticsClient):
-    """Counts from a dict; can be slow or fail."""
+    """Reads counts from a dict. Can be slow or fail."""
 
     def __init__(self, counts: dict[str, int] | None = None) -> None:
         self.counts = {"alice": 5, "bob": 3} if counts is None else counts
@@ -86,7 +86,7 @@ class FakeAnalytics(AnalyticsClient):
 
 
 class FakeOutbox(Outbox):
-    """Has a backlog of what a test says; can fail, or never settle."""
+    """Has the backlog that a test sets. Can fail, or never settle."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -105,7 +105,7 @@ class FakeOutbox(Outbox):
 
 
 class FakeTurns(TurnStore):
-    """Remembers the turns that it kept; can fail. Lists what a test puts there."""
+    """Remembers the kept turns, and lists what a test puts there. Can fail."""
 
     def __init__(self) -> None:
         self.kept: list[Turn] = []
@@ -173,7 +173,7 @@ def turn_of(message: ChatMessage, reply: str, *, stopped: bool = False) -> Turn:
 
 
 class FakeAgent:
-    """Echoes; can be slow or fail."""
+    """Echoes the message. Can be slow or fail."""
 
     model = "fake"
 
@@ -181,9 +181,9 @@ class FakeAgent:
         self.failure: Exception | None = None
         self.delay_s = 0.0
         self.babbles = False
-        """Whether a stream has no end, and makes deltas faster than anybody reads them."""
+        """Whether streams are endless, with deltas faster than anybody reads them."""
         self.is_silent = False
-        """Whether nothing is said before the reply is complete."""
+        """Whether a stream sends no deltas before the complete reply."""
         self.counts: list[int | None] = []
         self.histories: list[Sequence[Turn]] = []
         self.messages: list[ChatMessage] = []
@@ -214,7 +214,7 @@ class FakeAgent:
 
 
 class Shouting(FakeAgent):
-    """Says more than any buffer takes."""
+    """Replies with more text than any buffer holds."""
 
     async def answer(
         self,
@@ -230,7 +230,7 @@ class Shouting(FakeAgent):
 
 
 class FakeRecorder:
-    """Where an outbox sends to; can fail a number of times, refuse some ids, or wait."""
+    """Receives what an outbox sends. Can fail a number of times, refuse some ids, or wait."""
 
     def __init__(self) -> None:
         self.recorded: list[OutboxEntry] = []
@@ -253,7 +253,7 @@ class FakeRecorder:
 
 
 class FakeChat:
-    """The use case on fakes."""
+    """The use case with fakes."""
 
     def __init__(
         self,
@@ -291,7 +291,7 @@ class FakeChat:
 
 @asynccontextmanager
 async def watched(admission: Admission) -> AsyncIterator[None]:
-    """An admission that is told how late this loop is, which has been idle until now."""
+    """Report this event loop's lag to an admission, as if the loop had been idle before."""
     admission.note_lag(0)
     watching = asyncio.create_task(watch_lag(admission.note_lag))
     try:
@@ -301,7 +301,7 @@ async def watched(admission: Admission) -> AsyncIterator[None]:
 
 
 class ChatStores:
-    """What a chat process keeps, with an outbox that sends to `recorder`."""
+    """The stores of a chat process, with an outbox that sends to `recorder`."""
 
     def __init__(self, database: Database, recorder: FakeRecorder) -> None:
         self.database = database
@@ -321,7 +321,7 @@ class ChatStores:
 async def opened_stores(
     place: Place, recorder: FakeRecorder | None = None
 ) -> AsyncIterator[ChatStores]:
-    """The stores of a chat process, whose outbox sends nothing by itself."""
+    """The stores of a chat process, whose outbox doesn't run."""
     database = await open_database(place, "chat", SCHEMA)
     try:
         yield ChatStores(database, recorder or FakeRecorder())
@@ -331,14 +331,14 @@ async def opened_stores(
 
 @asynccontextmanager
 async def running_stores(place: Place, recorder: FakeRecorder) -> AsyncIterator[ChatStores]:
-    """The stores of a chat process, whose outbox sends until it is killed."""
+    """The stores of a chat process, whose outbox runs until it is cancelled."""
     async with opened_stores(place, recorder) as stores, sending(stores.outbox):
         yield stores
 
 
 @asynccontextmanager
 async def sending(outbox: Outbox) -> AsyncIterator[Outbox]:
-    """An outbox that sends until it is killed."""
+    """Run an outbox until it is cancelled."""
     task = asyncio.create_task(outbox.run())
     try:
         yield outbox
@@ -349,7 +349,7 @@ async def sending(outbox: Outbox) -> AsyncIterator[Outbox]:
 
 @asynccontextmanager
 async def listening(server: GrpcServer, services: Sequence[str] = ()) -> AsyncIterator[GrpcServer]:
-    """`server` on a free port of this machine."""
+    """Run `server` on a free port of this machine."""
     await server.start(services, "127.0.0.1", 0, "TEST_PORT")
     try:
         yield server
@@ -364,7 +364,7 @@ async def channel_to(server: GrpcServer) -> AsyncIterator[aio.Channel]:
 
 
 async def eventually(condition: Callable[[], Any | Awaitable[Any]], timeout_s: float = 5) -> None:
-    """Return once `condition` is true; fail if it isn't in time."""
+    """Wait until `condition` is true; fail if it isn't in time."""
     async with asyncio.timeout(timeout_s):
         while True:
             value = condition()

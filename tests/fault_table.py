@@ -1,6 +1,6 @@
-"""A table of what faults cost, at the end of a run.
+"""A table of the faults' effects, printed at the end of a test run.
 
-`DACA_FAULTS=full` (scripts/faults.sh) does them all at length; else it is a short pass.
+`DACA_FAULTS=full` (scripts/faults.sh) runs them all at length. Otherwise it is a short pass.
 """
 
 import os
@@ -11,7 +11,7 @@ import pytest
 
 FULL = os.environ.get("DACA_FAULTS") == "full"
 full_only = pytest.mark.full_only
-"""For the full pass, scripts/faults.sh; the short one does not select it."""
+"""Only for the full pass, scripts/faults.sh; the short one doesn't select it."""
 
 type Report = Callable[[str, Mapping[str, object], dict[str, bool]], None]
 
@@ -20,7 +20,7 @@ _ROWS = pytest.StashKey[list[tuple[str, str, str, str]]]()
 
 @pytest.fixture
 def report(pytestconfig: pytest.Config) -> Report:
-    """Put a fault into the table, and fail where a bar is missed."""
+    """Adds a fault to the table, and fails if a bar is missed."""
     rows = pytestconfig.stash.setdefault(_ROWS, [])
 
     def add(fault: str, figures: Mapping[str, object], bar: dict[str, bool]) -> None:

@@ -1,4 +1,4 @@
-"""A server on this machine that speaks both of OpenAI's APIs, and fails when told to."""
+"""A local server with both of OpenAI's APIs, which fails when told to."""
 
 import asyncio
 import contextlib
@@ -20,45 +20,45 @@ class ModelRequest:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a request instead of an answer."""
+    """What a request gets instead of an answer."""
 
     status: int = 200
     """An error status, if not 200."""
     message: str = "the model host's own words"
     delay_s: float = 0
     drop: bool = False
-    """Close the connection without a word."""
+    """Close the connection without an answer."""
     nonsense: str | None = None
     """Send this, as JSON with status 200."""
     cut_after: int | None = None
-    """End a stream, as if all were well, after so many words."""
+    """End a stream after so many words, as if it were complete."""
 
 
 class ModelServer:
-    """Calls the tool when the user asks for the time, else echoes the instructions."""
+    """Calls the tool if the user asks for the time; otherwise echoes the instructions."""
 
     def __init__(self) -> None:
         self.url = ""
         self.requests: list[ModelRequest] = []
         self.faults: list[Fault] = []
-        """For the next requests, one each."""
+        """One for each of the next requests."""
         self.always_calls_tool = False
         self.go = asyncio.Event()
-        """Streams wait for it after their first word."""
+        """Streams wait for this after their first word."""
         self.go.set()
         self.connections = 0
         """How many are open."""
         self.streams_left = 0
-        """How many streams lost their reader before their end."""
+        """How many streams lost their reader before the end."""
 
     @property
     def tool_results(self) -> list[str]:
-        """What the last request says that the tool returned."""
+        """The tool's results, according to the last request."""
         body = self.requests[-1].body
         return _tool_results(body.get("messages") or body["input"])
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request, then the connection is closed."""
+        """Answer one request, then close the connection."""
         self.connections += 1
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -98,7 +98,7 @@ class ModelServer:
         request: ModelRequest,
         fault: Fault,
     ) -> None:
-        """Chat Completions only, a word a chunk."""
+        """Chat Completions only, one word per chunk."""
         writer.write(
             b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
         )
@@ -143,7 +143,7 @@ def _chunk(delta: dict[str, Any], finish_reason: str | None) -> bytes:
 
 @asynccontextmanager
 async def model_server() -> AsyncIterator[ModelServer]:
-    """A server on a free port."""
+    """Run a server on a free port."""
     served = ModelServer()
     listener = await asyncio.start_server(served.serve, "127.0.0.1", 0)
     served.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1"
@@ -164,7 +164,7 @@ def _tool_results(items: list[dict[str, Any]]) -> list[str]:
 
 
 def _reply(body: dict[str, Any], *, calls_tool: bool) -> str | None:
-    """The answer's text; None to call the tool."""
+    """The text of the answer; None to call the tool instead."""
     items = _items(body)
     results = _tool_results(items)
     if calls_tool:

@@ -1,4 +1,4 @@
-"""A model's host on this machine that answers just as a test says, in OpenAI's way or any other."""
+"""A local model host that answers exactly as a test says, like OpenAI or differently."""
 
 import asyncio
 import json
@@ -12,32 +12,32 @@ JSON, EVENTS = "application/json", "text/event-stream"
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer to one request; `more` is then sent again and again."""
+    """An answer to one request. `more` is then sent repeatedly."""
 
     body: bytes
     kind: str = JSON
     status: int = 200
     more: bytes = b""
     retry: str = "retry-after-ms: 1"
-    """The header that says when to try again."""
+    """The header that says when to retry."""
 
 
 type Answer = Reply | Callable[[dict[str, Any]], Reply]
 
 
 def name_of(value: object) -> str | None:
-    """For a test's id, which has to be the same in every process; None has pytest make one."""
+    """A test's id, which must be the same in every process; None lets pytest make one."""
     return None if callable(value) else str(value)[:60]
 
 
 @dataclass
 class OddHost:
     answers: list[Answer] = field(default_factory=list)
-    """For the next requests; the last is for all others, too."""
+    """For the next requests; the last one is also for all after them."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
     sent: int = 0
-    """How many bytes more were sent."""
+    """How many bytes of `more` were sent."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
@@ -76,24 +76,24 @@ def error(words: Any, status: int = 400) -> Reply:
 
 
 def events(*data: Any) -> Reply:
-    """Each as an event; bytes as they are."""
+    """A stream with each item as an event; bytes are sent as they are."""
     lines = [d if isinstance(d, bytes) else f"data: {json.dumps(d)}\n\n".encode() for d in data]
     return Reply(b"".join(lines), EVENTS)
 
 
 def delta(finish: str | None = None, **fields: Any) -> dict[str, Any]:
-    """A piece of a stream."""
+    """A chunk of a stream."""
     return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
 
 
 def message(finish: str | None = "stop", **fields: Any) -> dict[str, Any]:
-    """A whole answer."""
+    """A complete answer."""
     fields = {"role": "assistant", **fields}
     return {"choices": [{"index": 0, "message": fields, "finish_reason": finish}]}
 
 
 def either(finish: str | None = "stop", **fields: Any) -> Answer:
-    """One message, as what was asked for: a stream, or whole."""
+    """One message, streamed or not, as requested."""
 
     def answer(request: dict[str, Any]) -> Reply:
         if request.get("stream"):
@@ -104,14 +104,14 @@ def either(finish: str | None = "stop", **fields: Any) -> Answer:
 
 
 def calling(name: Any = "get_current_time", arguments: Any = "{}", **more: Any) -> Answer:
-    """A call of a tool, as what was asked for."""
+    """A tool call, streamed or not, as requested."""
     call = {"id": "1", "index": 0, "type": "function", **more}
     call["function"] = {"name": name, "arguments": arguments}
     return either("tool_calls", tool_calls=[{k: v for k, v in call.items() if v is not ...}])
 
 
 def response(*output: dict[str, Any], status: str = "completed") -> dict[str, Any]:
-    """A whole answer of OpenAI's Responses API."""
+    """A complete answer of OpenAI's Responses API."""
     return {
         "id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": status,
         "output": list(output), "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
@@ -119,7 +119,7 @@ def response(*output: dict[str, Any], status: str = "completed") -> dict[str, An
 
 
 def spoken(part: dict[str, Any]) -> dict[str, Any]:
-    """A message among the output of a response."""
+    """A message in the output of a response."""
     return {
         "type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
         "content": [part],

@@ -1,5 +1,4 @@
-"""Databases that the version before 1.0 has left, as it made them: their dumps are in
-`tests/data/before_1_0`."""
+"""Databases of the version before 1.0, from its dumps in `tests/data/before_1_0`."""
 
 import sqlite3
 from contextlib import closing
@@ -12,12 +11,12 @@ _DUMPS = Path(__file__).with_name("data") / "before_1_0"
 
 
 def message_id(number: int) -> UUID:
-    """Of the messages in the dumps."""
+    """The id of a message in the dumps."""
     return UUID(f"00000000-0000-4000-8000-{number:012}")
 
 
 async def restore(place: Place, service: str) -> None:
-    """Make the database that `service` had."""
+    """Restore the database of `service`."""
     if isinstance(place, Path):
         with closing(sqlite3.connect(place)) as file:
             file.executescript((_DUMPS / f"{service}.sqlite.sql").read_text())

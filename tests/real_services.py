@@ -1,6 +1,6 @@
-"""Both services as they run, in this process: their stores, outbox, agent and servers are
-the real ones. Only the model is the offline one, without its pauses, and nobody is turned away
-because the loop is late: tests keep it as busy as they can."""
+"""Both real services in this process, with their real stores, outbox, agent and servers. Only the
+model is the offline one, without its pauses. Nobody is refused for the loop's lag, because tests
+keep the loop as busy as they can."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,12 +38,12 @@ from daca_shared.storage.database import open_database
 from tests.fakes import ANY_HOST, FREE, channel_to, listening, sending
 
 SECRET = "sk-planted-5ecret"
-"""The key and the token of these services; no log may hold it."""
+"""The key and the token of these services, which no log may contain."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """What can be called, and some of what is behind it."""
+    """The APIs of both services, and some of their parts."""
 
     gateway: ASGIApp
     chat: aio.Channel
@@ -59,8 +59,8 @@ def offline() -> ChatModel:
 
 @asynccontextmanager
 async def running_services(folder: Path, model: ChatModel | None = None) -> AsyncIterator[Services]:
-    """Both services with their data in `folder`. Analytics stands in for the chat service's
-    sidecar too, so that the planted token really travels."""
+    """Run both services with their data in `folder`. Chat calls analytics directly, in place of its
+    sidecar, so that the planted token is really sent."""
     async with AsyncExitStack() as stack:
         store = await AnalyticsStore.open(folder / "analytics.db", seed_demo_users=True)
         stack.push_async_callback(store.close)
@@ -121,7 +121,7 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
 
 
 def real_gateway(folder: Path) -> ASGIApp:
-    """The gateway of `running_services`, which live as long as the server that serves it."""
+    """The gateway of `running_services`, which run as long as its server."""
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, ASGIApp]]:

@@ -1,4 +1,4 @@
-"""What a service reports, caught as it is written."""
+"""A service's log and metrics, captured for tests."""
 
 import io
 import json
@@ -24,7 +24,7 @@ class Report:
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """All lines; fails if one is no JSON."""
+        """All lines; fails if one isn't JSON."""
         return [json.loads(line) for line in self.text.splitlines()]
 
     def of(self, logger: str) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ class Report:
 def reported(
     level: str = "INFO", *, into: type[io.StringIO] = io.StringIO, **options: Any
 ) -> Iterator[Report]:
-    """The log as the services configure it, into memory instead of stderr."""
+    """Log as configured in the services, but to memory instead of stderr."""
     root = logging.getLogger()
     before, level_before = list(root.handlers), root.level
     configure_logging(level, **{"secrets": [], "readable": False, **options})
@@ -51,12 +51,12 @@ def reported(
 
 
 def sample(name: str, **labels: str) -> float:
-    """A metric's value; 0 if it isn't there."""
+    """A metric's value; 0 if it doesn't exist."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 def total(name: str, **labels: str) -> float:
-    """The sum over all series that have these labels."""
+    """The sum of all time series with these labels."""
     return sum(
         s.value
         for family in REGISTRY.collect()

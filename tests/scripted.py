@@ -1,4 +1,4 @@
-"""An agent that says what a test tells it to."""
+"""An agent that is scripted by a test."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Spans, kept where a test can look at them."""
+"""Spans that a test can inspect."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from daca_shared.observe.tracing import Tracing
 
 
 class Spans:
-    """A tracer, and the spans that it made."""
+    """A tracer, and the spans that it has made."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -25,7 +25,7 @@ class Spans:
 
 
 class CallTracing(Tracing):
-    """Makes spans of calls, on both of their ends."""
+    """Makes spans for calls, at both ends."""
 
     def __init__(self, spans: Spans) -> None:
         super().__init__(spans.tracer)

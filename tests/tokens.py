@@ -1,4 +1,4 @@
-"""Bearer tokens, good and bad, and a host that publishes keys."""
+"""Valid and invalid bearer tokens, and a host that publishes keys."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed255
 
 
 def claims(subject: str = "alice", **others: Any) -> dict[str, Any]:
-    """What a good token says; None leaves a claim out."""
+    """The claims of a valid token; None leaves a claim out."""
     given = {"sub": subject, "aud": AUDIENCE, "exp": time.time() + 60, **others}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -29,7 +29,7 @@ def token(subject: str = "alice", **others: Any) -> str:
 
 
 def bearer(subject: str = "alice") -> dict[str, str]:
-    """The header, which is gRPC's metadata too."""
+    """The HTTP header, which is also the gRPC metadata."""
     return {"authorization": f"Bearer {token(subject)}"}
 
 
@@ -56,7 +56,7 @@ def public_jwk(key: PrivateKey, kid: str, **others: str) -> dict[str, Any]:
 
 
 class JwksHost:
-    """Publishes `keys`; can be slow or fail. Counts how often it is asked."""
+    """Publishes `keys`, and counts requests. Can be slow or fail."""
 
     def __init__(self, *keys: dict[str, Any]) -> None:
         self.answer: Any = {"keys": [*keys]}

@@ -1,5 +1,5 @@
-"""A real browser, on the real services without sidecars (the page does not know of them), or on a
-gateway in this process whose agent says what a test tells it to."""
+"""A real browser, with the real services without sidecars (which the page doesn't use), or with a
+gateway in this process whose agent is scripted by the test."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -45,8 +45,8 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def opened(browser: Browser) -> AsyncIterator[OpenPage]:
-    """Opens the page at an address as a person of its own, in a browser profile of its own. The
-    test fails if the page throws, or does what its content security policy forbids."""
+    """Opens the page at an address in a new browser profile, as a separate person. The test fails
+    if the page throws, or violates its content security policy."""
     faults: list[str] = []
 
     def on_console(message: Any) -> None:

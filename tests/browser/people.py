@@ -1,8 +1,8 @@
-"""What a person finds and does on the page, by the names that a screen reader says."""
+"""What a person finds and does on the page, by accessible names, as screen readers use them."""
 
 from playwright.async_api import Locator, Page, expect
 
-# The offline model repeats it, word by word: about ten seconds.
+# The offline model repeats it word by word, which takes about ten seconds.
 LONG = "What was my first message? " + "word " * 500
 
 

@@ -1,4 +1,4 @@
-"""A gateway in this process on real stores, whose agent says what a test tells it to."""
+"""A gateway in this process with real stores, whose agent is scripted by the test."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,13 +20,13 @@ PREFIX = "/daca"
 @dataclass
 class Site:
     url: str
-    """Where a proxy offers it: below a path of its own."""
+    """Its URL behind a proxy, which adds a path prefix."""
     agent: ScriptedAgent
     chat: StoredChat
 
 
 def behind_a_proxy(app: ASGIApp) -> ASGIApp:
-    """As a proxy does that offers it at `/daca/`, and tells it nothing of that."""
+    """Serve it as a proxy does that adds the prefix `/daca/` and doesn't tell the app."""
 
     async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["path"].startswith(f"{PREFIX}/"), f"{scope['path']} leads out of the service"

@@ -1,4 +1,4 @@
-"""The box that messages are written in."""
+"""The box for writing messages."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ async def test_a_text_that_is_too_long_is_told_before_it_is_sent(
 ) -> None:
     page = await open_site()
     length = page.get_by_role("status", name="Length")
-    # As the server counts: each of these is one character, and two to JavaScript.
+    # Counted as on the server: each of these is one character, but two in JavaScript.
     await message_box(page).fill("😀" * 8000)
     await expect(length).to_have_text("")
     await message_box(page).fill("😀" * 8002)
@@ -71,7 +71,7 @@ async def test_stop_is_obeyed_at_once_after_enter(site: Site, open_site: OpenPag
     site.agent.script = ["Wait", asyncio.Event()]
     page = await open_site()
     await message_box(page).fill("apples")
-    # Both in one go, so that no pause of the test's hides a click that is ignored.
+    # Both in one script, so that no pause in the test hides a click that is ignored.
     await message_box(page).evaluate(
         """box => {
             const enter = { key: "Enter", bubbles: true, cancelable: true };

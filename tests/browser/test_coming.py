@@ -1,4 +1,4 @@
-"""A reply that is still to come, or coming."""
+"""A reply that hasn't begun or is being streamed."""
 
 import asyncio
 import re
@@ -50,7 +50,7 @@ async def test_calls_of_tools_are_seen_and_found_again(site: Site, open_site: Op
 async def test_five_thousand_words_take_little_of_the_browser(
     site: Site, open_site: OpenPage
 ) -> None:
-    # Some lines a paragraph, in pieces as fast as a fast model's.
+    # Some lines per paragraph, in pieces as fast as a fast model's.
     site.agent.script = []
     for n in range(5000):
         site.agent.script += [f"word{n} " if n % 50 else "\n\nword "]

@@ -1,4 +1,4 @@
-"""The page for everybody: zoomed, printed, by screen reader, behind a proxy, on a first visit."""
+"""The page zoomed, printed, with a screen reader, behind a proxy, and on a first visit."""
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -40,7 +40,7 @@ async def test_axe_finds_nothing(theme: str, width: int, site: Site, open_site: 
 
 
 async def test_at_400_percent_the_log_is_usable(site: Site, open_site: OpenPage) -> None:
-    # A window of 1280 by 1024 has so many pixels then.
+    # The size of a window of 1280 by 1024 at that zoom.
     site.agent.script = [REPLY]
     page = await open_site(viewport={"width": 320, "height": 256})
     await send_and_wait(page, "Write")
@@ -140,7 +140,7 @@ async def test_the_address_of_the_service_leads_to_the_page(
         await page.goto(f"{site.url}{address}")
         await expect(page.get_by_role("heading", name="DACA Chat")).to_be_visible()
         assert page.url == f"{site.url}ui/"
-    # Programs get what they always got.
+    # Programs still get JSON.
     answer = await page.request.get(site.url, headers={"accept": "*/*"})
     assert "Welcome" in (await answer.json())["message"]
 

@@ -1,4 +1,4 @@
-"""Conversations are their user's: named, found, deleted, answered anew."""
+"""Users rename, search and delete conversations, and have messages answered again."""
 
 import asyncio
 import re
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def fruits(open_site: OpenPage) -> Page:
-    """Two conversations, of which the first mentions plums."""
+    """Two conversations, the first of which mentions plums."""
     page = await open_site()
     await send_and_wait(page, "apples")
     await send_and_wait(page, "and plums")
@@ -59,7 +59,7 @@ async def test_a_deleted_conversation_is_gone(fruits: Page) -> None:
         await dialog.get_by_role("button", name=choice).click()
         await expect(dialog).to_be_hidden()
         await expect(past(fruits)).to_have_count(2 if choice == "Cancel" else 1)
-    # It was the one that was shown.
+    # The deleted conversation was the one that was shown.
     await expect(replies(fruits)).to_have_count(0)
     await expect(message_box(fruits)).to_be_focused()
     await expect(count(fruits)).to_have_text("Messages sent: 3")
@@ -120,7 +120,7 @@ async def test_an_edited_last_message_is_answered_in_its_place(
     page = await open_site()
     await send_and_wait(page, "How mny?")
     await message_box(page).fill("a draft")
-    # Only the last one is offered.
+    # Only the last message can be edited.
     await button(page, "Edit and resend").click()
     await expect(message_box(page)).to_be_focused()
     await expect(message_box(page)).to_have_value("How mny?")
@@ -205,7 +205,7 @@ async def test_a_retry_after_a_cut_connection_shows_one_question(
     site: Site, open_site: OpenPage
 ) -> None:
     async def cut(route: Route) -> None:
-        # The server has it whole; the page has not.
+        # The server gets the whole reply, the page doesn't.
         await route.fetch()
         await route.fulfill(
             content_type="text/event-stream", body='event: delta\ndata: {"text": "Fi"}\n\n'
@@ -248,7 +248,7 @@ async def test_a_conversation_can_be_deleted_while_its_reply_comes(open_page: Op
     await box.fill("word " * 1500)
     await box.press("Enter")
     await expect(page.locator("#conversations .delete")).to_have_count(1)
-    await box.fill("What was my first message?")  # some 30 s of reply
+    await box.fill("What was my first message?")  # the reply takes some 30 s
     await box.press("Enter")
     await expect(page.locator("#stop")).to_be_visible()
     await page.click("#conversations .delete")

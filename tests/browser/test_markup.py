@@ -1,4 +1,4 @@
-"""What the page makes of the HTML of replies."""
+"""How the page shows the HTML of replies."""
 
 import re
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def shown(page: Page, text: str) -> str:
-    """The HTML of a reply as it is on the page."""
+    """The HTML of a reply as the page shows it."""
     html: str = await page.evaluate(
         """async html => {
             const { show } = await import(new URL("markup.js", location));

@@ -1,4 +1,4 @@
-"""What a person sees and does on the chat page, found as a screen reader finds it."""
+"""What a person sees and does on the chat page, found by accessible names."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -104,7 +104,7 @@ async def test_two_users_see_only_their_own(open_page: OpenPage) -> None:
         await expect(past(page)).to_have_count(1)
         await expect(past(page)).to_contain_text(own)
         await expect(page.get_by_role("log")).to_contain_text(own)
-    # Not even with the address of the other's conversation.
+    # Not even with the URL of the other user's conversation.
     await two.goto(one.url)
     await expect(two.get_by_role("log")).not_to_contain_text("apples")
 

@@ -1,4 +1,4 @@
-"""How replies read: while they come, and after."""
+"""How replies are shown, while they are streamed and afterwards."""
 
 import asyncio
 import re
@@ -114,7 +114,7 @@ async def test_markdown_is_shown_while_it_comes(site: Site, open_site: OpenPage)
     go.set()
     await expect(progress(page)).to_have_text("Reply complete.")
     assert "text and\nmore" in await replies(page).inner_text()
-    # What was there stays, and with it what a reader has selected in it.
+    # Existing elements stay, and so does a selection in them.
     assert await heading.evaluate("heading => heading.isConnected")
 
 

@@ -1,4 +1,4 @@
-"""The page reads streams of events by their rules, and by no others."""
+"""The page reads server-sent events exactly as specified."""
 
 import pytest
 from playwright.async_api import Page, expect
@@ -20,7 +20,7 @@ async def test_no_character_breaks_the_stream(text: str, site: Site, open_site: 
 
 
 async def parsed(page: Page, pieces: list[str]) -> list[list[str]]:
-    """What the page's own reader makes of a body that comes in these pieces."""
+    """The events that the page's own parser reads from a body that comes in these pieces."""
     found: list[list[str]] = await page.evaluate(
         """async pieces => {
             const { events } = await import(new URL("sse.js", location));

@@ -1,4 +1,4 @@
-"""More than one tab, addresses that lead to conversations, and signing in and out."""
+"""Several tabs, URLs of conversations, and signing in and out."""
 
 import json
 import re
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def guarded(tmp_path: Path, opened: OpenPage) -> AsyncIterator[Page]:
-    """Alice has signed in."""
+    """The page of a site that requires tokens, on which Alice has signed in."""
     identity = secret_identity()
     async with running_site(tmp_path / "chat.sqlite", identity=identity) as site:
         page = await opened(site.url, "alice")

@@ -1,4 +1,4 @@
-"""Compose's system on a real Docker engine, as a project of the tests' own."""
+"""The Compose system on a real Docker engine, as a separate project."""
 
 import json
 import secrets
@@ -26,7 +26,7 @@ def run(*command: str | Path) -> str:
 
 
 class Containers:
-    """What is in `compose.yaml`, on ports that are free, with passwords of its own."""
+    """The system of `compose.yaml`, on free ports and with its own passwords."""
 
     def __init__(self, folder: Path) -> None:
         config = yaml.safe_load((_FOLDER / "compose.yaml").read_text())
@@ -51,13 +51,13 @@ class Containers:
         return json.loads(run("docker", "inspect", self._id(service)))[0]["State"]
 
     def kill(self, service: str) -> None:
-        """As if it had crashed: what `docker kill` ends, Docker doesn't start again."""
+        """Crash a service. Docker doesn't restart what `docker kill` ends."""
         pid = self.state(service)["Pid"]
         in_host = ("--pid=host", "--user=0", "--entrypoint=sh", self.image, "-c", f"kill -9 {pid}")
         run("docker", "run", "--rm", *in_host)
 
     def chat(self, user_id: str) -> tuple[int, int | None]:
-        """The status, and how many messages it was told of."""
+        """The status of a chat, and the message count in its answer."""
         try:
             status, body = http("POST", f"{self.url}/chat/", {"user_id": user_id, "text": "hi"})
         except OSError:

@@ -1,4 +1,4 @@
-"""The image and Compose's system, as they run: in this order, as the last test stops them."""
+"""The image and the Compose system as they run. The order matters: the last test stops them."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_each_may_crash_and_comes_back_to_its_pair(containers: Containers, crash
     containers.chat(crashed)
     containers.kill(crashed)
     eventually(lambda: containers.state(crashed)["StartedAt"] != before)
-    # With a count: over both sidecars.
+    # An answer with a count has passed both sidecars.
     eventually(lambda: (containers.chat(crashed)[1] or 0) > 0)
     _, ready = http("GET", f"{containers.url}/readyz")
     assert ready["analytics"] == "ok"

@@ -1,4 +1,4 @@
-"""Real daprd processes, with app ids and ports of their own."""
+"""Real daprd processes, with their own app ids and ports."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ def daprd() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def no_keys() -> Iterator[None]:
-    """The developer's own keys and settings are not the tests'."""
+    """Hide the developer's own keys and settings from the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in UNSET.items():
             patch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""A receiver of spans (OTLP over HTTP), which keeps what came."""
+"""A receiver of spans (OTLP over HTTP), which keeps them."""
 
 import asyncio
 import threading
@@ -44,7 +44,7 @@ class Receiver:
                 await asyncio.sleep(_POLL_S)
 
     async def first(self, wanted: Callable[[ReceivedSpan], bool]) -> ReceivedSpan:
-        """The first span that is wanted, once it has come."""
+        """The first span for which `wanted` is true, once it has come."""
         async with asyncio.timeout(_TIMEOUT_S):
             while True:
                 if found := next(filter(wanted, self.spans), None):

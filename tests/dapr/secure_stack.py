@@ -1,5 +1,5 @@
-"""The stack as `scripts/run.sh --secure` runs it, a wiretap between its sidecars, and the
-sidecars of others."""
+"""The stack as `scripts/run.sh --secure` runs it, with a wiretap between its sidecars, and
+other people's sidecars."""
 
 import asyncio
 import os
@@ -21,12 +21,12 @@ from scripts.stack import Stack
 
 
 class Wiretap:
-    """Passes on what comes to `127.0.0.1:port` to `127.0.0.2:port`, and keeps it."""
+    """Forwards connections from `127.0.0.1:port` to `127.0.0.2:port`, and records the bytes."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.sent: list[bytearray] = []
-        """What each connection's caller sent."""
+        """What the caller of each connection sent."""
         self.answered: list[bytearray] = []
 
     @asynccontextmanager
@@ -67,7 +67,7 @@ class SecureStack(RunningStack):
         self.folder = folder
         sidecar = stack.services[f"{self.analytics}-sidecar"]
         self.wiretap = Wiretap(free_port())
-        # Others still reach it at 127.0.0.1, where the wiretap listens.
+        # Others still use 127.0.0.1, where the wiretap listens.
         set_option(sidecar.command, "--dapr-internal-grpc-port", str(self.wiretap.port))
         set_option(sidecar.command, "--dapr-internal-grpc-listen-address", "127.0.0.2")
 
@@ -79,7 +79,7 @@ class SecureStack(RunningStack):
         return aio.insecure_channel(f"127.0.0.1:{self.stack.services[service].ports['gRPC']}")
 
     def other_sidecar(self, app_id: str, identity: dict[str, str], *, mtls: bool = True) -> Service:
-        """A daprd of somebody else's on this machine, with no policy of its own."""
+        """Somebody else's daprd on this machine, without access policies."""
         ports = {name: free_port() for name in ("HTTP", "gRPC", "metrics")}
         options = {
             "--app-id": app_id,
@@ -96,7 +96,7 @@ class SecureStack(RunningStack):
         del command[at : at + 2]
         if not mtls:
             at = command.index("--enable-mtls")
-            del command[at : at + 5]  # with the address and the trust domain
+            del command[at : at + 5]  # including the address and the trust domain
         environment = {**os.environ, "DAPR_HOST_IP": "127.0.0.1", **identity}
         return Service(app_id, command, environment, ports, self.folder / f"{app_id}.log")
 
@@ -107,7 +107,7 @@ def set_option(command: list[str], name: str, value: str) -> None:
 
 @asynccontextmanager
 async def started(sidecar: Service) -> AsyncIterator[Service]:
-    """The sidecar, once it answers."""
+    """Start the sidecar, and wait until it answers."""
     await sidecar.start()
 
     async def is_up() -> bool:
@@ -127,7 +127,7 @@ async def started(sidecar: Service) -> AsyncIterator[Service]:
 
 
 def render_configurations(folder: Path, analytics: str, chat: str) -> Path:
-    """deploy/secure with the app ids of a test."""
+    """Write deploy/secure with the test's app ids."""
     folder.mkdir()
     for path in (ROOT / "deploy/secure").glob("*.yaml"):
         text = path.read_text().replace("appId: chat-service", f"appId: {chat}")

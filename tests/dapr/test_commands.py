@@ -1,4 +1,4 @@
-"""What scripts/run.sh promises, against the real thing."""
+"""What scripts/run.sh promises, with real sidecars."""
 
 import asyncio
 import json

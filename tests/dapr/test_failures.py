@@ -1,4 +1,4 @@
-"""Whatever is away, a chat is answered in time, claims no count, and is counted later."""
+"""Whatever part is down, a chat is answered in time, claims no count, and is counted later."""
 
 import asyncio
 import signal
@@ -11,7 +11,7 @@ from lab.stack import RunningStack, eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# What analytics may cost (0.5 s), and slack for a loaded machine.
+# The timeout for analytics (0.5 s), and slack for a loaded machine.
 _ANSWER_WITHIN_S = 1.5
 
 

@@ -1,4 +1,4 @@
-"""The stack finds its own parts without a network, and never those of another machine."""
+"""The stack finds its own apps without a network, and never those of another machine."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def network() -> Iterator[Network]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def alone(network: Network) -> str:
-    """A machine with nothing but its loopback."""
+    """A machine that has only a loopback interface."""
     host, _ = network.hosts
     await output_of("ip", "-n", host, "link", "delete", "eth0")
     return host
@@ -46,14 +46,14 @@ async def on(host: str, *arguments: str | Path) -> str:
 
 
 async def count_after_a_chat(host: str, port: int) -> Any:
-    """How often alice had written before, says chat on that host."""
+    """The number of alice's earlier messages, according to chat on that host."""
     body = json.dumps({"user_id": "alice", "text": "How many?"})
     said = await on(host, "curl", "-sX", "POST", f"http://127.0.0.1:{port}/chat/", "-d", body)
     return json.loads(said)["message_count"]
 
 
 async def listeners_beyond_loopback(host: str) -> list[str]:
-    """Whatever waits for TCP connections or UDP packets there that could come from elsewhere."""
+    """The addresses there at which other machines could reach a TCP or UDP socket."""
     lines = (await on(host, "ss", "-Hlntu")).splitlines()
     addresses = [line.split()[4].removeprefix("[::ffff:") for line in lines]
     return [address for address in addresses if not address.startswith(("127.", "[::1]"))]
@@ -104,7 +104,7 @@ async def test_run_sh_secure_needs_no_network(
     monkeypatch.setenv("SENTRY_HEALTH_PORT", str(health))
     async with run_sh(alone, tmp_path, "--run-file", run_file, "--secure", configurations):
         assert await count_after_a_chat(alone, ports_of(run_file)["http"]) == 5
-        # sentry 1.18 can't bind that one to an address.
+        # sentry 1.18 can't bind its health port to an address.
         assert await listeners_beyond_loopback(alone) == [f"*:{health}"]
 
 
@@ -117,7 +117,7 @@ async def test_dapr_run_needs_no_network(
     runtime.parent.mkdir(parents=True)
     runtime.symlink_to(daprd)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    # What a daprd tells others to reach it at; without a network it has to be told.
+    # The address that daprd announces. Without a network it can't find one by itself.
     monkeypatch.setenv("DAPR_HOST_IP", "127.0.0.1")
     port = ports_of(run_file)["http"]
 
@@ -151,7 +151,7 @@ async def test_the_local_configuration_has_the_places_of_dapr_yaml() -> None:
 
 
 async def test_an_app_without_an_internal_port_gets_one(tmp_path: Path) -> None:
-    """As in a run file of before there were any."""
+    """As with a run file from before there were internal ports."""
     config = yaml.safe_load((ROOT / "dapr.yaml").read_text())
     for app in config["apps"]:
         del app["daprInternalGRPCPort"]

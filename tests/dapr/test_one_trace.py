@@ -1,4 +1,4 @@
-"""One chat is one trace, through both services and both real sidecars."""
+"""One chat makes one trace, through both services and both real sidecars."""
 
 import asyncio
 import shutil
@@ -44,7 +44,7 @@ class TracedStack:
         return f"{self._names[span.service]} {span.kind} {span.name}"
 
     def tree(self, spans: list[ReceivedSpan], parent_id: str = "") -> dict[str, Any]:
-        """The spans below `parent_id`, by their lines; two of one name are told apart."""
+        """The spans below `parent_id` by their `line`, which is made unique among siblings."""
         found: dict[str, Any] = {}
         for span in spans:
             if span.parent_id == parent_id:
@@ -84,12 +84,12 @@ async def test_a_chat_is_one_trace_inside_of_its_callers(traced: TracedStack) ->
     assert traced.tree(spans, span_id) == {
         "chat SERVER POST /chat/": {
             "chat INTERNAL turn": {
-                # What was said before, and whether analytics has still to count some of it.
+                # The history, and whether some of its messages are still to be counted.
                 "chat INTERNAL SQLite read": {},
                 "chat INTERNAL SQLite read again": {},
                 f"chat CLIENT {GET}": {
                     f"chat-sidecar CLIENT /{GET}": {
-                        # Siblings: daprd does not tell an app of its own span.
+                        # Siblings, because daprd doesn't pass its own span to the app.
                         f"analytics-sidecar SERVER /{GET}": {},
                         f"analytics SERVER {GET}": {"analytics INTERNAL SQLite read": {}},
                     }
@@ -135,7 +135,7 @@ async def test_a_stream_is_one_trace_too(traced: TracedStack) -> None:
 async def stream_until(
     traced: TracedStack, *, timeout_s: float, cancel: bool
 ) -> tuple[str, StatusCode]:
-    """Chat over gRPC with a deadline, or leave after the first event."""
+    """Chat over gRPC with a deadline, or cancel after the first event."""
     trace_id, _, header = traceparent()
     port = traced.running.stack.services[traced.running.chat].ports["gRPC"]
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -221,7 +221,7 @@ async def test_no_text_and_no_user_id_is_in_a_span(traced: TracedStack) -> None:
 
 async def test_the_receiver_gets_the_headers_from_all_four(traced: TracedStack) -> None:
     senders = {headers["user-agent"] for headers in traced.receiver.headers}
-    assert len(senders) == 2  # Python's and Go's
+    assert len(senders) == 2  # those of Python and Go
     assert {headers["x-key"] for headers in traced.receiver.headers} == {"a key"}
 
 

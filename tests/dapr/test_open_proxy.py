@@ -1,4 +1,4 @@
-"""A sidecar's `invoke` reaches the apps of the stack, and nothing else of this machine."""
+"""A sidecar's `invoke` reaches the apps of the stack, and nothing else on this machine."""
 
 import asyncio
 import base64
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 class Inside(ThreadingHTTPServer):
-    """Something on this machine that is nobody's business. Counts who finds it."""
+    """An unrelated HTTP server on this machine. Counts the requests that reach it."""
 
     def __init__(self) -> None:
         self.visits = 0

@@ -1,4 +1,4 @@
-"""The proxied call itself: a client of ours, two real sidecars, a callee."""
+"""The proxied call itself: our client, two real sidecars, and a server."""
 
 from collections.abc import AsyncIterator
 from functools import partial
@@ -79,7 +79,7 @@ async def test_http_callers_of_the_old_rest_api_are_still_answered(system: Runni
 
 
 class Recording(AnalyticsServicer):
-    """An analytics service that notes what reaches it."""
+    """An analytics service that records its calls."""
 
     def __init__(self) -> None:
         self.metadata: dict[str, str | bytes] = {}

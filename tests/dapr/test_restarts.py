@@ -1,4 +1,4 @@
-"""A conversation over HTTP and gRPC, with a restart between, on the whole system."""
+"""A conversation over HTTP and gRPC, with a restart in between, on the whole system."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""`scripts/run.sh --secure`: who may call what, and what the wire shows."""
+"""`scripts/run.sh --secure`: who may call what, and what can be seen on the wire."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ ANALYTICS = "/daca.analytics.v1.AnalyticsService"
 ALICE = pb.GetAnalyticsRequest(user_id="alice").SerializeToString()
 MESSAGE = pb.SentMessage(message_id=str(uuid4()), user_id="carol")
 MESSAGE.sent_time.GetCurrentTime()
-# Each with a request that its own service would accept.
+# Each with a request that its service would accept.
 ALLOWED = {
     f"{ANALYTICS}/GetAnalytics": ALICE,
     f"{ANALYTICS}/ListActivity": pb.ListActivityRequest(user_id="alice").SerializeToString(),
@@ -66,7 +66,7 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sec
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def intruder(secured: SecureStack) -> AsyncIterator[Service]:
-    """A sidecar with a good certificate, in a name that no policy has."""
+    """A sidecar with a valid certificate for an app id that no policy allows."""
     app_id = f"intruder-{uuid4().hex[:8]}"
     sidecar = secured.other_sidecar(app_id, secured.security.identity(app_id))
     async with started(sidecar) as running:
@@ -198,7 +198,7 @@ async def test_a_sidecar_without_mtls_gets_nowhere(secured: SecureStack) -> None
     async with started(plain):
         code, _ = await from_elsewhere(secured, plain, f"{ANALYTICS}/GetAnalytics", ALICE)
     assert code is StatusCode.UNAVAILABLE
-    # It did come that far, and the wiretap does see what is not encrypted.
+    # The call came that far, and the wiretap does see unencrypted bytes.
     assert secured.wiretap.sent[-1].startswith(b"PRI * HTTP/2.0")
 
 
@@ -276,7 +276,7 @@ async def test_a_sidecars_other_apis_are_off_over_grpc(secured: SecureStack, met
 async def test_an_app_wants_its_own_token(secured: SecureStack, app: str) -> None:
     apps = {"analytics": secured.analytics, "chat": secured.chat}
     name, other = apps.pop(app), apps.popitem()[1]
-    # What it would not know is not looked for before the token is.
+    # Everything but the health check requires the token, even reflection.
     path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
     async with secured.channel(name) as channel:
         for wrong in ("", "wrong", secured.token(other, "APP_API_TOKEN")):
@@ -353,7 +353,7 @@ async def test_everything_listens_on_loopback_only_but_for_sentrys_health(
         host, _, port = address.rpartition(":")
         if pid in pids and not host.removeprefix("[::ffff:").startswith("127."):
             beyond.add((pids[pid].name, int(port)))
-    # sentry 1.18 can't bind it to an address.
+    # sentry 1.18 can't bind this port to an address.
     assert beyond == {("sentry", secured.security.sentry.ports["health"])}
 
 
@@ -378,7 +378,7 @@ async def test_run_sh_secure_serves_those_with_a_token_and_leaves_nothing_behind
         shown = await read_until(process, "Ctrl-C stops everything")
         assert "mTLS" in shown
         assert await ask(ports["http"]) == 5
-        # Exactly as it is shown.
+        # Exactly the command that is shown.
         typed = "(. " + shown.partition("  (. ")[2].partition("list)")[0] + "list)"
         path = {"PATH": environment["PATH"]}
         assert "daca.chat.v1.ChatService" in await output_of("bash", "-c", typed, **path)

@@ -1,4 +1,4 @@
-"""What scripts/status.sh says of the real thing."""
+"""What scripts/status.sh says about a running system."""
 
 import asyncio
 import signal

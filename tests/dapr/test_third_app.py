@@ -1,4 +1,4 @@
-"""Other people's apps in the run file, as Dapr's quickstarts have them."""
+"""Other people's apps in the run file, as in Dapr's quickstarts."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ async def test_a_caller_without_ports_has_a_sidecar_of_its_own(tmp_path: Path) -
     (folder / "app.py").write_text(CALLER)
     config = yaml.safe_load(run_file.read_text())
     analytics = config["apps"][0]["appID"]
-    # It may well call before anybody answers, and is tried again then.
+    # It may call before the service answers; then it is called again.
     script = f"exec python3 app.py {analytics}"
     caller = {"appID": "caller", "appDirPath": "caller", "command": ["sh", "-c", script]}
     config["apps"].append(caller | {"appLogDestination": "console"})

@@ -1,4 +1,4 @@
-"""Passes on what comes to a port to a socket of another network: forward.py PORT SOCKET."""
+"""Forwards connections from a port to a Unix socket of another network: forward.py PORT SOCKET."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
 
 
 async def main(port: str, socket: str) -> None:
-    """Until it is killed."""
+    """Runs until it is killed."""
 
     async def pass_on(near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         far, on = await asyncio.open_unix_connection(socket)

@@ -1,6 +1,6 @@
-"""Whether an output is like the one that is printed. What differs from run to run may differ: ids,
-times, decimals, amounts with a unit, and numbers of four digits or more. `…` is anything, and on a
-line of its own any lines. Everything else, small numbers too, has to be the same."""
+"""Whether an output matches the printed one. These may differ, as they do between runs: ids, times,
+decimals, amounts with a unit, and numbers of four or more digits. `…` matches anything; alone on a
+line, any lines. Everything else has to be the same, small numbers too."""
 
 import re
 
@@ -9,7 +9,7 @@ _LOOSE = {
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d[:.]\d\d[\d.:+Z]*)?": r"\d{4}-[\dT :.+Z-]+",
     r"\d\d:\d\d:\d\d(?:\.\d+)?": r"[\d:.]+",
     r"\b(?=[a-f]*\d)[0-9a-f]{12,}\b": r"[0-9a-f]{12,}",
-    r"\b\d+(?:\.\d+){3}\b": None,  # an address
+    r"\b\d+(?:\.\d+){3}\b": None,  # an IP address
     r"\b\d+(?:\.\d+){2}\b": r"\d+(?:\.\d+){2}",
     r"\b\d+\.\d+": r"\d+(?:\.\d+)?(?:e[+-]\d+)?",
     r"\b\d+(?= ?(?:ms|s|m|h|KB|MB|GB|%)(?!\w))": r"\d+",
@@ -22,7 +22,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 def plain(output: str) -> str:
-    """As it looks, with neither colours nor blanks at the ends of its lines."""
+    """The output without colours and trailing blanks."""
     lines = (line.rstrip() for line in _COLOURS.sub("", output).splitlines())
     return "".join(f"{line}\n" for line in lines)
 

@@ -1,4 +1,4 @@
-"""What is typed in one session, and what comes of it."""
+"""The environment of a session, and the check of its output."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.docs.text import Step
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """A new user's, with the programs that the scripts have got."""
+    """The environment of a new user, with the programs that the scripts have installed."""
     home = folder / "home"
     (home / ".dapr/bin").mkdir(parents=True)
     (home / ".dapr/bin/daprd").symlink_to(tool("DAPRD"))
@@ -22,12 +22,12 @@ def environment(folder: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "XDG_CACHE_HOME": str(cache),
         "UV_OFFLINE": "1",
-        "DAPR_HOST_IP": "127.0.0.1",  # as it has no network
+        "DAPR_HOST_IP": "127.0.0.1",  # as there is no network
     }
 
 
 def surprise(step: Step, ours: Machine) -> list[str]:
-    """What came of it, unless that is what was to be expected."""
+    """Run a step. Returns a report if its output isn't as expected."""
     if step.command in ("<Ctrl-C>", "<ends>"):
         [*_, terminal] = (terminal for terminal in ours.terminals if terminal.keeps_running)
         terminal.wait_for_end(ctrl_c=step.command == "<Ctrl-C>")

@@ -1,5 +1,5 @@
-"""Terminals on a machine of their own: the project's folder as it is in a fresh clone, its usual
-ports, and nobody else's processes."""
+"""Terminals on a separate machine: the project's folder as in a fresh clone, the usual ports, and
+no other processes."""
 
 import codecs
 import os
@@ -14,7 +14,7 @@ from tempfile import NamedTemporaryFile
 
 from scripts.lib.project import ROOT
 
-# The layer above the project's folder holds what is written there; it is gone with the machine.
+# An overlay over the project's folder takes what is written there, and goes with the machine.
 _BOOT = """
 set -e
 ip link set lo up
@@ -29,14 +29,14 @@ sleep infinity &
 wait # for whatever loses its parent, too
 """
 _PATIENCE_S = 60
-_PROMPT = "\x1e"  # nobody prints that
+_PROMPT = "\x1e"  # no program prints that
 
 
 class Terminal:
     """An interactive bash."""
 
     def __init__(self, enter: list[str], environment: Mapping[str, str]) -> None:
-        """`enter` is the command that brings it to its machine."""
+        """`enter` is the command with which it enters its machine."""
         self._fd, theirs = pty.openpty()
         shell = ["setsid", "--ctty", "bash", "--norc", "--noprofile", "--noediting", "-i"]
         ours = {"PROMPT_COMMAND": f"printf '{_PROMPT}'", "PS1": "", "TERM": "dumb"}
@@ -48,9 +48,9 @@ class Terminal:
         self._output = ""
         self._more = threading.Condition()
         self.keeps_running = False
-        """Whether nothing else is to be typed here."""
+        """Whether a command keeps running here, so that nothing else can be typed."""
         self._home = environment["HOME"]
-        # A program that nobody reads from would stop at some point.
+        # A program whose output isn't read would block at some point.
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.wait_for_prompt()
@@ -66,8 +66,8 @@ class Terminal:
                     self._more.notify_all()
 
     def start(self, command: str) -> None:
-        """Have a command begin."""
-        # As what is typed has its limits, but not so that its variables would be lost.
+        """Start a command."""
+        # Sourced from a file, because typed lines have a maximum length, and to keep its variables.
         with NamedTemporaryFile("w", dir=self._home, delete=False) as script:
             script.write(command)
         self._output = ""
@@ -80,12 +80,12 @@ class Terminal:
         self.keeps_running = False
 
     def wait_for_prompt(self) -> str:
-        """What the command has shown. Raises `TimeoutError` if it doesn't end."""
+        """Wait for the command's end. Returns its output, or raises `TimeoutError`."""
         return self._wait(lambda: _PROMPT in self._output)
 
     def wait_for(self, output: Callable[[str], bool]) -> None:
-        """For a command that keeps running, maybe in the background: that it shows that. Raises
-        `TimeoutError` with what it shows instead."""
+        """Wait until a command that keeps running, maybe in the background, has this output. Raises
+        `TimeoutError` with its actual output."""
         self.keeps_running = True
         self._wait(lambda: output(self._shown()))
 
@@ -99,14 +99,14 @@ class Terminal:
         return self._output.replace(_PROMPT, "")
 
     def close(self) -> None:
-        """Once its machine is gone."""
+        """Clean up, once its machine is gone."""
         self._process.wait()
         self._reader.join()
         os.close(self._fd)
 
 
 class Machine:
-    """Where the terminals are."""
+    """The machine of the terminals."""
 
     def __init__(self, pid: int, environment: Mapping[str, str]) -> None:
         self._enter = ["nsenter", f"--target={pid}", "--net", "--mount", "--pid"]
@@ -116,7 +116,7 @@ class Machine:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def terminal(self) -> Terminal:
-        """The last one in which something can be typed, or a new one."""
+        """The last terminal in which something can be typed, or a new one."""
         for terminal in reversed(self.terminals):
             if not terminal.keeps_running:
                 return terminal
@@ -124,11 +124,11 @@ class Machine:
         return self.terminals[-1]
 
     def start(self, *command: str) -> None:
-        """Something that nobody types."""
+        """Start a process without a terminal."""
         self.processes.append(subprocess.Popen([*self._enter, *command], cwd=ROOT))
 
     def close(self) -> None:
-        """Once it is gone, and with it all that ran there."""
+        """Clean up, once the machine and all its processes are gone."""
         for process in self.processes:
             process.wait()
         for terminal in self.terminals:
@@ -136,12 +136,12 @@ class Machine:
 
 
 class NoMachine(Exception):
-    """Why none can be made here."""
+    """Why no machine can be made here."""
 
 
 @contextmanager
 def machine(folder: Path, environment: Mapping[str, str]) -> Iterator[Machine]:
-    """Needs root. Raises `NoMachine`."""
+    """A new machine. Needs root. Raises `NoMachine`."""
     flags = ["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
     layer = str(folder)
     if shutil.which("unshare") is None:

@@ -1,4 +1,4 @@
-"""What people read of the settings is what the settings say."""
+"""The documents on settings match the settings."""
 
 import pytest
 from pydantic import Field

@@ -1,4 +1,4 @@
-"""What sessions of documents are like, in one that is made for it."""
+"""How sessions of documents are run, tried with a document made for that."""
 
 import os
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ $ ip -brief link | grep -c -v ^lo
 
 @contextmanager
 def able_machine(folder: Path) -> Iterator[Machine]:
-    """One, where one can be made."""
+    """A machine. Skips the test if none can be made."""
     try:
         with machine(folder / "layer", environment(folder)) as ours:
             yield ours

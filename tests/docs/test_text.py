@@ -1,4 +1,4 @@
-"""The documents as they are written, and how they are read."""
+"""The form of the documents, and how it is parsed."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def named_in(document: str) -> set[str]:
 
 @DOCUMENTS
 def test_what_can_be_typed_says_that_it_is(document: Path) -> None:
-    """As only `console` blocks are tried."""
+    """Because only `console` blocks are tried."""
     blocks = [b for b in blocks_of(document) if b.kind or b.text]
     assert [b.where for b in blocks if b.kind not in KINDS and b.mark != "file"] == []
     assert [b.where for b in blocks if b.mark == "not run" and not b.argument] == []
@@ -51,7 +51,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 def headings(document: Path) -> set[str]:
-    """As GitHub makes anchors of them."""
+    """The anchors that GitHub makes from headings."""
     titles = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 

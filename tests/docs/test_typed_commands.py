@@ -1,4 +1,4 @@
-"""Every command of the documents, typed as it is printed, against what they say comes of it."""
+"""Every command in the documents is typed as printed, and its output compared with theirs."""
 
 import asyncio
 import shutil
@@ -43,7 +43,7 @@ def test_what_cannot_be_tried_here(block: Block) -> None:
 
 
 def bring_postgres(ours: Machine, cluster: Cluster) -> None:
-    """Have one at localhost:5432, with the database daca of a user daca."""
+    """Serve PostgreSQL at localhost:5432, with the database daca of a user daca."""
     database = asyncio.run(cluster.new_database())
     asyncio.run(run_sql(database, "CREATE ROLE daca LOGIN"))
     asyncio.run(run_sql(database, "CREATE DATABASE daca OWNER daca"))

@@ -1,7 +1,7 @@
-"""What the documents tell people to type, and what they say comes of it.
+"""The commands in the documents, and the output that they print.
 
-A document is one session; `<!-- session: NAME -->` begins another, which goes on in every document
-that names it. CONTRIBUTING.md tells of the other marks."""
+A document is one session. `<!-- session: NAME -->` begins another, which continues in every
+document that names it. CONTRIBUTING.md explains the other marks."""
 
 import re
 import subprocess
@@ -19,19 +19,19 @@ _MARK = re.compile(r"^<!-- (session|file|not run|keeps running|Ctrl-C|ends)(?:: 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do."""
+    """One command of a session."""
 
     where: str
     command: str
-    """Or `<Ctrl-C>` or `<ends>`, of the command that keeps running and came last."""
+    """Or `<Ctrl-C>` or `<ends>`, for the last command that keeps running."""
     expected: list[str] = field(default_factory=list)
-    """The lines of its output."""
+    """The lines of its expected output."""
     keeps_running: bool = False
 
 
 @dataclass(frozen=True)
 class Block:
-    """What is between two fences, with the mark before it."""
+    """The text between two fences, with the mark before it."""
 
     where: str
     kind: str
@@ -41,7 +41,7 @@ class Block:
     argument: str
 
     def steps(self) -> Iterator[Step]:
-        """Raises `AssertionError`, naming the place, if it can't be understood."""
+        """The commands in it. Raises `AssertionError` with the place if they can't be parsed."""
         if self.mark in _WITHOUT_BLOCK:
             yield Step(self.where, f"<{self.mark}>")
         elif self.mark == "file":
@@ -73,7 +73,7 @@ class Block:
 
 
 def is_whole(command: str) -> bool:
-    """Whether bash would not wait for another line of it."""
+    """Whether bash would run it without waiting for another line."""
     if command.endswith("\\\n"):
         return False
     check = subprocess.run(
@@ -88,13 +88,13 @@ def is_whole(command: str) -> bool:
 
 
 def documents() -> list[Path]:
-    """In the order in which they are read."""
+    """The documents in reading order."""
     first = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
     return [*first, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks_of(document: Path) -> Iterator[Block]:
-    """Raises `AssertionError` if a mark has nothing to mark."""
+    """Raises `AssertionError` if no block follows a mark."""
     name = str(document.relative_to(ROOT)) if document.is_relative_to(ROOT) else document.name
     session, mark, argument = name, "", ""
     lines = iter(enumerate(document.read_text().splitlines(), 1))
@@ -120,7 +120,7 @@ def blocks_of(document: Path) -> Iterator[Block]:
 
 
 def sessions() -> dict[str, list[Step]]:
-    """What is to be done in each, but for what can't be done here."""
+    """The steps of each session, without those that can't be run here."""
     found: dict[str, list[Step]] = {}
     for document in documents():
         for block in blocks_of(document):
@@ -130,5 +130,5 @@ def sessions() -> dict[str, list[Step]]:
 
 
 def left_out() -> list[Block]:
-    """The blocks that can't be run here, with their reason as the argument."""
+    """The blocks that can't be run here, with the reason as their argument."""
     return [b for document in documents() for b in blocks_of(document) if b.mark == "not run"]

@@ -1,4 +1,4 @@
-"""What the examples of how to extend the agent are tried with."""
+"""Runs the examples that extend the agent."""
 
 from collections.abc import Awaitable, Callable
 
@@ -14,7 +14,7 @@ type Ask = Callable[..., Awaitable[Answer]]
 
 @pytest.fixture(params=["whole", "streamed"])
 def ask(request: pytest.FixtureRequest) -> Ask:
-    """Ask the agent that an example makes, with the offline model."""
+    """Asks the agent of an example, with the offline model."""
 
     async def ask(example: str, text: str, user_id: str = "bob") -> Answer:
         agent = ChatAgent(offline(), extend=lambda agent: extended(agent, f"{example}:extend"))

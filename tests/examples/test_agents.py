@@ -1,4 +1,4 @@
-"""The examples that make another agent, and what is to be had of them with a model of any kind."""
+"""The examples that extend the agent, and what they do with any model."""
 
 import runpy
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The example of a third service, run as it says, at ports of the test's own."""
+"""The example of a third service, run as described, on the test's own ports."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ PORTS = re.compile(r"(?<=Port: )\d+|(?<=PORT: \")\d+|(?<=127.0.0.1:)\d+")
 
 
 def rendered(folder: Path) -> Path:
-    """The example, with ports of the test's own in place of its own."""
+    """Write the example with the test's own ports. Returns its folder."""
     ports: dict[str, str] = {}
     for source in EXAMPLE.rglob("*.yaml"):
         text = PORTS.sub(lambda m: ports.setdefault(m[0], str(free_port())), source.read_text())

@@ -1,4 +1,4 @@
-"""A child process that writes to a database for ever, and tells what it was promised."""
+"""A child process that writes to a database forever, and prints each acknowledged write."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ async def _write(database: SqliteDatabase, numbers: Iterator[int]) -> None:
             await statements.fetch(_INSERT, number, "x" * 500)
 
         await database.write(insert)
-        # One write a line, at once: a line that was begun is whole.
+        # One system call per line, so that no line is cut off.
         os.write(sys.stdout.fileno(), b"%d\n" % number)
 
 

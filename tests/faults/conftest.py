@@ -1,4 +1,4 @@
-"""Faults done to the whole system under load."""
+"""Faults of the whole system under load."""
 
 import asyncio
 import shlex
@@ -38,7 +38,7 @@ async def system(
 
 @asynccontextmanager
 async def supervised(system: RunningStack) -> AsyncIterator[None]:
-    """Have what dies started again, as scripts/run.sh does."""
+    """Restart processes that die, as scripts/run.sh does."""
     async with asyncio.TaskGroup() as group:
         supervising = group.create_task(system.stack.supervise())
         try:
@@ -51,7 +51,7 @@ async def supervised(system: RunningStack) -> AsyncIterator[None]:
 
 
 async def returned(service: Service) -> float:
-    """The moment from which the service's own gRPC port serves."""
+    """Wait until the service's own gRPC port serves. Returns the time."""
     async with asyncio.timeout(60):
         if service.is_sidecar:
             await service.listens()
@@ -71,8 +71,8 @@ async def health(port: int) -> int:
 
 
 async def kill(services: list[Service], away_s: float = 0) -> float:
-    """SIGKILL; the supervisor starts them again, but they need `away_s` to begin.
-    Returns the moment of their return."""
+    """SIGKILL these. The supervisor restarts them, but they first wait `away_s`. Returns the time
+    at which they serve again."""
     commands = [service.command for service in services]
     processes = [service.process for service in services]
     for service in services:
@@ -92,7 +92,7 @@ def database(system: RunningStack, app: str, file: str) -> Path:
 
 
 def by_user(path: Path, statement: str, prefix: str) -> dict[str, int]:
-    """The numbers that a statement has for each of the users whose ids begin so."""
+    """The number that a statement returns for each user whose id begins with `prefix`."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         rows = db.execute(statement, (prefix, prefix + "\x7f")).fetchall()
     return dict(rows)
@@ -113,7 +113,7 @@ def stored_messages(analytics_db: Path, prefix: str) -> int:
 
 
 async def counts_are_turns(system: RunningStack, prefix: str, timeout_s: float = 20) -> bool:
-    """Whether each user's count comes to be the number of the user's kept turns, exactly."""
+    """Whether each user's count becomes exactly the number of the user's kept turns in time."""
     chat, analytics = (
         database(system, system.chat, "chat.db"),
         database(system, system.analytics, "analytics.db"),
@@ -127,7 +127,7 @@ async def counts_are_turns(system: RunningStack, prefix: str, timeout_s: float =
 
 
 async def count_of(address: str, users: set[str]) -> int:
-    """The sum of the users' counts, asked of analytics itself."""
+    """The sum of the users' counts, from analytics itself."""
     async with aio.insecure_channel(address) as channel:
         stub = pb_grpc.AnalyticsServiceStub(channel)
         total = 0
@@ -144,7 +144,7 @@ async def count_of(address: str, users: set[str]) -> int:
 
 
 async def settle(system: RunningStack, load: Load, timeout_s: float = 20) -> Figures:
-    """The figures of a finished load, once what is stored has stopped changing or is right."""
+    """The figures of a finished load, once the stored data are right or the time is up."""
     same = await counts_are_turns(system, load.prefix, timeout_s)
     path = database(system, system.analytics, "analytics.db")
     port = system.stack.services[system.analytics].ports["gRPC"]
@@ -165,7 +165,7 @@ async def settle(system: RunningStack, load: Load, timeout_s: float = 20) -> Fig
 
 
 def exact(figures: Figures) -> bool:
-    """Whether every accepted message is kept and counts, and once, and nothing else does."""
+    """Whether every accepted message is kept and counted exactly once, and nothing else is."""
     return (
         figures["each count is its user's turns"] is True
         and figures["accepted"] == figures["kept turns"] == figures["stored"] == figures["counted"]

@@ -1,4 +1,4 @@
-"""Two hosts with a link between them, as network namespaces, for the two services."""
+"""Two hosts for the two services: network namespaces with a link between them."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from lab.stack import RunningStack
 
-# Debian keeps iptables there, which is not on everybody's path.
+# Debian has iptables there, which is not on everybody's path.
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 # Chat's address for its clients.
 _CHAT = "10.201.8.2"
@@ -20,8 +20,8 @@ def _run(*command: str) -> None:
 
 
 class Network:
-    """One host per service, and a link of their own between chat and its clients, so that faults
-    of the link between the services are not theirs."""
+    """One host per service, and a separate link between chat and its clients, which faults of the
+    link between the services don't affect."""
 
     def __init__(self) -> None:
         name = uuid4().hex[:6]
@@ -50,7 +50,7 @@ class Network:
     def up(self) -> None:
         for host in self.hosts:
             _run("ip", "-n", host, "link", "set", "eth0", "up")
-            # As on any network, for what asks it by multicast; a route may go with its link.
+            # For multicast, as on any network. A route may vanish when its link goes down.
             _run("ip", "-n", host, "route", "replace", "224.0.0.0/4", "dev", "eth0")
 
     def down(self) -> None:
@@ -58,7 +58,7 @@ class Network:
 
     @contextmanager
     def loss(self) -> Iterator[None]:
-        """Three of ten packets are lost, each way."""
+        """Drop three of ten packets each way during the context."""
         for host in self.hosts:
             _run("ip", "netns", "exec", host, "iptables", "-A", "INPUT", *_LOSS)
         try:
@@ -68,7 +68,7 @@ class Network:
                 _run("ip", "netns", "exec", host, "iptables", "-D", "INPUT", *_LOSS)
 
     def move(self, system: RunningStack) -> None:
-        """Have each service and its sidecar start on its host."""
+        """Make each service and its sidecar start on its host."""
         chat = system.stack.services[system.chat]
         chat.environment["DACA_HOST"] = "0.0.0.0"  # noqa: S104 - of its own namespace
         system.url = f"http://{_CHAT}:{chat.ports['HTTP']}"

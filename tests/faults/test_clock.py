@@ -1,4 +1,4 @@
-"""The clock is set an hour back and forth: the time of the last message never goes back."""
+"""The clock is set back and forth by an hour: the time of the last message never goes back."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ async def test_a_clock_that_is_set_back_does_not_take_times_back(
 
     def set_clocks(system: RunningStack) -> None:
         for name in whose.split(" and "):
-            # Only the clock on the wall: the one that timers use can't be set.
+            # Only the wall clock. The monotonic clock, which timers use, can't be set.
             system.stack.services[getattr(system, name)].environment |= {
                 "LD_PRELOAD": _FAKETIME,
                 "FAKETIME_TIMESTAMP_FILE": str(offset),

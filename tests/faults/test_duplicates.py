@@ -1,5 +1,5 @@
-"""The same ids again and again count once: from many senders at once, through sidecars that
-retry and an analytics that dies in between, and through chat itself."""
+"""Ids that are sent many times count once: from concurrent senders, through sidecars that retry
+while analytics crashes, and through chat itself."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""A model server that fails is not made worse by retries."""
+"""Retries don't overload a failing model server further."""
 
 import asyncio
 from collections import Counter

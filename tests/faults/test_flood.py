@@ -1,4 +1,4 @@
-"""More chats than the system can carry: the excess is refused at once, the rest goes on."""
+"""More chats than the system can handle: the excess is refused at once, the rest is answered."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ _PEAK_S, _OVERLOAD_S = (5.0, 12.0) if FULL else (1.5, 4.0)
 
 
 class OpenLoop:
-    """Chats sent at a fixed rate, whether or not the earlier ones are answered."""
+    """Sends chats at a fixed rate, whether or not the earlier ones are answered."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -33,12 +33,12 @@ class OpenLoop:
         self.accepted_at: list[float] = []
 
     async def run(self, rate: float, duration_s: float) -> None:
-        """Send, and wait for every answer."""
+        """Send chats, and wait for every answer."""
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             sent = 0
             while (passed := time.monotonic() - began) < duration_s:
-                # Within its first second it swells, as where many come at once but not together.
+                # The rate rises in the first second, as when many come at once but not together.
                 for _ in range(int(passed * rate * min(1, passed)) - sent):
                     group.create_task(self._chat())
                     sent += 1
@@ -88,9 +88,9 @@ async def test_three_times_the_peak_is_refused_in_part_and_at_once(
     memory = [rss_mb(chat), rss_mb(analytics)]
     flood = OpenLoop(system.url)
     began = time.monotonic()
-    # On the faster kind of loop: what the flood's clients use of the cores, the system hasn't.
+    # On uvloop, because the flood's clients share the cores with the system.
     await asyncio.to_thread(uvloop.run, flood.run(3 * peak, _OVERLOAD_S))
-    # Until the last accepted one ended: a backlog must not count as goodput.
+    # Divided by the time until the last one ended: a backlog must not count as goodput.
     goodput = len(flood.accepted_at) / max(_OVERLOAD_S, flood.accepted_at[-1] - began)
     growth = [rss_mb(chat) - memory[0], rss_mb(analytics) - memory[1]]
     await asyncio.sleep(1)
@@ -106,7 +106,7 @@ async def test_three_times_the_peak_is_refused_in_part_and_at_once(
         "growth under 100 MB": max(growth) < 100,
         "serves after": after == 200,
     }
-    if FULL:  # a share and a time say something only where nothing else runs
+    if FULL:  # latencies are meaningful only if nothing else runs
         bar["refused within 250 ms (p99)"] = percentile(refused_s, 99) <= 0.25
         bar["accepted within 3 s (p99)"] = percentile(flood.accepted_s, 99) <= 3
         bar["goodput over 80 %"] = goodput >= 0.8 * peak

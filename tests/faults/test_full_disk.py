@@ -1,4 +1,4 @@
-"""A disk is full: a clear error, reads go on, and all resumes once there is room."""
+"""A full disk causes a clear error. Reads go on, and writes resume once there is room."""
 
 import asyncio
 import os
@@ -99,7 +99,7 @@ async def _chat_until_refused(
     statuses: list[int] = []
     details: set[str] = set()
     for _ in range(30):
-        # A few may still fit into the log that SQLite has already allocated.
+        # A few may still fit into the WAL file that SQLite has already allocated.
         status, body = await system.chat_with(user_id, "x" * 4000)
         statuses.append(status)
         if status != 200:

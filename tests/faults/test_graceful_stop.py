@@ -1,5 +1,5 @@
-"""SIGTERM: health says no while requests are still answered, what is in flight ends, and the
-outbox is sent or kept."""
+"""SIGTERM: health fails while requests are still answered, requests in flight are finished, and
+the outbox is sent or kept."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 async def get(url: str, path: str) -> int:
-    """The status; 0 if nobody answers."""
+    """The status; 0 without an answer."""
     with suppress(OSError):
         connection = await Connection.open(url)
         try:

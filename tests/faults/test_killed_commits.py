@@ -1,4 +1,4 @@
-"""A process that is killed in the middle of its commits loses nothing that it promised."""
+"""A process that is killed while it commits loses no acknowledged write."""
 
 import random
 import sqlite3

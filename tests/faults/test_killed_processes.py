@@ -1,9 +1,9 @@
-"""Processes are killed or stopped under load: nobody gets an error for analytics' sake, and
+"""Processes are killed or stopped under load: analytics' failures cause no errors for clients, and
 every accepted message counts once.
 
-"Return" is the moment the process serves again: an app's own gRPC health answers SERVING, a
-sidecar's API port accepts a connection, a stopped process has got its SIGCONT. From then on
-full service must come back within the bar: no later chat ends without an exact count.
+"Return" is the moment at which the process serves again: an app's own gRPC health is SERVING, a
+sidecar's API port accepts a connection, a stopped process got SIGCONT. From then on, full service
+must resume within the bar: no chat after that ends without an exact count.
 """
 
 import asyncio
@@ -85,7 +85,7 @@ async def test_a_stopped_process_costs_no_message(
 
 def _no_errors(running: Load, *, chat_dies: bool) -> dict[str, bool]:
     if chat_dies:
-        # Connections break, and new ones are refused until it is back: clients try again.
+        # Connections break, and new ones are refused until chat is back. Clients retry.
         broken = running.failed("Connection") + running.failed("reset")
         return {"no failures but of connections": broken == running.failed()}
     return {"no failed chat": not running.failures}

@@ -1,4 +1,4 @@
-"""Another process holds a database's write lock: nobody waits beyond the deadline."""
+"""Another process holds a database's write lock: no call outlasts its deadline."""
 
 import asyncio
 import sqlite3
@@ -16,7 +16,7 @@ from tests.faults.conftest import counts_are_turns, database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-# daca_shared.storage.sqlite waits 1 s for a lock, and who comes meanwhile waits for the next group.
+# daca_shared.storage.sqlite waits 1 s for a lock. Later writes wait for the next group commit.
 _WITHIN_S = 2.5
 
 

@@ -22,7 +22,7 @@ pytestmark = [
     ),
 ]
 
-# TCP's next retransmission may be that far off when the link is back.
+# When the link is back, TCP's next retransmission may be that far away.
 _WITHIN_S = 10.0
 
 

@@ -1,4 +1,4 @@
-"""Clients that never finish their request cost the others nothing."""
+"""Clients that never finish their requests don't slow down others."""
 
 import asyncio
 import statistics
@@ -41,7 +41,7 @@ async def slow_clients(url: str) -> AsyncIterator[None]:
 
 
 async def p99_s(url: str) -> tuple[float, int]:
-    # Few clients: at the peak the tail is the load's own.
+    # Few clients, as at peak load the tail latency is due to the load itself.
     async with load(url, clients=4) as running:
         await asyncio.sleep(_ROUND_S)
     return percentile(running.latencies_s, 99), running.failed()
@@ -54,13 +54,13 @@ async def test_half_open_requests_do_not_slow_the_others(
     alone, beside = [], []
     failed = 0
     for _ in range(_ROUNDS):
-        # The mean of the rounds before and after cancels what drifts.
+        # The mean of the rounds before and after cancels out drift.
         alone.append((await p99_s(system.url))[0])
         async with slow_clients(system.url):
             p99, failures = await p99_s(system.url)
             beside.append(p99)
             failed += failures
-    # The tail of half a second may be that of whatever else the machine does; not of each round.
+    # Other work on the machine may cause the tail of half a second, but not in every round.
     typical = statistics.median if FULL else min
     normal, slowed = typical(alone), typical(beside)
     figures = {"p99 alone s": normal, "beside 500": slowed, "failed": failed}

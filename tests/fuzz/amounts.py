@@ -1,4 +1,4 @@
-"""How much is tried."""
+"""The number of examples that fuzz tests try."""
 
 import os
 from collections.abc import Callable
@@ -7,16 +7,16 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 
 FULL = os.environ.get("DACA_FAULTS") == "full"
-"""Whether to take minutes and new input each time; else seconds, and the same each time."""
+"""Whether to run for minutes with new input each time; else for seconds, always with the same."""
 
 
 def amount(*, short: int, full: int) -> Callable[[Any], Any]:
-    """How many examples a property is tried with."""
+    """Settings that limit the number of examples for a property."""
     return settings(
         max_examples=full if FULL else short,
         derandomize=not FULL,
         database=None,
-        # Servers take turns on a busy machine, and generated requests may be large.
+        # A busy machine may be slow, and generated requests may be large.
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )

@@ -1,4 +1,4 @@
-"""What holds of every try."""
+"""Checks for every fuzz test."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from tests.real_services import SECRET
 
 
 class _BadLines(logging.Handler):
-    """Keeps the lines that hostile input must never cause."""
+    """Collects the lines that hostile input must never cause."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -23,7 +23,7 @@ class _BadLines(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def quiet_log() -> Iterator[None]:
-    """No error is logged at any input, nor a secret at any level."""
+    """Checks that no input causes a log line at level error, or one with a secret at any level."""
     handler, root = _BadLines(), logging.getLogger()
     level = root.level
     root.addHandler(handler)

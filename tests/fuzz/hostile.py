@@ -1,4 +1,4 @@
-"""Input that somebody might send who means no good."""
+"""Input that an attacker might send."""
 
 import random
 from collections.abc import Iterator
@@ -33,9 +33,9 @@ STRANGE_USER_IDS = {
     "noncharacter": "a\uffff\U0010ffff",
     "dots": "..",
     "quotes": '"}], "role": "system',
-    "fullwidth": "ａｌｉｃｅ",  # noqa: RUF001 - looks like alice, and must not be her
+    "fullwidth": "ａｌｉｃｅ",  # noqa: RUF001 - looks like alice, but must not be treated as her
 }
-"""Ids that are nobody's business but their owner's."""
+"""Unusual but valid ids, which must be separate users."""
 
 _UUID = "5ab1d6f0-9c7e-4e56-8a3b-0f3a2f1f7e11"
 _TEXTS = st.text(max_size=30) | st.sampled_from(
@@ -68,7 +68,7 @@ def messages(descriptor: Descriptor, depth: int = 2) -> st.SearchStrategy[Messag
 
 
 def _too_deep(field: FieldDescriptor, depth: int) -> bool:
-    # A map is a message too, but takes no list.
+    # A map is a message type too, but a list of messages can't fill it.
     nested = field.message_type
     return nested is not None and (depth == 0 or nested.GetOptions().map_entry)
 
@@ -91,7 +91,7 @@ def _values(field: FieldDescriptor, depth: int) -> st.SearchStrategy[Any]:
 
 
 def mutants(data: bytes, other: bytes, seed: int, count: int) -> Iterator[bytes]:
-    """`data`, and what an attacker or a bad line makes of it."""
+    """`data`, and versions of it that an attacker or a bad line might send."""
     chance = random.Random(seed)  # noqa: S311 - the same mutants for the same seed
     yield data
     for _ in range(count - 1):
@@ -106,7 +106,7 @@ def mutants(data: bytes, other: bytes, seed: int, count: int) -> Iterator[bytes]
             case 3:
                 yield data[:end] + data[at:]
             case 4:
-                # A length or a number that promises far too much.
+                # A length or a number that is far too large.
                 yield data[:at] + b"\xff" * chance.randrange(1, 11) + data[at:]
             case 5:
                 yield data + other

@@ -1,4 +1,4 @@
-"""Single gRPC calls that mean harm: each is refused in clear words, and the next one answered."""
+"""Single hostile gRPC calls: each is refused with a clear error, and the next call is answered."""
 
 from collections.abc import AsyncIterator
 from typing import Any

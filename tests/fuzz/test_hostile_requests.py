@@ -1,4 +1,4 @@
-"""Single requests over HTTP that mean harm: each is refused in clear words, and the next one
+"""Single hostile HTTP requests: each is refused with a clear error, and the next request is
 answered."""
 
 import asyncio
@@ -24,7 +24,7 @@ _PACKET = 2**15
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def port(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[int]:
-    """Of a real HTTP server."""
+    """The port of a real HTTP server."""
     async with running_services(tmp_path_factory.mktemp("hostile-http")) as services:
         server = HttpServer(services.gateway, "127.0.0.1", 0)
         await server.start()
@@ -39,7 +39,7 @@ async def http(port: int) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 async def send_raw(port: int, data: bytes) -> int:
-    """The status that these bytes get; whoever refuses them need not read them all."""
+    """The status that these bytes get. A server that refuses them needn't read them all."""
     async with asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         status_line = asyncio.create_task(reader.readuntil(b"\r\n"))

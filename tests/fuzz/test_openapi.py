@@ -1,5 +1,5 @@
-"""The gateway against its own OpenAPI document: what is answered to valid and to invalid
-requests of every kind that the document allows, or forbids."""
+"""The gateway against its own OpenAPI document: answers to valid and invalid requests of all kinds
+that the document allows or forbids."""
 
 import re
 from collections import Counter
@@ -31,7 +31,7 @@ _ALWAYS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-# Of the others the client thinks that no header could hold them.
+# The client can't encode other characters in a header.
 _VALUES = st.text(st.characters(codec="latin-1", exclude_categories=["Cc", "Zs"]), max_size=40)
 _HEADERS = st.dictionaries(
     st.sampled_from(
@@ -50,8 +50,8 @@ _QUERY = st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=4)
 def document(tmp_path: Path) -> Iterator[schemathesis.BaseSchema]:
     load_all_checks()
     document = schemathesis.openapi.from_asgi("/openapi.json", real_gateway(tmp_path))
-    # The document can't tell what a page token looks like, nor how long a text this service
-    # takes, nor how large a body.
+    # The document can't express the form of a page token, nor how long a text or how large
+    # a body this service accepts.
     checks = document.config.checks
     for check, status in (
         (checks.positive_data_acceptance, "400"),
@@ -64,7 +64,7 @@ def document(tmp_path: Path) -> Iterator[schemathesis.BaseSchema]:
 
 @pytest.fixture
 def statuses(record_property: Callable[[str, object], None]) -> Iterator[Counter[int]]:
-    """How often each status came."""
+    """Counts the statuses."""
     statuses: Counter[int] = Counter()
     yield statuses
     record_property("cases", statuses.total())
@@ -78,7 +78,7 @@ def operations(document: schemathesis.BaseSchema) -> Iterator[Any]:
 
 
 def call(case: schemathesis.Case[Any], **options: Any) -> Any:
-    """Again if analytics did not answer in its half second, which a busy machine may miss."""
+    """Send it, and retry once if analytics missed its timeout of 0.5 s on a busy machine."""
     answer = case.call(**options)
     return case.call(**options) if answer.status_code == 504 else answer
 
@@ -92,7 +92,7 @@ def test_answers_are_as_documented(
     subtests: pytest.Subtests,
 ) -> None:
     for operation in operations(document):
-        # Where nothing is asked for, nothing can be wrong.
+        # Without input, nothing can be invalid.
         if mode.is_negative and not (
             operation.body or operation.path_parameters or operation.query
         ):
@@ -101,7 +101,7 @@ def test_answers_are_as_documented(
         @amount(short=40, full=800)
         @given(operation.as_strategy(generation_mode=mode))
         def check(case: schemathesis.Case[Any]) -> None:
-            # Once in thousands of paths, Schemathesis takes one with a tab for valid.
+            # Among thousands of paths, Schemathesis takes one with a tab for valid.
             assume(mode.is_negative or not _CONTROL.search(unquote(case.formatted_path)))
             answer = call(case)
             case.validate_response(answer)

@@ -1,4 +1,4 @@
-"""Every RPC of both services against any bytes at all, over real connections."""
+"""Every RPC of both services with arbitrary bytes, over real connections."""
 
 import asyncio
 from collections import Counter
@@ -42,7 +42,7 @@ class Rpc(NamedTuple):
 
 
 class Base(NamedTuple):
-    """Well-formed requests to one method, to be mutilated."""
+    """Well-formed requests to one method, to be mutated."""
 
     rpc: Rpc
     data: bytes
@@ -69,7 +69,7 @@ RPCS = [
     for server, ours in (("chat", chat_pb2), ("analytics", analytics_pb2))
     for file in (ours, health_pb2, reflection_pb2)
     for rpc in rpcs(server, file)
-    # Answers for ever.
+    # It never ends.
     if rpc.path != "/grpc.health.v1.Health/Watch"
 ] + rpcs("analytics", appcallback_pb2)
 OURS = [rpc for rpc in RPCS if rpc.path.startswith("/daca.") or rpc.path.endswith("/OnInvoke")]
@@ -99,14 +99,14 @@ async def status_of(services: Services, rpc: Rpc, data: bytes) -> StatusCode:
 
 
 def expected(rpc: Rpc) -> set[StatusCode]:
-    # What dapr and grpc have and we have not.
+    # Methods of dapr and grpc that we don't implement.
     spare = rpc.path.startswith("/dapr.") or rpc.path == "/grpc.health.v1.Health/List"
     return EXPECTED | {StatusCode.UNIMPLEMENTED} if spare else EXPECTED
 
 
 @pytest.fixture
 def runner() -> Iterator[asyncio.Runner]:
-    """A loop that runs only while a test asks it to; Hypothesis is not async."""
+    """A loop that runs only when a test calls it, because Hypothesis isn't async."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         yield runner
 

@@ -1,4 +1,4 @@
-"""Both services on real servers of their own, in this process."""
+"""Both services on their own real servers, in this process."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

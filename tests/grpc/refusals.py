@@ -1,4 +1,4 @@
-"""Calls that must fail, and what their errors say."""
+"""Calls that must fail, and the content of their errors."""
 
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 
 class Refused:
-    """The error of a call, decoded."""
+    """The decoded error of a call."""
 
     def __init__(self, error: aio.AioRpcError) -> None:
         self.code = error.code()
@@ -31,7 +31,7 @@ class Refused:
 
 
 async def refusal(call: Awaitable[Any]) -> Refused:
-    """How `call` fails; it must."""
+    """The error with which `call` must fail."""
     with pytest.raises(aio.AioRpcError) as failure:
         await call
     return Refused(failure.value)

@@ -1,4 +1,4 @@
-"""Which chats are taken over gRPC, and which are turned away."""
+"""Which chats are admitted over gRPC, and which are refused."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from tests.fakes import FOREVER_S, FakeChat, eventually, watched
 from tests.grpc.refusals import Refused, refusal
 
-type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only
+type Stub = pb_grpc.ChatServiceAsyncStub  # exists only for the type checker
 BURST = 256
 
 
@@ -59,7 +59,7 @@ async def test_a_chat_that_is_too_much_is_turned_away_and_not_counted(
     assert (refused.code, refused.reasons) == (StatusCode.UNAVAILABLE, ["daca/OVERLOADED"])
     assert refused.retry_after_s == 1
     assert (chat.turns.kept, chat.admission.turned_away) == ([], 1)
-    # Whoever looks back is no load.
+    # Reading the history doesn't count as load.
     await stub.ListConversations(pb.ListConversationsRequest(user_id="alice"))
     for _ in range(20):
         chat.admission.note_lag(0)

@@ -15,7 +15,7 @@ from daca_shared.domain import NotFound
 from tests.fakes import BAD_USER_IDS
 from tests.grpc.refusals import assert_bad_fields, refusal, send_bytes
 
-type Stub = pb_grpc.AnalyticsServiceAsyncStub  # there for the type checker only
+type Stub = pb_grpc.AnalyticsServiceAsyncStub  # exists only for the type checker
 
 NOW = Timestamp(seconds=1_700_000_000, nanos=123_456_000)
 BAD_IDS = ["", "x", "not-a-uuid", "1" * 200, "\n"]
@@ -113,7 +113,7 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(
 
 
 class TestOnInvoke:
-    """The old REST face, as daprd calls it."""
+    """The old REST API, as daprd calls it."""
 
     @pytest.fixture
     def invoke(self, analytics_channel: aio.Channel) -> Any:

@@ -1,4 +1,4 @@
-"""The chat service's client of analytics, against the real one and one that does as it is told."""
+"""The chat service's client of analytics, with the real analytics and with a scripted one."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from tests.grpc.refusals import refusal
 
 
 class Scripted(pb_grpc.AnalyticsServiceServicer):
-    """Analytics that does as it is told, and notes what calls carry."""
+    """A scripted analytics, which also records the metadata of calls."""
 
     def __init__(self, outcome: StatusCode | Exception | float = StatusCode.OK) -> None:
         self.outcome = outcome

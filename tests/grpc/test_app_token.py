@@ -1,4 +1,4 @@
-"""A service with an app token answers those who show it, and probes."""
+"""A service with an app token answers only callers that send it, and probes."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""One log line, one measurement and one id for each gRPC call, on both sides of it."""
+"""One log line, one measurement and one id per gRPC call, at both the client and the server."""
 
 import asyncio
 import re
@@ -29,7 +29,7 @@ LOGGER = "daca_shared.calls.wrap"
 CHAT = "daca.chat.v1.ChatService/Chat"
 STREAM = "daca.chat.v1.ChatService/ChatStream"
 COUNT = "daca.analytics.v1.AnalyticsService/GetAnalytics"
-type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only
+type Stub = pb_grpc.ChatServiceAsyncStub  # exists only for the type checker
 
 
 @pytest.fixture

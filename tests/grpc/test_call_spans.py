@@ -1,4 +1,4 @@
-"""What a call's two spans say, however it ends."""
+"""The content of a call's two spans, however the call ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -110,7 +110,7 @@ async def test_a_deadline_that_passes_is_told() -> None:
             await _call(stub, request, timeout_s=0.1)
         await eventually(lambda: len(calls.spans.ended) == 2)
     assert calls.outcome(SpanKind.CLIENT) == ("DEADLINE_EXCEEDED", True)
-    # Which of the two the server sees first is chance.
+    # The server may see the deadline or the cancellation first.
     assert calls.outcome(SpanKind.SERVER)[0] in ("DEADLINE_EXCEEDED", "CANCELLED")
 
 

@@ -21,7 +21,7 @@ from daca_shared.domain import (
 from tests.fakes import BAD_USER_IDS, FOREVER_S, FakeChat, eventually
 from tests.grpc.refusals import assert_bad_fields, refusal, send_bytes
 
-type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only
+type Stub = pb_grpc.ChatServiceAsyncStub  # exists only for the type checker
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from tests.fakes import BAD_USER_IDS, FakeChat, turn_of
 from tests.grpc.refusals import assert_bad_fields, refusal
 
-type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only
+type Stub = pb_grpc.ChatServiceAsyncStub  # exists only for the type checker
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SESSION = uuid4()
 

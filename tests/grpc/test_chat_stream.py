@@ -11,7 +11,7 @@ from daca_shared.domain import Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.scripted import ScriptedAgent
 
-type Stub = pb_grpc.ChatServiceAsyncStub  # there for the type checker only
+type Stub = pb_grpc.ChatServiceAsyncStub  # exists only for the type checker
 
 
 @pytest.fixture

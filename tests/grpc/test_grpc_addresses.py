@@ -1,4 +1,4 @@
-"""A server listens on any address that a machine may have."""
+"""A server listens on any kind of address that a machine may have."""
 
 from typing import Any
 

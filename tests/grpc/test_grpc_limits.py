@@ -1,4 +1,4 @@
-"""One client's calls: each ends, whatever is sent or taken, and none takes up what others need."""
+"""Calls of one client end, whatever it sends or leaves unread, and don't starve other clients."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ PING_OFTEN = [
 
 @pytest.fixture
 async def impatient(chat_servicer: ChatServicer) -> AsyncIterator[GrpcServer]:
-    """A server that lets no call last."""
+    """A server with a short timeout for calls."""
     server = GrpcServer(timeout_s=0.5)
     server.add(pb_grpc.add_ChatServiceServicer_to_server, chat_servicer)
     async with listening(server, [CHAT]):
@@ -117,7 +117,7 @@ async def test_a_client_may_ask_often_whether_we_are_there_while_a_model_thinks(
     chat.agent.delay_s = 4.8
     address = f"127.0.0.1:{chat_server.port}"
     async with aio.insecure_channel(address, options=PING_OFTEN) as channel:
-        # Before its first call, too.
+        # Also before its first call.
         await asyncio.wait_for(channel.channel_ready(), 5)
         await asyncio.sleep(5)
         stub = pb_grpc.ChatServiceStub(channel)

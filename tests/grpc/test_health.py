@@ -1,4 +1,4 @@
-"""What a service's health says of its own database."""
+"""A service's health reports problems of its own database."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,7 +20,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 @pytest.fixture
 async def server(place: Place) -> AsyncIterator[GrpcServer]:
-    """Analytics, as it runs."""
+    """The real analytics server."""
     store = await AnalyticsStore.open(place, seed_demo_users=False)
     async with (
         listening(build_server(store), [SERVICE_NAME]) as server,

@@ -1,4 +1,4 @@
-"""Every method that takes a user's id refuses everybody but that user."""
+"""Every method with a user id refuses all callers but that user."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -53,7 +53,7 @@ def good_request(method: Any) -> Any:
 async def call(
     channel: aio.Channel, method: Any, request: Any, headers: dict[str, str]
 ) -> list[Any]:
-    """All that the method answers."""
+    """All responses of the method."""
     path = f"/{SERVICE_NAME}/{method.name}"
     answer = GetMessageClass(method.output_type).FromString
     metadata = tuple(headers.items())

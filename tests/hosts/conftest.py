@@ -1,4 +1,4 @@
-"""Chats with a model's host that a test makes up."""
+"""Chats with a model's host that the test scripts."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
@@ -25,7 +25,7 @@ KEY = "sk-Very-Secret-1234567890"
 
 @dataclass
 class Talk:
-    """One conversation with a host, in one of the two ways."""
+    """One conversation with a host, either streamed or not."""
 
     chat: StoredChat
     host: OddHost
@@ -34,7 +34,7 @@ class Talk:
     deltas: list[str] = field(default_factory=list)
 
     async def say(self, text: str = "hello") -> str:
-        """The reply. What was streamed is the same."""
+        """The reply. If it is streamed, checks that the deltas add up to it."""
         sent = ChatMessage(user_id="alice", text=text, session_id=self.session_id)
         if self.way == "reply":
             return (await self.chat.conversation.reply(sent)).turn.answer.text

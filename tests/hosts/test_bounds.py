@@ -1,4 +1,4 @@
-"""No host can make a chat take more memory than a reply needs."""
+"""No host can make a chat use more memory than a reply needs."""
 
 import json
 
@@ -38,7 +38,7 @@ async def test_an_endless_answer_is_an_error(talking: Talking, answer: Reply) ->
     async with talking(answer) as talk:
         with pytest.raises(Failed, match=r"larger than|longer than"):
             await talk.say()
-        # What has filled the buffers of both ends is more than we take.
+        # More than we read, as it includes what fills the buffers at both ends.
         assert talk.host.sent < 32 * MEGABYTE
         assert await talk.turns() == []
 

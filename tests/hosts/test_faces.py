@@ -1,4 +1,4 @@
-"""What an odd host does, as clients see it: over HTTP, as server-sent events and over gRPC."""
+"""What clients see of an odd host: over HTTP, as server-sent events, and over gRPC."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -29,7 +29,7 @@ SESSION = UUID("7f6f8f5e-0000-4000-8000-00000000000f")
 
 
 class Faces:
-    """All ways to one chat service."""
+    """All APIs of one chat service."""
 
     def __init__(self, http: httpx2.AsyncClient, channel: aio.Channel, host: OddHost) -> None:
         self.http, self.stub, self.host = http, pb_grpc.ChatServiceStub(channel), host
@@ -59,7 +59,7 @@ class Faces:
             return failed.code().name
 
     async def history(self) -> tuple[list[str], list[str]]:
-        """By HTTP and by gRPC."""
+        """The history, over HTTP and over gRPC."""
         url = f"/conversations/{SESSION}?user_id=alice"
         page = (await self.http.get(url)).json()["messages"]
         asked = pb.ListMessagesRequest(user_id="alice", session_id=str(SESSION))

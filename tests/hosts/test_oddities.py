@@ -1,4 +1,4 @@
-"""What compatible servers do otherwise than OpenAI's, and a chat goes on all the same."""
+"""Deviations of compatible servers from OpenAI's, which chats cope with."""
 
 import json
 from typing import Any

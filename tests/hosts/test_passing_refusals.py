@@ -1,4 +1,4 @@
-"""What a host refuses for now only: the caller is told so, and nothing is given up for it."""
+"""Temporary errors of a host: the caller is told, and later requests are sent as before."""
 
 import asyncio
 from dataclasses import replace
@@ -11,7 +11,7 @@ from tests.hosts.conftest import Talking
 from tests.odd_host import Reply, calling, either, error, events
 
 RATE_LIMITS = [
-    # Anthropic's by way of LiteLLM, Bedrock's, Cerebras', OpenAI's, as words and in a stream.
+    # Of Anthropic through LiteLLM, Bedrock, Cerebras and OpenAI, as texts and in a stream.
     *(
         error({"error": {"message": words}}, 429)
         for words in (
@@ -35,7 +35,7 @@ async def test_a_rate_limit_in_tokens_is_a_rate_limit(talking: Talking, refusal:
         talk.host.answers = [refusal]
         with pytest.raises(LimitReached):
             await talk.say("and now?")
-        assert len(talk.host.requests) == 12  # one is a retry
+        assert len(talk.host.requests) == 12  # one of them a retry
         talk.host.answers = [either(content="fine")]
         assert await talk.say("and then?") == "fine"
         users = [m for m in talk.host.requests[-1]["messages"] if m["role"] == "user"]
@@ -62,7 +62,7 @@ NOT_ALL_TOOLS = [
     error({"error": {"message": "function calling is temporarily not available"}}, 503),
     error({"error": {"message": "Tools are not available at the moment"}}, 429),
     error({"error": {"message": "tool use is temporarily not available"}}, 500),
-    # OpenAI's, Gemini's, Anthropic's and vLLM's words for one tool whose schema they don't take.
+    # How OpenAI, Gemini, Anthropic and vLLM reject the schema of one tool.
     error({"error": {"message": "Invalid schema for function 'mcp_x__y': In context=('properties', "
            "'z'), 'default' is not permitted."}}),
     error([{"error": {"message": "Invalid JSON payload received. Unknown name \"const\" at "

@@ -1,4 +1,4 @@
-"""What a host refuses: the log has its words, the user ours, and what can be left out is."""
+"""A host's refusals: its text is logged, users get ours, and tools or old turns are left out."""
 
 import json
 import re
@@ -79,7 +79,7 @@ async def test_a_model_without_tools_is_asked_without(
         assert caplog.text.count("tools: False") == 1
         *_, first, second, third = talk.host.requests
         assert ["tools" in request for request in (first, second, third)] == [True, False, False]
-        # Nor is it shown the calls of another, or told to make any.
+        # It doesn't see earlier tool calls either, or instructions to make any.
         assert "tool" not in json.dumps(second["messages"]).replace("tools", "")
         assert "get_current_time" not in json.dumps(third)
 
@@ -96,10 +96,10 @@ async def test_a_conversation_that_is_too_long_is_told_by_half(
         assert await talk.say("and now?") == "fine"
         first, *_, second = talk.host.requests[before:]  # an error 500 is retried once
         shown = [m["content"] for m in second["messages"] if m["role"] == "user"]
-        # Whole turns, the latest.
+        # The latest turns, as a whole.
         assert shown == [*(f"message {n}" for n in range(5, 10)), "and now?"]
         assert len(first["messages"]) == 22
-        # It is shown no more the next time.
+        # Next time, it gets no longer history.
         asked = len(talk.host.requests)
         assert await talk.say("and then?") == "fine"
         assert len(talk.host.requests) == asked + 1

@@ -1,5 +1,5 @@
-"""A conversation goes on with any other model: OpenAI's Responses API, a compatible server, Gemini,
-the offline model, and back."""
+"""A conversation continues after a switch to any other model: OpenAI's Responses API, a compatible
+server, Gemini, the offline model, and back."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def whole(*output: dict[str, Any], status: str = "completed") -> Reply:
 
 
 def kept(*output: dict[str, Any]) -> Reply:
-    """The same as a stream, without its pieces."""
+    """The same as a stream without deltas."""
     event = {"type": "response.completed", "response": response(*output), "sequence_number": 1}
     done = [
         {"type": "response.output_item.done", "item": i, "output_index": 0, "sequence_number": 0}
@@ -45,7 +45,7 @@ def kept(*output: dict[str, Any]) -> Reply:
 
 
 def refuse_foreign(request: dict[str, Any]) -> Reply:
-    """As OpenAI does: it knows no ids but those that it has made in this run."""
+    """As OpenAI does: it accepts only ids that it made in this run."""
     ids = [item["id"] for item in request["input"] if "id" in item]
     if foreign := [known for known in ids if known not in ("fc_1", "rs_1")]:
         return error({"error": {"message": f"Item {foreign} not found"}})
@@ -58,8 +58,8 @@ SIGNED = {"google": {"thought_signature": "signed"}}
 
 
 def refuse_unsigned(request: dict[str, Any]) -> Reply:
-    """As Gemini does: no text may be empty, and its calls since the last question are to come back
-    signed (https://ai.google.dev/gemini-api/docs/thought-signatures)."""
+    """As Gemini does: no text may be empty, and its calls since the last user message must have
+    their signatures (https://ai.google.dev/gemini-api/docs/thought-signatures)."""
     messages = request["messages"]
     if any(not m["content"] for m in messages if not m.get("tool_calls")):
         return error([{"error": {"code": 400, "message": "contents.parts must not be empty."}}])
@@ -114,7 +114,7 @@ async def test_a_conversation_goes_on_from_host_to_host(
         asked = [call["id"] for m in shown for call in m.get("tool_calls", [])]
         assert asked == [m["tool_call_id"] for m in shown if m["role"] == "tool"]
         assert len({*asked}) == len(asked) == 10
-        # Whoever made them: but for this run's, the ids are our own.
+        # Whoever made the calls, the ids are ours, except for this run's.
         assert all(re.fullmatch(r"call\d{5}", call_id) for call_id in asked[:-1])
         turns = [m["role"] for m in shown if m["role"] in ("user", "assistant") and m["content"]]
         assert turns == ["user", "assistant"] * 9 + ["user"]

@@ -1,4 +1,4 @@
-"""A reply is text, or an error: whatever the model says, it is kept, shown, and said again."""
+"""A reply is text, or an error. Whatever the text, it can be kept, shown and sent back."""
 
 import json
 
@@ -14,7 +14,7 @@ STOP = delta("stop")
 
 
 def raw(text: bytes) -> bytes:
-    """A piece whose text no JSON encoder would write."""
+    """A piece with text that no JSON encoder would write."""
     return b'data: {"choices": [{"delta": {"content": "' + text + b'"}}]}\n\n'
 
 
@@ -35,7 +35,7 @@ async def test_any_text_is_kept_as_text(
         assert await talk.say() == kept
         assert await talk.say("again") == kept
         assert [turn.answer.text for turn in await talk.turns()] == [kept, kept]
-        # What hosts are shown of it is text, too.
+        # Hosts also get it back as text.
         assert talk.host.requests[-1]["messages"][2]["content"] == kept
 
 
@@ -85,7 +85,7 @@ async def test_half_a_character_in_a_call_of_a_tool_goes_no_further(
 
 
 ALL, STOPPED = {"role": "assistant", "content": "whole"}, {"finish_reason": "stop"}
-# Perplexity's pieces have both.
+# Perplexity's pieces have both a delta and a message.
 BOTH = delta(content="cut")
 BOTH["choices"][0]["message"] = {"role": "assistant", "content": "cut"}
 

@@ -1,4 +1,4 @@
-"""Calls of tools, in all the forms in which hosts send them."""
+"""Tool calls, in all the forms in which hosts send them."""
 
 import json
 import re
@@ -53,7 +53,7 @@ async def test_a_call_of_a_tool_in_any_form_is_one(talking: Talking, call: Answe
         (made,) = turn.answer.tool_calls
         assert re.match(r"\d{4}-", made.output)
         assert isinstance(json.loads(made.arguments), dict)
-        # The host is shown the call as a call should be.
+        # The host gets the call back in the standard form.
         assert roles(talk.host.requests[-1])[-2:] == ["assistant", "tool"]
         (asked,) = shown[-2]["tool_calls"]
         assert asked["id"] == shown[-1]["tool_call_id"] != ""

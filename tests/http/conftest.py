@@ -1,4 +1,4 @@
-"""A gateway on fakes, called without a socket."""
+"""A gateway with fakes, called without a socket."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""The gateway on fakes, in this process or behind a real socket."""
+"""The gateway with fakes, called in this process or through a real socket."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from tests.fakes import ANY_HOST, FREE, FakeChat
 
 
 def gateway_app(chat: FakeChat, **options: Any) -> ASGIApp:
-    """A gateway that is set up so."""
+    """A gateway with these options."""
     return build_gateway(
         chat.conversation,
         chat.turns,
@@ -25,13 +25,13 @@ def gateway_app(chat: FakeChat, **options: Any) -> ASGIApp:
 
 
 def body(**fields: Any) -> dict[str, Any]:
-    """Of a chat, for `json=`."""
+    """The body of a chat, for `json=`."""
     return {"user_id": "alice", "text": "hi", **fields}
 
 
 @asynccontextmanager
 async def gateway(chat: FakeChat, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a gateway that is set up so."""
+    """A client of a gateway with these options."""
     transport = httpx2.ASGITransport(app=gateway_app(chat, **options), raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -39,7 +39,7 @@ async def gateway(chat: FakeChat, **options: Any) -> AsyncIterator[httpx2.AsyncC
 
 @asynccontextmanager
 async def served(app: ASGIApp, *trusted_proxies: str) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a real server, which notices a reader who leaves."""
+    """A client of a real server, which notices when a reader disconnects."""
     server = HttpServer(app, "127.0.0.1", 0, trusted_proxies=[*trusted_proxies])
     await server.start()
     try:

@@ -1,4 +1,4 @@
-"""Which chats are taken over HTTP, and which are turned away, on a real server."""
+"""Which chats are admitted over HTTP, and which are refused, on a real server."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ async def connect(http: httpx2.AsyncClient) -> Connection:
 
 
 async def answers_to(connection: Connection, data: bytes) -> list[int]:
-    """The statuses of all answers to what is sent at once; the last request ends it."""
+    """The statuses of all answers to pipelined requests; the last one closes the connection."""
     reader, writer = connection
     writer.write(data)
     async with asyncio.timeout(20):
@@ -54,7 +54,7 @@ async def answers_to(connection: Connection, data: bytes) -> list[int]:
 
 
 async def exchange(http: httpx2.AsyncClient, data: bytes) -> list[int]:
-    """The same over a connection of its own."""
+    """The same over a new connection."""
     return await answers_to(await connect(http), data)
 
 
@@ -62,7 +62,7 @@ async def exchange(http: httpx2.AsyncClient, data: bytes) -> list[int]:
 async def test_an_idle_service_answers_all_of_a_large_burst(
     chat: FakeChat, http: httpx2.AsyncClient, path: str
 ) -> None:
-    # Through plain sockets, as this client shares the server's loop, and would keep it busy.
+    # With plain sockets, as the HTTP client shares the server's loop, and would keep it busy.
     chat_once = request(f"POST {path} HTTP/1.1", "Connection: close")
     connections = [await connect(http) for _ in range(BURST)]
     async with watched(chat.admission):
@@ -83,7 +83,7 @@ async def test_a_chat_that_is_too_much_is_turned_away_and_not_counted(
         assert refused.headers["x-content-type-options"] == "nosniff"
         assert refused.headers["x-request-id"]
     assert (chat.turns.kept, chat.admission.turned_away) == ([], 3)
-    # Whoever looks is no load.
+    # Reading doesn't count as load.
     assert (await http.get("/healthz")).status_code == 200
     assert (await http.get("/conversations?user_id=alice")).status_code == 200
     relieve(chat)

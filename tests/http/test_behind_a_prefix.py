@@ -1,4 +1,4 @@
-"""A browser finds its way, also where a proxy has put a prefix before every path."""
+"""Links and redirects work in a browser, also if a proxy adds a prefix to every path."""
 
 import re
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
 def stripping(app: ASGIApp) -> ASGIApp:
-    """A proxy that takes the prefix away."""
+    """A proxy that strips the prefix."""
 
     async def proxy(scope: Any, receive: Any, send: Any) -> None:
         assert scope["path"].startswith("/daca/")
@@ -28,7 +28,7 @@ def stripping(app: ASGIApp) -> ASGIApp:
 
 @pytest.fixture(params=["nothing", "taken away", "left in place"])
 async def site(request: pytest.FixtureRequest) -> AsyncIterator[tuple[httpx2.AsyncClient, str]]:
-    """A client, and the prefix of every path."""
+    """A client, and the prefix of all paths."""
     prefix = "" if request.param == "nothing" else "/daca"
     app = gateway_app(FakeChat(), root_path="/daca" if request.param == "left in place" else "")
     app = stripping(app) if request.param == "taken away" else app

@@ -1,4 +1,4 @@
-"""The OpenAPI document is one that generators read: a client that one of them makes does a chat."""
+"""Generators can read the OpenAPI document: a client made by one of them can chat."""
 
 import importlib
 import json
@@ -23,7 +23,7 @@ GENERATOR = Path(sys.executable).with_name("openapi-python-client")
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The name of a package with a client."""
+    """The name of a package with the generated client."""
     folder = tmp_path_factory.mktemp("client")
     (folder / "openapi.json").write_text(json.dumps(document()))
     made = subprocess.run(

@@ -142,7 +142,7 @@ async def test_the_schema_knows_the_rule_for_user_ids(http: httpx2.AsyncClient) 
     pattern = schemas["ChatBody"]["properties"]["user_id"]["pattern"]
     assert not [user_id for user_id in BAD_USER_IDS.values() if re.fullmatch(pattern, user_id)]
     assert re.fullmatch(pattern, "Ünïcödé 😀")
-    # Where a dialect has no surrogates, a pattern that names them is no pattern.
+    # In a regex dialect without surrogates, a pattern that names them is invalid.
     assert r"\ud" not in pattern
 
 

@@ -1,4 +1,4 @@
-"""Which hosts the gateway lets itself be called: foreign pages may point theirs at it."""
+"""Which Host headers the gateway accepts: foreign pages may point their own names at it."""
 
 import asyncio
 from contextlib import closing
@@ -106,6 +106,6 @@ async def test_no_redirect_is_made_of_the_host(path: str, location: str) -> None
     async with gateway(FakeChat()) as http:
         answer = await http.get(path, headers={"host": "evil.example"})
     assert answer.is_redirect
-    # Wherever a proxy offers it.
+    # Behind any proxy prefix.
     for prefix in ("http://a.example", "http://a.example/daca"):
         assert urljoin(prefix + path, answer.headers["location"]) == prefix + location

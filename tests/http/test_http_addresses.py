@@ -1,4 +1,4 @@
-"""The HTTP server listens on any address that a machine may have."""
+"""The HTTP server listens on any kind of address that a machine may have."""
 
 import httpx2
 import pytest

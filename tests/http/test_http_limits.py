@@ -1,4 +1,4 @@
-"""One client's connections: each ends, whatever it sends or leaves unread."""
+"""Connections of one client end, whatever it sends or leaves unread."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[HttpServer]:
 
 
 async def until_closed(server: HttpServer, *pieces: bytes) -> bytes:
-    """All that comes back to what is sent, a piece at a time, until the server ends it."""
+    """Send pieces one by one. Returns all that comes back until the server disconnects."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     answer = asyncio.create_task(reader.read())
     with closing(writer):
@@ -47,7 +47,7 @@ async def until_closed(server: HttpServer, *pieces: bytes) -> bytes:
 
 
 def in_a_hurry(app: ASGIApp) -> ASGIApp:
-    """A gateway's edge that waits a moment only for a body, and for the end of an answer."""
+    """A gateway's edge with short timeouts for bodies and for answers."""
     return Edge(app, lambda app: app, ANY_HOST, answer_timeout_s=0.3, body_timeout_s=0.3)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP server itself: what it refuses, how it stops, and what a leaving client does to it."""
+"""The HTTP server itself: what it refuses, how it stops, and how it handles disconnects."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ HEAD_TIMEOUT_S = 0.3
 
 
 class App:
-    """Answers once it may, and notes what it was asked."""
+    """Answers only once allowed, and records its requests."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -53,7 +53,7 @@ async def running(app: ASGIApp, port: int = 0) -> AsyncIterator[HttpServer]:
 
 
 async def say(server: HttpServer, data: bytes) -> bytes:
-    """All that comes back until the server closes the connection."""
+    """Send data. Returns all that comes back until the server closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     with contextlib.suppress(ConnectionError):
         writer.write(data)

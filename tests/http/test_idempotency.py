@@ -1,4 +1,4 @@
-"""A message that is sent again: it is answered and counted once, whichever way it comes."""
+"""A message that is sent again is answered and counted once, on whatever route."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ def events(answer: httpx2.Response) -> list[tuple[str, Any]]:
 
 
 async def ask(http: httpx2.AsyncClient, path: str, key: str, **fields: Any) -> dict[str, Any]:
-    """The whole answer, however it comes."""
+    """The whole answer, streamed or not."""
     answer = await http.post(path, json=body(**fields), headers={"idempotency-key": key})
     assert answer.status_code == 200
     whole: dict[str, Any] = answer.json() if path == "/chat/" else events(answer)[-1][1]

@@ -1,4 +1,4 @@
-"""What the dashboard and the alerts ask for is there once the real services have run."""
+"""The metrics that the dashboard and the alerts use exist once the real services have run."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from tests.real_services import running_services
 
 FOLDER = ROOT / "deploy/observability"
 WORDS = {"sum", "rate", "by", "histogram_quantile"}
-# Prometheus' own.
+# Made by Prometheus itself.
 GIVEN = {"up"}
 
 
@@ -37,7 +37,7 @@ def expressions() -> Iterator[str]:
 
 
 def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
-    """Each metric of a PromQL expression, with the labels that it needs."""
+    """Each metric in a PromQL expression, with the labels that it needs."""
     grouped = {
         label for labels in re.findall(r"by \(([^)]*)\)", expression)
         for label in re.split(r",\s*", labels)
@@ -46,7 +46,7 @@ def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
     for name, matchers in re.findall(r"([a-z_:]+)\b(?!\()(?:\{([^}]*)\})?", bare):
         if name not in WORDS:
             labels = set(re.findall(r"(\w+)(?==|!)", re.sub(r'"[^"]*"', '""', matchers)))
-            # These a scrape adds.
+            # A scrape adds `job`.
             yield name, labels | grouped - {"job"}
 
 
@@ -57,7 +57,7 @@ def test_the_parser_sees_metrics_and_their_labels() -> None:
 
 @pytest.fixture
 async def available(tmp_path: Path) -> dict[str, set[str]]:
-    """Every sample's labels, by its name, after chats of all kinds."""
+    """The labels of all samples, by name, after chats of all kinds."""
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(model_server())
         settings = {"OPENAI_BASE_URL": host.url, "CHAT_MODEL": "m"}

@@ -1,4 +1,4 @@
-"""The official OpenAI client, and what others of its kind send."""
+"""The official OpenAI client, and requests that similar clients send."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -159,7 +159,7 @@ async def test_no_more_of_a_long_list_is_looked_at_than_its_first_fault(
 ) -> None:
     answer = await http.post("/v1/chat/completions", json={"messages": messages})
     assert answer.status_code == 422
-    # That a content is no text, and what its first part lacks.
+    # One that the content isn't text, others on what its first part lacks.
     assert len(answer.json()["detail"]) <= 3
 
 

@@ -1,4 +1,4 @@
-"""Which pages may call, and what a body may be declared as."""
+"""Which pages may call, and which content types a body may have."""
 
 import json
 from collections.abc import AsyncIterator

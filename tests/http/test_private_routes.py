@@ -1,4 +1,4 @@
-"""Every route that a user's data goes through refuses everybody but that user."""
+"""Every route with a user's data refuses all callers but that user."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,7 +17,7 @@ from tests.http.test_own_conversations_routes import SESSION
 from tests.tokens import bearer, secret_identity, token
 
 OPEN = {"/", "/healthz", "/readyz", "/status"}
-# These have no user but the token's: tests/http/test_openai_clients.py.
+# These take the user only from the token; tests/http/test_openai_clients.py tests them.
 OPENAIS = {"/v1/chat/completions", "/v1/models"}
 
 
@@ -36,7 +36,7 @@ async def routes(http: httpx2.AsyncClient) -> dict[tuple[str, str], dict[str, An
 
 
 def call(method: str, path: str, user_id: str) -> dict[str, Any]:
-    """A good request of `user_id`, wherever the route wants that."""
+    """A valid request with `user_id` where the route expects it."""
     request: dict[str, Any] = {
         "method": method.upper(),
         "url": path.replace("{user_id}", user_id).replace("{session_id}", str(SESSION)),

@@ -1,4 +1,4 @@
-"""What probes and people are told of how the service is."""
+"""What probes and people learn about the service's health."""
 
 from datetime import UTC, datetime
 

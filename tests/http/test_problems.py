@@ -1,4 +1,4 @@
-"""Every error has the members of RFC 9457, a stable code, and the `detail` of always."""
+"""Every error has the members of RFC 9457, a stable code, and `detail` as before."""
 
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +19,7 @@ NOWHERE = f"/conversations/{UUID(int=7)}?user_id=alice"
 
 
 def told(answer: httpx2.Response) -> tuple[int, str]:
-    """The status and the code, once all the rest is seen to be right."""
+    """The status and the code of a problem, whose other members are checked here."""
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
     assert problem.keys() == {"detail", "code", "type", "title", "status"}

@@ -15,7 +15,7 @@ from tests.http.gateways import body, gateway, gateway_app, served
 async def test_a_message_over_the_limit_is_refused_and_not_counted(path: str) -> None:
     chat = FakeChat()
     async with gateway(chat, rates=Rates(parse_many("1/minute"))) as http:
-        # What is refused for another reason costs nothing.
+        # A request that is refused for another reason doesn't count.
         assert (await http.post(path, json=body(text=" "))).status_code == 400
         assert (await http.post(path, json=body())).status_code == 200
         refused = await http.post(path, json=body())
@@ -25,7 +25,7 @@ async def test_a_message_over_the_limit_is_refused_and_not_counted(path: str) ->
         assert refused.json()["detail"] == detail
         assert len(chat.turns.kept) == 1
         assert (await http.post(path, json=body(user_id="bob"))).status_code == 200
-        # Looking is no sending.
+        # Reading isn't limited.
         assert (await http.get("/users/alice/analytics")).status_code == 200
 
 
@@ -39,7 +39,7 @@ async def test_only_a_trusted_proxy_says_whose_a_message_is(
     async with served(app, *trusted) as client:
         answers = [
             await client.post("/chat/", json=body(), headers={"x-forwarded-for": address})
-            # A caller may have put the first one there.
+            # The caller may have added the first address itself.
             for address in ("192.0.2.1", "192.0.2.2", "192.0.2.9, 192.0.2.1")
         ]
     assert [answer.status_code for answer in answers] == statuses
@@ -51,7 +51,7 @@ async def test_a_chat_that_is_turned_away_costs_its_user_nothing() -> None:
     chat.agent.delay_s = 0.3
 
     async def coming() -> AsyncIterator[bytes]:
-        await asyncio.sleep(0.1)  # so that all are let come
+        await asyncio.sleep(0.1)  # so that all are let in
         yield json.dumps(body()).encode()
 
     headers = {"content-type": "application/json"}

@@ -1,4 +1,4 @@
-"""What is refused, and in which words: nothing of it is answered, kept or counted."""
+"""Invalid input and its error messages. None of it is answered, kept or counted."""
 
 import json
 from collections.abc import AsyncIterator

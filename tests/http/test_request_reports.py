@@ -1,4 +1,4 @@
-"""One log line, one measurement and one id for each HTTP request."""
+"""One log line, one measurement and one id per HTTP request."""
 
 import asyncio
 import re
@@ -20,7 +20,7 @@ BODY = {"user_id": "alice", "text": "my secret diary"}
 
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a real server, which notices a reader who leaves."""
+    """A client of a real server, which notices when a reader disconnects."""
     async with served(gateway_app(chat)) as client:
         yield client
 
@@ -40,7 +40,7 @@ def requests(report: Report) -> list[dict[str, Any]]:
 
 
 async def the_line(report: Report) -> dict[str, Any]:
-    """A request's one line; it may come a moment after the answer."""
+    """A request's only log line, which may come a moment after the answer."""
     await eventually(lambda: requests(report))
     (line,) = requests(report)
     return line

@@ -1,4 +1,4 @@
-"""What the span of an HTTP request says, and what it doesn't."""
+"""What the span of an HTTP request contains, and what it must not."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How the chat service ends: when it is told to, and when it can't go on."""
+"""How the chat service ends: when it is stopped, and when it can't go on."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ Error = BaseException | None
 
 
 class EndingServer(HttpServer):
-    """Ends by itself, for a reason, once it may."""
+    """Ends by itself with a given error, once allowed."""
 
     def __init__(self, reason: Error) -> None:
         super().__init__(PlainTextResponse("answered"), "127.0.0.1", 0)

@@ -15,7 +15,7 @@ from tests.scripted import ScriptedAgent
 
 @pytest.fixture
 async def http(chat: FakeChat) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of a real server: only that notices a reader who leaves."""
+    """A client of a real server, as only that notices when a reader disconnects."""
     async with served(gateway_app(chat)) as client:
         yield client
 

@@ -1,6 +1,6 @@
 """Two replicas of each service on one PostgreSQL, each with its sidecar, under load: they are
-restarted one after another, or one dies. Clients reach chat through a load balancer, and chat
-reaches analytics by its app id."""
+restarted one after another, or one dies. Clients use a load balancer to call chat, which calls
+analytics by its app id."""
 
 import asyncio
 import signal
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)
 
 _ROUNDS = 5 if FULL else 1
 _CHATTERS, _CALLERS = 4, 4
-# In short, so that starts don't wait for the cores that clients take: a hundred requests a second.
+# Limits the short pass to a hundred requests per second, so that clients leave CPU for starts.
 _PAUSE_S = 0 if FULL else 0.05
 _DEADLINE_S = 2.0
 
@@ -69,8 +69,8 @@ class Calls:
 
 @asynccontextmanager
 async def calling_analytics(system: System, callers: int) -> AsyncIterator[Calls]:
-    """Calls through the sidecar of a chat replica, by analytics' app id, until the end of the
-    context."""
+    """Call analytics by its app id through the sidecar of a chat replica, until the context
+    ends."""
     calls = Calls()
     done = asyncio.Event()
     metadata = (("dapr-app-id", system.replicas.analytics_id),)
@@ -106,7 +106,7 @@ async def calling_analytics(system: System, callers: int) -> AsyncIterator[Calls
 async def test_rolling_restarts_fail_no_request(system: System, report: Report, who: str) -> None:
     replicas = system.replicas
     apps = replicas.analytics if who == "analytics" else replicas.chats
-    # The sidecar that they go through is restarted with chat.
+    # No callers for chat, as the sidecar that they use is restarted with it.
     callers = _CALLERS if who == "analytics" else 0
     async with (
         calling_analytics(system, callers) as calls,
@@ -144,8 +144,8 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
         before = [_cpu_ticks(app) for app in analytics]
         await asyncio.sleep(1)
         used = [_cpu_ticks(app) - ticks for app, ticks in zip(analytics, before, strict=True)]
-        # The one that answers most, lest nobody miss it: each call takes two addresses off the
-        # sidecar's list by turns, of two often the same one, until that fails.
+        # The replica that answers most calls, or its loss might go unnoticed: the sidecar takes two
+        # addresses in turn for each call, so one of two replicas often gets all until it fails.
         app = analytics[used.index(max(used))]
         victims = [app, system.replicas.sidecar_of(app)][: 2 if dies == "app and sidecar" else 1]
         await asyncio.gather(*(victim.stop(signal.SIGKILL) for victim in victims))
@@ -164,7 +164,7 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
 
 
 def _cpu_ticks(app: Service) -> int:
-    """What it has used since it began."""
+    """The CPU time that an app has used since its start."""
     assert app.process
     fields = Path(f"/proc/{app.process.pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])

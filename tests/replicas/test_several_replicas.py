@@ -20,10 +20,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Replicas(Processes):
-    """Two of each, and how to talk with them."""
+    """Two replicas of each service, and a client for them."""
 
     async def say(self, replica: int, user_id: str, **fields: Any) -> dict[str, Any]:
-        """The answer; asks again, and elsewhere, until it comes."""
+        """Chat, and retry on alternating replicas until there is an answer."""
         body = {"user_id": user_id, "text": "Hello", "message_id": str(uuid4()), **fields}
         async with asyncio.timeout(30):
             while True:
@@ -63,7 +63,7 @@ async def test_counts_are_exact_and_turns_in_order_whichever_replica_answers(
     async def change_between_replicas(user_id: str) -> None:
         for n in range(30):
             answer = await replicas.say(n % 2, user_id)
-            # Never a wrong one; none, if the machine is too busy to have it in time.
+            # Never a wrong count, but none if the machine is too busy to get it in time.
             assert answer["message_count"] in (n, None)
 
     async def speak_at_once(user_id: str) -> None:

@@ -1,4 +1,4 @@
-"""The runner's parts by themselves, and `scripts/run.sh` as people start it."""
+"""Parts of the runner, and `scripts/run.sh` as people start it."""
 
 from tests.dapr.conftest import daprd, no_keys
 

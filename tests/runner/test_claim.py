@@ -1,4 +1,4 @@
-"""One runner a data folder."""
+"""Only one runner per data folder."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_nothing_is_told_when_nothing_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    # Nobody has a process id above the highest.
+    # No process has an id above the maximum.
     [f'{{"pid": {2**22 + 1}, "services": {{}}}}', '{"pid": "1"}', f'{{"pid": {2**64}}}', "[1]", ""],
 )
 def test_what_a_killed_runner_or_another_has_left_is_no_word_of_what_runs(

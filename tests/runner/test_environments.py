@@ -1,4 +1,4 @@
-"""Each process gets of the environment what it is for, and nothing else."""
+"""Each process gets only its own part of the environment."""
 
 import socket
 from pathlib import Path
@@ -22,7 +22,7 @@ SECRETS = {
     "DAPR_API_TOKEN": "sidecar-token",
 }
 ORDINARY = {"PATH": "/bin", "HOME": "/home/me", "LANG": "C.UTF-8", "LC_TIME": "de_DE"}
-# Of nobody's concern here, or none that Python would survive.
+# Not needed by any process here, or fatal to Python.
 OTHERS = {"AWS_SECRET_ACCESS_KEY": "a-1", "PYTHONPATH": "/evil", "PYTHONHOME": "/evil"}
 
 
@@ -70,7 +70,7 @@ def test_what_is_beside_the_stack_has_no_secret(stack: Stack, tmp_path: Path) ->
 
 def test_anothers_app_has_all_but_what_is_ours() -> None:
     found = share(ORDINARY | OTHERS | SECRETS | {"CHAT_HTTP_PORT": "1"}, "")
-    # Its own sidecar may want the one, and shows the other.
+    # Its own sidecar may require the one, and sends the other.
     tokens = {name: SECRETS[name] for name in ("APP_API_TOKEN", "DAPR_API_TOKEN")}
     assert found == ORDINARY | OTHERS | tokens
 

@@ -1,4 +1,4 @@
-"""Logs of running processes: bounded, and there again."""
+"""Logs of running processes are bounded, and recreated if they are deleted."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Programs that are missing are got by scripts, which Ctrl-C ends, too."""
+"""Scripts install missing programs. Ctrl-C ends them, too."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from tests.commands import command, read_until
 
 
 def script(folder: Path, text: str) -> str:
-    """The path of a script that does that, from scripts/."""
+    """Write a script with this text. Returns its path relative to scripts/."""
     (folder / "install.sh").write_text(text)
     return os.path.relpath(folder / "install.sh", ROOT / "scripts")
 
@@ -48,7 +48,7 @@ async def test_a_stop_ends_the_script(tmp_path: Path) -> None:
 async def test_while_one_is_got_the_stack_may_run_without(tmp_path: Path) -> None:
     run_file = render_run_file(tmp_path)
     start = ("scripts/run.sh", "--run-file", run_file)
-    # Neither a cache nor a download nor Go.
+    # Without a cache, a download, or Go.
     alone = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     slow = tmp_path / "bin/curl"
     slow.parent.mkdir()

@@ -1,4 +1,4 @@
-"""A stack that isn't ready says why."""
+"""A stack that isn't ready reports why."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def running(*services: Service) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def chat_that_says(body: object) -> AsyncIterator[str]:
-    """Its /readyz."""
+    """A server whose /readyz answers with `body`."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

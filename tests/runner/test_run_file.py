@@ -1,4 +1,4 @@
-"""Run files are read as Dapr's CLI reads them."""
+"""Run files are parsed as by Dapr's CLI."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from scripts.lib.run_file import (
 )
 from scripts.stack import Stack
 
-# As Dapr's quickstarts have it: a server, and a caller without ports.
+# As in Dapr's quickstarts: a server, and a caller without ports.
 QUICKSTART = """
 version: 1
 common:
@@ -47,7 +47,7 @@ def test_a_quickstart_is_understood(tmp_path: Path) -> None:
     assert server.command == ["python3", "app.py"]
     assert server.sidecar_ports == {"HTTP": 3501}
     assert server.environment == {"DEBUG": "true", "LEVEL": "2"}
-    # Named by its folder.
+    # It is named after its folder.
     assert (caller.app_id, caller.port, caller.sidecar_ports) == ("checkout", 0, {})
     assert caller.environment == {"DEBUG": "true", "LEVEL": "1"}
     assert caller.resources == [tmp_path / "../../components"]

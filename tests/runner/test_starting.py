@@ -1,4 +1,4 @@
-"""`scripts/run.sh` on machines as people have them."""
+"""`scripts/run.sh` on machines with all kinds of settings."""
 
 import asyncio
 import json
@@ -25,12 +25,12 @@ async def stop(process: asyncio.subprocess.Process) -> None:
 
 
 def url_in(shown: str) -> str:
-    """Of the gateway, as it is printed."""
+    """The printed URL of the gateway."""
     return shown.partition("chat page")[2].split()[0].removesuffix("/ui/")
 
 
 async def typed(shown: str) -> dict[str, object]:
-    """The answer to what is shown under "Try it"."""
+    """Run the commands shown under "Try it". Returns the answer."""
     lines = shown.partition("Try it")[2].partition(READY)[0].splitlines()
     script = "\n".join(line for line in lines if line.startswith("  "))
     answer: dict[str, object] = json.loads(await output_of("bash", "-ec", script))
@@ -67,7 +67,7 @@ async def test_neither_a_hostile_environment_nor_a_neighbour_changes_anything(
     arguments = ("bash", "scripts/run.sh", "--direct", "--run-file", run_file)
     settings = hostile | dict.fromkeys(unset, "")
     port = ports_of(run_file)["http"]
-    # It listens for whoever asks for localhost, and is none of ours.
+    # An unrelated server, which those who connect to localhost may reach.
     with socket.create_server(("::1", port), family=socket.AF_INET6):
         async with command(*arguments, folder=tmp_path, settings=settings) as process:
             shown = await read_until(process, READY)
@@ -89,14 +89,14 @@ async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Pat
     of_file: dict[str, object] = {"CHAT_HTTP_PORT": port, "CHAT_GRPC_PORT": 0}
     of_file |= {"ANALYTICS_GRPC_PORT": 0, "DACA_HOST": "localhost"}
     of_file |= {"CHAT_METRICS_PORT": 0, "ANALYTICS_METRICS_PORT": "off"}
-    # Analytics wants the one, and nobody is to look for a sidecar at the other.
+    # Analytics requires the one. Nobody may look for a sidecar at the other.
     of_file |= {"APP_API_TOKEN": "t0ken", "DAPR_GRPC_PORT": free_port()}
     lines = [f"{name}={value}\n" for name, value in of_file.items()]
     (checkout / ".env").write_text("".join(lines))
     shutil.copy(ROOT / "dapr.yaml", checkout / "my.yaml")
     (tmp_path / "run").symlink_to("a check out/scripts/run.sh")
     start = f"cd '{tmp_path}' && exec ./run --direct --run-file 'a check out/my.yaml'"
-    # What is empty here is unset, and so as the file says.
+    # Empty variables count as unset, so the file applies.
     settings = dict.fromkeys(of_file, "") | {"DACA_DATA_DIR": "", "CDPATH": str(tmp_path)}
     settings["CHAT_METRICS_PORT"] = "off"
     async with command("bash", "-c", start, folder=tmp_path, settings=settings) as process:
@@ -111,14 +111,14 @@ async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Pat
 
 async def test_the_port_and_the_data_folder_may_be_others(tmp_path: Path) -> None:
     run_file, port = render_run_file(tmp_path), free_port()
-    # With what separates paths, for the sidecars, and what is no UTF-8.
+    # A path with characters that separate paths for the sidecars, and with a byte that is not UTF-8.
     data = {"DACA_DATA_DIR": str(tmp_path / 'my "data", all of it \udce9')}
     settings = data | {"CHAT_HTTP_PORT": str(port)}
     start = ("scripts/run.sh", "--run-file", run_file)
     async with command(*start, folder=tmp_path, settings=settings) as process:
         await read_until(process, READY)
         assert await ask(port) == 5
-        # Which is told without the variable, too.
+        # The script finds the port without the variable, too.
         assert "through our sidecar" in await output_of("scripts/status.sh", **data)
         await stop(process)
     assert is_free(port)
@@ -132,7 +132,7 @@ async def test_what_listens_for_others_is_said_aloud(
     tmp_path: Path, host: str, *, is_exposed: bool
 ) -> None:
     run_file = render_run_file(tmp_path)
-    # A sidecar, too, has to find its app there.
+    # Sidecars, too, must find their apps at that address.
     mode = ["--direct"] if is_exposed else []
     async with command(
         "scripts/run.sh", *mode, "--run-file", run_file, folder=tmp_path, DACA_HOST=host

@@ -1,4 +1,4 @@
-"""Whatever is done to it, `scripts/run.sh` leaves nothing behind."""
+"""However it is stopped, `scripts/run.sh` leaves nothing behind."""
 
 import asyncio
 import os
@@ -14,12 +14,12 @@ from lab.stack import eventually, render_run_file
 from tests.commands import ask, command, is_free, output_of, ports_of, read_until
 
 READY = "Ctrl-C stops everything"
-# What docs/operations.md promises.
+# As promised in docs/operations.md.
 STOP_TIMEOUT_S = 20
 
 
 async def children(process: asyncio.subprocess.Process) -> dict[int, str]:
-    """The process's own, by their ids, and what they run."""
+    """The child processes: their ids and command lines."""
     lines = (await output_of("pgrep", "-P", str(process.pid), "-a")).splitlines()
     return {int(pid): command for pid, _, command in (line.partition(" ") for line in lines)}
 
@@ -123,7 +123,7 @@ async def test_a_killed_runner_leaves_no_orphans(tmp_path: Path, mode: list[str]
         running = await children(process)
         process.kill()
         await process.wait()
-    if mode:  # else all may be gone before another could be refused
+    if mode:  # else all may be gone before a second one could be refused
         async with command(*start, folder=tmp_path) as second:
             told, _ = await second.communicate()
         assert "what a killed stack has left in" in told.decode()

@@ -1,4 +1,4 @@
-"""What dies is started again, and ends nothing else."""
+"""A process that dies is restarted, and doesn't stop others."""
 
 import asyncio
 import os
@@ -135,7 +135,7 @@ async def test_a_stop_ends_what_was_stopped_or_does_not_listen(tmp_path: Path, s
 
 
 async def test_each_app_has_its_time_to_end(tmp_path: Path) -> None:
-    # The first to be stopped takes all that it is given.
+    # The first app to be stopped uses up all its time.
     stack = stack_of(
         tmp_path, last="trap 'exit 7' TERM; sleep 60 & wait", hung="trap '' TERM; sleep 60"
     )
@@ -154,5 +154,5 @@ async def test_nobody_reading_what_is_said_ends_nothing(tmp_path: Path) -> None:
         stdout=write_end,
     )  # fmt: skip
     os.close(write_end)
-    # 120: the interpreter itself could not write what it still had.
+    # 120: the interpreter could not flush its output.
     assert await process.wait() in (0, 120)

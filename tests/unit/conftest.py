@@ -9,7 +9,7 @@ from chat_service.settings import ChatSettings
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """Nothing set, no `.env`; the test sets what it needs."""
+    """No settings and no `.env`. The test sets what it needs."""
     monkeypatch.chdir(tmp_path)
     for field in ChatSettings.model_fields.values():
         monkeypatch.delenv(str(field.validation_alias), raising=False)

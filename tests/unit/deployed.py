@@ -1,4 +1,4 @@
-"""What is in deploy/, as the tests of it read it."""
+"""The files in deploy/, parsed for their tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ def documents(path: Path) -> list[Manifest]:
 
 
 def render(folder: Path) -> Iterator[Manifest]:
-    """What kustomize makes of a folder that has nothing but resources and a namespace."""
+    """What kustomize renders from a folder with only resources and a namespace."""
     [kustomization] = documents(folder / "kustomization.yaml")
     assert set(kustomization) == {"apiVersion", "kind", "namespace", "resources"}
     for name in kustomization["resources"]:
@@ -77,5 +77,5 @@ def seconds(duration: str) -> float:
 
 
 def last_words_s(app: str) -> float:
-    """How long a stop takes after the grace for its requests."""
+    """How long a stop may take after the grace period for requests."""
     return LAST_SEND_S if app.startswith("chat") else 0

@@ -1,4 +1,4 @@
-"""What tests of lost, damaged and full files ask of a database."""
+"""What a database must do in tests of lost, damaged and full files."""
 
 import sqlite3
 from contextlib import closing
@@ -29,14 +29,14 @@ async def numbers(database: SqliteDatabase) -> list[int]:
 
 
 async def refuses(database: SqliteDatabase, words: str) -> None:
-    """It says what is wrong, again and again."""
+    """Check that it keeps failing with these words."""
     for _ in range(3):
         with pytest.raises(Unavailable, match=words):
             await database.check()
 
 
 async def works(database: SqliteDatabase, path: Path) -> None:
-    """It goes on with what was acknowledged, in the file that is there."""
+    """Check that it works again, with all acknowledged data, in the current file."""
     await database.check()
     await database.write(add(9))
     assert {1, 9} <= set(await numbers(database))

@@ -1,4 +1,4 @@
-"""How many messages a user sent on each of the last days, on a real database."""
+"""How many messages a user sent on each of the last days, with a real database."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4

@@ -13,7 +13,7 @@ LARGEST_BURST, FEWEST = 256, 16
 
 
 def measure(admission: Admission, lag_s: float, times: int = 20) -> None:
-    """As after a second in which the loop was so late."""
+    """Report the lags of a second in which the loop was late by `lag_s`."""
     for _ in range(times):
         admission.note_lag(lag_s)
 
@@ -24,7 +24,7 @@ def fill(admission: Admission, stack: ExitStack, chats: int) -> None:
 
 
 def taken(admission: Admission) -> int:
-    """How many chats are taken before one is turned away."""
+    """How many chats are admitted before one is refused."""
     with ExitStack() as stack:
         while admission.refusal() is None and admission.chats < 2 * LARGEST_BURST:
             fill(admission, stack, 1)
@@ -32,7 +32,7 @@ def taken(admission: Admission) -> int:
 
 
 def flood(admission: Admission, times: int) -> None:
-    """As while more come than are taken, and the loop is late."""
+    """Simulate that more chats come than are admitted, and that the loop is late."""
     for _ in range(times):
         with ExitStack() as stack:
             fill(admission, stack, taken(admission))
@@ -69,7 +69,7 @@ def test_a_loop_that_stays_late_takes_fewer_and_fewer_but_always_some() -> None:
     measure(admission, LATE_S)
     time.sleep(1.1)
     measure(admission, LATE_S)
-    # Nobody was turned away yet.
+    # Nobody has been refused yet.
     assert taken(admission) == LARGEST_BURST
     flood(admission, 2)
     assert FEWEST < taken(admission) < LARGEST_BURST
@@ -102,7 +102,7 @@ def test_a_loop_on_time_takes_a_little_more_and_one_that_stays_calm_takes_all() 
 
 
 def arriving(admission: Admission) -> int:
-    """How many requests may come before one is turned away."""
+    """How many requests can arrive before one is refused."""
     for count in range(2 * LARGEST_BURST):
         try:
             admission.let_come()
@@ -117,9 +117,9 @@ def test_requests_whose_bodies_are_still_to_come_are_counted_while_the_loop_is_l
     with ExitStack() as stack:
         fill(admission, stack, 56)
         assert arriving(admission) == LARGEST_BURST - 56
-        fill(admission, stack, 10)  # some have come
+        fill(admission, stack, 10)  # some have arrived
         assert arriving(admission) == 0
-        # Those whose bodies don't come take nobody's place for long.
+        # Requests whose bodies don't come don't take up places for long.
         measure(admission, LATE_S, 1)
         assert arriving(admission) == LARGEST_BURST - 66
 
@@ -170,7 +170,7 @@ def test_the_log_tells_once_a_second_how_many_were_turned_away(
 
 
 async def work(seconds: float) -> None:
-    """As much as a loop can do, in steps that are each too long."""
+    """Keep the loop fully busy, in steps that are each too long."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         time.sleep(0.12)  # noqa: ASYNC251 - that is what must not happen, happening

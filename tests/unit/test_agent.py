@@ -1,4 +1,4 @@
-"""The agent loop through the SDK and a real HTTP connection, in both of OpenAI's APIs."""
+"""The agent loop through the SDK and a real HTTP connection, with both of OpenAI's APIs."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ async def server() -> AsyncIterator[ModelServer]:
         yield server
 
 
-# More than this machine may stand still for.
+# Longer than this machine may stall.
 TIMEOUT_S = 2
 
 
@@ -130,10 +130,10 @@ async def test_the_model_is_shown_what_was_said_before(
     assert [text for text in texts if text][-9:] == [
         "the time?", "noon", "b", "It is noon", *story,
     ]  # fmt: skip
-    # Each call and its result have one id, which no other has.
+    # Each call and its result share an id, which is unique.
     ids = Counter(re.findall(r'"(call\d+)"', json.dumps(shown)))
     assert [*ids.values()] == [2, 2]
-    # Mistral takes no others.
+    # Mistral accepts no other ids.
     assert all(re.fullmatch(r"[a-zA-Z0-9]{9}", call_id) for call_id in ids)
 
 

@@ -1,4 +1,4 @@
-"""What spans say of a run of the agent, and what they don't."""
+"""What the spans of an agent's run contain, and what they must not."""
 
 import agents
 import pytest

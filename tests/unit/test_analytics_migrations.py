@@ -1,4 +1,4 @@
-"""What the analytics service of before 1.0 has left, and nothing of it is lost."""
+"""The migration of the analytics service's data from before 1.0 loses nothing."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -71,7 +71,7 @@ async def test_ids_that_were_counted_stay_counted_and_new_ones_add_to_them(
 async def test_a_file_of_before_there_were_days_gets_them(tmp_path: Path) -> None:
     file = tmp_path / "analytics.db"
     await (await SqliteDatabase.open(file, "analytics", read_scripts(SCRIPTS)[:1])).close()
-    # Around midnight: a day before 1970 is rounded down too.
+    # Around midnight. Days before 1970 must be rounded down, too.
     await run_sql(
         file,
         "INSERT INTO messages VALUES (X'01', 'zoe', -86400000001), (X'02', 'zoe', -86400000000),"

@@ -1,4 +1,4 @@
-"""The rules of the house, as far as a program can check them. Which package may import which is in
+"""Architecture rules that a program can check. Allowed imports between packages are in
 pyproject.toml, for import-linter."""
 
 import ast
@@ -70,7 +70,7 @@ def test_the_environment_rule_sees_a_reader(code: str) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_private_names_stay_in_their_module(path: Path) -> None:
-    """Ruff sees those of other packages, and those of objects."""
+    """Ruff finds private names of other packages and of objects."""
     assert not [name for name in imports(source(path)) if name.rpartition(".")[2].startswith("_")]
 
 

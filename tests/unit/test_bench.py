@@ -1,5 +1,5 @@
-"""That the measurements' own arithmetic is right, and that what they compare with is what it
-claims to be."""
+"""The measurements' own arithmetic is right, and what they compare with is what it claims to
+be."""
 
 import asyncio
 import json
@@ -144,7 +144,7 @@ def test_a_chart_shows_each_line_and_names_it() -> None:
 
 
 class Analytics:
-    """The old analytics service, in this process, and how many clients were made to ask it."""
+    """The old analytics service in this process, with a count of the clients made to call it."""
 
     def __init__(self) -> None:
         self.clients_made = 0

@@ -1,4 +1,4 @@
-"""The client of Chat Completions, over a real connection to a host that says what a test wants."""
+"""The client of Chat Completions, over a real connection to a host that the test scripts."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ def delta(text: str) -> dict[str, Any]:
 
 
 def events(*data: Any) -> bytes:
-    """Each as an event; a string as it is."""
+    """A stream with each item as an event; strings are sent as they are."""
     lines = [item if isinstance(item, str) else f"data: {json.dumps(item)}" for item in data]
     return "".join(f"{line}\n\n" for line in lines).encode()
 
@@ -31,7 +31,7 @@ def events(*data: Any) -> bytes:
 async def host(
     body: bytes, kind: str = EVENTS, status: int = 200, *, more: bool = False, headers: str = ""
 ) -> AsyncIterator[Create]:
-    """Creates completions at a host that answers so; with `more`, it never ends its answer."""
+    """Creates completions at a host with this answer, which never ends if `more`."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -1,5 +1,5 @@
-"""deploy/compose/, checked without Docker: against the specification, and against the services that
-it has to fit."""
+"""deploy/compose/, checked without Docker, against the Compose specification and the
+services."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ APPS = ("chat", "analytics")
 
 
 def test_the_file_fits_the_specification() -> None:
-    # Through JSON: the specification's schema knows no YAML anchors.
+    # Through JSON, because the specification's schema doesn't allow YAML anchors.
     PyCompose.from_json(json.dumps(COMPOSE)).validate()
 
 
@@ -50,7 +50,7 @@ def test_apps_end_before_their_sidecars_and_in_time(app: str) -> None:
     needs_s = settings["drain_s"].default + settings["shutdown_grace_s"].default
     needs_s += last_words_s(app)
     assert needs_s < seconds(SERVICES[app]["stop_grace_period"])
-    # Compose stops what depends on others before these.
+    # Compose stops services before those that they depend on.
     assert f"{app}-sidecar" in SERVICES[app]["depends_on"]
     assert {f"{app}-network", "jaeger"} <= set(SERVICES[f"{app}-sidecar"]["depends_on"])
 

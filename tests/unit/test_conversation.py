@@ -1,4 +1,4 @@
-"""The use case on fakes: count, think, keep."""
+"""The use case with fakes: ask for the count, reply, keep the turn."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What a store may rely on, whichever database it is in."""
+"""What stores can rely on with either database."""
 
 import asyncio
 from collections.abc import AsyncIterator

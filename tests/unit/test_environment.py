@@ -1,4 +1,4 @@
-"""What people really have in their environment is mended, or refused by name."""
+"""Common faults in environment variables are repaired, or refused with the variable's name."""
 
 import os
 import subprocess
@@ -130,7 +130,7 @@ def test_a_proxy_that_cannot_be_used_is_refused_by_name(environment: pytest.Monk
 
 @pytest.mark.parametrize("variables", [{}, {"OPENAI_API_KEY": "sk-1"}], ids=["offline", "OpenAI"])
 def test_a_socks_proxy_in_the_environment_breaks_no_chat(variables: dict[str, Any]) -> None:
-    # In a process of its own, as the SDK sets its tracing up once.
+    # In a new process, because the SDK sets up its tracing only once.
     code = (
         "import agents\n"
         "from chat_service.agent.agent import ChatAgent\n"

@@ -1,4 +1,4 @@
-"""What a setting can add to the agent, also when it is wrong or away, and what its tools may do."""
+"""What settings add to the agent, also if that is wrong or unavailable, and what tools may do."""
 
 import asyncio
 import json

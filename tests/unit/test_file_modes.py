@@ -1,4 +1,4 @@
-"""What lies in the data folder is for nobody else on this machine."""
+"""Other users of this machine can't read files in the data folder."""
 
 import os
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def modes(folder: Path) -> dict[str, str]:
 
 
 async def write_something(folder: Path) -> dict[str, str]:
-    """The modes of all that is there meanwhile."""
+    """Use a database. Returns the modes of all its files while it is open."""
     database = await open_database(folder / "chat.db", "chat", SCHEMA)
     found = modes(folder)
     await database.close()

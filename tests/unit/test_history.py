@@ -1,4 +1,4 @@
-"""What a user may look back at, on a real database."""
+"""A user's history, with a real database."""
 
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
@@ -141,7 +141,7 @@ async def test_a_page_is_no_larger_than_a_client_takes_at_once(past: Past) -> No
     huge = uuid4()
     for text in ("huge", "next"):
         await past.add(text, huge, reply="x" * 4_000_000)
-    # One more than fits is better than none.
+    # One message that is too large is better than none.
     texts, token = await past.texts(huge)
     assert texts == ["huge"]
     assert await past.texts(huge, page_token=token) == (["next"], "")

@@ -22,7 +22,7 @@ def unsigned(algorithm: str) -> str:
 
 
 def bad_tokens() -> dict[str, str]:
-    """Made when they are tried: each is bad for its one reason, and not because it is old."""
+    """Made just before use: each is invalid only for its one reason, and not for its age."""
     return {
         "expired": token(exp=time.time() - 60),
         "not yet valid": token(nbf=time.time() + 60),

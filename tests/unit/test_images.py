@@ -1,4 +1,4 @@
-"""The image and the versions in it, checked without Docker."""
+"""The image and its versions, checked without Docker."""
 
 import json
 import re

@@ -16,7 +16,7 @@ USERS = 300
 
 
 class EchoModel(Model):
-    """Says, after a while, what it was told about the user and what the user said."""
+    """Replies, after a while, with what it was told about the user and what the user said."""
 
     async def get_response(
         self,

@@ -63,7 +63,7 @@ async def test_one_key_without_an_id_is_good_for_tokens_without_one(host: JwksHo
 async def test_a_public_key_is_no_secret(host: JwksHost, encoding: serialization.Encoding) -> None:
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     public = RSA_KEY.public_key().public_bytes(encoding, form)
-    # PyJWT refuses to sign with a public key; a forger does not.
+    # PyJWT refuses to sign with a public key, so forge the token by hand.
     signed, _, _ = jwt.encode(claims(), SECRET, "HS256", {"kid": "rsa"}).rpartition(".")
     signature = hmac.digest(public, signed.encode(), "sha256")
     forged = f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"

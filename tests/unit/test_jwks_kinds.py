@@ -1,4 +1,4 @@
-"""What a host may publish: keys of all kinds, several by one name, and nonsense."""
+"""What a host may publish: keys of all kinds, several with one id, and nonsense."""
 
 from typing import Any
 

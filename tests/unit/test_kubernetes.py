@@ -1,5 +1,5 @@
-"""The manifests in deploy/kubernetes/, checked without a cluster: against the schemas, and against
-the services that they have to fit."""
+"""The manifests in deploy/kubernetes/, checked without a cluster, against the schemas and the
+services."""
 
 import json
 import re
@@ -33,7 +33,7 @@ from tests.unit.deployed import (
 
 APPS = ["chat-service", "analytics-service"]
 PREFIXES = {"chat-service": "CHAT", "analytics-service": "ANALYTICS"}
-# The first with all that is used (autoscaling by one container), and the latest there is.
+# The first version with all used features (autoscaling by one container), and the latest.
 KUBERNETES = ["1.30", "1.37"]
 
 
@@ -49,7 +49,7 @@ def test_manifests_fit_their_schema(manifest: Manifest, version: str) -> None:
     if not manifest["apiVersion"].startswith("dapr.io/"):
         kubernetes_validate.validate(manifest, version, strict=True)
         return
-    # The CRDs are in no package. They let unknown fields pass, and Dapr ignores them.
+    # No package has the CRDs. They allow unknown fields, which Dapr ignores.
     fields = {
         "Configuration": {"api", "accessControl", "tracing"},
         "Resiliency": {"policies", "targets"},
@@ -91,7 +91,7 @@ def test_chat_calls_analytics_by_its_app_id() -> None:
     assert set(resiliency["spec"]["targets"]["apps"]) == {"analytics-service"}
     assert set(resiliency["scopes"]) == {"chat-service"}
     [local] = documents(DEPLOY / "local/resources/resiliency.yaml")
-    # There `invoke` is off, so it needs no closing.
+    # There `invoke` is off, so it needs no restriction.
     del local["spec"]["policies"]["timeouts"], local["spec"]["targets"]["apps"]["chat-service"]
     assert resiliency["spec"] == local["spec"]
 
@@ -103,7 +103,7 @@ def test_only_chat_may_call_and_only_what_exists() -> None:
     assert policy["appId"] == "chat-service"
     assert policy["namespace"] == MANIFESTS[1]["metadata"]["namespace"]
     assert {operation["name"] for operation in policy["operations"]} <= rpc_paths()
-    # Of which tests/dapr see that each is needed and enough.
+    # tests/dapr check that all these are needed, and suffice.
     [secure] = documents(DEPLOY / "secure/analytics-service.yaml")
     assert policy["operations"] == secure["spec"]["accessControl"]["policies"][0]["operations"]
 
@@ -181,7 +181,7 @@ def test_secrets_are_references_that_the_overlay_resolves() -> None:
         annotations = pod_of(app)["metadata"]["annotations"]
         tokens = {annotations[f"dapr.io/{whose}-token-secret"] for whose in ("api", "app")}
         assert used <= made
-        assert tokens <= unhashed  # kustomize rewrites no annotations
+        assert tokens <= unhashed  # kustomize doesn't rewrite annotations
     [config] = OVERLAY_KUSTOMIZATION["configMapGenerator"]
     names = {literal.partition("=")[0] for literal in config["literals"]}
     assert names <= variables(ChatSettings)

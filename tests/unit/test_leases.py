@@ -1,4 +1,4 @@
-"""One turn of a conversation at a time, over all replicas on one PostgreSQL."""
+"""A conversation has one turn at a time, across all replicas on one PostgreSQL."""
 
 import asyncio
 import time
@@ -81,7 +81,7 @@ async def test_a_lease_lasts_while_its_holder_lives_and_a_few_seconds_longer(
             assert await can_take(other, within_s=5)
             assert 2 < time.monotonic() - began < 4
             assert not await can_take(other, OTHER)
-            # What it had begun comes too late.
+            # It can no longer keep the turn that it had begun.
             late = TurnStore(stores.database, stores.outbox, dead)
             with pytest.raises(Unavailable, match="gone on without"):
                 await late.keep(turn())
@@ -116,7 +116,7 @@ async def test_a_reply_whose_lease_was_lost_is_refused_and_may_be_sent_again(
     async with chatting(database_url, agent) as here, chatting(database_url, agent) as there:
         replying = asyncio.create_task(here.conversation.reply(sent))
         await eventually(lambda: len(agent.running) == 1)
-        # As if this replica had stood still for seconds.
+        # As if this replica had stalled for seconds.
         await run_sql(database_url, "UPDATE leases SET end_time = now() - interval '1 minute'")
         elsewhere = asyncio.create_task(there.say("meanwhile"))
         await eventually(lambda: len(agent.running) == 2)
@@ -137,7 +137,7 @@ async def test_a_lease_that_could_not_be_given_back_ends_though_its_holder_lives
         with ExitStack() as down:
             async with mine.turn(KEY), mine.turn(OTHER):
                 down.enter_context(postgres.down("fast"))
-        # Its holder may go on at once, others when it has ended.
+        # The holder may continue at once, others when the lease has ended.
         assert await can_take(mine)
         async with mine.turn(ConversationKey("carol", SESSION)):
             assert await can_take(other, OTHER, within_s=5)

@@ -1,4 +1,4 @@
-"""What the chat service of before 1.0 has left, and nothing of it is lost."""
+"""The migration of the chat service's data from before 1.0 loses nothing."""
 
 import json
 from collections.abc import AsyncIterator
@@ -69,7 +69,7 @@ async def test_every_turn_is_there_with_its_texts_in_its_order(stores: ChatStore
 async def test_half_a_surrogate_pair_becomes_the_replacement_character(
     stores: ChatStores,
 ) -> None:
-    # SQLite could not keep it before either.
+    # SQLite could not store that before either.
     halves = [("Halves", HALVES, False)] if stores.database.is_shared else []
     assert (await told(stores, ODD))[1:] == halves
 
@@ -153,7 +153,7 @@ async def test_a_conversation_goes_on_and_a_stopped_turn_may_be_answered(
     assert [reply for _, reply, _ in await told(stores, BOBS)] == ["Hello, Bob", "The end", ""]
     (listed, *_) = await stores.conversations("bob")
     assert listed.turn_count == 3
-    # It counted when it was stopped.
+    # It was counted when it was stopped.
     assert (await stores.outbox.backlog())[0] == waiting
 
 

@@ -1,4 +1,4 @@
-"""Which model the settings choose, and how it is reached."""
+"""Which model the settings select, and how it is called."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ async def test_the_first_setting_that_is_set_chooses_the_model(
     assert client
     assert (model.name, client.base_url.host) == (name, host)
     assert isinstance(model.model, agents.OpenAIResponsesModel) == (host == "api.openai.com")
-    # `test_agent` sees what timeouts and retries come to with a client of our own.
+    # `test_agent` checks the timeouts and retries of our own client.
     if isinstance(client, AsyncOpenAI):
         assert (client.timeout, client.max_retries) == (7, 0)
     await model.close()
@@ -102,7 +102,7 @@ def test_openai_is_told_whose_a_chat_is(choose: Choose) -> None:
 
 
 def whose(client: AsyncOpenAI) -> dict[str, str]:
-    """What is sent of it; the SDK uses such a copy of its client."""
+    """The headers that a client sends; the SDK uses such a copy of it."""
     headers = client.with_options(max_retries=0).default_headers
     sent = {name: value for name, value in headers.items() if isinstance(value, str)}
     return {n: v for n, v in sent.items() if n in ("OpenAI-Organization", "OpenAI-Project")}

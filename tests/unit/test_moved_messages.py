@@ -1,4 +1,4 @@
-"""A message that is sent again, to another conversation than at first."""
+"""A message that is sent again to another conversation."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ def conversation_of(stores: ChatStores, agent: Agent) -> Conversation:
 
 
 class Halting(FakeAgent):
-    """Says half of each reply, and the rest when it is let."""
+    """Says half of each reply, and the rest only once allowed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ async def test_what_one_reader_stopped_is_no_answer_for_another(place: Place) ->
         turn = (await whole).turn
         assert (turn.answer.text, turn.stopped) == ("whole", False)
         assert await stores.turns.find("alice", id_) == turn
-        # Once, where it was kept first.
+        # Only once, where it was kept first.
         assert turn.conversation.session_id == ONE
         assert [(one.session_id, one.turn_count) for one in await stores.conversations()] == [
             (ONE, 1)
@@ -93,4 +93,4 @@ async def test_two_conversations_never_wait_for_each_other(place: Place) -> None
         first = asyncio.create_task(conversation.reply(message(x, OTHER)))
         began = time.monotonic()
         await asyncio.gather(running, first, second)
-        assert time.monotonic() - began < 3  # and not all of the time that a chat has
+        assert time.monotonic() - began < 3  # far less than a chat's time limit

@@ -1,4 +1,4 @@
-"""Connections are open files: as many as the system allows are used, and no chat begins without."""
+"""Connections need open files. The allowed number is used, and no chat begins without one."""
 
 import errno
 import resource
@@ -27,7 +27,7 @@ _ADMIT = "from chat_service.access.admission import most_chats; print(most_chats
 
 
 def python(code: str, soft: int, hard: int) -> tuple[str, str]:
-    """What a program under these limits prints."""
+    """The output of a program that runs with these limits."""
     run = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Messages of kept turns on their way to analytics, on a real database."""
+"""The outbox sends messages of kept turns to analytics, with a real database."""
 
 import asyncio
 from collections import Counter
@@ -41,7 +41,7 @@ async def send_many(stores: ChatStores, count: int, user_id: str = "alice") -> l
 
 
 async def left(stores: ChatStores) -> list[UUID]:
-    """What is in the table, refused or not."""
+    """The ids in the table, refused ones included."""
     rows = await stores.database.read("SELECT message_id FROM chat.outbox ORDER BY seq")
     return [id_ for (id_,) in rows]
 
@@ -69,7 +69,7 @@ async def test_sends_more_than_one_batch_without_a_pause(
     recorder.open.clear()
     ids = await send_many(stores, 2001)
     recorder.open.set()
-    # Without anybody who waits for it.
+    # Also if nobody waits for it.
     await eventually(lambda: len(recorder.ids) == len(ids))
     assert Counter(recorder.ids) == Counter(ids)
 
@@ -122,7 +122,7 @@ async def test_a_refused_message_stays_on_disk_and_is_in_nobodys_way(
         assert await stores.outbox.backlog() == (0, None)
     assert Counter(recorder.ids) == Counter([sent[0], sent[2], *later])
     assert await left_on_disk(place) == [sent[1]]
-    # Nor is it sent after the next start.
+    # It isn't sent after the next start either.
     async with running_stores(place, again := FakeRecorder()) as stores:
         await stores.outbox.settled("mallory")
         await stores.outbox.send_the_rest()
@@ -186,7 +186,7 @@ async def test_a_stop_sends_the_rest(
         ids = [*await send_many(stores, count, "bob"), *await send_many(stores, 1)]
         waiting = asyncio.create_task(stores.outbox.settled("alice" if somebody_waits else "zoe"))
         await asyncio.sleep(0.05)
-        # All of it takes a twentieth of a second, but a busy machine may stand still for seconds.
+        # Sending takes a twentieth of a second, but a busy machine may stall for seconds.
         stores.outbox.last_send_s = 30
         await stores.outbox.send_the_rest()
         assert Counter(recorder.ids) == Counter(ids)

@@ -1,4 +1,4 @@
-"""Several chat processes on one PostgreSQL: any of them may send any message."""
+"""Of several chat processes on one PostgreSQL, any may send any message."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ from tests.fakes import FakeRecorder, eventually, opened_stores, running_stores,
 
 
 class WatchedDatabase:
-    """Counts what is asked of a database."""
+    """Counts the statements that a database gets."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -107,7 +107,7 @@ async def test_what_a_process_left_is_sent_by_another(database_url: SecretStr) -
     async with running_stores(database_url, recorder) as ours:
         async with opened_stores(database_url) as killed:
             ids = await send(killed, message(), message("bob"))
-        # Without anybody who asks for it.
+        # Also if nobody asks for it.
         await eventually(lambda: Counter(recorder.ids) == Counter(ids), timeout_s=2)
         await ours.outbox.settled("alice")
 
@@ -139,7 +139,7 @@ async def test_a_stopped_message_that_is_answered_in_another_process_counts_once
     async with running_stores(database_url, recorder) as ours:
         ids = await send(ours, sent)
         await ours.outbox.settled("alice")
-    # It may have been sent before it was answered, and once more after.
+    # It may be sent before it is answered, and once more afterwards.
     assert {*recorder.ids} == {*ids}
 
 

@@ -1,4 +1,4 @@
-"""A user's conversations are renamed, searched and deleted, on a real database."""
+"""Users rename, search and delete their conversations, with a real database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -86,7 +86,7 @@ async def test_messages_that_are_not_counted_yet_are_counted_after_all(place: Pl
 
 async def test_nothing_of_a_deleted_conversation_is_left_in_sqlites_files(tmp_path: Path) -> None:
     path = tmp_path / "chat.db"
-    # Some fit into a page, others have pages of their own.
+    # Some fit into one page with others, others have their own pages.
     texts = [f"s3cret {n} " + "s3cret " * (n % 7) ** 4 for n in range(60)]
     async with chatting(path, FakeAgent()) as chat:
         chat.conversation.max_text_length = 20_000
@@ -171,7 +171,7 @@ async def test_a_search_through_many_texts_holds_nobody_up(chat: StoredChat) -> 
         await asyncio.sleep(0.001)
         rounds += 1
     assert len(await search) == 1
-    # On the event loop it would take one.
+    # If the search blocked the event loop, there would be one.
     assert rounds > 5
 
 

@@ -1,4 +1,4 @@
-"""What a release holds, and its one command."""
+"""The content of a release, and its command."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ PORTS = ("CHAT_HTTP_PORT", "CHAT_GRPC_PORT", "ANALYTICS_GRPC_PORT")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as a release is: out of the source distribution."""
+    """A wheel built like a release, from the source distribution."""
     folder = tmp_path_factory.mktemp("dist")
     build = f". scripts/lib/env.sh; $(find_uv) build -q -p {sys.executable} -o {folder}"
     subprocess.run(["bash", "-ec", build], cwd=ROOT, check=True)
@@ -35,10 +35,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def both(wheel: Path, folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
-    """`daca-chat` of the wheel, and the port of its HTTP."""
+    """Run the wheel's `daca-chat`. Yields the process and its HTTP port."""
     installed = folder / "installed"
     zipfile.ZipFile(wheel).extractall(installed)
-    # Nothing of the project's folder, which it runs in.
+    # It runs in the project's folder, but must import nothing from there.
     paths = {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
     ports = {name: free_port() for name in PORTS}
     settings = UNSET | paths | {name: str(port) for name, port in ports.items()}
@@ -69,7 +69,7 @@ async def test_one_command_runs_both_services_until_it_is_stopped(
         async with both(wheel, tmp_path) as (process, port):
             assert await ask(port) == count
             process.send_signal(number)
-            # What was answered is counted before the end.
+            # What was answered is counted before it exits.
             assert await asyncio.wait_for(process.wait(), 20) == 0
             assert is_free(port)
 

@@ -18,7 +18,7 @@ from tests.fakes import FakeRecorder, running_stores
 
 @pytest.fixture
 def bouncer(database_url: SecretStr) -> Iterator[str]:
-    # Fewer connections than either service's own pool: each is passed around.
+    # Fewer connections than in either service's own pool, so they are shared.
     with pooled(database_url, connections=2) as url:
         yield url
 

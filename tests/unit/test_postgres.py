@@ -1,4 +1,4 @@
-"""What PostgreSQL adds: migrations under a running system, an away or hung server."""
+"""What is special to PostgreSQL: migrations of a running system, a server that is down or hung."""
 
 import asyncio
 import time
@@ -39,7 +39,7 @@ async def opened(
 
 
 async def works(database: PostgresDatabase) -> bool:
-    """Whether a message can be put there, and found again."""
+    """Whether a message can be written and read back."""
     outbox = Outbox(database, FakeRecorder())
     before, _ = await outbox.backlog()
     await database.write(outbox.adding(turn_of(ChatMessage(user_id="alice", text="hi"), "ok")))
@@ -72,7 +72,7 @@ async def test_an_older_program_works_on_while_a_newer_one_migrates_and_after(
         async with opened(database_url, [*SCRIPTS, LATER]) as new:
             assert await works(new)
             assert await works(old)
-        # A downgrade starts it anew.
+        # After a downgrade, the older version starts.
         async with opened(database_url) as older:
             assert await works(older)
 
@@ -242,7 +242,7 @@ async def test_what_is_wrong_is_told_until_it_is_mended(
     async with opened(url, idle_s=0.1) as database:
         for change, problem in ((harm, words), (mend, None)):
             await run_sql(database_url, change.format(role))
-            await asyncio.sleep(0.3)  # which ends the connections of before
+            await asyncio.sleep(0.3)  # until earlier, idle connections are closed
             if problem:
                 with pytest.raises(Unavailable, match=problem):
                     await database.check()

@@ -1,4 +1,4 @@
-"""A PostgreSQL's URL with the parameters that libpq takes."""
+"""PostgreSQL URLs with libpq's parameters."""
 
 from urllib.parse import parse_qs, urlsplit
 

@@ -1,4 +1,4 @@
-"""The last message of a conversation is answered anew, in place of its turn."""
+"""The last message of a conversation is answered again, and its turn replaced."""
 
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4

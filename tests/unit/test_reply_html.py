@@ -1,4 +1,4 @@
-"""What Markdown of replies becomes, whole and while it comes."""
+"""The HTML made from the Markdown of replies, complete and streamed."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""A message that is sent again, with the id that it had: one answer, one turn, one count."""
+"""A message that is sent again with the same id: one answer, one turn, one count."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -39,7 +39,7 @@ async def test_a_message_that_was_answered_gets_the_same_answer(
     first = await chat.conversation.reply(sent)
     await chat.say("another")
     assert await chat.conversation.reply(sent) == first
-    # Whatever else is in it.
+    # Even if its other fields differ.
     other = sent.model_copy(update={"text": "changed", "session_id": uuid4(), "tags": ("t",)})
     assert (await chat.conversation.reply(other)).turn == first.turn
     assert len(agent.seen) == 2
@@ -135,7 +135,7 @@ async def test_a_stopped_message_is_answered_anew_in_its_place(
         ("after", "answer 3", False),
     ]
     assert agent.seen[-1] == ["before"]
-    # All others that were sent: the two beside it.
+    # The count includes all other messages: two.
     assert reply.turn.message_count == 2
     assert await chat.count() == 3
     assert await chat.conversation.reply(sent) == reply
@@ -176,7 +176,7 @@ async def test_a_stopped_message_sent_to_another_conversation_is_answered_where_
     elsewhere = sent.model_copy(update={"session_id": uuid4()})
     replying = asyncio.create_task(chat.conversation.reply(elsewhere))
     await asyncio.sleep(0.1)
-    assert len(agent.running) == 1  # the turns of its conversation are still one at a time
+    assert len(agent.running) == 1  # the conversation still has one turn at a time
     agent.go.set()
     await slow
     reply = await replying

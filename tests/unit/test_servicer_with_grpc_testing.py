@@ -1,5 +1,5 @@
-"""Servicer methods under grpcio-testing's clock. It knows no asyncio and would take a
-coroutine for an answer, so each method is really run, on the test's own loop."""
+"""Servicer methods with grpcio-testing's clock. It doesn't support asyncio and would treat a
+coroutine as the answer, so each method is run on the test's own loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -27,7 +27,7 @@ CHAT = chat_pb2.DESCRIPTOR.services_by_name["ChatService"]
 
 
 class OnLoop:
-    """A coroutine servicer as the synchronous one that grpcio-testing can call."""
+    """Makes an async servicer a synchronous one, which grpcio-testing can call."""
 
     def __init__(self, servicer: Any) -> None:
         self._servicer = servicer
@@ -41,7 +41,7 @@ class OnLoop:
 
 
 class Called:
-    """A server of one service, on a clock that the test moves."""
+    """A server of one service, with a clock that the test advances."""
 
     def __init__(self, service: Any, servicer: Any) -> None:
         self.clock = grpc_testing.strict_fake_time(1_000.0)
@@ -61,7 +61,7 @@ class Called:
 
 
 class WatchedConversation(Conversation):
-    """Notes the deadlines that it was given."""
+    """Records the deadlines that it gets."""
 
     def __init__(self, chat: FakeChat) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""What analytics says of a user, once it has counted what the user has sent."""
+"""Analytics' answers about a user, once all the user's messages are counted."""
 
 import asyncio
 from collections import Counter
@@ -25,7 +25,7 @@ from tests.fakes import (
 
 
 class RealisticRecorder(FakeRecorder):
-    """Takes its time, and refuses more at once than analytics does."""
+    """Is slow, and refuses batches that are too large, as analytics does."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ async def stores(place: Place, recorder: RealisticRecorder) -> AsyncIterator[Cha
 
 
 async def send(stores: ChatStores, *users: str) -> None:
-    """One message of each."""
+    """Send one message of each user."""
     await send_at_once(stores, *map(message, users))
 
 
@@ -104,7 +104,7 @@ async def test_a_backlog_larger_than_a_batch_does_not_delay_who_waits(
         users = users_of(recorder)
         assert users["alice"] == 2
         assert users["batch job"] <= 1500
-        # And whoever waited does not delay the others.
+        # Those who waited don't delay the others.
         await eventually(lambda: len(recorder.recorded) == 3002)
         assert max(recorder.sizes) <= MAX_BATCH
         sending.cancel()
@@ -116,7 +116,7 @@ async def test_many_who_wait_behind_a_backlog_are_sent_in_batches_that_analytics
 ) -> None:
     users = [f"user{n}" for n in range(1200)]
     async with opened_stores(place, recorder) as stores:
-        # How busy this machine is must not make batches smaller.
+        # A fake clock, as a busy machine must not make batches smaller.
         stores.outbox.clock = count(step=0.01).__next__
         await send(stores, *["batch job"] * 600, *users)
         waiting = [asyncio.create_task(stores.outbox.settled(user_id)) for user_id in users]

@@ -1,4 +1,4 @@
-"""What the scripts get, from where, and what they say: with stand-ins for what they run."""
+"""What the scripts download, from where, and what they print; with fakes of what they run."""
 
 import os
 import pwd
@@ -26,7 +26,7 @@ PINS = re.findall(
 
 
 class Machine:
-    """Its PATH has plain tools only, and what a test puts there."""
+    """A machine whose PATH has only basic tools, and what a test adds."""
 
     def __init__(self, folder: Path) -> None:
         self.bin, self.home = folder / "bin", folder / "home"
@@ -38,7 +38,7 @@ class Machine:
             (self.bin / name).symlink_to(program)
 
     def has(self, name: str, script: str) -> None:
-        """A program that notes its arguments and then does as `script` says."""
+        """Add a program that records its arguments and then runs `script`."""
         path = self.bin / name
         path.unlink(missing_ok=True)
         path.write_text(f'#!/bin/bash\necho "{name} $*" >>"{self.calls}"\n{script}\n')
@@ -115,7 +115,7 @@ def test_another_go_comes_from_pypi_once(machine: Machine, version: str | None) 
 
 def test_who_waits_for_a_build_is_told_why_and_what_works_meanwhile(machine: Machine) -> None:
     machine.has("uname", "[[ $1 == -s ]] && echo Linux || echo riscv64")
-    # It is new enough, and builds nothing.
+    # Go is new enough, but its builds fail.
     machine.has("go", "[[ $1 == env ]] && echo go1.26.6 || { echo no network; exit 1; }")
     code, out, err = machine.run("scripts/install_dapr.sh daprd")
     assert (code, out) == (1, "")

@@ -66,7 +66,7 @@ async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
 
 async def test_writes_at_the_same_time_share_a_commit(database: SqliteDatabase, path: Path) -> None:
     async def committed(statements: Statements) -> int:
-        # What others see meanwhile.
+        # What other connections see in the meantime.
         with closing(sqlite3.connect(path)) as other:
             ((count,),) = other.execute("SELECT count(*) FROM numbers").fetchall()
         return int(count)
@@ -131,7 +131,7 @@ async def test_a_newer_schema_is_refused_and_its_file_let_go_of(path: Path) -> N
     await (await opened(path, insert(1))).close()
     with pytest.raises(Unavailable, match="newer"):
         await opened(path)
-    # SQLite removes it with the last connection.
+    # SQLite removes it when the last connection is closed.
     assert not path.with_name(f"{path.name}-wal").exists()
     await (await opened(path, insert(1))).close()
 

@@ -1,4 +1,4 @@
-"""A SQLite file on a disk that takes nothing: that is told, and all goes on once it does."""
+"""A SQLite file on a disk that fails writes: errors say so, and work resumes once it recovers."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def read_only(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def denied(folder: Path) -> Iterator[None]:
-    """To whom is not root."""
+    """Run the context as a user that has no access to the folder."""
     os.seteuid(65534)
     try:
         yield

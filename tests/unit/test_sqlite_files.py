@@ -1,5 +1,5 @@
-"""A SQLite file that is lost, damaged or out of reach: it is told, nothing is acknowledged that is
-not kept, and all goes on by itself once it is mended."""
+"""A SQLite file that is lost, damaged or inaccessible: errors say so, nothing is acknowledged
+without being stored, and work resumes by itself once it is repaired."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ db.close()
 async def test_another_program_that_reads_the_file_takes_nothing_away(
     database: SqliteDatabase, path: Path
 ) -> None:
-    """Were our locks gone, it would take itself for the last one, and remove what is beside it."""
+    """If our locks were lost, its close would be the last one, and remove the WAL."""
     await database.check()
     assert await output_of(sys.executable, "-c", _READ, path) == "(1,)\n"
     await works(database, path)
@@ -64,7 +64,7 @@ def bring_back(path: Path) -> None:
 
 
 def restore_a_copy(path: Path) -> None:
-    """With what came after the last checkpoint in a file beside it."""
+    """The copy includes the WAL, with what came after the last checkpoint."""
     shutil.copytree(away(path), path.parent)
 
 
@@ -97,12 +97,12 @@ async def test_each_of_its_files_is_missed(
     if suffix == ".db":
         await refuses(database, "removed|No such file")
         kept.rename(file)
-    # Without the others it goes on: SQLite makes them again of what it has open.
+    # Without the other files it works on, as SQLite recreates them from its open ones.
     await works(database, path)
 
 
 def overwrite(path: Path, first: int, last: int | None) -> None:
-    """Pages of the main file, in place."""
+    """Overwrite pages of the main file in place."""
     with path.open("r+b") as file:
         size = path.stat().st_size
         file.seek(first * 4096)
@@ -111,7 +111,7 @@ def overwrite(path: Path, first: int, last: int | None) -> None:
 
 @pytest.fixture
 async def good(path: Path) -> Path:
-    """A copy of what will be at the path."""
+    """A copy of the database that will be at the path."""
     database = await opened(path)
     for n in range(1, 9):
         await database.write(add(n))

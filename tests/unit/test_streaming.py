@@ -43,7 +43,7 @@ async def told(chat: StoredChat, message: ChatMessage) -> list[tuple[str, str, b
 
 
 async def is_at_rest(chat: StoredChat, message: ChatMessage) -> bool:
-    """Whether nothing of its conversation's turn is left."""
+    """Whether the turn of this message has ended completely."""
     if chat.conversation.streams:
         return False
     async with asyncio.timeout(1), chat.stores.locks.turn(message.conversation):

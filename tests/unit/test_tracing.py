@@ -1,4 +1,4 @@
-"""What spans say and don't say, and what tracing costs."""
+"""What spans contain and what they must not, and the cost of tracing."""
 
 import asyncio
 import json
@@ -133,7 +133,7 @@ async def test_what_is_sent_for_many_chats_is_a_trace_that_names_theirs(
 
 
 async def test_the_last_of_two_traceparents_is_the_parent(spans: Spans) -> None:
-    """Daprd 1.18 adds its own behind the caller's."""
+    """Because daprd 1.18 appends its own to the caller's."""
     metadata = [("traceparent", f"00-{TRACE_ID}-{span_id}-01") for span_id in (FAR, NEAR)]
     end = begin_server_span(spans.tracer, "/a.B/C", metadata)
     assert f"{get_current_span().get_span_context().trace_id:032x}" == TRACE_ID

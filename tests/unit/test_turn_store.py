@@ -1,4 +1,4 @@
-"""A turn and its outgoing message are kept together, and once."""
+"""A turn and its outgoing message are kept together, and only once."""
 
 import asyncio
 import random
@@ -49,7 +49,7 @@ async def told(stores: ChatStores, key: ConversationKey = ONE) -> list[str]:
 
 
 async def waiting(stores: ChatStores) -> list[UUID]:
-    """The ids under which messages wait to be counted."""
+    """The ids of the messages that are waiting to be counted."""
     rows = await stores.database.read("SELECT message_id FROM chat.outbox ORDER BY seq")
     return [id_ for (id_,) in rows]
 
@@ -157,7 +157,7 @@ async def test_what_a_cancelled_caller_kept_is_sent_and_nothing_else(stores: Cha
     for one in turns:
         async with stores.locks.turn(one.conversation):
             await keep_and_leave(one)
-    # In one statement, which sees both tables at the same moment.
+    # One statement, so that it sees both tables in the same state.
     rows = await stores.database.read(
         "SELECT 1, message_id FROM chat.turns UNION ALL SELECT 2, message_id FROM chat.outbox"
     )

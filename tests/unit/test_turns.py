@@ -1,4 +1,4 @@
-"""Conversations: the real use case on a real database, with a scripted agent."""
+"""Conversations: the real use case with a real database and a scripted agent."""
 
 import asyncio
 from typing import Any
@@ -68,7 +68,7 @@ async def test_a_turn_with_a_tool_call_is_kept_and_shown_as_a_whole(place: Place
 async def test_the_model_is_shown_whole_turns_only_and_not_too_many(place: Place) -> None:
     steps: list[Any] = []
     for n in range(MAX_TURNS + 3):
-        # Some hosts number the calls of each run anew.
+        # Some hosts restart the numbering of calls in each run.
         steps.append([function_call("get_current_time", {}, call_id="call_0")])
         steps.append([assistant_message(f"reply {n}")])
     model, agent = scripted(*steps, [assistant_message("the last reply")])
@@ -88,7 +88,7 @@ async def test_the_model_is_shown_whole_turns_only_and_not_too_many(place: Place
 async def test_a_failed_run_leaves_the_history_as_it_was_and_counts_nothing(place: Place) -> None:
     _, agent = scripted(
         [assistant_message("Hello")],
-        # It fails in the middle of the turn, after a tool has run.
+        # It fails in the middle of the turn, after a tool call.
         [function_call("get_current_time", {}, call_id="c1")],
         RuntimeError("the model broke"),
         [assistant_message("Back again")],
