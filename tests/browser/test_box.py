@@ -32,7 +32,7 @@ async def test_each_conversations_draft_survives_a_reload(open_site: OpenPage) -
     await expect(message_box(page)).to_have_value("")
 
 
-async def test_a_text_that_is_too_long_is_told_before_it_is_sent(
+async def test_a_text_that_is_too_long_is_reported_before_it_is_sent(
     site: Site, open_site: OpenPage
 ) -> None:
     page = await open_site()
@@ -67,7 +67,7 @@ async def test_a_double_click_on_send_does_not_stop_the_reply(
     assert site.agent.asked == ["apples"]
 
 
-async def test_stop_is_obeyed_at_once_after_enter(site: Site, open_site: OpenPage) -> None:
+async def test_stop_works_at_once_after_enter(site: Site, open_site: OpenPage) -> None:
     site.agent.script = ["Wait", asyncio.Event()]
     page = await open_site()
     await message_box(page).fill("apples")

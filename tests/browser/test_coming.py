@@ -14,7 +14,7 @@ from tests.browser.sites import Site
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_waiting_is_seen(site: Site, open_site: OpenPage) -> None:
+async def test_waiting_is_visible(site: Site, open_site: OpenPage) -> None:
     go = asyncio.Event()
     site.agent.script = [go, "Done"]
     page = await open_site()
@@ -28,7 +28,7 @@ async def test_waiting_is_seen(site: Site, open_site: OpenPage) -> None:
     assert await said.evaluate(waiting) == "none"
 
 
-async def test_calls_of_tools_are_seen_and_found_again(site: Site, open_site: OpenPage) -> None:
+async def test_tool_calls_are_shown_also_after_a_reload(site: Site, open_site: OpenPage) -> None:
     go = asyncio.Event()
     site.agent.script = [
         ToolCall("get_current_time", "{}"),
@@ -47,7 +47,7 @@ async def test_calls_of_tools_are_seen_and_found_again(site: Site, open_site: Op
         await page.reload()
 
 
-async def test_five_thousand_words_take_little_of_the_browser(
+async def test_a_reply_of_five_thousand_words_takes_little_cpu(
     site: Site, open_site: OpenPage
 ) -> None:
     # Some lines per paragraph, in pieces as fast as a fast model's.

@@ -132,9 +132,7 @@ async def test_a_first_visit_leaves_no_errors_in_the_console(site: Site, browser
     assert errors == []
 
 
-async def test_the_address_of_the_service_leads_to_the_page(
-    site: Site, open_site: OpenPage
-) -> None:
+async def test_the_services_root_url_leads_to_the_page(site: Site, open_site: OpenPage) -> None:
     page = await open_site()
     for address in ("", "ui"):
         await page.goto(f"{site.url}{address}")
@@ -145,7 +143,7 @@ async def test_the_address_of_the_service_leads_to_the_page(
     assert "Welcome" in (await answer.json())["message"]
 
 
-async def test_days_of_the_chart_say_whose_they_are(open_site: OpenPage) -> None:
+async def test_the_chart_says_that_its_days_are_utc(open_site: OpenPage) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
     await expect(page.get_by_role("img", name="(of UTC)")).to_be_visible()

@@ -68,7 +68,7 @@ async def test_a_deleted_conversation_is_gone(fruits: Page) -> None:
     await expect(past(fruits)).to_contain_text("apples")
 
 
-async def test_a_list_that_is_made_anew_gives_the_focus_back(fruits: Page) -> None:
+async def test_a_refreshed_list_keeps_the_focus(fruits: Page) -> None:
     go = asyncio.Event()
 
     async def hold(route: Route) -> None:
@@ -84,7 +84,7 @@ async def test_a_list_that_is_made_anew_gives_the_focus_back(fruits: Page) -> No
     await expect(button(fruits, "Delete: apples")).to_be_focused()
 
 
-async def test_conversations_are_found_by_what_was_said(fruits: Page) -> None:
+async def test_conversations_are_found_by_their_texts(fruits: Page) -> None:
     search = fruits.get_by_role("searchbox", name="Search conversations")
     await search.fill("plum")
     await expect(past(fruits)).to_have_count(1)
@@ -96,7 +96,7 @@ async def test_conversations_are_found_by_what_was_said(fruits: Page) -> None:
     await expect(search).to_be_focused()
 
 
-async def test_the_last_reply_can_be_had_again_in_its_place(
+async def test_the_last_reply_can_be_regenerated_in_its_place(
     site: Site, open_site: OpenPage
 ) -> None:
     page = await open_site()
@@ -189,7 +189,7 @@ async def test_an_edited_message_that_the_service_does_not_have_is_sent(
     assert site.agent.asked[-1] == "plums"
 
 
-async def test_a_turn_that_is_not_the_last_is_refused_in_words(open_site: OpenPage) -> None:
+async def test_an_error_of_regenerating_is_shown(open_site: OpenPage) -> None:
     async def refuse(route: Route) -> None:
         await route.fulfill(status=409, json={"detail": "Only the last message", "code": "x"})
 
@@ -201,7 +201,7 @@ async def test_a_turn_that_is_not_the_last_is_refused_in_words(open_site: OpenPa
     await expect(replies(page)).to_contain_text("Fine.")
 
 
-async def test_a_retry_after_a_cut_connection_shows_one_question(
+async def test_a_retry_after_a_cut_connection_shows_the_message_once(
     site: Site, open_site: OpenPage
 ) -> None:
     async def cut(route: Route) -> None:
@@ -242,7 +242,7 @@ async def test_older_conversations_stay_open(site: Site, open_site: OpenPage) ->
     await expect(past(page)).to_have_count(56)
 
 
-async def test_a_conversation_can_be_deleted_while_its_reply_comes(open_page: OpenPage) -> None:
+async def test_a_conversation_can_be_deleted_during_a_reply(open_page: OpenPage) -> None:
     page: Page = await open_page()
     box = page.get_by_role("textbox", name="Message", exact=True)
     await box.fill("word " * 1500)

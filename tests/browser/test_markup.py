@@ -59,7 +59,7 @@ async def test_bare_links_are_links(text: str, links: list[str], open_site: Open
     assert html.count('target="_blank"') == len(links)
 
 
-async def test_a_reply_that_comes_keeps_what_is_there(open_site: OpenPage) -> None:
+async def test_an_update_of_a_reply_keeps_unchanged_elements(open_site: OpenPage) -> None:
     page = await open_site()
     kept = await page.evaluate(
         """async () => {

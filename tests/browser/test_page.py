@@ -65,7 +65,7 @@ async def test_a_retry_after_a_stop_replies_in_its_place_and_counts_once(page: P
     await expect(count(page)).to_have_text("Messages sent: 2")
 
 
-async def test_a_refusal_is_told_in_words_and_a_retry_goes_on(page: Page) -> None:
+async def test_an_error_is_shown_and_a_retry_works(page: Page) -> None:
     async def refuse(route: Route) -> None:
         await route.fulfill(status=429, json={"detail": "The model's quota is used up"})
 
@@ -230,7 +230,7 @@ async def test_a_conversation_goes_on_after_a_restart_of_the_service(
     await expect(replies(page).last).to_contain_text("My dog is called Rex")
 
 
-async def test_a_token_is_asked_for_and_says_who_chats(
+async def test_a_token_is_requested_and_identifies_the_user(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -102,7 +102,7 @@ async def test_an_address_in_a_table_stays_in_its_cell(site: Site, open_site: Op
     assert await cell.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
 
 
-async def test_markdown_is_shown_while_it_comes(site: Site, open_site: OpenPage) -> None:
+async def test_markdown_is_rendered_while_it_is_streamed(site: Site, open_site: OpenPage) -> None:
     go = asyncio.Event()
     site.agent.script = ["## A title\n\nSome **bo", "ld** text", go, " and\nmore"]
     page = await open_site()
@@ -118,7 +118,7 @@ async def test_markdown_is_shown_while_it_comes(site: Site, open_site: OpenPage)
     assert await heading.evaluate("heading => heading.isConnected")
 
 
-async def test_the_readers_place_stays_when_a_reply_completes(
+async def test_the_scroll_position_stays_when_a_reply_completes(
     site: Site, open_site: OpenPage
 ) -> None:
     go = asyncio.Event()
@@ -141,7 +141,7 @@ async def test_the_readers_place_stays_when_a_reply_completes(
     await expect(replies(page).get_by_text("The end.")).to_be_in_viewport()
 
 
-async def test_every_script_reads_its_own_way(site: Site, open_site: OpenPage) -> None:
+async def test_each_script_has_its_own_direction(site: Site, open_site: OpenPage) -> None:
     site.agent.script = ["سلام دنیا\n\n1. پہلا\n2. دوسرا\n\nAnd English.\n\n- one"]
     page = await open_site()
     await message_box(page).fill("سلام")

@@ -41,9 +41,7 @@ async def parsed(page: Page, pieces: list[str]) -> list[list[str]]:
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"], ids=ascii)
 @pytest.mark.parametrize("size", [1, 2, 5, 1000])
-async def test_streams_are_read_by_their_own_rules(
-    end: str, size: int, open_site: OpenPage
-) -> None:
+async def test_streams_are_parsed_as_specified(end: str, size: int, open_site: OpenPage) -> None:
     page = await open_site()
     lines = [": hi", "event: a", "data: é\u2028x", "data:y", "data:  z", "", "data", "id: 1", "",
              "event: none", "", "data: last", "", "data: cut off"]  # fmt: skip

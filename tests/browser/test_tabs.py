@@ -78,7 +78,7 @@ async def test_each_tab_keeps_its_own_user(open_site: OpenPage) -> None:
     await expect(name).to_have_value("ben")
 
 
-async def test_what_another_machine_did_is_seen_on_coming_back(open_site: OpenPage) -> None:
+async def test_changes_from_another_machine_are_shown_on_return(open_site: OpenPage) -> None:
     one = await open_site()
     await send_and_wait(one, "apples")
     two = await open_site(await one.get_by_label("Chatting as").input_value())
@@ -102,7 +102,7 @@ async def test_who_comes_back_from_another_page_sees_the_latest_messages(
     await expect(questions(page)).to_have_text([re.compile("apples"), re.compile("pears")])
 
 
-async def test_an_address_that_leads_to_anothers_conversation_says_so(
+async def test_a_url_of_another_users_conversation_says_so(
     open_site: OpenPage,
 ) -> None:
     one, two = await open_site(), await open_site()
@@ -114,7 +114,7 @@ async def test_an_address_that_leads_to_anothers_conversation_says_so(
     await expect(two.get_by_text("Say something to start")).to_be_visible()
 
 
-async def test_a_token_that_runs_out_costs_no_text(guarded: Page) -> None:
+async def test_an_expired_token_loses_no_text(guarded: Page) -> None:
     async def refuse(route: Route) -> None:
         await route.fulfill(status=401, json={"detail": "The bearer token is not valid"})
 
@@ -130,7 +130,7 @@ async def test_a_token_that_runs_out_costs_no_text(guarded: Page) -> None:
     await expect(replies(guarded)).to_contain_text("Fine.")
 
 
-async def test_who_signs_out_leaves_nothing(guarded: Page) -> None:
+async def test_signing_out_removes_the_users_data(guarded: Page) -> None:
     await send_and_wait(guarded, "apples")
     await message_box(guarded).fill("a secret draft")
     await button(guarded, "Sign out").click()
@@ -150,7 +150,7 @@ async def test_who_signs_out_leaves_nothing(guarded: Page) -> None:
     await expect(replies(guarded)).to_have_count(1)
 
 
-async def test_what_failed_is_there_after_a_reload_and_can_be_sent(
+async def test_a_failed_message_survives_a_reload_and_can_be_resent(
     site: Site, open_site: OpenPage
 ) -> None:
     async def fail(route: Route) -> None:

@@ -17,7 +17,7 @@ def test_a_chat_is_answered_and_counted(containers: Containers) -> None:
 @pytest.mark.parametrize(
     "crashed", [f"{name}{part}" for name in PAIRS for part in ("", "-sidecar")]
 )
-def test_each_may_crash_and_comes_back_to_its_pair(containers: Containers, crashed: str) -> None:
+def test_each_crashed_container_rejoins_its_pair(containers: Containers, crashed: str) -> None:
     before = containers.state(crashed)["StartedAt"]
     containers.chat(crashed)
     containers.kill(crashed)
@@ -29,14 +29,14 @@ def test_each_may_crash_and_comes_back_to_its_pair(containers: Containers, crash
 
 
 @pytest.mark.parametrize("app", PAIRS)
-def test_the_root_is_read_only_and_nobodys(containers: Containers, app: str) -> None:
+def test_the_root_is_read_only_and_the_user_not_root(containers: Containers, app: str) -> None:
     script = "id -u; touch /tmp/here /data/here; touch /here 2>&1 || true"
     user, refusal = containers.compose("exec", "-T", app, "sh", "-c", script).splitlines()
     assert user == "10001"
     assert "Read-only file system" in refusal
 
 
-def test_health_tells_of_the_database(containers: Containers) -> None:
+def test_health_reports_the_database(containers: Containers) -> None:
     def health() -> set[str]:
         return {containers.state(app)["Health"]["Status"] for app in PAIRS}
 
@@ -52,7 +52,7 @@ def test_health_tells_of_the_database(containers: Containers) -> None:
     assert containers.chat("alice")[0] == 200
 
 
-def test_a_stop_ends_apps_first_and_nothing_is_lost(containers: Containers) -> None:
+def test_a_stop_ends_apps_before_sidecars_and_loses_nothing(containers: Containers) -> None:
     status, before = containers.chat("alice")
     assert status == 200
     containers.compose("stop")

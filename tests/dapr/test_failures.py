@@ -33,7 +33,7 @@ async def chat_without_a_count(system: RunningStack, user_id: str) -> None:
 
 
 @pytest.mark.parametrize("who", ["analytics", "analytics' sidecar", "chat's sidecar"])
-async def test_chats_go_on_while_it_is_down_and_are_counted_when_it_is_back(
+async def test_chats_go_on_during_a_failure_and_are_counted_after_it(
     system: RunningStack, who: str
 ) -> None:
     user_id = f"user-{uuid4()}"

@@ -68,7 +68,7 @@ async def run_sh(host: str, folder: Path, *arguments: str | Path) -> AsyncIterat
 
 
 @needs_root
-async def test_two_machines_on_one_network_do_not_hear_of_each_other(
+async def test_two_machines_on_one_network_do_not_discover_each_other(
     network: Network, tmp_path: Path
 ) -> None:
     run_file = render_run_file(tmp_path)
@@ -140,7 +140,7 @@ async def test_a_killed_sidecar_is_found_again_at_once(system: RunningStack) -> 
     await eventually(lambda: system.count("bob"), 3, timeout_s=2)
 
 
-async def test_the_local_configuration_has_the_places_of_dapr_yaml() -> None:
+async def test_the_local_configuration_has_the_addresses_of_dapr_yaml() -> None:
     apps = yaml.safe_load((ROOT / "dapr.yaml").read_text())["apps"]
     text = (ROOT / "deploy/local/config.yaml").read_text()
     template = yaml.safe_load(text)["spec"]["nameResolution"]["configuration"]["template"]

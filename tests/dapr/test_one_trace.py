@@ -159,7 +159,7 @@ async def stream_until(
         (10, False, StatusCode.OK, False),
     ],
 )
-async def test_a_call_that_is_cut_short_says_so(
+async def test_a_call_that_ends_early_has_that_status(
     traced: TracedStack, timeout_s: float, cancel: bool, code: StatusCode, failed: bool
 ) -> None:
     trace_id, seen = await stream_until(traced, timeout_s=timeout_s, cancel=cancel)
@@ -169,7 +169,7 @@ async def test_a_call_that_is_cut_short_says_so(
     assert span.failed is failed
 
 
-async def test_a_missing_user_is_the_callers_failure_only(traced: TracedStack) -> None:
+async def test_an_unknown_user_is_an_error_only_in_the_callers_span(traced: TracedStack) -> None:
     async with httpx2.AsyncClient(base_url=traced.running.url) as client:
         answer = await client.get("/users/nobody-here/analytics")
     trace_id = answer.headers["x-trace-id"]
@@ -181,7 +181,7 @@ async def test_a_missing_user_is_the_callers_failure_only(traced: TracedStack) -
     assert (client_span.failed, server_span.failed, http_span.failed) == (True, False, False)
 
 
-async def test_a_peer_that_hangs_is_a_deadline_that_passed(traced: TracedStack) -> None:
+async def test_a_hanging_peer_is_a_deadline_exceeded(traced: TracedStack) -> None:
     analytics = traced.running.stack.services[traced.running.analytics]
     analytics.signal(signal.SIGSTOP)
     try:
@@ -219,7 +219,7 @@ async def test_no_text_and_no_user_id_is_in_a_span(traced: TracedStack) -> None:
     assert not [word for word in (b"user-7351", b"xylophone", b"nobody-here") if word in sent]
 
 
-async def test_the_receiver_gets_the_headers_from_all_four(traced: TracedStack) -> None:
+async def test_all_four_processes_send_the_configured_headers(traced: TracedStack) -> None:
     senders = {headers["user-agent"] for headers in traced.receiver.headers}
     assert len(senders) == 2  # those of Python and Go
     assert {headers["x-key"] for headers in traced.receiver.headers} == {"a key"}

@@ -57,7 +57,7 @@ async def inside() -> AsyncIterator[Inside]:
 
 @pytest.mark.parametrize("way", ["path", "escaped", "header", "authorization"])
 @pytest.mark.parametrize("app", ["chat", "analytics"])
-async def test_over_http_no_url_is_an_app(
+async def test_no_url_is_an_app_id_over_http(
     system: RunningStack, inside: Inside, way: str, app: str
 ) -> None:
     sidecar = f"http://127.0.0.1:{system.sidecar_port(getattr(system, app), 'HTTP')}"
@@ -75,7 +75,7 @@ async def test_over_http_no_url_is_an_app(
     assert inside.visits == 0
 
 
-async def test_nor_over_grpc(system: RunningStack, inside: Inside) -> None:
+async def test_no_url_is_an_app_id_over_grpc(system: RunningStack, inside: Inside) -> None:
     message = common_pb2.InvokeRequest(
         method="x", http_extension=common_pb2.HTTPExtension(verb=common_pb2.HTTPExtension.GET)
     )

@@ -121,7 +121,7 @@ async def test_what_passes_between_the_sidecars_is_tls(secured: SecureStack) -> 
         assert user_id.encode() not in seen
 
 
-async def test_the_callees_sidecar_shows_who_it_is(secured: SecureStack) -> None:
+async def test_the_callees_sidecar_has_a_certificate_in_its_name(secured: SecureStack) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     _, writer = await asyncio.open_connection("127.0.0.1", secured.wiretap.port, ssl=context)
@@ -239,7 +239,7 @@ async def test_sentry_gives_nobody_a_certificate_in_chats_name(
 
 
 @pytest.mark.parametrize("token", [None, "wrong"])
-async def test_a_sidecar_wants_its_token(secured: SecureStack, token: str | None) -> None:
+async def test_a_sidecar_requires_its_token(secured: SecureStack, token: str | None) -> None:
     shown = [("dapr-api-token", token)] if token else []
     async with secured.channel(f"{secured.chat}-sidecar") as channel:
         metadata = (("dapr-app-id", secured.analytics), *shown)
@@ -273,7 +273,7 @@ async def test_a_sidecars_other_apis_are_off_over_grpc(secured: SecureStack, met
 
 
 @pytest.mark.parametrize("app", ["analytics", "chat"])
-async def test_an_app_wants_its_own_token(secured: SecureStack, app: str) -> None:
+async def test_an_app_requires_its_own_token(secured: SecureStack, app: str) -> None:
     apps = {"analytics": secured.analytics, "chat": secured.chat}
     name, other = apps.pop(app), apps.popitem()[1]
     # Everything but the health check requires the token, even reflection.

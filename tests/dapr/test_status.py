@@ -23,7 +23,7 @@ async def status(system: RunningStack) -> tuple[int, str]:
     return process.returncode, out.decode()
 
 
-async def test_the_status_tells_what_is_up_and_by_which_way(system: RunningStack) -> None:
+async def test_the_status_shows_what_is_up_and_how_it_is_reached(system: RunningStack) -> None:
     await system.chat_with("somebody")
 
     async def last_call_is_ok() -> bool:
@@ -54,7 +54,7 @@ async def test_the_status_names_what_is_down(system: RunningStack) -> None:
     assert "1 messages wait" in lines["outbox"]
 
 
-async def test_a_long_step_shows_that_it_moves(tmp_path: Path) -> None:
+async def test_a_long_step_shows_progress(tmp_path: Path) -> None:
     script = (
         ". scripts/lib/env.sh; PROGRESS_EVERY_S=2;"
         f" with_progress {tmp_path}/log 15 bash -c 'echo step 7; sleep 2.5'"

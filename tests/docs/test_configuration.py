@@ -18,12 +18,12 @@ def test_the_documents_say_what_the_settings_say() -> None:
     assert drifted == [], "run scripts/gen_docs.sh and commit the result"
 
 
-def test_a_setting_is_told_with_its_default_unit_and_limits() -> None:
+def test_a_setting_is_documented_with_its_default_unit_and_limits() -> None:
     setting = Setting(Settings.model_fields["told"])
     assert (setting.variable, setting.default) == ("TOLD_S", "2")
     assert setting.meaning == "How long it takes (seconds, above 0, at most 9)."
 
 
-def test_a_setting_that_tells_nothing_is_refused_by_name() -> None:
+def test_a_setting_without_a_description_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="UNTOLD has no docstring"):
         Setting(Settings.model_fields["untold"])

@@ -72,12 +72,12 @@ def surprises(text: str, folder: Path) -> list[str]:
         return [told for b in blocks_of(document) for s in b.steps() for told in surprise(s, ours)]
 
 
-def test_what_is_shown_comes_and_nothing_is_left(tmp_path: Path) -> None:
+def test_expected_output_passes_and_no_process_is_left(tmp_path: Path) -> None:
     assert surprises(TEXT, tmp_path) == []
     assert not (ROOT / "new").exists()
 
 
-def test_what_else_comes_is_told_with_its_place(tmp_path: Path) -> None:
+def test_unexpected_output_is_reported_with_its_place(tmp_path: Path) -> None:
     [told] = surprises("```console\n$ echo 1; echo 2\n1\n3\n$ echo 4\n4\n```\n", tmp_path)
     assert told == "a.md:2:\n$ echo 1; echo 2\n1\n2\n--- instead of\n1\n3"
 

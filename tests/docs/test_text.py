@@ -34,7 +34,7 @@ def named_in(document: str) -> set[str]:
 
 
 @DOCUMENTS
-def test_what_can_be_typed_says_that_it_is(document: Path) -> None:
+def test_every_block_has_a_kind_or_a_mark(document: Path) -> None:
     """Because only `console` blocks are tried."""
     blocks = [b for b in blocks_of(document) if b.kind or b.text]
     assert [b.where for b in blocks if b.kind not in KINDS and b.mark != "file"] == []
@@ -62,7 +62,7 @@ def steps(folder: Path, text: str) -> list[Step]:
     return [step for block in blocks_of(document) for step in block.steps()]
 
 
-def test_a_command_goes_on_until_bash_has_all_of_it(tmp_path: Path) -> None:
+def test_a_command_may_span_several_lines(tmp_path: Path) -> None:
     loop, here = "$ for n in 1 2; do\n    echo $n\n  done\n1\n2\n", "$ cat <<E\nx\nE\nx\n"
     text = f"```console\n{loop}$ a \\\n  b\n{here}```\n"
     assert steps(tmp_path, text) == [
@@ -72,7 +72,7 @@ def test_a_command_goes_on_until_bash_has_all_of_it(tmp_path: Path) -> None:
     ]
 
 
-def test_marks_say_how_a_block_is_meant(tmp_path: Path) -> None:
+def test_marks_define_how_a_block_is_used(tmp_path: Path) -> None:
     text = (
         "<!-- session: s -->\n<!-- keeps running -->\n```console\n$ a\n$ b\nup\n```\n"
         "<!-- Ctrl-C -->\n<!-- file: x/y.py -->\n```python\nz = 1\n```\n"
@@ -86,7 +86,7 @@ def test_marks_say_how_a_block_is_meant(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["<!-- keeps running -->\n", "```console\nls\n```\n"])
-def test_what_can_be_no_session_is_refused(tmp_path: Path, text: str) -> None:
+def test_an_invalid_session_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(AssertionError, match=r"a\.md"):
         steps(tmp_path, text)
 
@@ -106,7 +106,7 @@ def test_what_can_be_no_session_is_refused(tmp_path: Path, text: str) -> None:
         (["version 1.18.1"], "version 1.18.3"),
     ],
 )
-def test_what_differs_from_run_to_run_may_differ(expected: list[str], output: str) -> None:
+def test_values_that_differ_between_runs_match(expected: list[str], output: str) -> None:
     assert is_like(output, expected)
 
 
@@ -120,5 +120,5 @@ def test_what_differs_from_run_to_run_may_differ(expected: list[str], output: st
         (["a", "b"], "a"),
     ],
 )
-def test_everything_else_is_to_be_the_same(expected: list[str], output: str) -> None:
+def test_other_differences_do_not_match(expected: list[str], output: str) -> None:
     assert not is_like(output, expected)

@@ -18,7 +18,7 @@ LEFT_OUT = left_out()
 
 
 @pytest.mark.parametrize("name", SESSIONS)
-def test_what_is_typed_shows_what_is_printed(
+def test_typed_commands_print_what_the_documents_show(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if name == "zipkin" and shutil.which("java") is None:
@@ -38,7 +38,7 @@ def test_what_is_typed_shows_what_is_printed(
 
 
 @pytest.mark.parametrize("block", LEFT_OUT, ids=[block.where for block in LEFT_OUT])
-def test_what_cannot_be_tried_here(block: Block) -> None:
+def test_blocks_that_cannot_be_run_here(block: Block) -> None:
     pytest.skip(f"{block.where}: {block.argument}")
 
 

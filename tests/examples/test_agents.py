@@ -28,7 +28,7 @@ def test_the_documents_tool_needs_nothing_that_its_file_lacks(tmp_path: Path) ->
     assert isinstance(runpy.run_path(str(file))["days_until"], FunctionTool)
 
 
-async def test_the_projects_own_tools_stay_beside_it(ask: Ask) -> None:
+async def test_the_built_in_tools_still_work(ask: Ask) -> None:
     assert "It is 20" in (await ask("examples.tool", "What time is it?")).text
 
 
@@ -52,12 +52,12 @@ async def test_guardrails_let_all_else_pass(ask: Ask) -> None:
     assert "5 messages" in (await ask("examples.guardrails", "call 4111 at 11:11")).text
 
 
-async def test_a_tool_that_is_approved_of_is_called(ask: Ask) -> None:
+async def test_an_approved_tool_call_is_made(ask: Ask) -> None:
     answer = await ask("examples.approval", 'refund {"order": 7}', "alice")
     assert answer.text == "[offline model] refund says: order 7 is paid back"
 
 
-async def test_an_approval_that_nobody_gives_is_an_answer_in_words(ask: Ask) -> None:
+async def test_a_call_that_nobody_approves_still_gets_a_reply(ask: Ask) -> None:
     answer = await ask("examples.approval", 'refund {"order": 7}')
     refused = "Tool execution was not approved."
     assert answer.text == f"[offline model] refund says: {refused}"

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
         "chat and analytics",
     ],
 )
-async def test_a_clock_that_is_set_back_does_not_take_times_back(
+async def test_a_clock_that_is_set_back_does_not_move_times_back(
     tmp_path: Path, report: Report, whose: str
 ) -> None:
     offset = tmp_path / "offset"

@@ -76,7 +76,7 @@ def rss_mb(service: Service) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-async def test_three_times_the_peak_is_refused_in_part_and_at_once(
+async def test_the_excess_of_three_times_the_peak_is_refused_at_once(
     system: RunningStack, report: Report
 ) -> None:
     chat, analytics = (system.stack.services[n] for n in (system.chat, system.analytics))

@@ -59,7 +59,7 @@ async def on_small_disks(
 
 
 @pytest.mark.parametrize("whose", ["analytics", "chat"])
-async def test_a_full_disk_is_told_and_gets_over(
+async def test_a_full_disk_is_reported_and_recovered_from(
     on_small_disks: RunningStack, report: Report, whose: str
 ) -> None:
     system = on_small_disks

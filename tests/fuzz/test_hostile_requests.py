@@ -138,7 +138,7 @@ async def test_a_body_over_the_limit_is_too_large(
 
 
 @BAD
-async def test_a_bad_user_id_is_refused_wherever_it_stands(
+async def test_a_bad_user_id_is_refused_in_paths_queries_and_bodies(
     http: httpx2.AsyncClient, user_id: str
 ) -> None:
     answers = [

@@ -113,7 +113,7 @@ def test_answers_are_as_documented(
 
 
 @pytest.mark.timeout(1200)
-def test_nothing_beside_the_document_matters(
+def test_undocumented_headers_and_queries_do_no_harm(
     document: schemathesis.BaseSchema, statuses: Counter[int], subtests: pytest.Subtests
 ) -> None:
     for operation in operations(document):

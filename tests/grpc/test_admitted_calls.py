@@ -45,7 +45,7 @@ async def test_an_idle_service_streams_to_all_of_a_large_burst(stub: Stub, chat:
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_a_chat_that_is_too_much_is_turned_away_and_not_counted(
+async def test_an_excess_chat_is_refused_and_not_counted(
     stub: Stub, chat: FakeChat, streamed: bool
 ) -> None:
     async def ask() -> Refused:
@@ -66,7 +66,7 @@ async def test_a_chat_that_is_too_much_is_turned_away_and_not_counted(
     assert (await stub.Chat(request())).reply == "You said: hi"
 
 
-async def test_a_chat_is_under_way_until_it_ends(stub: Stub, chat: FakeChat) -> None:
+async def test_a_chat_takes_a_place_until_it_ends(stub: Stub, chat: FakeChat) -> None:
     chat.agent.delay_s = FOREVER_S
     calls = [stub.Chat(request()), stub.ChatStream(stream_request())]
     await eventually(lambda: chat.admission.chats == 2)

@@ -96,7 +96,7 @@ async def test_a_batch_that_is_all_bad_is_still_invalid_argument(
     assert refused.fields[:2] == ["messages[0].message_id", "messages[0].user_id"]
 
 
-async def test_the_last_batch_that_is_small_enough_is_taken(
+async def test_a_batch_of_the_maximum_size_is_accepted(
     stub: Stub,
 ) -> None:
     request = pb.RecordMessagesRequest(messages=[sent() for _ in range(1000)])
@@ -122,7 +122,7 @@ class TestOnInvoke:
         return lambda method: stub.OnInvoke(common_pb2.InvokeRequest(method=method))
 
     @pytest.mark.parametrize("method", ["analytics/alice", "/analytics/alice"])
-    async def test_tells_a_count_in_json(self, invoke: Any, method: str) -> None:
+    async def test_returns_a_count_in_json(self, invoke: Any, method: str) -> None:
         response = await invoke(method)
         assert json.loads(response.data.value) == {"message_count": 5}
         assert response.content_type == "application/json"

@@ -84,13 +84,13 @@ async def test_reflection_needs_the_token(channel: aio.Channel) -> None:
     assert [response async for response in ask(iter([request]), metadata=GOOD)]
 
 
-async def test_probes_need_none(channel: aio.Channel) -> None:
+async def test_probes_need_no_token(channel: aio.Channel) -> None:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest()
     assert (await stub.Check(request)).status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_a_refusal_is_reported_by_a_known_method_or_none(chat_servicer: ChatServicer) -> None:
+async def test_a_refusals_log_line_has_a_known_method_or_other(chat_servicer: ChatServicer) -> None:
     methods = ["daca.chat.v1.ChatService/Chat", "daca.chat.v1.ChatService/ChatStream"]
     server = GrpcServer(app_api_token=TOKEN)
     server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_servicer)

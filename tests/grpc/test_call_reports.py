@@ -123,7 +123,7 @@ async def test_a_stream_is_one_line_when_it_ends(stub: Stub, chat: FakeChat) -> 
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_a_caller_who_cancels_is_told_apart(
+async def test_a_cancelled_call_is_logged_as_such(
     stub: Stub, chat: FakeChat, streamed: bool
 ) -> None:
     chat.agent.delay_s = FOREVER_S
@@ -140,7 +140,7 @@ async def test_a_caller_who_cancels_is_told_apart(
     assert measured(method, StatusCode.CANCELLED) == before + 1
 
 
-async def test_a_caller_whose_time_is_up_is_told_apart(stub: Stub, chat: FakeChat) -> None:
+async def test_a_call_past_its_deadline_is_logged_as_such(stub: Stub, chat: FakeChat) -> None:
     chat.agent.delay_s = FOREVER_S
     with reported() as report:
         await end_of(stub.Chat(request(), timeout=0.2))
@@ -148,7 +148,7 @@ async def test_a_caller_whose_time_is_up_is_told_apart(stub: Stub, chat: FakeCha
     assert line["code"] == "DEADLINE_EXCEEDED"
 
 
-async def test_probes_are_for_debug(stub: Stub, chat_channel: aio.Channel) -> None:
+async def test_probes_are_logged_at_debug_level(stub: Stub, chat_channel: aio.Channel) -> None:
     health: Any = health_pb2_grpc.HealthStub(chat_channel)
     with reported("INFO") as report:
         await health.Check(health_pb2.HealthCheckRequest())
@@ -159,7 +159,7 @@ async def test_probes_are_for_debug(stub: Stub, chat_channel: aio.Channel) -> No
         assert (await the_line(report))["level"] == "debug"
 
 
-async def test_a_strangers_method_names_make_no_series(chat_channel: aio.Channel) -> None:
+async def test_unknown_method_names_make_no_time_series(chat_channel: aio.Channel) -> None:
     before = measured("_OTHER", StatusCode.UNIMPLEMENTED)
     with reported() as report:
         with pytest.raises(aio.AioRpcError):
@@ -169,7 +169,7 @@ async def test_a_strangers_method_names_make_no_series(chat_channel: aio.Channel
     assert measured("_OTHER", StatusCode.UNIMPLEMENTED) == before + 1
 
 
-async def test_what_analytics_is_asked_has_the_id_of_the_chat_that_asks(
+async def test_calls_to_analytics_have_the_request_id_of_the_chat(
     analytics_server: GrpcServer,
 ) -> None:
     chat = FakeChat()
@@ -193,7 +193,7 @@ async def test_what_analytics_is_asked_has_the_id_of_the_chat_that_asks(
         assert {line["user"] for line in lines} == {hash_user_id("alice")}
 
 
-async def test_what_is_sent_for_many_has_an_id_of_its_own(analytics_channel: aio.Channel) -> None:
+async def test_a_batch_for_many_chats_has_its_own_id(analytics_channel: aio.Channel) -> None:
     stub: Any = analytics_pb2_grpc.AnalyticsServiceStub(analytics_channel)
     with reported() as report:
         _, trailers = await end_of(stub.RecordMessages(analytics_pb2.RecordMessagesRequest()))
@@ -212,7 +212,7 @@ async def test_what_is_sent_for_many_has_an_id_of_its_own(analytics_channel: aio
         (0.0, StatusCode.DEADLINE_EXCEEDED),
     ],
 )
-def test_what_is_cancelled_as_its_time_ends_has_run_out_of_it(
+def test_a_call_cancelled_at_its_deadline_exceeded_it(
     left_s: float | None, code: StatusCode
 ) -> None:
     context: Any = SimpleNamespace(time_remaining=lambda: left_s)

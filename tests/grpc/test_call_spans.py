@@ -72,7 +72,7 @@ class Calls:
         ("broken", "INTERNAL", True, True),
     ],
 )
-async def test_both_ends_tell_the_status(
+async def test_both_spans_have_the_status(
     user_id: str, code: str, client_failed: bool, server_failed: bool
 ) -> None:
     calls = Calls()
@@ -102,7 +102,7 @@ async def test_a_cancelled_call_is_cancelled_at_both_ends() -> None:
     assert calls.outcome(SpanKind.SERVER) == ("CANCELLED", False)
 
 
-async def test_a_deadline_that_passes_is_told() -> None:
+async def test_an_exceeded_deadline_is_the_status() -> None:
     calls = Calls()
     async with calls.stub() as stub:
         request = analytics_pb2.GetAnalyticsRequest(user_id="slow")

@@ -90,7 +90,7 @@ async def test_the_callers_deadline_reaches_the_use_case(stub: Stub, chat: FakeC
     assert chat.turns.kept == []
 
 
-async def test_a_call_that_goes_away_is_not_counted(stub: Stub, chat: FakeChat) -> None:
+async def test_a_cancelled_call_is_not_counted(stub: Stub, chat: FakeChat) -> None:
     chat.agent.delay_s = FOREVER_S
     call = stub.Chat(request())
     await eventually(lambda: chat.agent.counts)

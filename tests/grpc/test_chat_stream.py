@@ -32,7 +32,7 @@ async def test_the_reply_comes_in_deltas_and_then_as_a_whole(stub: Stub, chat: F
     assert len(chat.turns.kept) == 1
 
 
-async def test_a_call_of_a_tool_is_no_delta(stub: Stub, chat: FakeChat) -> None:
+async def test_a_tool_call_is_no_delta(stub: Stub, chat: FakeChat) -> None:
     chat.conversation.agent = ScriptedAgent(ToolCall("look", "{}"), "Hi")
     *deltas, last = [event async for event in stub.ChatStream(request())]
     assert [event.reply_delta for event in deltas] == ["Hi"]
@@ -75,9 +75,7 @@ async def test_a_message_that_is_sent_again_has_the_same_answer_and_counts_once(
     assert (len(chat.turns.kept), len(chat.agent.counts)) == (1, 1)
 
 
-async def test_a_caller_who_cancels_finds_what_came_in_the_history(
-    stub: Stub, chat: FakeChat
-) -> None:
+async def test_a_cancelled_replys_text_is_in_the_history(stub: Stub, chat: FakeChat) -> None:
     chat.agent.delay_s = FOREVER_S
     call = stub.ChatStream(request())
     assert (await anext(aiter(call))).reply_delta == "You "
@@ -88,7 +86,7 @@ async def test_a_caller_who_cancels_finds_what_came_in_the_history(
     assert "You said: ".startswith(turn.answer.text)
 
 
-async def test_a_caller_who_cancels_stops_a_model_that_is_faster_than_the_caller(
+async def test_cancelling_stops_a_model_that_is_faster_than_the_caller(
     stub: Stub, chat: FakeChat, no_garbage_collection: None
 ) -> None:
     chat.agent.babbles = True

@@ -41,7 +41,7 @@ async def nothing() -> AsyncIterator[bytes]:
     yield b""
 
 
-async def test_a_stream_that_nobody_reads_ends_and_leaves_its_place(
+async def test_an_unread_stream_ends_and_frees_its_place(
     impatient: GrpcServer, chat: FakeChat
 ) -> None:
     chat.conversation.agent = Shouting()
@@ -53,9 +53,7 @@ async def test_a_stream_that_nobody_reads_ends_and_leaves_its_place(
 
 
 @pytest.mark.parametrize("method", ["Chat", "ChatStream", "NoSuchMethod"])
-async def test_requests_that_never_come_do_not_keep_others_out(
-    impatient: GrpcServer, method: str
-) -> None:
+async def test_unsent_requests_do_not_keep_others_out(impatient: GrpcServer, method: str) -> None:
     stub = pb_grpc.ChatServiceStub
     alone: Any = [("grpc.use_local_subchannel_pool", 1)]
     async with AsyncExitStack() as channels:
@@ -77,7 +75,9 @@ async def test_requests_that_never_come_do_not_keep_others_out(
         await eventually(is_answered)
 
 
-async def test_watches_are_limited_and_leave_room_for_calls(chat_channel: aio.Channel) -> None:
+async def test_health_watches_are_limited_and_leave_room_for_calls(
+    chat_channel: aio.Channel,
+) -> None:
     untyped: Any = chat_channel
     stub: Any = health_pb2_grpc.HealthStub(chat_channel)
     silent = [untyped.stream_stream("/grpc.health.v1.Health/Watch")(nothing()) for _ in range(9)]
@@ -111,7 +111,7 @@ async def test_watches_are_limited_and_leave_room_for_calls(chat_channel: aio.Ch
     await eventually(watches_again)
 
 
-async def test_a_client_may_ask_often_whether_we_are_there_while_a_model_thinks(
+async def test_a_client_may_send_frequent_keepalive_pings_while_a_model_thinks(
     chat_server: GrpcServer, chat: FakeChat
 ) -> None:
     chat.agent.delay_s = 4.8
@@ -135,7 +135,7 @@ async def test_a_request_that_is_too_long_is_not_even_decoded(
     assert refused.details == "The request is longer than 1048576 bytes"
 
 
-async def test_of_too_many_messages_none_is_looked_at(analytics_channel: aio.Channel) -> None:
+async def test_none_of_too_many_messages_is_checked(analytics_channel: aio.Channel) -> None:
     path = "/daca.analytics.v1.AnalyticsService/RecordMessages"
     bad = analytics_pb2.SentMessage(message_id="no UUID")
     request = analytics_pb2.RecordMessagesRequest(messages=[bad] * 1001)

@@ -75,7 +75,7 @@ async def test_the_list_can_be_filtered(stub: Stub, chat: FakeChat) -> None:
     assert (refused.code, refused.fields) == (StatusCode.INVALID_ARGUMENT, ["filter"])
 
 
-async def test_the_last_message_is_answered_anew_and_no_other(stub: Stub, chat: FakeChat) -> None:
+async def test_only_the_last_message_can_be_regenerated(stub: Stub, chat: FakeChat) -> None:
     first, last = [await keep(chat, text, "Hello") for text in ("one", "two")]
     request = pb.ChatRequest(
         user_id="alice",

@@ -89,7 +89,7 @@ async def test_only_the_user_may_call(channel: aio.Channel, chat: FakeChat, meth
 
 
 @EACH_METHOD
-async def test_nothing_is_said_of_a_request_before_its_caller_is_known(
+async def test_requests_are_authenticated_before_they_are_validated(
     channel: aio.Channel, method: Any
 ) -> None:
     empty = GetMessageClass(method.input_type)()

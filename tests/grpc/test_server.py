@@ -71,7 +71,7 @@ async def test_reflection_lists_the_services(
     assert names >= {running[1], "grpc.health.v1.Health"}
 
 
-async def test_reflection_refuses_what_is_no_message(
+async def test_reflection_refuses_an_invalid_message(
     channel: aio.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
     untyped: Any = channel
@@ -85,7 +85,7 @@ async def test_reflection_refuses_what_is_no_message(
     "path",
     ["/none.Such/Method", "/daca.chat.v1.ChatService/None", "/grpc.health.v1.Health/List"],
 )
-async def test_a_method_that_we_lack_is_unimplemented(
+async def test_a_missing_method_is_unimplemented(
     channel: aio.Channel, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = await refusal(send_bytes(channel, path, b""))

@@ -72,7 +72,7 @@ async def test_an_endless_error_is_an_error(talking: Talking) -> None:
     ],
     ids=["text", "refusal", "arguments"],
 )
-async def test_a_reply_may_be_so_long_and_no_longer(talking: Talking, answer: Answer) -> None:
+async def test_a_replys_length_is_limited(talking: Talking, answer: Answer) -> None:
     async with talking(either(content="x" * 1000), max_reply_length=1000) as talk:
         assert await talk.say() == "x" * 1000
         talk.host.answers = [answer, either(content="done")]

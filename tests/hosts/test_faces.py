@@ -105,7 +105,7 @@ async def faces(environment: pytest.MonkeyPatch, place: Place) -> AsyncIterator[
     ],
     ids=range(10),
 )
-async def test_all_faces_tell_the_same(faces: Faces, answer: Answer, http: str, grpc: str) -> None:
+async def test_all_apis_return_the_same(faces: Faces, answer: Answer, http: str, grpc: str) -> None:
     faces.host.answers = [answer]
     assert [await faces.post(), await faces.stream()] == [http] * 2
     assert [await faces.call(), await faces.call_stream()] == [grpc] * 2

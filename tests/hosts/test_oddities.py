@@ -22,7 +22,7 @@ CLOCK = {"name": "get_current_time", "arguments": "{}"}
         {"content": [{"type": "refusal", "refusal": "I won't"}]},
     ],
 )
-async def test_a_refusal_is_shown(talking: Talking, fields: dict[str, Any]) -> None:
+async def test_a_models_refusal_is_the_reply(talking: Talking, fields: dict[str, Any]) -> None:
     async with talking(either(**fields)) as talk:
         assert await talk.say() == "I won't"
 
@@ -83,16 +83,14 @@ async def test_content_may_come_in_parts(talking: Talking, content: Any) -> None
     ids=name_of,
 )
 @pytest.mark.parametrize("feed", [b"\n\n", b"\r\n\r\n"])
-async def test_a_piece_without_a_text_is_passed_over(
-    talking: Talking, first: Any, feed: bytes
-) -> None:
+async def test_a_chunk_without_text_is_skipped(talking: Talking, first: Any, feed: bytes) -> None:
     pieces = [b"data:" + json.dumps(d).encode() + feed for d in (delta(content="hi"), STOP)]
     async with talking(events(first, *pieces)) as talk:
         assert await talk.say() == "hi"
 
 
 @pytest.mark.parametrize("feed", ["\n", "\r\n"])
-async def test_an_event_may_have_its_data_in_lines(talking: Talking, feed: str) -> None:
+async def test_an_event_may_have_several_data_lines(talking: Talking, feed: str) -> None:
     pieces = [json.dumps(d, indent=1) for d in (delta(content="hel"), delta(content="lo"), STOP)]
     data = ("data: " + piece.replace("\n", f"{feed}data: ") + 2 * feed for piece in pieces)
     async with talking(events(*(event.encode() for event in data), DONE)) as talk:
@@ -125,7 +123,9 @@ async def test_stream_options_are_left_out_once_they_are_refused(
         assert caplog.text.count("stream_options") == (0 if talk.way == "reply" else 1)
 
 
-async def test_what_is_refused_without_them_too_is_refused(talking: Talking) -> None:
+async def test_a_request_that_is_refused_without_stream_options_too_is_refused(
+    talking: Talking,
+) -> None:
     async with talking(error("bad request"), either(content="hi")) as talk:
         talk.host.answers = [error("bad request")]
         with pytest.raises(Failed):

@@ -47,7 +47,7 @@ async def test_a_rate_limit_in_tokens_is_a_rate_limit(talking: Talking, refusal:
     [("120", 120), ("3", 3), ("Fri, 31 Dec 2099 23:59:59 GMT", None), ("9" * 20, None)],
 )
 @pytest.mark.parametrize(("status", "kind"), [(429, LimitReached), (503, Unavailable)])
-async def test_a_refusal_for_long_is_told_at_once(
+async def test_a_retry_after_of_seconds_is_reported_at_once(
     talking: Talking, wait: str, told_s: float | None, status: int, kind: type[DomainError]
 ) -> None:
     refusal = replace(error("Slow down", status), retry=f"retry-after: {wait}")
@@ -78,7 +78,7 @@ NOT_ALL_TOOLS = [
 
 
 @pytest.mark.parametrize("refusal", NOT_ALL_TOOLS, ids=range(len(NOT_ALL_TOOLS)))
-async def test_neither_a_passing_failure_nor_one_tools_takes_all_tools_away(
+async def test_temporary_or_single_tool_failures_do_not_disable_all_tools(
     talking: Talking, refusal: Reply
 ) -> None:
     async with talking(refusal) as talk:

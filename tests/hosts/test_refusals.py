@@ -85,7 +85,7 @@ async def test_a_model_without_tools_is_asked_without(
 
 
 @pytest.mark.parametrize("refusal", TOO_LONG, ids=range(len(TOO_LONG)))
-async def test_a_conversation_that_is_too_long_is_told_by_half(
+async def test_a_conversation_that_is_too_long_is_sent_by_half(
     talking: Talking, refusal: Reply
 ) -> None:
     async with talking(either(content="x" * 900)) as talk:
@@ -105,7 +105,7 @@ async def test_a_conversation_that_is_too_long_is_told_by_half(
         assert len(talk.host.requests) == asked + 1
 
 
-async def test_what_is_too_long_by_itself_is_told_to_the_user(
+async def test_a_message_that_is_too_long_by_itself_is_reported_to_the_user(
     talking: Talking, place: Place
 ) -> None:
     async with talking(either(content="hi"), place=place) as talk:
@@ -165,7 +165,7 @@ NONSENSE = Unavailable, "makes no sense"
     ],
     ids=name_of,
 )
-async def test_the_user_is_told_what_is_known_and_the_log_the_rest(
+async def test_the_user_gets_a_safe_error_and_the_log_the_details(
     talking: Talking,
     caplog: pytest.LogCaptureFixture,
     status: int,
@@ -181,7 +181,7 @@ async def test_the_user_is_told_what_is_known_and_the_log_the_rest(
     assert said not in str(failure.value)
 
 
-async def test_a_key_in_a_hosts_words_and_their_rest_are_left_out(
+async def test_a_key_in_a_hosts_message_and_what_follows_are_not_logged(
     talking: Talking, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = f"Bad temperature, and your key is {KEY}. " + "x" * 580 + KEY + "y" * 10_000
@@ -192,7 +192,7 @@ async def test_a_key_in_a_hosts_words_and_their_rest_are_left_out(
     assert not re.search("sk-Very|yyyy", caplog.text)
 
 
-async def test_an_error_in_a_stream_is_told_to_the_log(
+async def test_an_error_in_a_stream_is_logged(
     talking: Talking, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = events(delta(content="a"), {"error": {"message": "out of memory", "code": 500}})

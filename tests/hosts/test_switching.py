@@ -89,7 +89,7 @@ async def openai(host: OddHost) -> AsyncIterator[ChatModel]:
         yield model
 
 
-async def test_a_conversation_goes_on_from_host_to_host(
+async def test_a_conversation_continues_with_another_host(
     environment: pytest.MonkeyPatch, place: Place, way: str
 ) -> None:
     session_id = uuid4()
@@ -121,7 +121,7 @@ async def test_a_conversation_goes_on_from_host_to_host(
         assert "reasoning" not in str(shown)
 
 
-async def test_calls_that_earlier_versions_kept_fit_too(environment: pytest.MonkeyPatch) -> None:
+async def test_tool_calls_of_earlier_versions_work_too(environment: pytest.MonkeyPatch) -> None:
     calls = [ToolCall("look_up", "not JSON", ""), ToolCall("look_up", "[1]", "one")]
     message = ChatMessage(user_id="alice", text="hi")
     old = replace(turn_of(message, ""), answer=Answer("", calls))

@@ -49,7 +49,7 @@ async def test_any_text_is_kept_as_text(
     ],
     ids=["surrogates", "escapes", "bytes", "byte by byte"],
 )
-async def test_a_character_in_pieces_is_one(talking: Talking, pieces: list[object]) -> None:
+async def test_a_split_character_is_joined(talking: Talking, pieces: list[object]) -> None:
     async with talking(events(*pieces, STOP)) as talk:
         assert await talk.say() == "a😀b"
         assert all(piece.encode() for piece in talk.deltas)
@@ -73,7 +73,7 @@ async def test_thoughts_before_a_reply_are_not_shown(
         assert await talk.say() == shown
 
 
-async def test_half_a_character_in_a_call_of_a_tool_goes_no_further(
+async def test_half_a_character_in_a_tool_call_is_not_passed_on(
     talking: Talking, place: Place
 ) -> None:
     call = calling(arguments='{"a": "\ud83d"}', id="i\ud83d")
@@ -139,12 +139,12 @@ async def test_a_cut_or_empty_answer_is_no_reply(talking: Talking, answer: Reply
 
 
 @pytest.mark.parametrize("finish", ["length", "MAX_TOKENS", "content_filter", "SAFETY"])
-async def test_a_reply_that_its_host_cuts_short_says_so(talking: Talking, finish: str) -> None:
+async def test_a_reply_that_its_host_truncates_says_so(talking: Talking, finish: str) -> None:
     async with talking(either(finish, content="Once upon a")) as talk:
         assert (await talk.say()).startswith("Once upon a\n\n[cut short by ")
 
 
-async def test_a_finish_that_is_told_twice_cuts_a_reply_once(talking: Talking) -> None:
+async def test_a_finish_reason_that_is_sent_twice_counts_once(talking: Talking) -> None:
     last = delta("length", content="")
     async with talking(events(delta(content="Once upon a"), last, last)) as talk:
         assert await talk.say() == "Once upon a\n\n[cut short by the model's limit]"
@@ -169,6 +169,6 @@ async def test_a_limit_before_the_first_word_is_an_error(talking: Talking, finis
         events(b"\xef\xbb\xbfdata:" + json.dumps(delta("stop", content="whole")).encode()),
     ],
 )
-async def test_json_and_streams_stand_for_each_other(talking: Talking, answer: Reply) -> None:
+async def test_json_can_replace_a_stream_and_vice_versa(talking: Talking, answer: Reply) -> None:
     async with talking(answer) as talk:
         assert await talk.say() == "whole"

@@ -46,7 +46,7 @@ def called(*calls: dict[str, Any]) -> dict[str, Any]:
     ],
     ids=range(21),
 )
-async def test_a_call_of_a_tool_in_any_form_is_one(talking: Talking, call: Answer) -> None:
+async def test_tool_calls_in_any_form_are_made(talking: Talking, call: Answer) -> None:
     async with talking(call, either(content="done")) as talk:
         assert await talk.say() == "done"
         ((turn,), shown) = await talk.turns(), talk.host.requests[-1]["messages"]
@@ -65,7 +65,7 @@ def part(index: Any = 0, call_id: Any = None, name: Any = None, text: str = "") 
     return {key: value for key, value in call.items() if value is not ...}
 
 
-async def test_what_gemini_wants_back_with_a_call_goes_back(talking: Talking) -> None:
+async def test_geminis_signatures_are_sent_back_with_calls(talking: Talking) -> None:
     extra = {"google": {"thought_signature": "signed"}}
     async with talking(
         calling(extra_content=extra), either(content="done"), model="gemini"
@@ -101,7 +101,7 @@ TWO = part(1, "b", "two")
     ],
     ids=range(10),
 )
-async def test_two_calls_in_pieces_are_two(talking: Talking, pieces: list[Any]) -> None:
+async def test_two_calls_in_chunks_stay_separate(talking: Talking, pieces: list[Any]) -> None:
     async with talking(events(*pieces, STOP, DONE), either(content="done")) as talk:
         assert await talk.say() == "done"
         (turn,) = await talk.turns()
@@ -110,7 +110,7 @@ async def test_two_calls_in_pieces_are_two(talking: Talking, pieces: list[Any]) 
         assert all(call.output for call in turn.answer.tool_calls)
 
 
-async def test_ids_that_a_host_uses_again_are_told_apart(talking: Talking) -> None:
+async def test_ids_that_a_host_reuses_are_made_unique(talking: Talking) -> None:
     answers = [calling("one"), calling(), calling("two"), either(content="done")]
     async with talking(*answers) as talk:
         assert await talk.say() == "done"
@@ -124,14 +124,14 @@ async def test_ids_that_a_host_uses_again_are_told_apart(talking: Talking) -> No
         assert len({*shown}) == 3
 
 
-async def test_half_a_character_in_an_escape_makes_no_sense(talking: Talking) -> None:
+async def test_half_a_character_in_an_escape_is_an_error(talking: Talking) -> None:
     async with talking(calling(arguments=r'{"a": "\ud800"}')) as talk:
         with pytest.raises(Unavailable, match="makes no sense"):
             await talk.say()
 
 
 @pytest.mark.parametrize("name", ["look_up", "", None, "a b/c", "x" * 99])
-async def test_a_tool_that_is_not_there_is_told_to_the_model(talking: Talking, name: Any) -> None:
+async def test_an_unknown_tool_is_reported_to_the_model(talking: Talking, name: Any) -> None:
     async with talking(calling(name), either(content="sorry")) as talk:
         assert await talk.say() == "sorry"
         *_, asked, told = talk.host.requests[-1]["messages"]
@@ -140,7 +140,7 @@ async def test_a_tool_that_is_not_there_is_told_to_the_model(talking: Talking, n
         await talk.say("again")
 
 
-async def test_what_is_said_before_a_call_stays(talking: Talking) -> None:
+async def test_text_before_a_tool_call_is_kept(talking: Talking) -> None:
     before = either("tool_calls", content="Let me see.", tool_calls=[{"function": CLOCK}])
     async with talking(before, either(content="It is noon.")) as talk:
         assert await talk.say() == "Let me see.\n\nIt is noon."
@@ -148,7 +148,7 @@ async def test_what_is_said_before_a_call_stays(talking: Talking) -> None:
         assert turn.answer.text == "Let me see.\n\nIt is noon."
 
 
-async def test_a_model_that_says_nothing_after_its_tool_has_given_no_reply(
+async def test_a_model_that_says_nothing_after_a_tool_call_has_failed(
     talking: Talking,
 ) -> None:
     before = either("tool_calls", content="Let me see.", tool_calls=[{"function": CLOCK}])

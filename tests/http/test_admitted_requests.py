@@ -72,7 +72,7 @@ async def test_an_idle_service_answers_all_of_a_large_burst(
 
 
 @pytest.mark.parametrize("path", ["/chat/", "/chat/stream"])
-async def test_a_chat_that_is_too_much_is_turned_away_and_not_counted(
+async def test_an_excess_chat_is_refused_and_not_counted(
     chat: FakeChat, http: httpx2.AsyncClient, path: str
 ) -> None:
     overload(chat)
@@ -96,7 +96,7 @@ async def test_a_chat_that_is_too_much_is_turned_away_and_not_counted(
     ["/chat/", "/%63hat/", "/chat%2F", "/chat/?x=y", "http://test/chat/", "http://test/%63hat/",
      "/chat/stream", "/chat/%73tream", "http://other:81/chat/stream"],
 )  # fmt: skip
-async def test_no_way_to_write_the_path_leads_around_the_refusal(
+async def test_no_spelling_of_the_path_bypasses_the_refusal(
     chat: FakeChat, http: httpx2.AsyncClient, target: str
 ) -> None:
     start = f"POST {target} HTTP/1.1"
@@ -106,7 +106,7 @@ async def test_no_way_to_write_the_path_leads_around_the_refusal(
     assert len(chat.turns.kept) == 1
 
 
-async def test_nor_does_a_request_before_it_on_the_same_connection(
+async def test_no_earlier_request_on_the_connection_bypasses_the_refusal(
     chat: FakeChat, http: httpx2.AsyncClient
 ) -> None:
     overload(chat)

@@ -58,7 +58,7 @@ async def test_who_asks_gets_a_number_for_an_unknown_user(http: httpx2.AsyncClie
         assert (response.status_code, response.json()) == (200, {"message_count": count})
 
 
-async def test_the_page_is_told_how_long_a_text_may_be(http: httpx2.AsyncClient) -> None:
+async def test_the_page_gets_the_maximum_text_length(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/ui/limits.json")).json() == {"max_text_length": 100}
 
 
@@ -68,7 +68,7 @@ async def test_an_unknown_users_analytics_are_not_found(http: httpx2.AsyncClient
 
 
 @pytest.mark.parametrize(("failure", "status"), [(Unavailable("away"), 503), (TimedOut("x"), 504)])
-async def test_analytics_that_is_away_is_told_so(
+async def test_analytics_that_is_down_is_reported(
     http: httpx2.AsyncClient, chat: FakeChat, failure: DomainError, status: int
 ) -> None:
     chat.analytics.failure = failure
@@ -137,7 +137,7 @@ async def test_docs_and_schema_are_served(http: httpx2.AsyncClient) -> None:
             assert {"4XX", "5XX"} <= {*others} <= {"307", "4XX", "5XX"}
 
 
-async def test_the_schema_knows_the_rule_for_user_ids(http: httpx2.AsyncClient) -> None:
+async def test_the_schema_has_the_pattern_for_user_ids(http: httpx2.AsyncClient) -> None:
     schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
     pattern = schemas["ChatBody"]["properties"]["user_id"]["pattern"]
     assert not [user_id for user_id in BAD_USER_IDS.values() if re.fullmatch(pattern, user_id)]

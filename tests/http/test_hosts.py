@@ -22,7 +22,7 @@ def is_served(hosts: Hosts, *named: str) -> bool:
     ["localhost", "localhost:8000", "LocalHost.", "localhost.:8000", "127.0.0.1:8000", "[::1]",
      "[::1]:8000", "[0:0:0:0:0:0:0:1]:8000", "[::ffff:127.0.0.1]:8000", "192.0.2.1:8000"],
 )  # fmt: skip
-def test_a_gateway_is_called_by_this_machines_names_and_its_own_address(host: str) -> None:
+def test_this_machines_names_and_the_gateways_address_are_accepted(host: str) -> None:
     assert is_served(Hosts("192.0.2.1"), host)
 
 
@@ -33,12 +33,12 @@ def test_a_gateway_is_called_by_this_machines_names_and_its_own_address(host: st
      "localhost@evil.example", "evil.example@localhost", "http://localhost", "localhost localhost",
      "localhost,evil.example", "[::1", "::1]", ":8000", "*", ".", "localhost..", "lo\u017fcalhost"],
 )  # fmt: skip
-def test_and_by_no_other(host: str) -> None:
+def test_other_hosts_are_refused(host: str) -> None:
     assert not is_served(Hosts("192.0.2.1"), host)
 
 
 @pytest.mark.parametrize("everywhere", ["0.0.0.0", "::"])  # noqa: S104 - nothing listens
-def test_one_that_listens_everywhere_may_be_called_by_any_address_but_no_name(
+def test_a_gateway_on_all_interfaces_accepts_any_address_but_no_name(
     everywhere: str,
 ) -> None:
     hosts = Hosts(everywhere)
@@ -47,7 +47,7 @@ def test_one_that_listens_everywhere_may_be_called_by_any_address_but_no_name(
     assert not is_served(hosts, "evil.example")
 
 
-def test_others_can_be_named() -> None:
+def test_more_hosts_can_be_configured() -> None:
     hosts = Hosts("127.0.0.1", "chat.example.com", "192.0.2.7:81")
     assert is_served(hosts, "Chat.Example.com.:443")
     assert is_served(hosts, "192.0.2.7")
@@ -69,7 +69,7 @@ async def test_a_foreign_host_reads_nothing(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-async def test_a_probe_may_come_by_any_address(path: str) -> None:
+async def test_probes_are_accepted_at_any_address(path: str) -> None:
     async with gateway(FakeChat(), hosts=Hosts("127.0.0.1")) as http:
         assert (await http.get(path, headers={"host": "10.1.2.3:8000"})).status_code == 200
 
@@ -86,7 +86,7 @@ async def test_a_probe_may_come_by_any_address(path: str) -> None:
         (b"GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\n", b"200"),
     ],
 )
-async def test_on_the_wire(start: bytes, status: bytes) -> None:
+async def test_request_lines_and_host_headers_on_the_wire(start: bytes, status: bytes) -> None:
     async with served(gateway_app(FakeChat(), hosts=Hosts("127.0.0.1"))) as client:
         reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
         with closing(writer):

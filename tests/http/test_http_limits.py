@@ -89,12 +89,12 @@ async def test_an_answer_that_never_comes_ends_its_connection() -> None:
         [b"CONNECT localhost:1 HTTP/1.1\r\nHost: localhost:1\r\n\r\n"],
     ],
 )
-async def test_who_asks_for_nothing_more_is_let_go(pieces: list[bytes]) -> None:
+async def test_a_connection_without_a_further_request_is_closed(pieces: list[bytes]) -> None:
     async with serving(gateway_app(FakeChat()), head_timeout_s=0.5) as server:
         await until_closed(server, *pieces)
 
 
-async def test_a_stream_that_nobody_reads_leaves_its_place_by_the_chats_limit() -> None:
+async def test_an_unread_stream_frees_its_place_within_the_chats_time_limit() -> None:
     chat = FakeChat(timeout_s=0.5)
     chat.conversation.agent = Shouting()
     content = json.dumps(body()).encode()
@@ -107,7 +107,7 @@ async def test_a_stream_that_nobody_reads_leaves_its_place_by_the_chats_limit() 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems can't end such a connection")
-async def test_a_connection_that_nobody_reads_has_an_end() -> None:
+async def test_an_unread_connection_is_closed() -> None:
     async def endless(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         while not left.done():

@@ -90,7 +90,7 @@ async def test_a_request_for_two_hosts_is_refused() -> None:
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\nHost: a"], ids=["nothing", "a part"])
-async def test_who_never_sends_a_head_is_let_go(app: App, begun: bytes) -> None:
+async def test_a_connection_without_a_request_head_is_closed(app: App, begun: bytes) -> None:
     async with running(app) as server:
         await say(server, begun)
     assert app.asked == []
@@ -144,7 +144,7 @@ async def test_a_stop_waits_for_requests_under_way_and_takes_no_new_ones(app: Ap
     assert app.asked == ["/first"]
 
 
-async def test_a_stop_waits_no_longer_than_it_may(
+async def test_a_stop_waits_no_longer_than_its_timeout(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     app.go.clear()
@@ -168,7 +168,7 @@ async def test_a_connection_that_waits_for_its_next_request_does_not_hold_up_a_s
             await server.stop(5)
 
 
-async def test_it_ends_once_it_is_stopped(app: App) -> None:
+async def test_the_server_ends_once_it_is_stopped(app: App) -> None:
     async with running(app) as server:
         ended = asyncio.create_task(server.wait())
         await asyncio.sleep(0.05)
@@ -179,7 +179,7 @@ async def test_it_ends_once_it_is_stopped(app: App) -> None:
 
 
 @pytest.mark.parametrize("size", [900_000, 5_000_000])
-async def test_who_still_sends_a_body_that_is_refused_gets_the_answer(size: int) -> None:
+async def test_a_client_that_still_sends_a_refused_body_gets_the_answer(size: int) -> None:
     async with (
         served(gateway_app(FakeChat())) as anyone,
         served(gateway_app(FakeChat(), identity=secret_identity())) as known,
@@ -190,7 +190,7 @@ async def test_who_still_sends_a_body_that_is_refused_gets_the_answer(size: int)
             assert answer.status_code == (413 if size > 1_000_000 else 422)
 
 
-async def test_who_never_ends_a_body_that_is_refused_is_let_go() -> None:
+async def test_a_client_that_never_ends_a_refused_body_is_disconnected() -> None:
     chat = FakeChat()
     async with served(gateway_app(chat, identity=secret_identity())) as client:
         reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)

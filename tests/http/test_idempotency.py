@@ -38,7 +38,7 @@ async def test_the_same_message_has_the_same_answer(
     assert (len(chat.turns.kept), len(chat.agent.counts)) == (1, 1)
 
 
-async def test_the_same_stream_has_the_same_answer_in_one_piece(
+async def test_a_repeated_stream_has_the_same_answer_in_one_piece(
     http: httpx2.AsyncClient, chat: FakeChat
 ) -> None:
     sent = body(message_id=str(uuid4()))
@@ -64,7 +64,7 @@ async def test_a_key_that_is_a_uuid_is_the_messages_id(
 
 @PATHS
 @pytest.mark.parametrize("key", ["order-17", '"order-17"', "x" * 255, "a b, c; d=e"])
-async def test_any_other_key_always_makes_the_same_id(
+async def test_any_other_key_always_yields_the_same_id(
     http: httpx2.AsyncClient, chat: FakeChat, path: str, key: str
 ) -> None:
     first, second = [await ask(http, path, key) for _ in range(2)]
@@ -79,14 +79,14 @@ async def test_a_key_in_quotes_is_the_key_without_them(http: httpx2.AsyncClient)
     assert await ask(http, "/chat/", "order-17") == await ask(http, "/chat/", '"order-17"')
 
 
-async def test_the_bodys_own_id_outranks_the_key(http: httpx2.AsyncClient) -> None:
+async def test_the_message_id_in_the_body_overrides_the_key(http: httpx2.AsyncClient) -> None:
     message_id = str(uuid4())
     answer = await ask(http, "/chat/", str(uuid4()), message_id=message_id)
     assert answer["message_id"] == message_id
 
 
 @pytest.mark.parametrize("key", ["", '""', '" "'])
-async def test_an_empty_key_is_none(http: httpx2.AsyncClient, key: str) -> None:
+async def test_an_empty_key_counts_as_none(http: httpx2.AsyncClient, key: str) -> None:
     first, second = [await ask(http, "/chat/", key) for _ in range(2)]
     assert first["message_id"] != second["message_id"]
 

@@ -50,7 +50,7 @@ def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
             yield name, labels | grouped - {"job"}
 
 
-def test_the_parser_sees_metrics_and_their_labels() -> None:
+def test_the_parser_finds_metrics_and_their_labels() -> None:
     expression = 'sum by (le, job) (rate(a_b{c="x=y",d!~"5.."}[5m])) / e > 0.1'
     assert list(selectors(expression)) == [("a_b", {"c", "d", "le"}), ("e", {"le"})]
 
@@ -75,7 +75,7 @@ async def available(tmp_path: Path) -> dict[str, set[str]]:
         }
 
 
-async def test_the_dashboard_and_the_alerts_ask_for_what_is_there(
+async def test_the_dashboard_and_the_alerts_use_existing_metrics(
     available: dict[str, set[str]],
 ) -> None:
     asked = [found for expression in expressions() for found in selectors(expression)]

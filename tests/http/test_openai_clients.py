@@ -105,7 +105,7 @@ async def test_the_one_model_is_listed(client: openai.AsyncOpenAI) -> None:
     assert [model.id async for model in client.models.list()] == ["fake"]
 
 
-async def test_a_token_says_who_chats(chat: FakeChat) -> None:
+async def test_a_token_identifies_the_user(chat: FakeChat) -> None:
     async with served(gateway_app(chat, identity=secret_identity())) as http:
         async with client_of(http, token("bob")) as client:
             await client.chat.completions.create(model="m", messages=HI, user="alice")
@@ -118,7 +118,7 @@ async def test_a_token_says_who_chats(chat: FakeChat) -> None:
         assert refused.value.code == "BAD_TOKEN"
 
 
-async def test_without_a_name_one_is_anonymous(client: openai.AsyncOpenAI, chat: FakeChat) -> None:
+async def test_without_a_user_one_is_anonymous(client: openai.AsyncOpenAI, chat: FakeChat) -> None:
     await client.chat.completions.create(model="m", messages=HI)
     assert chat.turns.kept[0].conversation.user_id == "anonymous"
 
@@ -135,7 +135,7 @@ async def test_without_a_name_one_is_anonymous(client: openai.AsyncOpenAI, chat:
         ({"messages": HI, "user": "a/b"}, "user"),
     ],
 )
-async def test_bad_input_is_told_in_openais_form(
+async def test_bad_input_is_an_error_in_openais_form(
     client: openai.AsyncOpenAI, chat: FakeChat, fields: dict[str, Any], told: str
 ) -> None:
     with pytest.raises((openai.BadRequestError, openai.UnprocessableEntityError)) as refused:
@@ -154,7 +154,7 @@ async def test_bad_input_is_told_in_openais_form(
         pytest.param([{"role": "user", "content": [PART] * 101}], id="too many parts"),
     ],
 )
-async def test_no_more_of_a_long_list_is_looked_at_than_its_first_fault(
+async def test_a_long_list_is_validated_only_up_to_its_first_error(
     http: httpx2.AsyncClient, messages: list[Any]
 ) -> None:
     answer = await http.post("/v1/chat/completions", json={"messages": messages})
@@ -163,7 +163,7 @@ async def test_no_more_of_a_long_list_is_looked_at_than_its_first_fault(
     assert len(answer.json()["detail"]) <= 3
 
 
-async def test_a_model_that_fails_is_told_in_openais_form(
+async def test_a_failing_model_is_an_error_in_openais_form(
     client: openai.AsyncOpenAI, chat: FakeChat
 ) -> None:
     chat.agent.failure = Unavailable("The model can't be reached", code="MODEL_UNAVAILABLE")

@@ -41,7 +41,7 @@ async def test_a_page_must_declare_json(
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [(PAGE, PAGE), ("http://evil.example", None)])
-async def test_only_listed_origins_may_ask(
+async def test_only_listed_origins_are_allowed(
     http: httpx2.AsyncClient, origin: str, allowed: str | None
 ) -> None:
     preflight = await http.options(

@@ -69,7 +69,7 @@ async def test_the_list_can_be_filtered(http: httpx2.AsyncClient, chat: FakeChat
 
 
 @pytest.mark.parametrize("path", ["/chat/", "/chat/stream"])
-async def test_the_last_message_is_answered_anew_and_no_other(
+async def test_only_the_last_message_can_be_regenerated(
     http: httpx2.AsyncClient, chat: FakeChat, path: str
 ) -> None:
     first, last = [

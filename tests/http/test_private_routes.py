@@ -75,7 +75,7 @@ async def test_every_other_route_is_private(http: httpx2.AsyncClient, chat: Fake
 
 
 @pytest.mark.parametrize("path", [*sorted(OPEN), "/docs", "/openapi.json", "/ui/", "/ui/app.js"])
-async def test_what_is_nobodys_stays_open(http: httpx2.AsyncClient, path: str) -> None:
+async def test_public_routes_stay_open(http: httpx2.AsyncClient, path: str) -> None:
     assert (await http.get(path)).status_code == 200
 
 
@@ -90,7 +90,7 @@ async def test_what_is_nobodys_stays_open(http: httpx2.AsyncClient, path: str) -
         ("GET", "/conversations/x", b""),
     ],
 )
-async def test_nothing_is_said_of_a_request_before_its_caller_is_known(
+async def test_requests_are_authenticated_before_they_are_validated(
     http: httpx2.AsyncClient, method: str, path: str, sent: bytes
 ) -> None:
     assert (await http.request(method, path, content=sent)).status_code == 401
@@ -107,7 +107,7 @@ async def test_a_refusal_does_not_quote_the_token(http: httpx2.AsyncClient) -> N
         assert "bob" not in answer.text
 
 
-async def test_keys_that_cannot_be_had_are_nobodys_fault_and_tell_when_to_come_back(
+async def test_unavailable_keys_are_a_503_with_retry_after(
     chat: FakeChat,
 ) -> None:
     async def away(kid: str | None, algorithm: str) -> list[str]:
@@ -132,7 +132,7 @@ async def test_a_listed_origin_may_send_a_token(http: httpx2.AsyncClient) -> Non
     assert refused.headers["access-control-allow-origin"] == origin["origin"]
 
 
-async def test_without_identity_no_token_is_wanted(chat: FakeChat) -> None:
+async def test_without_identity_no_token_is_required(chat: FakeChat) -> None:
     async with gateway(chat) as http:
         assert (await http.get("/users/alice")).status_code == 200
         assert "components" in (schema := (await http.get("/openapi.json")).json())

@@ -31,7 +31,7 @@ async def test_readiness_reports_analytics(
     assert response.json() == {"status": "ready", "analytics": said, "outbox": "empty"}
 
 
-async def test_readiness_tells_what_waits(http: httpx2.AsyncClient, chat: FakeChat) -> None:
+async def test_readiness_reports_the_backlog(http: httpx2.AsyncClient, chat: FakeChat) -> None:
     for waiting, told in ((1, "1"), (10_000, "10000 or more")):
         chat.outbox.waiting = waiting
         response = await http.get("/readyz")
@@ -41,7 +41,7 @@ async def test_readiness_tells_what_waits(http: httpx2.AsyncClient, chat: FakeCh
 
 
 @pytest.mark.parametrize("missing", ["stopping", "database", "is damaged"])
-async def test_who_is_not_ready_says_what_is_missing(
+async def test_a_service_that_is_not_ready_says_what_is_missing(
     http: httpx2.AsyncClient, chat: FakeChat, missing: str
 ) -> None:
     chat.stopping = missing == "stopping"
@@ -52,7 +52,7 @@ async def test_who_is_not_ready_says_what_is_missing(
     assert missing in response.json()["detail"]
 
 
-async def test_the_status_tells_how_things_stand(http: httpx2.AsyncClient, chat: FakeChat) -> None:
+async def test_the_status_reports_all_parts(http: httpx2.AsyncClient, chat: FakeChat) -> None:
     chat.analytics.last_call = LastCall(method="M", outcome="OK", time=datetime.now(UTC))
     chat.admission.turned_away = 3
     report = (await http.get("/status")).json()
@@ -64,7 +64,7 @@ async def test_the_status_tells_how_things_stand(http: httpx2.AsyncClient, chat:
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/docs", "/openapi.json", "/ui/"])
-async def test_what_can_be_got_can_be_asked_for_its_head(chat: FakeChat, path: str) -> None:
+async def test_get_routes_answer_head(chat: FakeChat, path: str) -> None:
     async with served(gateway_app(chat)) as client:
         head = await client.head(path)
         assert (head.status_code, head.content) == (200, b"")

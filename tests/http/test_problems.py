@@ -69,7 +69,7 @@ async def test_a_failure_is_a_problem(
     assert told(await http.post("/chat/", json=body())) == (status, code)
 
 
-async def test_what_comes_before_the_routes_is_a_problem(chat: FakeChat) -> None:
+async def test_errors_before_the_routes_are_problems(chat: FakeChat) -> None:
     async with gateway(chat, hosts=Hosts("127.0.0.1")) as http:
         foreign = await http.get("/", headers={"host": "evil.example"})
         assert told(foreign) == (400, "HOST_NOT_TRUSTED")

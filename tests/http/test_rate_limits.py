@@ -32,7 +32,7 @@ async def test_a_message_over_the_limit_is_refused_and_not_counted(path: str) ->
 @pytest.mark.parametrize(
     ("trusted", "statuses"), [([], [200, 429, 429]), (["127.0.0.1/32"], [200, 200, 429])]
 )
-async def test_only_a_trusted_proxy_says_whose_a_message_is(
+async def test_only_a_trusted_proxy_can_set_the_address(
     trusted: list[str], statuses: list[int]
 ) -> None:
     app = gateway_app(FakeChat(), rates=Rates(address=parse_many("1/minute")))
@@ -45,7 +45,7 @@ async def test_only_a_trusted_proxy_says_whose_a_message_is(
     assert [answer.status_code for answer in answers] == statuses
 
 
-async def test_a_chat_that_is_turned_away_costs_its_user_nothing() -> None:
+async def test_a_refused_chat_does_not_use_up_the_rate_limit() -> None:
     chat = FakeChat()
     chat.admission = Admission(1)
     chat.agent.delay_s = 0.3

@@ -151,7 +151,7 @@ async def test_one_fault_is_told_once(http: httpx2.AsyncClient) -> None:
     assert [fault["loc"] for fault in refused.json()["detail"]] == [["query", "rich"]]
 
 
-async def test_a_refusal_is_short_however_much_is_wrong(http: httpx2.AsyncClient) -> None:
+async def test_an_error_is_short_however_many_faults_there_are(http: httpx2.AsyncClient) -> None:
     response = await http.post("/chat/", json=body(tags=[5] * 200_000))
     assert response.status_code == 422
     assert len(response.content) < 10_000

@@ -72,12 +72,12 @@ async def test_a_chat_is_one_line_without_its_text_or_its_users_name(
 
 
 @pytest.mark.parametrize("shown", [b"", b"two words", "ümlaut".encode(), b"x" * 129])
-async def test_an_id_that_is_none_is_replaced(http: httpx2.AsyncClient, shown: bytes) -> None:
+async def test_an_invalid_request_id_is_replaced(http: httpx2.AsyncClient, shown: bytes) -> None:
     response = await http.get("/", headers={b"x-request-id": shown})
     assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
 
 
-async def test_two_ids_are_none(http: httpx2.AsyncClient) -> None:
+async def test_two_request_ids_count_as_none(http: httpx2.AsyncClient) -> None:
     response = await http.get("/", headers=[("x-request-id", "a"), ("x-request-id", "b")])
     assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
 
@@ -93,7 +93,7 @@ async def test_two_ids_are_none(http: httpx2.AsyncClient) -> None:
         ("DELETE", "/chat/", "/chat/", 405),
     ],
 )
-async def test_a_line_has_a_routes_template_and_never_a_path(
+async def test_a_line_has_the_routes_template_and_never_the_path(
     http: httpx2.AsyncClient, method: str, path: str, route: str, status: int
 ) -> None:
     with reported() as report:
@@ -104,7 +104,7 @@ async def test_a_line_has_a_routes_template_and_never_a_path(
     assert path == route or path not in report.text
 
 
-async def test_probes_are_for_debug(http: httpx2.AsyncClient) -> None:
+async def test_probes_are_logged_at_debug_level(http: httpx2.AsyncClient) -> None:
     with reported("INFO") as report:
         await http.get("/healthz")
         await http.get("/readyz")
@@ -115,7 +115,7 @@ async def test_probes_are_for_debug(http: httpx2.AsyncClient) -> None:
         assert (await the_line(report))["level"] == "debug"
 
 
-async def test_an_unexpected_failure_has_its_line_and_its_cause_the_same_id(
+async def test_an_unexpected_failure_and_its_cause_are_logged_with_the_same_id(
     http: httpx2.AsyncClient, chat: FakeChat
 ) -> None:
     chat.agent.failure = RuntimeError("the cause")
@@ -154,7 +154,7 @@ async def test_a_stream_that_breaks_off_says_so_though_its_status_was_200(
     assert measured("POST", "/chat/stream", 200, "503") == before + 1
 
 
-async def test_a_reader_who_leaves_is_told_apart(http: httpx2.AsyncClient, chat: FakeChat) -> None:
+async def test_a_disconnect_is_logged_as_such(http: httpx2.AsyncClient, chat: FakeChat) -> None:
     chat.agent.delay_s = FOREVER_S
     before = measured("POST", "/chat/stream", 200, "cancelled")
     with reported() as report:

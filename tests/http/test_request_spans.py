@@ -25,7 +25,7 @@ def the_one(spans: Spans) -> tuple[ReadableSpan, dict[str, Any]]:
     return span, dict(span.attributes or {})
 
 
-async def test_a_span_has_the_route_and_the_status_and_its_trace_is_told(
+async def test_a_span_has_route_and_status_and_the_answer_has_its_trace_id(
     chat: FakeChat, spans: Spans
 ) -> None:
     async with gateway(chat, tracer=spans.tracer) as http:
@@ -54,7 +54,7 @@ async def test_a_request_goes_on_with_its_callers_trace(chat: FakeChat, spans: S
     assert f"{span.parent.trace_id:032x} {span.parent.span_id:016x}" == f"{TRACE_ID} {SPAN_ID}"
 
 
-async def test_a_path_that_is_no_route_is_not_told(chat: FakeChat, spans: Spans) -> None:
+async def test_an_unknown_path_is_not_in_the_span(chat: FakeChat, spans: Spans) -> None:
     async with gateway(chat, tracer=spans.tracer) as http:
         await http.get("/alices/secret")
     span, attributes = the_one(spans)
@@ -63,7 +63,7 @@ async def test_a_path_that_is_no_route_is_not_told(chat: FakeChat, spans: Spans)
     assert "alice" not in span.to_json()
 
 
-async def test_a_failure_of_ours_is_one(chat: FakeChat, spans: Spans) -> None:
+async def test_an_internal_error_makes_the_span_failed(chat: FakeChat, spans: Spans) -> None:
     chat.agent.failure = RuntimeError("secret")
     async with gateway(chat, tracer=spans.tracer) as http:
         await http.post("/chat/", json=body())
@@ -79,9 +79,7 @@ async def test_probes_have_no_spans(chat: FakeChat, spans: Spans) -> None:
     assert not spans.ended
 
 
-async def test_a_reader_who_leaves_makes_a_span_of_a_broken_answer(
-    chat: FakeChat, spans: Spans
-) -> None:
+async def test_a_disconnect_makes_a_span_of_a_broken_answer(chat: FakeChat, spans: Spans) -> None:
     chat.agent.delay_s = FOREVER_S
     async with served(gateway_app(chat, tracer=spans.tracer)) as http:
         async with http.stream("POST", "/chat/stream", json=body()) as response:
@@ -98,7 +96,7 @@ async def test_a_reader_who_leaves_makes_a_span_of_a_broken_answer(
         ([("http.response.start", False), ("http.response.body", True)], "disconnected"),
     ],
 )
-async def test_an_answer_without_an_end_is_a_failure(
+async def test_an_incomplete_answer_is_a_failure(
     spans: Spans, messages: list[tuple[str, bool]], error_type: str | None
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:

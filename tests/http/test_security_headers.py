@@ -24,7 +24,7 @@ NOTHING = "default-src 'none'; frame-ancestors 'none'"
     ],
     ids=lambda value: str(value)[:60],
 )
-async def test_every_answer_has_them(request_: dict[str, Any], status: int) -> None:
+async def test_every_answer_has_security_headers(request_: dict[str, Any], status: int) -> None:
     chat = FakeChat()
     chat.agent.failure = RuntimeError("unexpected")
     async with gateway(chat) as http:

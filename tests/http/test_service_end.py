@@ -59,13 +59,13 @@ async def test_an_http_server_that_ends_by_itself_ends_the_service(
     assert ("the reason" in caplog.text) is bool(reason)
 
 
-async def test_a_service_that_is_stopped_has_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_stopped_service_exits_without_an_error(caplog: pytest.LogCaptureFixture) -> None:
     await end(lambda _, stop: stop.set())
     assert caplog.text == ""
 
 
 @pytest.mark.parametrize("port", ["CHAT_HTTP_PORT", "CHAT_GRPC_PORT"])
-def test_the_last_word_of_a_service_that_cannot_begin_is_why(tmp_path: Path, port: str) -> None:
+def test_a_service_that_cannot_start_logs_why_as_its_last_line(tmp_path: Path, port: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = {"CHAT_HTTP_PORT": 0, "CHAT_GRPC_PORT": 0, "CHAT_METRICS_PORT": 0}
         ports[port] = taken.getsockname()[1]

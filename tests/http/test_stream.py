@@ -42,7 +42,7 @@ async def test_deltas_and_then_the_answer_of_chat(http: httpx2.AsyncClient) -> N
     assert whole["reply"] == answer["reply"]
 
 
-async def test_who_asks_gets_html_and_calls_of_tools_too(
+async def test_html_and_tool_calls_are_sent_on_request(
     http: httpx2.AsyncClient, chat: FakeChat
 ) -> None:
     chat.conversation.agent = ScriptedAgent(ToolCall("look", "{}"), "*Hi*", 0.01)
@@ -77,7 +77,7 @@ async def test_who_asks_gets_html_and_calls_of_tools_too(
         ),
     ],
 )
-async def test_a_model_that_breaks_off_gives_one_error_event(
+async def test_a_model_that_fails_in_a_stream_gives_one_error_event(
     http: httpx2.AsyncClient, chat: FakeChat, failure: Exception, error: dict[str, Any]
 ) -> None:
     chat.agent.failure = failure
@@ -104,7 +104,7 @@ PATHS = ("/chat/stream", "/chat/stream?rich=true")
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_reader_who_leaves_finds_what_came_in_the_history(
+async def test_a_disconnected_streams_text_is_in_the_history(
     path: str, http: httpx2.AsyncClient, chat: FakeChat
 ) -> None:
     chat.agent.delay_s = FOREVER_S
@@ -117,7 +117,7 @@ async def test_a_reader_who_leaves_finds_what_came_in_the_history(
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_reader_who_leaves_stops_a_model_that_is_faster_than_the_reader(
+async def test_a_disconnect_stops_a_model_that_is_faster_than_the_reader(
     path: str, http: httpx2.AsyncClient, chat: FakeChat, no_garbage_collection: None
 ) -> None:
     chat.agent.babbles = True
@@ -128,7 +128,7 @@ async def test_a_reader_who_leaves_stops_a_model_that_is_faster_than_the_reader(
         await eventually(lambda: chat.conversation.streams == 0)
 
 
-async def test_a_reader_who_leaves_is_no_failure(
+async def test_a_disconnect_is_no_failure(
     http: httpx2.AsyncClient, chat: FakeChat, caplog: pytest.LogCaptureFixture
 ) -> None:
     chat.agent.babbles = True

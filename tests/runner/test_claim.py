@@ -22,7 +22,7 @@ def test_a_second_runner_is_refused_and_told_of_the_first(tmp_path: Path) -> Non
         pass
 
 
-def test_nothing_is_told_when_nothing_runs(tmp_path: Path) -> None:
+def test_no_runner_is_reported_when_none_runs(tmp_path: Path) -> None:
     assert told(tmp_path / "none") == {}
     with Claim(tmp_path / "new/folder"):
         pass
@@ -34,16 +34,14 @@ def test_nothing_is_told_when_nothing_runs(tmp_path: Path) -> None:
     # No process has an id above the maximum.
     [f'{{"pid": {2**22 + 1}, "services": {{}}}}', '{"pid": "1"}', f'{{"pid": {2**64}}}', "[1]", ""],
 )
-def test_what_a_killed_runner_or_another_has_left_is_no_word_of_what_runs(
-    tmp_path: Path, word: str
-) -> None:
+def test_a_stale_or_invalid_claim_file_is_ignored(tmp_path: Path, word: str) -> None:
     (tmp_path / "run.lock").write_text(word)
     assert told(tmp_path) == {}
     with Claim(tmp_path):
         pass
 
 
-def test_a_full_disk_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.pwrite", Mock(side_effect=OSError(28, "No space left on device")))
     with pytest.raises(StackError, match="No space left on device"):
         Claim(tmp_path)

@@ -53,7 +53,7 @@ def test_a_sidecar_has_the_tokens_only(stack: Stack) -> None:
             assert secrets_of(service.environment) == {"APP_API_TOKEN", "DAPR_API_TOKEN"}
 
 
-def test_what_is_beside_the_stack_has_no_secret(stack: Stack, tmp_path: Path) -> None:
+def test_auxiliary_processes_get_no_secrets(stack: Stack, tmp_path: Path) -> None:
     stack.add_local_model(1)
     settings = RunnerSettings.from_environment()
     security = Security(
@@ -68,14 +68,14 @@ def test_what_is_beside_the_stack_has_no_secret(stack: Stack, tmp_path: Path) ->
         assert secrets_of(service.environment) == set(), service.name
 
 
-def test_anothers_app_has_all_but_what_is_ours() -> None:
+def test_other_peoples_apps_get_all_but_our_variables() -> None:
     found = share(ORDINARY | OTHERS | SECRETS | {"CHAT_HTTP_PORT": "1"}, "")
     # Its own sidecar may require the one, and sends the other.
     tokens = {name: SECRETS[name] for name in ("APP_API_TOKEN", "DAPR_API_TOKEN")}
     assert found == ORDINARY | OTHERS | tokens
 
 
-def test_a_variable_of_one_app_is_not_the_others(tmp_path: Path) -> None:
+def test_a_variable_of_one_app_is_not_passed_to_the_other(tmp_path: Path) -> None:
     environment = {"CHAT_HTTP_PORT": "8080", "ANALYTICS_METRICS_PORT": "9999"}
     stack = Stack(ROOT / "dapr.yaml", daprd=None, log_dir=tmp_path, environment=environment)
     ports = {app.name: app.ports for app in stack.apps}
@@ -89,7 +89,7 @@ def test_a_variable_of_one_app_is_not_the_others(tmp_path: Path) -> None:
         assert f"{other}_METRICS_PORT" not in app.environment
 
 
-def test_the_sidecar_is_told_of_a_port_that_the_environment_chooses(tmp_path: Path) -> None:
+def test_the_sidecar_gets_a_port_that_is_set_in_the_environment(tmp_path: Path) -> None:
     environment = {"CHAT_GRPC_PORT": "9002", "DACA_HOST": "[::1]"}
     stack = Stack(
         ROOT / "dapr.yaml", daprd=Path("daprd"), log_dir=tmp_path, environment=environment
@@ -108,7 +108,7 @@ def test_without_sidecars_chat_finds_analytics_wherever_it_is(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("unset", ["DAPR_GRPC_PORT=1", "OTEL_EXPORTER_OTLP_ENDPOINT=http://other"])
-def test_what_an_app_is_not_to_have_it_does_not_find_in_the_env_file(
+def test_variables_withheld_from_an_app_are_not_read_from_the_env_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unset: str
 ) -> None:
     name, _, value = unset.partition("=")
@@ -122,7 +122,7 @@ def test_what_an_app_is_not_to_have_it_does_not_find_in_the_env_file(
         assert (found.dapr_grpc_port, found.otlp_endpoint) == (None, None)
 
 
-def test_a_port_of_zero_is_a_free_one_that_is_known(tmp_path: Path) -> None:
+def test_port_zero_is_replaced_by_a_known_free_port(tmp_path: Path) -> None:
     environment = {"CHAT_HTTP_PORT": "0", "CHAT_METRICS_PORT": "off"}
     stack = Stack(ROOT / "dapr.yaml", daprd=None, log_dir=tmp_path, environment=environment)
     chat = stack.services["chat-service"]
@@ -131,7 +131,7 @@ def test_a_port_of_zero_is_a_free_one_that_is_known(tmp_path: Path) -> None:
     assert "metrics" not in chat.ports
 
 
-def test_a_port_of_metrics_is_looked_for_at_the_host_of_metrics(tmp_path: Path) -> None:
+def test_a_metrics_port_is_checked_at_the_metrics_host(tmp_path: Path) -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
         port = listener.getsockname()[1]
         environment = {"DACA_METRICS_HOST": "::1", "CHAT_METRICS_PORT": str(port)}
@@ -148,7 +148,7 @@ def test_a_bad_setting_is_named_before_anything_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
-def test_what_runs_here_is_reached_without_a_proxy(variable: str) -> None:
+def test_local_processes_are_reached_without_a_proxy(variable: str) -> None:
     given = {variable: "http://proxy.example:3128", "no_proxy": "example.org"}
     for kind in ("chat_service", "analytics_service", "daprd", "zipkin", ""):
         found = share(given, kind)

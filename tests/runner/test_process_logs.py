@@ -15,7 +15,7 @@ def log(tmp_path: Path) -> Log:
     return Log(tmp_path / "logs/a.log", max_bytes=10 * len(LINE))
 
 
-def test_a_long_log_goes_on_in_a_short_file_and_loses_nothing(log: Log) -> None:
+def test_a_long_log_is_rotated_and_loses_nothing(log: Log) -> None:
     file = log.open()
     for _ in range(11):
         file.write(LINE)
@@ -38,7 +38,7 @@ def test_however_long_it_runs_there_is_one_older_file_of_a_bounded_size(log: Log
 
 
 @pytest.mark.parametrize("lost", ["the folder", "the file"])
-def test_what_is_written_after_a_log_was_removed_is_there(log: Log, lost: str) -> None:
+def test_lines_written_after_a_log_was_removed_are_kept(log: Log, lost: str) -> None:
     file = log.open()
     file.write(b"before\n")
     if lost == "the folder":
@@ -56,7 +56,7 @@ def test_what_is_written_after_a_log_was_removed_is_there(log: Log, lost: str) -
     log.close()
 
 
-def test_a_log_is_there_again_for_the_next_process(log: Log) -> None:
+def test_a_removed_log_is_recreated_for_the_next_process(log: Log) -> None:
     log.open()
     log.close()
     shutil.rmtree(log.path.parent)
@@ -65,7 +65,7 @@ def test_a_log_is_there_again_for_the_next_process(log: Log) -> None:
     log.close()
 
 
-def test_a_new_stack_puts_the_last_ones_log_aside(log: Log) -> None:
+def test_a_new_stack_renames_the_previous_log(log: Log) -> None:
     log.begin()
     for line in (b"first\n", b"second\n"):
         log.begin()
@@ -75,6 +75,6 @@ def test_a_new_stack_puts_the_last_ones_log_aside(log: Log) -> None:
     assert log.path.with_name("a.log.1").read_text() == "first\n"
 
 
-def test_without_a_log_there_are_no_last_words(log: Log) -> None:
+def test_without_a_log_there_are_no_last_lines(log: Log) -> None:
     assert log.end(5) == []
     log.tidy()

@@ -24,7 +24,7 @@ async def test_a_program_is_where_its_script_says(tmp_path: Path) -> None:
     assert await get("daprd", script=talks, without="no Dapr") == Path("/opt/daprd")
 
 
-async def test_what_cannot_be_got_is_told(tmp_path: Path) -> None:
+async def test_a_failed_installation_is_reported(tmp_path: Path) -> None:
     fails = script(tmp_path, "echo /opt/half; exit 1")
     with pytest.raises(StackError, match="no Dapr, no sidecars"):
         await get("daprd", script=fails, without="no Dapr, no sidecars")
@@ -45,7 +45,7 @@ async def test_a_stop_ends_the_script(tmp_path: Path) -> None:
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-async def test_while_one_is_got_the_stack_may_run_without(tmp_path: Path) -> None:
+async def test_a_stack_can_run_without_a_program_that_is_being_installed(tmp_path: Path) -> None:
     run_file = render_run_file(tmp_path)
     start = ("scripts/run.sh", "--run-file", run_file)
     # Without a cache, a download, or Go.

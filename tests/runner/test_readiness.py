@@ -68,7 +68,7 @@ async def reason(*services: Service, url: str) -> str:
     return str(error.value)
 
 
-async def test_a_process_that_does_not_serve_is_named_with_its_words(tmp_path: Path) -> None:
+async def test_a_process_that_does_not_serve_is_named_with_its_output(tmp_path: Path) -> None:
     good = process(tmp_path, "good", "all is well", serves=True)
     bad = process(tmp_path, "bad", "No supported interface", serves=False)
     url = f"http://127.0.0.1:{free_port()}/readyz"
@@ -79,7 +79,7 @@ async def test_a_process_that_does_not_serve_is_named_with_its_words(tmp_path: P
     assert "good" not in told
 
 
-async def test_where_all_serve_chat_and_the_errors_tell(tmp_path: Path) -> None:
+async def test_if_all_serve_chat_and_its_errors_show_the_reason(tmp_path: Path) -> None:
     lines = 'level=error msg="No supported interface"\nlevel=warning msg="never mind"'
     sidecar = process(tmp_path, "a-sidecar", lines, serves=True)
     app = process(tmp_path, "a", '{"level": "info", "event": "serving"}', serves=True)
@@ -94,7 +94,7 @@ async def test_where_all_serve_chat_and_the_errors_tell(tmp_path: Path) -> None:
     ]
 
 
-async def test_a_process_that_ends_is_told_at_once(tmp_path: Path) -> None:
+async def test_a_process_that_ends_is_reported_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('no such option')"]
     service = Service("a", command, {}, {}, tmp_path / "a.log")
     await service.start()
@@ -103,7 +103,7 @@ async def test_a_process_that_ends_is_told_at_once(tmp_path: Path) -> None:
     assert told == "a ended while starting (exit code 1); its last words:\n    no such option"
 
 
-async def test_a_proxy_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_readiness_ignores_proxies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("http_proxy", "all_proxy"):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
     async with chat_that_says({"analytics": "ok"}) as url:
@@ -118,7 +118,7 @@ async def test_a_proxy_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ("kill -40 $$", "killed by signal 40"),
     ],
 )
-async def test_how_a_process_ended_is_told(tmp_path: Path, script: str, told: str) -> None:
+async def test_the_way_a_process_ended_is_reported(tmp_path: Path, script: str, told: str) -> None:
     service = Service("a", ["sh", "-c", script], {}, {}, tmp_path / "a.log")
     await service.start()
     await service.ended()

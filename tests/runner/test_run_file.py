@@ -113,13 +113,13 @@ def test_the_nearest_configuration_and_resources_win(
     assert app.resources == [tmp_path / Path(path).expanduser() for path in resources]
 
 
-def test_several_resources_may_be_in_one_text(tmp_path: Path) -> None:
+def test_resources_paths_may_be_separated_by_commas(tmp_path: Path) -> None:
     (app,) = read(tmp_path, "apps: [{appDirPath: a, resourcesPaths: 'one, two'}]")
     assert app.resources == [tmp_path / "a/one", tmp_path / "a/two"]
 
 
 @pytest.mark.parametrize("name", ["a,b", 'a"b', "a\nb"])
-def test_a_sidecar_takes_what_separates_paths_as_a_part_of_one(tmp_path: Path, name: str) -> None:
+def test_separators_in_a_path_are_quoted_for_sidecars(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     app = App("a", folder, [], config=folder / "c.yaml", resources=[folder / "r"])
     command = daprd_command(Path("daprd"), app, port=0, ports=PORTS)
@@ -183,7 +183,7 @@ def test_fields_without_an_effect_are_named(tmp_path: Path) -> None:
         ("apps: [{appDirPath: a, env: {PORTS: [1, 2]}}]", "['1', '2'] must be a text"),
     ],
 )
-def test_what_is_no_run_file_is_refused_in_one_line(tmp_path: Path, text: str, told: str) -> None:
+def test_an_invalid_run_file_is_refused_in_one_line(tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(StackError) as error:
         read(tmp_path, text)
     assert told in str(error.value)

@@ -37,7 +37,7 @@ async def typed(shown: str) -> dict[str, object]:
     return answer
 
 
-async def test_neither_a_hostile_environment_nor_a_neighbour_changes_anything(
+async def test_neither_a_hostile_environment_nor_another_server_changes_anything(
     tmp_path: Path,
 ) -> None:
     run_file = render_run_file(tmp_path)
@@ -109,7 +109,7 @@ async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Pat
     assert "metrics on" not in (checkout / "data/logs/chat-service.log").read_text()
 
 
-async def test_the_port_and_the_data_folder_may_be_others(tmp_path: Path) -> None:
+async def test_the_port_and_the_data_folder_can_be_changed(tmp_path: Path) -> None:
     run_file, port = render_run_file(tmp_path), free_port()
     # A path with characters that separate paths for the sidecars, and with a byte that is not UTF-8.
     data = {"DACA_DATA_DIR": str(tmp_path / 'my "data", all of it \udce9')}
@@ -128,7 +128,7 @@ async def test_the_port_and_the_data_folder_may_be_others(tmp_path: Path) -> Non
     ("host", "is_exposed"),
     [("::1", False), ("0.0.0.0", True)],  # noqa: S104 - as people set it
 )
-async def test_what_listens_for_others_is_said_aloud(
+async def test_listening_for_other_machines_is_warned_about(
     tmp_path: Path, host: str, *, is_exposed: bool
 ) -> None:
     run_file = render_run_file(tmp_path)
@@ -205,7 +205,7 @@ def unchanged(folder: Path) -> Iterator[None]:
         ("OPENAI_BASE_URL", "localhost:11434"),
     ],
 )
-async def test_a_bad_variable_is_named_before_anything_is_got_or_run(
+async def test_a_bad_variable_is_named_before_anything_is_installed_or_run(
     tmp_path: Path, variable: str, value: str
 ) -> None:
     start = ("scripts/run.sh", "--run-file", render_run_file(tmp_path))
@@ -219,9 +219,7 @@ async def test_a_bad_variable_is_named_before_anything_is_got_or_run(
 
 
 @pytest.mark.parametrize("name", ["logs", "names.yaml/folder"])
-async def test_what_is_of_the_wrong_kind_in_the_data_folder_is_named(
-    tmp_path: Path, name: str
-) -> None:
+async def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path, name: str) -> None:
     path = tmp_path / "data" / name
     path.parent.mkdir(parents=True)
     path.touch()
@@ -243,7 +241,7 @@ async def test_what_is_of_the_wrong_kind_in_the_data_folder_is_named(
         ("gen_protos.sh", ["--check", "all"]),
     ],
 )
-async def test_what_a_script_cannot_take_is_refused(
+async def test_invalid_script_arguments_are_refused(
     tmp_path: Path, script: str, arguments: list[str]
 ) -> None:
     settings = {"AUTH_JWT_SECRET": "a secret of thirty-two bytes or more"}

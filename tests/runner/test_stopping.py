@@ -101,7 +101,7 @@ async def test_ctrl_c_before_it_is_ready_ends_it(tmp_path: Path) -> None:
     await gone(list(running))
 
 
-async def test_ctrl_c_while_it_is_loaded_ends_it_without_a_word(tmp_path: Path) -> None:
+async def test_ctrl_c_during_imports_prints_no_traceback(tmp_path: Path) -> None:
     start = (sys.executable, "-X", "importtime", "-m", "scripts.run_stack", "--help")
     async with command(*start, folder=tmp_path) as process:
         await read_until(process, "pydantic")

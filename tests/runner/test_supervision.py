@@ -38,7 +38,7 @@ async def supervised(stack: Stack) -> AsyncIterator[asyncio.Task[None]]:
         await stack.stop()
 
 
-async def test_what_is_killed_is_started_again_even_without_its_log_folder(
+async def test_killed_processes_are_restarted_even_without_the_log_folder(
     tmp_path: Path,
 ) -> None:
     stack = stack_of(tmp_path, one="echo here; sleep 60", two="sleep 60")
@@ -59,7 +59,7 @@ async def test_what_is_killed_is_started_again_even_without_its_log_folder(
         assert not stack.services["two"].ending()
 
 
-async def test_an_app_that_is_done_stays_done(
+async def test_an_app_that_exits_with_0_is_not_restarted(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stack = stack_of(tmp_path, caller="exit 0", other="sleep 60")
@@ -69,7 +69,7 @@ async def test_an_app_that_is_done_stays_done(
     assert capfd.readouterr().out == "caller is done\n"
 
 
-async def test_anothers_app_that_keeps_failing_is_left_alone(
+async def test_other_peoples_apps_that_keep_failing_are_not_restarted(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stack = stack_of(tmp_path, caller="echo no such order; exit 3", other="sleep 60")
@@ -87,7 +87,7 @@ async def test_anothers_app_that_keeps_failing_is_left_alone(
     assert "caller keeps ending; its last words:\n    no such order" in told
 
 
-async def test_a_service_of_ours_that_keeps_failing_ends_the_stack_in_words(
+async def test_our_service_that_keeps_failing_ends_the_stack_with_an_error(
     tmp_path: Path,
 ) -> None:
     stack = stack_of(tmp_path, one="echo out of memory; exit 3")
@@ -97,7 +97,7 @@ async def test_a_service_of_ours_that_keeps_failing_ends_the_stack_in_words(
             await supervising
 
 
-async def test_a_program_that_has_gone_ends_nothing(
+async def test_a_program_that_is_deleted_stops_no_other_app(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     stack = stack_of(tmp_path, one="sleep 60", other="sleep 60")
@@ -115,7 +115,7 @@ async def test_a_program_that_has_gone_ends_nothing(
         assert not supervising.done()
 
 
-async def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+async def test_a_missing_program_is_named(tmp_path: Path) -> None:
     stack = stack_of(tmp_path, one="sleep 60")
     stack.services["one"].command = [".venv/bin/python", "-m", "one"]
     with pytest.raises(StackError, match=r"one can't be started: .*\.venv/bin/python"):
@@ -123,7 +123,7 @@ async def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("script", ["sleep 60", "trap '' TERM; sleep 60 & wait; sleep 60"])
-async def test_a_stop_ends_what_was_stopped_or_does_not_listen(tmp_path: Path, script: str) -> None:
+async def test_a_stop_ends_suspended_and_hung_processes(tmp_path: Path, script: str) -> None:
     stack = stack_of(tmp_path, one=script, two=script)
     await stack.start()
     for service in stack.apps:
@@ -134,7 +134,7 @@ async def test_a_stop_ends_what_was_stopped_or_does_not_listen(tmp_path: Path, s
     assert all(service.ending() for service in stack.apps)
 
 
-async def test_each_app_has_its_time_to_end(tmp_path: Path) -> None:
+async def test_each_app_has_its_own_time_to_stop(tmp_path: Path) -> None:
     # The first app to be stopped uses up all its time.
     stack = stack_of(
         tmp_path, last="trap 'exit 7' TERM; sleep 60 & wait", hung="trap '' TERM; sleep 60"
@@ -146,7 +146,7 @@ async def test_each_app_has_its_time_to_end(tmp_path: Path) -> None:
     assert stack.services["last"].ending() == "exit code 7"
 
 
-async def test_nobody_reading_what_is_said_ends_nothing(tmp_path: Path) -> None:
+async def test_a_closed_output_does_not_end_the_program(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     process = await asyncio.create_subprocess_exec(

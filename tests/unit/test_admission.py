@@ -45,7 +45,7 @@ def test_an_idle_service_takes_all_that_come_at_once() -> None:
     assert taken(Admission()) == 2 * LARGEST_BURST
 
 
-def test_a_loop_that_is_late_for_a_moment_turns_away_only_what_is_beyond_a_large_burst() -> None:
+def test_a_loop_that_is_briefly_late_refuses_only_what_exceeds_a_large_burst() -> None:
     admission = Admission()
     measure(admission, LATE_S)
     with ExitStack() as stack:
@@ -64,7 +64,7 @@ def test_one_late_step_is_no_overload() -> None:
     assert taken(admission) == 2 * LARGEST_BURST
 
 
-def test_a_loop_that_stays_late_takes_fewer_and_fewer_but_always_some() -> None:
+def test_a_loop_that_stays_late_admits_fewer_and_fewer_but_always_some() -> None:
     admission = Admission()
     measure(admission, LATE_S)
     time.sleep(1.1)
@@ -77,7 +77,7 @@ def test_a_loop_that_stays_late_takes_fewer_and_fewer_but_always_some() -> None:
     assert taken(admission) == FEWEST
 
 
-def test_a_flood_that_is_late_by_turns_is_no_burst_either() -> None:
+def test_a_flood_with_an_intermittently_late_loop_is_no_burst() -> None:
     admission = Admission()
     began = time.monotonic()
     while time.monotonic() - began < 1.2:
@@ -88,7 +88,7 @@ def test_a_flood_that_is_late_by_turns_is_no_burst_either() -> None:
     assert taken(admission) == LARGEST_BURST
 
 
-def test_a_loop_on_time_takes_a_little_more_and_one_that_stays_calm_takes_all() -> None:
+def test_a_loop_on_time_admits_slowly_more_and_a_calm_one_admits_all() -> None:
     admission = Admission()
     measure(admission, LATE_S)
     time.sleep(1.1)
@@ -124,14 +124,14 @@ def test_requests_whose_bodies_are_still_to_come_are_counted_while_the_loop_is_l
         assert arriving(admission) == LARGEST_BURST - 66
 
 
-def test_requests_that_arrive_turn_nobody_away_from_an_idle_service() -> None:
+def test_arriving_requests_cause_no_refusals_in_an_idle_service() -> None:
     admission = Admission(1)
     assert arriving(admission) == 2 * LARGEST_BURST
     with admission.one_more():
         assert admission.chats == 1
 
 
-def test_there_is_a_most_even_for_chats_that_only_wait() -> None:
+def test_there_is_a_maximum_even_for_chats_that_only_wait() -> None:
     admission = Admission(22)
     with ExitStack() as stack:
         fill(admission, stack, 22)
@@ -140,14 +140,14 @@ def test_there_is_a_most_even_for_chats_that_only_wait() -> None:
         assert admission.chats == 22
 
 
-def test_a_chat_that_fails_is_under_way_no_more() -> None:
+def test_a_failed_chat_frees_its_place() -> None:
     admission = Admission()
     with pytest.raises(RuntimeError), admission.one_more():
         raise RuntimeError
     assert admission.chats == 0
 
 
-def test_the_log_tells_once_a_second_how_many_were_turned_away(
+def test_the_number_of_refusals_is_logged_once_a_second(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     admission = Admission(0)
@@ -177,7 +177,7 @@ async def work(seconds: float) -> None:
         await asyncio.sleep(0)
 
 
-async def test_lasting_work_turns_chats_away_and_its_end_lets_them_in_again() -> None:
+async def test_sustained_load_causes_refusals_until_it_ends() -> None:
     admission = Admission()
     async with watched(admission):
         await work(2)

@@ -91,13 +91,13 @@ async def test_the_model_is_told_the_user_and_the_count(
     assert request.body["model"] == "m"
 
 
-async def test_each_api_is_spoken_where_it_belongs(model: ChatModel, server: ModelServer) -> None:
+async def test_each_host_is_called_with_its_api(model: ChatModel, server: ModelServer) -> None:
     await ask(model)
     responses = isinstance(model.model, agents.OpenAIResponsesModel)
     assert server.requests[0].path == ("/v1/responses" if responses else "/v1/chat/completions")
 
 
-async def test_a_tool_call_goes_there_and_back(model: ChatModel, server: ModelServer) -> None:
+async def test_the_model_gets_a_tools_result(model: ChatModel, server: ModelServer) -> None:
     reply = await ask(model, "what time is it?")
     (result,) = server.tool_results
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", result)
@@ -105,7 +105,7 @@ async def test_a_tool_call_goes_there_and_back(model: ChatModel, server: ModelSe
     assert len(server.requests) == 2
 
 
-async def test_an_answer_tells_which_tools_made_it(model: ChatModel, server: ModelServer) -> None:
+async def test_an_answer_names_the_called_tools(model: ChatModel, server: ModelServer) -> None:
     message = ChatMessage(user_id="alice", text="what time is it?")
     answer = await ChatAgent(model).answer(message, 5, [])
     (result,) = server.tool_results
@@ -190,14 +190,14 @@ async def test_a_host_that_answers_nonsense_is_a_known_failure(
 
 
 @pytest.mark.parametrize("fault", [Fault(500), Fault(429), Fault(drop=True)], ids=str)
-async def test_one_passing_failure_is_retried(
+async def test_one_temporary_failure_is_retried(
     model: ChatModel, server: ModelServer, fault: Fault
 ) -> None:
     server.faults = [fault]
     assert "alice" in await ask(model)
 
 
-async def test_a_failing_host_is_not_stormed_with_retries(
+async def test_a_failing_host_is_not_flooded_with_retries(
     model: ChatModel, server: ModelServer
 ) -> None:
     server.faults = [Fault(503)] * 1000

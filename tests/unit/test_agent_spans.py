@@ -48,7 +48,7 @@ async def test_agents_models_and_tools_are_inside_of_the_turn(spans: Spans) -> N
     assert "secret" not in "".join(span.to_json() for span in spans.ended)
 
 
-async def test_content_is_in_spans_if_it_may_be(spans: Spans) -> None:
+async def test_content_is_in_spans_only_if_configured(spans: Spans) -> None:
     found = await run_agent(spans, content=True)
     tool = dict(found["execute_tool look_up"].attributes or {})
     assert "secret-result" in str(tool["gen_ai.tool.call.result"])

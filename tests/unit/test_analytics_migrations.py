@@ -68,7 +68,7 @@ async def test_ids_that_were_counted_stay_counted_and_new_ones_add_to_them(
     assert ("alice", "2026-01-31", 3) in await days(place)
 
 
-async def test_a_file_of_before_there_were_days_gets_them(tmp_path: Path) -> None:
+async def test_a_file_from_before_daily_counts_gets_them(tmp_path: Path) -> None:
     file = tmp_path / "analytics.db"
     await (await SqliteDatabase.open(file, "analytics", read_scripts(SCRIPTS)[:1])).close()
     # Around midnight. Days before 1970 must be rounded down, too.

@@ -64,7 +64,7 @@ def test_only_settings_modules_read_the_environment(path: Path) -> None:
         "from pydantic_settings import BaseSettings",
     ],
 )
-def test_the_environment_rule_sees_a_reader(code: str) -> None:
+def test_the_environment_rule_detects_all_ways_to_read_it(code: str) -> None:
     assert reads_environment(code)
 
 
@@ -99,7 +99,7 @@ def test_folders_are_small() -> None:
         ),
     ],
 )
-def test_importing_brings_in_no(module: str, strangers: set[str]) -> None:
+def test_importing_does_not_load(module: str, strangers: set[str]) -> None:
     code = f"import {module}, sys; print({strangers!r} & set(sys.modules))"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

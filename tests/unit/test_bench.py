@@ -43,7 +43,7 @@ def test_a_percentile_is_the_value_that_so_many_do_not_exceed(
     assert percentile(list(range(100, 0, -1)), percent) == expected
 
 
-def test_few_values_have_percentiles_too_and_none_have_none() -> None:
+def test_few_values_have_percentiles_and_none_gives_nan() -> None:
     assert percentile([3.0], 99) == 3.0
     assert percentile([1.0, 2.0], 50) == 1.0
     assert math.isnan(percentile([], 50))
@@ -64,12 +64,12 @@ def test_a_comparison_has_both_sides_and_how_far_the_rounds_agree() -> None:
     assert comparison(sides, rate) == expected
 
 
-def test_cpu_time_is_of_all_that_are_named() -> None:
+def test_cpu_time_is_summed_over_the_named_processes() -> None:
     sample = Sample([0.1, 0.1], cpu_s={"chat": 0.004, "analytics": 0.002, "generator": 1})
     assert cpu_ms("chat", "analytics", "absent")(sample) == pytest.approx(3)
 
 
-def test_a_client_speaks_for_eight_users_in_turn_and_never_repeats_a_message() -> None:
+def test_a_client_sends_for_eight_users_in_turn_and_never_repeats_a_message() -> None:
     ask = messages_of(3, "/chat/stream")
     sent = [ask() for _ in range(16)]
     assert len(set(sent)) == 16
@@ -78,7 +78,7 @@ def test_a_client_speaks_for_eight_users_in_turn_and_never_repeats_a_message() -
     assert users[:8] == users[8:] == [f"client-3-{number}" for number in range(8)]
 
 
-async def test_sides_alternate_and_turn_round() -> None:
+async def test_sides_alternate_and_reverse_their_order() -> None:
     order = []
 
     def side(name: str) -> Side:
@@ -107,7 +107,7 @@ async def test_a_closed_loop_counts_answers_and_failures() -> None:
     assert abs(sample.errors["503"] - len(sample.latencies_s)) <= 1
 
 
-async def test_an_open_loop_charges_a_stall_to_all_that_had_to_wait_for_it() -> None:
+async def test_an_open_loop_counts_a_stall_for_all_requests_that_waited() -> None:
     stalled = False
 
     async def call() -> float:
@@ -121,7 +121,7 @@ async def test_an_open_loop_charges_a_stall_to_all_that_had_to_wait_for_it() -> 
     assert len([s for s in sample.latencies_s if s > 0.05]) > 10
 
 
-def test_a_bar_is_met_from_its_limit_on_and_never_by_nothing() -> None:
+def test_a_bar_includes_its_limit_and_is_never_met_by_nan() -> None:
     assert Bar("x", 90, 90, at_least=True).met
     assert not Bar("x", 89, 90, at_least=True).met
     assert Bar("x", 5, 5).met

@@ -18,7 +18,7 @@ def test_the_document_has_the_calculators_tables() -> None:
 
 
 @pytest.mark.parametrize("busy", [0.3, 0.6, 0.8])
-def test_one_servers_mean_wait_is_pollaczek_and_khinchines(busy: float) -> None:
+def test_one_servers_mean_wait_follows_pollaczek_khinchine(busy: float) -> None:
     # The standard deviation equals the mean, as for exponential service times.
     expected_ms = busy / (1 - busy) * 3.0
     assert fmean(waits_ms(busy, 1, 3.0)) == pytest.approx(expected_ms, rel=0.1)

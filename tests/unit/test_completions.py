@@ -83,7 +83,7 @@ async def test_a_stream_that_breaks_off_is_a_lost_connection() -> None:
             await texts(create)
 
 
-async def test_a_host_that_falls_silent_in_a_stream_is_too_late() -> None:
+async def test_a_host_that_goes_silent_in_a_stream_times_out() -> None:
     async with host(events(delta("a")), more=True) as create:
         with pytest.raises(openai.APITimeoutError):
             await texts(create)
@@ -102,13 +102,13 @@ async def test_a_stream_of_nonsense_is_an_error() -> None:
             await texts(create)
 
 
-async def test_a_piece_may_be_long() -> None:
+async def test_a_chunk_may_be_long() -> None:
     text = "x" * 2**20
     async with host(events(delta(text), FINISH)) as create:
         assert "".join(await texts(create)) == text
 
 
-async def test_fields_that_are_not_as_they_should_be_are_let_pass() -> None:
+async def test_fields_of_unexpected_types_are_tolerated() -> None:
     odd = {"id": 5, "created": "now", **delta("a")}
     async with host(events(odd, FINISH)) as create:
         chunks = await create(model="m", messages=[], stream=True)
@@ -131,7 +131,7 @@ async def test_fields_that_are_not_as_they_should_be_are_let_pass() -> None:
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_status_is_openais_error_with_the_hosts_headers(
+async def test_an_error_status_is_openais_error_with_the_hosts_headers(
     status: int, kind: type[openai.APIStatusError], stream: bool
 ) -> None:
     async with host(b"{}", JSON, status, headers="retry-after: 7\r\n") as create:

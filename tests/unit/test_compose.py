@@ -57,7 +57,7 @@ def test_apps_end_before_their_sidecars_and_in_time(app: str) -> None:
 
 @pytest.mark.parametrize("app", APPS)
 @pytest.mark.parametrize(("is_ready", "code"), [(True, 0), (False, 1)])
-async def test_health_checks_ask_the_metrics(app: str, is_ready: bool, code: int) -> None:
+async def test_health_checks_use_the_metrics(app: str, is_ready: bool, code: int) -> None:
     async def check() -> None:
         if not is_ready:
             raise Unavailable("no")
@@ -86,7 +86,7 @@ def test_ports_are_open_on_this_machine_only() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_containers_may_do_nothing_that_they_need_not(name: str) -> None:
+def test_containers_have_only_the_rights_that_they_need(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -94,7 +94,7 @@ def test_containers_may_do_nothing_that_they_need_not(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_is_mounted_is_there(name: str) -> None:
+def test_mounted_files_exist(name: str) -> None:
     for source, _, _ in (v.partition(":") for v in SERVICES[name].get("volumes", [])):
         there = (DEPLOY / "compose" / source).exists() if "/" in source else None
         assert there is True or source in COMPOSE["volumes"]

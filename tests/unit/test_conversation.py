@@ -66,7 +66,7 @@ async def test_an_unknown_count_is_none_and_never_zero(
 
 
 @pytest.mark.parametrize("hanging", ["analytics", "outbox"])
-async def test_a_count_that_does_not_come_costs_half_a_second(chat: FakeChat, hanging: str) -> None:
+async def test_a_missing_count_costs_half_a_second(chat: FakeChat, hanging: str) -> None:
     if hanging == "analytics":
         chat.analytics.delay_s = FOREVER_S
     else:
@@ -144,7 +144,7 @@ async def test_there_is_no_reply_to_a_message_that_cannot_be_kept(chat: FakeChat
         await read(chat, message())
 
 
-async def test_a_caller_who_leaves_a_reply_has_said_nothing(chat: FakeChat) -> None:
+async def test_nothing_is_kept_if_a_caller_cancels_a_reply(chat: FakeChat) -> None:
     chat.agent.delay_s = FOREVER_S
     chatting = asyncio.create_task(chat.conversation.reply(message()))
     await asyncio.sleep(0.05)
@@ -154,7 +154,7 @@ async def test_a_caller_who_leaves_a_reply_has_said_nothing(chat: FakeChat) -> N
     assert chat.turns.kept == []
 
 
-async def test_a_reader_who_leaves_before_the_agent_has_begun_has_said_nothing(
+async def test_nothing_is_kept_if_a_reader_leaves_before_the_agent_starts(
     chat: FakeChat,
 ) -> None:
     chat.analytics.delay_s = FOREVER_S
@@ -167,7 +167,7 @@ async def test_a_reader_who_leaves_before_the_agent_has_begun_has_said_nothing(
 
 
 @pytest.mark.parametrize(("left_s", "kept"), [(0.05, []), (0.5, ["You said: "])])
-async def test_a_stream_that_is_cancelled_just_before_its_limit_has_run_out_of_time(
+async def test_a_stream_cancelled_just_before_its_time_limit_has_timed_out(
     chat: FakeChat, left_s: float, kept: list[str]
 ) -> None:
     chat.agent.delay_s = FOREVER_S
@@ -216,6 +216,6 @@ def test_a_message_with_an_id_and_no_session_has_the_same_session_each_time() ->
     assert message(message_id=uuid4()).session_id != one.session_id
 
 
-def test_answers_are_equal_by_what_they_say() -> None:
+def test_answers_are_compared_by_content() -> None:
     one, two = (Answer("hi", (ToolCall("clock", "{}", "noon"),)) for _ in range(2))
     assert one == two

@@ -64,7 +64,7 @@ async def numbers(database: Database) -> list[int]:
     ],
     ids=ascii,
 )
-async def test_any_text_is_read_as_it_was_written(database: Database, text: str) -> None:
+async def test_any_text_is_read_back_unchanged(database: Database, text: str) -> None:
     await database.write(add(1, text))
     ((said,),) = await database.read("SELECT said FROM test.things WHERE said = $1", text)
     assert said == text
@@ -74,14 +74,14 @@ async def test_any_text_is_read_as_it_was_written(database: Database, text: str)
     "time",
     ["0001-01-01T00:00Z", "1969-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"],
 )
-async def test_any_time_is_read_as_it_was_written(database: Database, time: str) -> None:
+async def test_any_time_is_read_back_unchanged(database: Database, time: str) -> None:
     at = datetime.fromisoformat(time)
     await database.write(add(1, at=at))
     ((stored,),) = await database.read("SELECT at FROM test.things WHERE at = $1", at)
     assert database.time(stored) == at
 
 
-async def test_ids_are_uuids_and_nothing_is_none(database: Database) -> None:
+async def test_ids_are_uuids_and_null_is_none(database: Database) -> None:
     async def work(statements: Statements) -> None:
         await statements.fetch(INSERT, 1, ID, None, None)
 
@@ -90,7 +90,7 @@ async def test_ids_are_uuids_and_nothing_is_none(database: Database) -> None:
     assert [[*row] for row in rows] == [[1, ID, None, None]]
 
 
-async def test_one_statement_may_run_for_many_and_returns_the_rows_of_all(
+async def test_one_statement_can_run_for_many_rows_and_returns_all_results(
     database: Database,
 ) -> None:
     async def work(statements: Statements) -> list[int]:
@@ -151,7 +151,7 @@ async def test_only_postgres_is_for_several_processes(database: Database, place:
     assert database.is_shared == isinstance(place, SecretStr)
 
 
-async def test_what_is_for_a_new_schema_is_run_once(place: Place, migrations: Path) -> None:
+async def test_initial_statements_run_only_in_a_new_schema(place: Place, migrations: Path) -> None:
     for _ in range(2):
         seed = "INSERT INTO test.things (n) VALUES (1);"
         database = await open_database(place, "test", migrations, on_create=seed)

@@ -39,7 +39,7 @@ def refusal(settings: type[ServiceSettings]) -> str:
 
 @pytest.mark.parametrize("variable", ["DACA_HOST", "DACA_METRICS_HOST"])
 @pytest.mark.parametrize("host", NO_ADDRESSES.values(), ids=NO_ADDRESSES)
-def test_what_this_machine_cannot_listen_on_is_refused(
+def test_an_address_that_this_machine_cannot_listen_on_is_refused(
     environment: pytest.MonkeyPatch, variable: str, host: str
 ) -> None:
     environment.setenv(variable, host)
@@ -57,7 +57,7 @@ def test_what_this_machine_cannot_listen_on_is_refused(
         ("::", "::"),
     ],
 )
-def test_an_address_is_taken_as_people_write_it(
+def test_common_spellings_of_an_address_are_accepted(
     environment: pytest.MonkeyPatch, host: str, address: str
 ) -> None:
     environment.setenv("DACA_HOST", host)
@@ -65,9 +65,7 @@ def test_an_address_is_taken_as_people_write_it(
 
 
 @pytest.mark.parametrize("url", NO_BASE_URLS.values(), ids=NO_BASE_URLS)
-def test_a_base_url_that_no_request_could_use_is_refused(
-    environment: pytest.MonkeyPatch, url: str
-) -> None:
+def test_an_unusable_base_url_is_refused(environment: pytest.MonkeyPatch, url: str) -> None:
     environment.setenv("OPENAI_BASE_URL", url)
     told = refusal(ChatSettings)
     assert "OPENAI_BASE_URL: must be like http://localhost:11434/v1" in told
@@ -75,7 +73,9 @@ def test_a_base_url_that_no_request_could_use_is_refused(
 
 
 @pytest.mark.parametrize("rest", ["", "/", "\n", "/chat/completions", "/chat/completions/"])
-def test_a_base_url_is_taken_as_people_copy_it(environment: pytest.MonkeyPatch, rest: str) -> None:
+def test_common_forms_of_a_base_url_are_accepted(
+    environment: pytest.MonkeyPatch, rest: str
+) -> None:
     environment.setenv("OPENAI_BASE_URL", f"http://localhost:11434/v1{rest}")
     assert ChatSettings.from_environment().openai_base_url == "http://localhost:11434/v1"
 
@@ -93,7 +93,7 @@ def test_a_key_that_no_header_can_hold_is_refused(
     assert key not in told
 
 
-def test_what_is_around_a_value_is_none_of_it(environment: pytest.MonkeyPatch) -> None:
+def test_blanks_around_a_value_are_stripped(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("OPENAI_API_KEY", "sk-1\r\n")
     environment.setenv("CHAT_HTTP_PORT", " 8080 ")
     environment.setenv("CHAT_MODEL", "\tllama3.2\n")
@@ -105,7 +105,7 @@ def test_what_is_around_a_value_is_none_of_it(environment: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("variable", ["http_proxy", "https_proxy", "all_proxy"])
 @pytest.mark.parametrize("host", ["localhost:11434", "127.0.0.1:8003", "[::1]:8003"])
-def test_this_machine_needs_no_proxy(
+def test_this_machine_is_reached_without_a_proxy(
     environment: pytest.MonkeyPatch, variable: str, host: str
 ) -> None:
     environment.setenv(variable, "http://proxy.example:3128")
@@ -114,7 +114,7 @@ def test_this_machine_needs_no_proxy(
     assert settings.proxy_for(f"https://{host}/v1") is None
 
 
-def test_a_proxy_is_taken_without_its_scheme(environment: pytest.MonkeyPatch) -> None:
+def test_a_proxy_without_a_scheme_is_accepted(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("http_proxy", "proxy.example:3128")
     proxy = ChatSettings.from_environment().proxy_for("http://model.example/v1")
     assert proxy == "http://proxy.example:3128"

@@ -19,7 +19,7 @@ ERRORS = [InvalidInput.field("text", "is bad")] + [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_every_http_status_blames_the_right_side(error: DomainError) -> None:
+def test_every_http_status_is_of_the_right_class(error: DomainError) -> None:
     assert http_status(error) // 100 == (4 if type(error) in CALLERS_FAULT else 5)
 
 
@@ -46,7 +46,7 @@ def test_invalid_input_names_its_fields() -> None:
     assert str(error) == "a: is short; b[1].c: is long"
 
 
-def test_when_to_try_again_is_told_over_both_transports() -> None:
+def test_retry_delays_are_sent_over_both_transports() -> None:
     error = LimitReached("too many", retry_after_s=1.2)
     retry_info = error_details_pb2.RetryInfo()
     assert status_of(error).details[1].Unpack(retry_info)
@@ -54,5 +54,5 @@ def test_when_to_try_again_is_told_over_both_transports() -> None:
     assert http_headers(error) == {"retry-after": "2"}
 
 
-def test_a_missing_token_is_asked_for() -> None:
+def test_a_missing_token_is_requested() -> None:
     assert http_headers(Unauthenticated("no token")) == {"www-authenticate": "Bearer"}

@@ -50,7 +50,7 @@ async def mcp_agent(**servers: object) -> AsyncIterator[ChatAgent]:
         yield ChatAgent(offline(), mcp_servers=up)
 
 
-async def test_a_tool_of_an_mcp_server_that_it_starts() -> None:
+async def test_a_tool_of_an_mcp_server_that_chat_starts() -> None:
     async with mcp_agent(dice={"command": SERVER[0], "args": SERVER[1:]}) as agent:
         reply = await ask(agent, 'mcp_dice__roll {"sides": 1}')
         assert reply == "[offline model] mcp_dice__roll says: 1 of 1"
@@ -116,7 +116,7 @@ async def test_mcp_servers_that_cannot_be_started_stop_no_chat(
 
 
 @pytest.mark.parametrize("value", ["dice", "[]", "[1]", '{"a": 1}', '{"a": {}}', '{"a": {"b": 1}}'])
-async def test_mcp_servers_that_make_no_sense_are_refused_by_name(value: str) -> None:
+async def test_invalid_mcp_servers_are_refused_by_name(value: str) -> None:
     with pytest.raises(Misconfigured, match="CHAT_MCP_SERVERS: must be JSON like"):
         async with connected(SecretStr(value)):
             pass
@@ -133,7 +133,7 @@ async def test_mcp_servers_that_make_no_sense_are_refused_by_name(value: str) ->
         ("builtins:repr", "must return an agents.Agent"),
     ],
 )
-def test_a_function_that_is_none_is_refused_by_name(function: str, told: str) -> None:
+def test_an_invalid_function_is_refused_by_name(function: str, told: str) -> None:
     with pytest.raises(Misconfigured, match=f"CHAT_AGENT: {function} .*{told}"):
         ChatAgent(offline(), extend=lambda agent: extended(agent, function))
 
@@ -160,7 +160,7 @@ async def test_what_a_tool_returns_is_the_reply_where_its_agent_says_so(say: Say
     assert found == Answer("{'at': 12}", (ToolCall("now", "{}", "{'at': 12}"),))
 
 
-async def test_a_tool_that_is_called_wrongly_tells_the_model_how() -> None:
+async def test_a_tool_called_with_wrong_arguments_tells_the_model_why() -> None:
     def look_up(name: str) -> str:
         return name
 
@@ -168,7 +168,7 @@ async def test_a_tool_that_is_called_wrongly_tells_the_model_how() -> None:
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
-async def test_a_tools_guardrail_is_an_error_in_words(where: str) -> None:
+async def test_a_tools_guardrail_is_a_clear_error(where: str) -> None:
     def trips(data: object) -> agents.ToolGuardrailFunctionOutput:
         return agents.ToolGuardrailFunctionOutput.raise_exception()
 
@@ -183,7 +183,7 @@ async def test_a_tools_guardrail_is_an_error_in_words(where: str) -> None:
 
 
 @pytest.mark.parametrize("say", [None, lambda piece: None], ids=["whole", "streamed"])
-async def test_what_is_said_before_a_call_that_nobody_approves_stays(
+async def test_text_before_a_call_that_nobody_approves_is_kept(
     say: Say | None,
 ) -> None:
     @agents.function_tool(needs_approval=True)

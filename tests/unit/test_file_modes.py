@@ -39,13 +39,13 @@ async def write_something(folder: Path) -> dict[str, str]:
     return found
 
 
-async def test_a_database_is_its_owners_alone(tmp_path: Path) -> None:
+async def test_only_its_owner_can_read_a_database(tmp_path: Path) -> None:
     assert await write_something(tmp_path / "a/data") == {
         ".": "700", "chat.db": "600", "chat.db-wal": "600", "chat.db-shm": "600", "chat.lock": "600"
     }  # fmt: skip
 
 
-async def test_one_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
+async def test_a_database_that_others_could_read_is_protected(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     await write_something(folder)
     open_up(folder)
@@ -60,13 +60,13 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_a_folder_that_is_shared_on_purpose_stays_open(shared: Path) -> None:
+async def test_a_folder_that_was_shared_on_purpose_stays_shared(shared: Path) -> None:
     before = modes(shared)["."]
     found = await write_something(shared)
     assert (found["."], found["chat.db"]) == (before, "600")
 
 
-def test_the_runner_closes_what_earlier_versions_have_left(tmp_path: Path) -> None:
+def test_the_runner_protects_files_of_earlier_versions(tmp_path: Path) -> None:
     names = ["logs/chat-service.log", "tracing/a.yaml", "names.yaml", "chat.db", "run.lock"]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)

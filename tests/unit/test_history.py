@@ -52,7 +52,7 @@ async def test_a_new_user_has_no_conversations(past: Past) -> None:
     assert await past.titles() == ([], "")
 
 
-async def test_the_conversation_spoken_in_last_comes_first(past: Past) -> None:
+async def test_the_latest_conversation_comes_first(past: Past) -> None:
     one, two = uuid4(), uuid4()
     for text, session_id in (("one", one), ("two", two), ("one again", one)):
         await past.add(text, session_id)
@@ -71,7 +71,7 @@ async def test_a_title_is_the_first_words_of_the_first_message(past: Past) -> No
     assert len(title) <= 60
 
 
-async def test_one_endless_word_makes_a_title_too(past: Past) -> None:
+async def test_one_endless_word_also_makes_a_title(past: Past) -> None:
     await past.add("x" * 500, uuid4())
     ((title,), _) = await past.titles()
     assert title == "x" * 59 + "…"
@@ -95,7 +95,7 @@ async def test_any_text_is_kept_exactly(past: Past) -> None:
     assert await past.titles() == ([text.strip()], "")
 
 
-async def test_another_user_sees_nothing_of_it(past: Past) -> None:
+async def test_another_user_cannot_see_it(past: Past) -> None:
     session_id = uuid4()
     await past.add("secret", session_id, user_id="bob")
     assert await past.titles() == ([], "")
@@ -131,7 +131,7 @@ async def test_a_page_size_over_the_limit_is_cut(past: Past) -> None:
     assert token
 
 
-async def test_a_page_is_no_larger_than_a_client_takes_at_once(past: Past) -> None:
+async def test_a_page_is_no_larger_than_clients_accept(past: Past) -> None:
     session_id = uuid4()
     for n in range(6):
         await past.add(str(n), session_id, reply="ü" * 600_000)

@@ -72,7 +72,7 @@ async def test_a_bad_token_is_refused_without_saying_why(kind: str) -> None:
     [[], [""], ["Basic YWxpY2U6eA=="], [token()], [f"Token {token()}"],
      [f"Bearer {token()}", f"Bearer {token()}"], [f"Bearer {token()}", ""]],
 )  # fmt: skip
-async def test_without_one_token_one_is_asked_for(headers: list[str]) -> None:
+async def test_exactly_one_token_is_required(headers: list[str]) -> None:
     with pytest.raises(Unauthenticated, match="A bearer token is required"):
         await secret_identity().caller(*headers)
 
@@ -85,18 +85,18 @@ async def test_an_issuer_is_checked_where_one_is_set() -> None:
             await identity.caller(f"Bearer {token(iss=wrong)}")
 
 
-def test_a_caller_is_nobody_else() -> None:
+def test_a_caller_can_claim_no_other_user() -> None:
     Caller("alice").must_be("alice")
     for other in ("bob", "Alice", "alice ", ""):
         with pytest.raises(Forbidden):
             Caller("alice").must_be(other)
 
 
-async def test_where_nobody_is_asked_all_may_be_anyone() -> None:
+async def test_without_keys_any_user_id_may_be_claimed() -> None:
     (await Identity().caller()).must_be("bob")
 
 
-def test_the_settings_choose(
+def test_the_settings_choose_the_keys(
     environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert choose_identity(ChatSettings.from_environment()) == Identity()

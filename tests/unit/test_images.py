@@ -30,7 +30,7 @@ def test_images_have_a_version() -> None:
         assert re.search(r"\d", tag), image
 
 
-def test_versions_are_those_that_the_tests_run_with() -> None:
+def test_versions_match_those_in_the_tests() -> None:
     env, dapr = (
         (ROOT / "scripts" / name).read_text() for name in ("lib/env.sh", "install_dapr.sh")
     )
@@ -41,7 +41,7 @@ def test_versions_are_those_that_the_tests_run_with() -> None:
     assert DOCKERFILE.count(f"FROM python:{python}-slim-") == 2
 
 
-def test_what_is_deployed_is_this_version() -> None:
+def test_the_deployed_image_is_this_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     for app in ("chat", "analytics"):
         images = SERVICES[app]["image"], container_of(f"{app}-service")["image"]
@@ -49,7 +49,7 @@ def test_what_is_deployed_is_this_version() -> None:
     assert [image["newTag"] for image in OVERLAY_KUSTOMIZATION["images"]] == [version]
 
 
-def test_the_image_is_nobodys_and_gets_its_signals() -> None:
+def test_the_image_runs_without_root_and_gets_signals() -> None:
     final = DOCKERFILE.rpartition("\nFROM ")[2]
     assert re.findall(r"^USER (.+)", final, re.MULTILINE) == ["10001:10001"]
     assert 'ENTRYPOINT ["python"]' in final

@@ -37,7 +37,7 @@ async def test_a_key_without_an_algorithm_serves_all_of_its_type(algorithm: str)
 
 
 @pytest.mark.parametrize("algorithm", RSA_ALGORITHMS)
-async def test_a_key_with_one_serves_no_other(algorithm: str) -> None:
+async def test_a_key_with_an_algorithm_serves_no_other(algorithm: str) -> None:
     async with JwksHost(public_jwk(RSA_KEY, "k", alg="PS384")) as host:
         identity = jwks_identity(Jwks(host.url))
         if algorithm == "PS384":
@@ -55,7 +55,7 @@ async def test_each_curve_has_its_algorithm(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
-async def test_two_keys_may_have_one_name(algorithm: str) -> None:
+async def test_two_keys_may_have_the_same_id(algorithm: str) -> None:
     keys: list[PrivateKey]
     if algorithm == "RS256":
         keys = [RSA_KEY, rsa.generate_private_key(65537, 2048)]
@@ -85,7 +85,7 @@ async def test_a_private_key_is_not_used(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE, ids=str)
-async def test_nonsense_is_as_good_as_no_answer(nonsense: Any) -> None:
+async def test_nonsense_counts_as_no_answer(nonsense: Any) -> None:
     async with JwksHost() as host:
         host.answer = nonsense
         with pytest.raises(Unavailable):

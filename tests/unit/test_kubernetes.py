@@ -59,7 +59,7 @@ def test_manifests_fit_their_schema(manifest: Manifest, version: str) -> None:
     assert set(manifest["spec"]) <= fields[manifest["kind"]]
 
 
-def test_a_typing_error_is_seen() -> None:
+def test_a_misspelt_field_is_detected() -> None:
     wrong = find("PodDisruptionBudget", "chat-service")
     wrong = {**wrong, "spec": {**wrong["spec"], "maxUnavailible": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -128,7 +128,7 @@ def test_pods_end_after_their_requests_and_apps_before_their_sidecars(app: str) 
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_pods_may_do_nothing_that_they_need_not(app: str) -> None:
+def test_pods_have_only_the_rights_that_they_need(app: str) -> None:
     pod, container = pod_of(app), container_of(app)
     assert pod["metadata"]["annotations"]["dapr.io/sidecar-seccomp-profile-type"]
     assert pod["spec"]["automountServiceAccountToken"] is False
@@ -143,7 +143,7 @@ def test_pods_may_do_nothing_that_they_need_not(app: str) -> None:
     assert "memory" in container["resources"]["limits"]
 
 
-def test_what_selects_pods_finds_them() -> None:
+def test_selectors_match_pods() -> None:
     for app in APPS:
         labels = pod_of(app)["metadata"]["labels"]
         for kind in ("Deployment", "PodDisruptionBudget"):

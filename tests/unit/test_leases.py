@@ -91,7 +91,7 @@ async def test_a_lease_lasts_while_its_holder_lives_and_a_few_seconds_longer(
     assert (await stores.outbox.backlog())[0] == 0
 
 
-async def test_nobody_waits_for_a_turn_that_gave_up(stores: ChatStores) -> None:
+async def test_a_turn_that_gave_up_waiting_blocks_nobody(stores: ChatStores) -> None:
     a, b = (TurnLeases(stores.database) for _ in range(2))
     async with a.turn(KEY):
         assert not await can_take(b, within_s=0.1)
@@ -129,7 +129,7 @@ async def test_a_reply_whose_lease_was_lost_is_refused_and_may_be_sent_again(
         assert [turn.prompt for turn in await here.history()] == ["meanwhile", "hi"]
 
 
-async def test_a_lease_that_could_not_be_given_back_ends_though_its_holder_lives(
+async def test_a_lease_that_could_not_be_released_expires_while_its_holder_lives(
     postgres: Cluster, stores: ChatStores
 ) -> None:
     mine, other = (TurnLeases(stores.database) for _ in range(2))

@@ -24,7 +24,7 @@ def failing(text: str) -> None:
     raise RuntimeError(text)
 
 
-def test_a_line_says_when_how_severe_by_whom_and_what() -> None:
+def test_a_line_has_time_severity_logger_and_message() -> None:
     with reported() as report:
         log.warning("%d of %s", 3, "them")
     (line,) = report.lines
@@ -47,7 +47,7 @@ def test_an_exception_is_one_json_line_or_a_readable_trace(readable: bool) -> No
 
 @pytest.mark.parametrize("secret", ["sk-1234", 'a "quoted" one', "back\\slash", "geheimnüs"])
 @pytest.mark.parametrize("readable", [True, False])
-def test_a_secret_is_in_no_part_of_a_line(secret: str, readable: bool) -> None:
+def test_secrets_are_removed_from_all_parts_of_a_line(secret: str, readable: bool) -> None:
     with reported(secrets=[secret], readable=readable) as report:
         log.info("key %s", secret)
         log_request(log, logging.INFO, "call", Request("1", None), {"answer": f"bad {secret}"})
@@ -88,7 +88,7 @@ def test_a_line_names_the_trace_that_it_is_part_of() -> None:
     assert report.lines[0]["trace_id"] == f"{0xABC:032x}"
 
 
-def test_what_libraries_tell_of_messages_in_debug_stays_out() -> None:
+def test_debug_lines_of_libraries_with_messages_are_left_out() -> None:
     with reported("DEBUG") as report:
         logging.getLogger("openai.agents").debug("Calling LLM: my secret diary")
         logging.getLogger("openai._base_client").debug("Request options: my secret diary")

@@ -32,7 +32,7 @@ def test_markdown_becomes_html() -> None:
     assert "1 &lt; 2" in html
 
 
-def test_a_link_gives_its_target_no_hold_on_the_page() -> None:
+def test_links_have_noopener_noreferrer_and_nofollow() -> None:
     assert render("[x](https://example.com)") == (
         '<p><a href="https://example.com" rel="noopener noreferrer nofollow">x</a></p>\n'
     )
@@ -90,7 +90,7 @@ def test_nothing_in_it_is_active(hostile: str) -> None:
                    for t in tags)  # fmt: skip
 
 
-def test_a_list_of_tasks_has_boxes_that_nobody_can_tick() -> None:
+def test_task_lists_have_disabled_checkboxes() -> None:
     html = render("- [x] done\n- [ ] to do")
     box = {"type": "checkbox", "disabled": "", "aria-label": "Done"}
     boxes = re.findall("<input(.*?)>", html)
@@ -115,12 +115,12 @@ def test_raw_html_is_shown_as_it_was_written(text: str) -> None:
     assert shown.replace("&lt;", "<").replace("&gt;", ">") == text
 
 
-def test_nothing_is_nothing() -> None:
+def test_an_empty_text_is_empty_html() -> None:
     assert render("") == ""
 
 
 @pytest.mark.parametrize("kind", BOMBS)
-def test_what_would_grow_or_nest_without_measure_is_bounded(kind: str) -> None:
+def test_excessive_growth_and_nesting_are_limited(kind: str) -> None:
     text = BOMBS[kind][:LENGTH]
     html = render(text)
     assert len(html) <= 20 * len(text) + 1000

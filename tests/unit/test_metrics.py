@@ -72,7 +72,7 @@ async def test_a_models_failure_is_measured_by_its_kind(
     assert operations("AuthenticationError") == before + 1
 
 
-async def test_a_stream_that_is_left_counts_as_cancelled() -> None:
+async def test_a_disconnected_stream_counts_as_cancelled() -> None:
     offline = ChatModel("left", OfflineModel(pause_s=0.05), ModelSettings())
     words: list[str | ToolCall] = []
     agent = ChatAgent(measured(offline))
@@ -97,7 +97,7 @@ async def test_a_chat_without_a_count_is_counted_by_its_reason(
     assert sample("daca_chat_count_fallbacks_total", reason=reason) == before + 1
 
 
-async def test_a_scrape_tells_how_things_stand(
+async def test_a_scrape_reports_the_current_state(
     environment: pytest.MonkeyPatch, place: Place
 ) -> None:
     chat, admission = FakeChat(), Admission()
@@ -124,7 +124,7 @@ async def test_a_scrape_tells_how_things_stand(
     assert float(values["process_resident_memory_bytes"]) > 1e6
 
 
-async def test_a_scrape_without_a_database_tells_the_rest(
+async def test_a_scrape_without_a_database_reports_the_rest(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async with opened_stores(tmp_path / "chat.db") as stores:

@@ -88,7 +88,7 @@ async def test_the_times_of_turns_are_exact(stores: ChatStores) -> None:
     assert odd.end_time == datetime(2026, 1, 31, 0, 0, 4, 999500, tzinfo=UTC)
 
 
-async def test_the_calls_of_tools_are_there_with_their_results(stores: ChatStores) -> None:
+async def test_tool_calls_are_kept_with_their_results(stores: ChatStores) -> None:
     first, second = await stores.turns.latest(TOOLS)
     assert [call.tool for call in first.answer.tool_calls] == ["get_current_time"] * 2
     (result,) = {call.output for call in first.answer.tool_calls}
@@ -99,7 +99,7 @@ async def test_the_calls_of_tools_are_there_with_their_results(stores: ChatStore
     assert all(not turn.answer.tool_calls for turn in await stores.turns.latest(REX))
 
 
-async def test_what_was_not_kept_before_is_not_known(stores: ChatStores) -> None:
+async def test_data_that_was_not_kept_before_is_unknown(stores: ChatStores) -> None:
     assert {(turn.message_count, turn.model) for turn in await stores.turns.latest(REX)} == {
         (None, "")
     }
@@ -120,7 +120,7 @@ async def test_the_lists_of_conversations_are_as_they_were(stores: ChatStores) -
     assert odd.title == ("NUL \0, ESC \x1b, ESC 0 \x1b0, texts \\u0000 \\u001b \\ud83d \\udc00…")
 
 
-async def test_a_message_of_before_that_is_sent_again_finds_its_latest_answer(
+async def test_an_old_message_that_is_sent_again_finds_its_latest_answer(
     stores: ChatStores,
 ) -> None:
     answers = {

@@ -87,7 +87,7 @@ def test_a_base_url_without_a_model_names_the_missing_variable(choose: Choose) -
 
 
 @pytest.mark.parametrize("value", ["", " "])
-def test_an_empty_setting_of_openais_is_none(choose: Choose, value: str) -> None:
+def test_an_empty_openai_setting_counts_as_unset(choose: Choose, value: str) -> None:
     others = dict.fromkeys(("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"), value)
     client = choose(OPENAI_API_KEY=KEY, **others).client
     assert isinstance(client, AsyncOpenAI)
@@ -95,7 +95,7 @@ def test_an_empty_setting_of_openais_is_none(choose: Choose, value: str) -> None
     assert whose(client) == {}
 
 
-def test_openai_is_told_whose_a_chat_is(choose: Choose) -> None:
+def test_openai_gets_the_organization_and_the_project(choose: Choose) -> None:
     client = choose(OPENAI_API_KEY=KEY, OPENAI_ORG_ID=" org-1\n", OPENAI_PROJECT_ID="p").client
     assert isinstance(client, AsyncOpenAI)
     assert whose(client) == {"OpenAI-Organization": "org-1", "OpenAI-Project": "p"}

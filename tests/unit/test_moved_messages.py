@@ -42,7 +42,7 @@ class Halting(FakeAgent):
         return Answer("whole")
 
 
-async def test_what_one_reader_stopped_is_no_answer_for_another(place: Place) -> None:
+async def test_a_reply_that_one_reader_stopped_is_completed_for_another(place: Place) -> None:
     async with opened_stores(place) as stores:
         agent, id_ = Halting(), uuid4()
         replica = conversation_of(stores, agent)
@@ -65,7 +65,7 @@ async def test_what_one_reader_stopped_is_no_answer_for_another(place: Place) ->
         ]
 
 
-async def test_one_that_is_sent_to_two_at_once_is_answered_once(place: Place) -> None:
+async def test_a_message_sent_to_two_conversations_at_once_is_answered_once(place: Place) -> None:
     async with opened_stores(place) as stores:
         agent, id_ = FakeAgent(), uuid4()
         agent.delay_s = 0.2

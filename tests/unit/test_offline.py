@@ -32,7 +32,7 @@ async def test_says_the_count_that_it_was_told(model: ChatModel, count: int) -> 
     assert re.findall(r"\d+", await ask(model, "How many?", count)) == [str(count)]
 
 
-async def test_claims_no_count_that_is_not_known(model: ChatModel) -> None:
+async def test_claims_no_unknown_count(model: ChatModel) -> None:
     assert not re.search(r"\d", await ask(model, "How many?", None))
 
 
@@ -55,7 +55,7 @@ async def test_asked_for_the_time_it_calls_the_tool(model: ChatModel) -> None:
 @pytest.mark.parametrize(
     "arguments", [r'{"\ud800": 1}', '{"a": ' + "[" * 100_000 + "}"], ids=["half", "deep"]
 )
-async def test_a_call_that_no_tool_can_read_is_nonsense(model: ChatModel, arguments: str) -> None:
+async def test_a_call_with_bad_arguments_is_an_error(model: ChatModel, arguments: str) -> None:
     with pytest.raises(Unavailable, match="makes no sense"):
         await ask(model, f"get_current_time {arguments}", 5)
 
@@ -78,7 +78,7 @@ def look_up(name: str) -> str:
     ],
 )
 @pytest.mark.parametrize("streams", [False, True])
-async def test_any_tool_that_the_agent_has_can_be_tried(
+async def test_any_tool_of_the_agent_can_be_called(
     model: ChatModel, text: str, reply: str, streams: bool
 ) -> None:
     tools: list[agents.Tool] = [get_current_time, look_up]

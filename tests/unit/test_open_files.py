@@ -38,7 +38,7 @@ def python(code: str, soft: int, hard: int) -> tuple[str, str]:
     return run.stdout.strip(), run.stderr
 
 
-def test_a_service_takes_all_open_files_that_it_may_have() -> None:
+def test_a_service_raises_its_limit_on_open_files_to_the_maximum() -> None:
     assert python(_START, 64, 256)[0] == "(256, 256)"
 
 
@@ -49,7 +49,7 @@ def test_there_are_no_more_chats_than_open_files_for_them(files: int, chats: int
     assert f"only {chats} chats at once: `ulimit -n` allows {files} open files" in log
 
 
-def test_as_many_chats_as_are_wanted_are_taken_where_there_are_files() -> None:
+def test_with_enough_open_files_the_wanted_number_of_chats_is_allowed() -> None:
     assert most_chats(3) == 3
 
 

@@ -106,7 +106,7 @@ async def test_what_was_sent_but_not_acknowledged_is_sent_again(place: Place) ->
     assert again.ids == ids
 
 
-async def test_a_refused_message_stays_on_disk_and_is_in_nobodys_way(
+async def test_a_refused_message_stays_on_disk_and_blocks_no_other(
     place: Place, recorder: FakeRecorder
 ) -> None:
     async with running_stores(place, recorder) as stores:
@@ -162,7 +162,7 @@ async def test_a_stopped_turn_that_is_answered_before_it_was_sent_is_sent_once(
     assert {*recorder.ids} == {id_of(one)}
 
 
-async def test_the_backlog_is_what_waits_and_since_when(
+async def test_the_backlog_is_the_number_and_age_of_waiting_messages(
     stores: ChatStores, recorder: FakeRecorder
 ) -> None:
     assert await stores.outbox.backlog() == (0, None)
@@ -194,7 +194,7 @@ async def test_a_stop_sends_the_rest(
         await waiting
 
 
-async def test_a_stop_leaves_what_analytics_does_not_take(
+async def test_a_stop_keeps_messages_that_analytics_does_not_accept(
     place: Place, recorder: FakeRecorder
 ) -> None:
     async with opened_stores(place, recorder) as stores:
@@ -208,7 +208,7 @@ async def test_a_stop_leaves_what_analytics_does_not_take(
         assert await left(stores) == ids
 
 
-async def test_a_backlog_without_end_is_not_gone_through_to_tell_of_it(place: Place) -> None:
+async def test_a_huge_backlog_is_not_counted_completely(place: Place) -> None:
     new_id = "randomblob(16)" if isinstance(place, Path) else "gen_random_uuid()"
     add = f"""
     WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n <= $1)

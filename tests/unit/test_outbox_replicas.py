@@ -43,7 +43,7 @@ class WatchedDatabase:
         await self._database.close()
 
 
-async def test_a_user_who_comes_from_another_process_is_settled_once_that_has_sent(
+async def test_a_user_is_settled_once_another_process_has_sent_their_messages(
     database_url: SecretStr,
 ) -> None:
     recorder = FakeRecorder()
@@ -62,7 +62,7 @@ async def test_a_user_who_comes_from_another_process_is_settled_once_that_has_se
         assert recorder.ids == ids
 
 
-async def test_who_waits_for_another_process_that_is_sending_asks_now_and_then_only(
+async def test_waiting_for_another_process_that_sends_polls_rarely(
     database_url: SecretStr,
 ) -> None:
     slow = FakeRecorder()
@@ -102,7 +102,7 @@ async def test_processes_that_send_at_once_send_each_message_once(
     assert Counter(recorder.ids) == Counter(id_ for (id_,) in ids)
 
 
-async def test_what_a_process_left_is_sent_by_another(database_url: SecretStr) -> None:
+async def test_messages_left_by_a_process_are_sent_by_another(database_url: SecretStr) -> None:
     recorder = FakeRecorder()
     async with running_stores(database_url, recorder) as ours:
         async with opened_stores(database_url) as killed:
@@ -112,7 +112,7 @@ async def test_what_a_process_left_is_sent_by_another(database_url: SecretStr) -
         await ours.outbox.settled("alice")
 
 
-async def test_what_a_process_was_sending_as_it_died_is_sent_by_another(
+async def test_messages_that_a_process_was_sending_when_it_died_are_sent_by_another(
     database_url: SecretStr,
 ) -> None:
     never = FakeRecorder()

@@ -44,7 +44,7 @@ async def test_a_new_title_stays(chat: StoredChat) -> None:
 @pytest.mark.parametrize(
     "key", [ConversationKey("bob", SESSION), ConversationKey("alice", UUID(int=5))]
 )
-async def test_what_is_not_there_or_anothers_is_not_found(
+async def test_a_missing_or_another_users_conversation_is_not_found(
     chat: StoredChat, key: ConversationKey
 ) -> None:
     await chat.say("hello")
@@ -101,7 +101,7 @@ async def test_nothing_of_a_deleted_conversation_is_left_in_sqlites_files(tmp_pa
         assert len(await chat.history(session_id=UUID(int=0))) == 12
 
 
-async def test_a_reply_on_its_way_is_waited_for_and_deleted(place: Place) -> None:
+async def test_a_current_reply_is_waited_for_and_deleted(place: Place) -> None:
     agent = SlowAgent()
     async with chatting(place, agent) as chat:
         saying = asyncio.create_task(chat.say("hello"))
@@ -154,12 +154,12 @@ async def test_a_search_may_have_as_many_words_as_fit(chat: StoredChat) -> None:
 
 
 @pytest.mark.parametrize("text", ["İSTANBUL", "ΟΔΟΣΑ", "CAFÉ"])
-async def test_a_text_is_found_by_itself_and_by_its_beginning(chat: StoredChat, text: str) -> None:
+async def test_a_text_is_found_by_itself_and_its_beginning(chat: StoredChat, text: str) -> None:
     await chat.say(text)
     assert await titles(chat, text) == await titles(chat, text[:4]) == [text]
 
 
-async def test_a_search_through_many_texts_holds_nobody_up(chat: StoredChat) -> None:
+async def test_a_search_through_many_texts_does_not_block_the_event_loop(chat: StoredChat) -> None:
     words = [f"{n:x}z" for n in range(60)]
     for text in ("q" * 1_000_000, " ".join(words)):
         sent = ChatMessage(user_id="alice", text=text, session_id=SESSION)
@@ -175,7 +175,7 @@ async def test_a_search_through_many_texts_holds_nobody_up(chat: StoredChat) -> 
     assert rounds > 5
 
 
-async def test_what_is_found_comes_in_pages(chat: StoredChat) -> None:
+async def test_search_results_come_in_pages(chat: StoredChat) -> None:
     for n in range(6):
         await chat.say(f"{'even' if n % 2 == 0 else 'odd'} {n}", session_id=uuid4())
     seen: list[str] = []

@@ -100,5 +100,5 @@ def test_each_declared_python_is_tested_and_the_contract_beside_the_last() -> No
     assert checkout["with"] == {"fetch-depth": 0}
 
 
-def test_the_changelog_tells_of_this_version() -> None:
+def test_the_changelog_has_this_version() -> None:
     assert f"\n## [{PROJECT['version']}] - 20" in (ROOT / "CHANGELOG.md").read_text()

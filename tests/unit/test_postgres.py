@@ -77,7 +77,7 @@ async def test_an_older_program_works_on_while_a_newer_one_migrates_and_after(
             assert await works(older)
 
 
-async def test_a_schema_that_took_away_what_a_program_needs_refuses_it(
+async def test_a_program_that_is_too_old_for_the_schema_is_refused(
     database_url: SecretStr,
 ) -> None:
     async with opened(database_url):
@@ -143,7 +143,7 @@ async def test_replicas_count_the_same_messages_once_without_deadlocks(
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-async def test_a_restart_of_the_server_costs_the_time_that_it_takes(
+async def test_a_restart_of_the_server_delays_only_for_its_duration(
     postgres: Cluster, database_url: SecretStr, mode: str
 ) -> None:
     async with opened(database_url) as database:
@@ -209,7 +209,7 @@ async def test_a_start_without_a_server_does_not_tell_the_password() -> None:
     assert "hunter2" not in str(failure.value)
 
 
-async def test_connections_that_nobody_uses_are_others_to_have(
+async def test_idle_connections_are_released_to_others(
     postgres: Cluster, database_url: SecretStr
 ) -> None:
     role, database = f"role_{uuid4().hex}", urlsplit(database_url.get_secret_value()).path[1:]
@@ -233,7 +233,7 @@ async def test_connections_that_nobody_uses_are_others_to_have(
          "ALTER ROLE {} RESET default_transaction_read_only", "takes no writes"),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_is_told_until_it_is_mended(
+async def test_a_problem_is_reported_until_it_is_fixed(
     database_url: SecretStr, harm: str, mend: str, words: str
 ) -> None:
     role = f"role_{uuid4().hex}"

@@ -50,7 +50,7 @@ async def test_libpqs_parameters_are_taken(
         ("target_session_attrs=other", "target_session_attrs"),
     ],
 )
-async def test_what_is_not_known_is_named_at_the_start(
+async def test_unknown_parameters_and_values_are_named_at_the_start(
     database_url: SecretStr, parameters: str, named: str
 ) -> None:
     url = database_url.get_secret_value().replace("postgres@", "postgres:hunter2@")
@@ -75,7 +75,7 @@ async def test_several_hosts_may_be_named(database_url: SecretStr) -> None:
         ("mysql://user:hunter2@host/db", "must be like postgresql://"),
     ],
 )
-def test_what_is_wrong_with_it_is_named_without_the_password(
+def test_an_invalid_url_is_reported_without_the_password(
     environment: pytest.MonkeyPatch, url: str, told: str
 ) -> None:
     environment.setenv("DATABASE_URL", url)

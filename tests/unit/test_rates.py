@@ -37,7 +37,7 @@ async def test_each_of_several_limits_counts() -> None:
         rates.spend("alice")
 
 
-async def test_what_one_limit_refuses_costs_no_other() -> None:
+async def test_a_request_refused_by_one_limit_does_not_count_for_others() -> None:
     rates = Rates(parse_many("2/minute;1/hour"), parse_many("2/minute"))
     rates.spend("alice", "192.0.2.1")
     for _ in range(5):
@@ -63,7 +63,7 @@ async def test_what_one_limit_refuses_costs_no_other() -> None:
         ("a socket", "another", False),
     ],
 )
-async def test_whose_address_it_is(one: str, two: str, same: bool) -> None:
+async def test_addresses_are_grouped_by_owner(one: str, two: str, same: bool) -> None:
     rates = Rates(address=parse_many("1/minute"))
     rates.spend("alice", one)
     if same:

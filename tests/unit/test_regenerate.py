@@ -43,7 +43,7 @@ async def streamed(chat: StoredChat, message: ChatMessage) -> ChatReply:
 
 @pytest.mark.parametrize("text", ["second", "edited"])
 @pytest.mark.parametrize("is_streamed", [False, True])
-async def test_it_takes_the_place_of_its_turn_and_counts_no_second_time(
+async def test_a_new_reply_replaces_the_turn_and_is_not_counted_again(
     chat: StoredChat, agent: FakeAgent, text: str, is_streamed: bool
 ) -> None:
     first, second = await chat.history()
@@ -61,7 +61,7 @@ async def test_it_takes_the_place_of_its_turn_and_counts_no_second_time(
     assert agent.histories[-1] == now
 
 
-async def test_one_that_was_stopped_is_whole_then(chat: StoredChat, agent: FakeAgent) -> None:
+async def test_a_stopped_reply_is_replaced_as_well(chat: StoredChat, agent: FakeAgent) -> None:
     agent.delay_s = FOREVER_S
     await chat.stop(ChatMessage(user_id="alice", text="third", session_id=SESSION))
     agent.delay_s = 0
@@ -91,7 +91,7 @@ async def refusal(chat: StoredChat, message: ChatMessage) -> DomainError:
     return refused.value
 
 
-async def test_only_the_last_message_can_be_answered_anew(chat: StoredChat) -> None:
+async def test_only_the_last_message_can_be_regenerated(chat: StoredChat) -> None:
     first, _ = await chat.history()
     assert isinstance(await refusal(chat, again(first)), Conflict)
 
@@ -118,7 +118,7 @@ async def test_the_old_turn_stays_if_the_model_fails(chat: StoredChat, agent: Fa
 
 
 @pytest.mark.parametrize(("text", "replies"), [("second", "You said: second"), ("edited", "")])
-async def test_one_that_is_stopped_before_it_says_a_word_loses_nothing(
+async def test_a_new_reply_stopped_before_its_first_word_loses_nothing(
     chat: StoredChat, agent: FakeAgent, text: str, replies: str
 ) -> None:
     _, second = await chat.history()

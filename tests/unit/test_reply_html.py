@@ -84,7 +84,7 @@ async def shown(events: AsyncGenerator[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("size", [1, 7])
-async def test_what_a_reader_sees_is_what_came_so_far(size: int) -> None:
+async def test_a_reader_sees_all_that_came_so_far(size: int) -> None:
     views = await shown(with_html(pieces(REPLY, size), pace_s=0, share=1e9))
     texts = [REPLY[: end + size] for end in range(0, len(REPLY), size)]
     assert views == [render(text) for text in texts]
@@ -98,7 +98,7 @@ async def test_finished_blocks_are_sent_once() -> None:
     assert all(event.open.count("<p>") <= 2 for event in sent)
 
 
-async def test_a_pause_of_the_model_hides_nothing() -> None:
+async def test_text_before_a_models_pause_is_shown() -> None:
     async def hesitating() -> AsyncGenerator[str]:
         for word in ("one", " two", " three"):
             yield word
@@ -111,7 +111,7 @@ async def test_a_pause_of_the_model_hides_nothing() -> None:
     await events.aclose()
 
 
-async def test_leaving_closes_what_is_waited_for() -> None:
+async def test_leaving_closes_the_source() -> None:
     closed = asyncio.Event()
 
     async def endless() -> AsyncGenerator[str]:

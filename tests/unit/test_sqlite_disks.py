@@ -61,7 +61,7 @@ def small_disk(path: Path) -> Iterator[Path]:
         (denied, "denied|out of reach|cantopen"),
     ],
 )
-async def test_a_disk_that_takes_nothing_is_told_until_it_does(
+async def test_a_disk_that_fails_writes_is_reported_until_it_recovers(
     small_disk: Path, path: Path, harm: Callable[[Path], AbstractContextManager[None]], words: str
 ) -> None:
     database = await opened(path)

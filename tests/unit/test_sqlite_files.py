@@ -30,7 +30,7 @@ async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
     await database.close()
 
 
-async def test_a_look_at_a_good_file_leaves_nothing(database: SqliteDatabase, path: Path) -> None:
+async def test_checking_a_good_file_leaves_no_files(database: SqliteDatabase, path: Path) -> None:
     files = sorted(path.parent.iterdir())
     for _ in range(3):
         await database.check()
@@ -46,7 +46,7 @@ db.close()
 """
 
 
-async def test_another_program_that_reads_the_file_takes_nothing_away(
+async def test_another_program_that_reads_the_file_removes_nothing(
     database: SqliteDatabase, path: Path
 ) -> None:
     """If our locks were lost, its close would be the last one, and remove the WAL."""
@@ -69,7 +69,7 @@ def restore_a_copy(path: Path) -> None:
 
 
 @pytest.mark.parametrize("mend", [bring_back, restore_a_copy])
-async def test_a_folder_that_is_gone_is_told_until_it_is_back(
+async def test_a_missing_folder_is_reported_until_it_is_back(
     database: SqliteDatabase, path: Path, mend: Callable[[Path], None]
 ) -> None:
     path.parent.rename(away(path))
@@ -87,7 +87,7 @@ async def test_a_folder_that_is_gone_is_told_until_it_is_back(
 
 
 @pytest.mark.parametrize("suffix", [".db", ".db-wal", ".db-shm", ".lock"])
-async def test_each_of_its_files_is_missed(
+async def test_each_missing_file_is_noticed(
     database: SqliteDatabase, path: Path, suffix: str
 ) -> None:
     file = path.with_name(f"numbers{suffix}")
@@ -121,7 +121,7 @@ async def good(path: Path) -> Path:
 
 @pytest.mark.parametrize("last", [1, None])
 @pytest.mark.parametrize("mend", [shutil.move, shutil.copyfile])
-async def test_a_damaged_file_is_told_until_a_good_one_is_in_its_place(
+async def test_a_damaged_file_is_reported_until_it_is_replaced(
     good: Path, path: Path, last: int | None, mend: Callable[[Path, Path], object]
 ) -> None:
     database = await opened(path)
@@ -132,7 +132,7 @@ async def test_a_damaged_file_is_told_until_a_good_one_is_in_its_place(
     await database.close()
 
 
-async def test_damage_to_what_is_also_known_beside_the_file_is_mended(
+async def test_damage_to_pages_that_the_wal_also_has_is_repaired(
     database: SqliteDatabase, path: Path
 ) -> None:
     overwrite(path, 0, None)
@@ -141,7 +141,7 @@ async def test_damage_to_what_is_also_known_beside_the_file_is_mended(
     await works(database, path)
 
 
-async def test_damage_that_only_a_statement_meets_is_told_too(good: Path, path: Path) -> None:
+async def test_damage_that_only_a_statement_hits_is_reported_too(good: Path, path: Path) -> None:
     database = await opened(path)
     overwrite(path, 10, 20)
     await database.check()
@@ -153,7 +153,7 @@ async def test_damage_that_only_a_statement_meets_is_told_too(good: Path, path: 
     await database.close()
 
 
-async def test_a_file_that_another_program_holds_is_told_until_it_is_free(
+async def test_a_locked_file_is_reported_until_it_is_free(
     database: SqliteDatabase, path: Path
 ) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

@@ -83,7 +83,7 @@ async def test_a_delta_does_not_wait_for_the_rest(chat: StoredChat, server: Mode
         assert isinstance([event async for event in events][-1], ChatReply)
 
 
-async def test_a_tool_call_in_a_stream_goes_there_and_back(
+async def test_a_tools_result_is_sent_back_in_a_stream(
     chat: StoredChat, server: ModelServer
 ) -> None:
     sent = message("what time is it?")
@@ -126,7 +126,7 @@ async def test_blank_text_is_refused_before_anything_happens(chat: StoredChat) -
     assert await chat.count() == 0
 
 
-async def test_a_reader_who_leaves_stops_the_model_and_finds_what_came(
+async def test_a_disconnect_stops_the_model_and_keeps_what_came(
     chat: StoredChat, server: ModelServer
 ) -> None:
     server.go.clear()

@@ -45,7 +45,7 @@ def test_without_a_receiver_there_is_no_tracing(environment: pytest.MonkeyPatch)
         assert not get_current_span().get_span_context().is_valid
 
 
-async def test_a_dead_receiver_costs_one_line_and_no_wait(
+async def test_a_dead_receiver_causes_one_log_line_and_no_delay(
     environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
@@ -64,7 +64,7 @@ async def test_a_dead_receiver_costs_one_line_and_no_wait(
     assert caplog.messages == ["spans can't be delivered now, and are dropped"]
 
 
-async def test_a_batch_names_twenty_of_its_origins(environment: pytest.MonkeyPatch) -> None:
+async def test_a_batch_links_to_twenty_traces_at_most(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     tracing = OtelTracing(ServiceSettings.from_environment(), "test")
     origins = [f"00-{number:032x}-{number:016x}-01" for number in range(1, 31)]
@@ -109,7 +109,7 @@ async def test_a_write_in_a_group_is_in_its_own_callers_trace(
     assert {link.span_id for link in links} == chats
 
 
-async def test_what_is_sent_for_many_chats_is_a_trace_that_names_theirs(
+async def test_a_batch_for_many_chats_is_a_trace_with_links_to_theirs(
     environment: pytest.MonkeyPatch, spans: Spans
 ) -> None:
     environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
@@ -144,7 +144,7 @@ async def test_the_last_of_two_traceparents_is_the_parent(spans: Spans) -> None:
     assert (span.name, span.kind) == ("a.B/C", SpanKind.SERVER)
 
 
-async def test_zipkin_gets_spans_as_it_takes_them_past_any_proxy(
+async def test_zipkin_gets_spans_in_its_format_without_a_proxy(
     environment: pytest.MonkeyPatch,
 ) -> None:
     received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

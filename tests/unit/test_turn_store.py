@@ -112,7 +112,7 @@ async def test_a_stopped_turn_is_replaced_in_its_place(stores: ChatStores) -> No
     assert len(await waiting(stores)) == 2
 
 
-async def test_a_message_that_is_kept_twice_at_once_has_one_turn(stores: ChatStores) -> None:
+async def test_a_message_kept_twice_concurrently_has_one_turn(stores: ChatStores) -> None:
     id_ = uuid4()
     async with stores.locks.turn(ONE):
         kept = await asyncio.gather(

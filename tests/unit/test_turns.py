@@ -37,7 +37,7 @@ async def test_a_third_turn_refers_back_to_the_first_over_a_restart(place: Place
 @pytest.mark.parametrize(
     ("user_id", "session_id"), [("mallory", SESSION), ("alice", uuid4())], ids=["user", "session"]
 )
-async def test_a_guessed_session_id_shows_nothing_of_another(
+async def test_a_guessed_session_id_shows_no_other_users_turns(
     place: Place, user_id: str, session_id: UUID
 ) -> None:
     async with chatting(place, ChatAgent(OFFLINE)) as chat:
