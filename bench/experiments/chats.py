@@ -34,7 +34,7 @@ def new_chat() -> bytes:
 
 
 class _GoingOn:
-    """Messages in conversations that go on, of 20 turns each."""
+    """Messages that continue conversations, of 20 turns each."""
 
     def __init__(self) -> None:
         self._sent = 0

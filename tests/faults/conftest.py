@@ -71,8 +71,8 @@ async def health(port: int) -> int:
 
 
 async def kill(services: list[Service], away_s: float = 0) -> float:
-    """SIGKILL these. The supervisor restarts them, but they first wait `away_s`. Returns the time
-    at which they serve again."""
+    """Kill these with SIGKILL. The supervisor restarts them, but they first wait `away_s`. Returns
+    the time at which they serve again."""
     commands = [service.command for service in services]
     processes = [service.process for service in services]
     for service in services:

@@ -20,7 +20,7 @@ _CLIENTS = 4
 
 
 async def run(plan: Plan) -> Result:
-    """A running process for each size. They take turns to be asked about random users."""
+    """One process per size, all running. They are asked in turn about random users."""
     result = Result("users", "GetAnalytics by the number of users")
     if plan.caller is None:
         result.notes.append("Not measured: there was no Go to build the caller with.")
