@@ -111,7 +111,7 @@ async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Pat
 
 async def test_the_port_and_the_data_folder_can_be_changed(tmp_path: Path) -> None:
     run_file, port = render_run_file(tmp_path), free_port()
-    # A path with characters that separate paths for the sidecars, and with a byte that is not UTF-8.
+    # A path with characters that separate paths for the sidecars, and a byte that is not UTF-8.
     data = {"DACA_DATA_DIR": str(tmp_path / 'my "data", all of it \udce9')}
     settings = data | {"CHAT_HTTP_PORT": str(port)}
     start = ("scripts/run.sh", "--run-file", run_file)
