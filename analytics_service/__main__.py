@@ -1,4 +1,4 @@
-"""The composition root: settings → store → servicers → server."""
+"""The composition root: settings → store → servicer → server."""
 
 import logging
 from contextlib import AsyncExitStack

@@ -1,4 +1,4 @@
-"""The analytics service's gRPC faces: decode, call the store, encode."""
+"""The gRPC API of the analytics service: decode, call the store, encode."""
 
 import json
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer, appcallback_pb2_grpc.A
 
 
 def _parse_user_id(user_id: str) -> str:
-    """`user_id` if it is one. Raises `InvalidInput` naming the field if not."""
+    """Returns a valid user id. Raises `InvalidInput`, naming the field."""
     try:
         valid = _check_user_id(user_id)
     except ValidationError as error:
@@ -74,7 +74,7 @@ def _parse_user_id(user_id: str) -> str:
 
 def _decode_batch(request: pb.RecordMessagesRequest) -> MessageBatch:
     if len(request.messages) > MAX_BATCH:
-        # Before each is looked at.
+        # Checked before any message is decoded.
         raise InvalidInput.field("messages", f"must be 1 to {MAX_BATCH} messages")
     messages = [
         {"message_id": m.message_id, "user_id": m.user_id, "sent_time": _decode_time(m, index)}

@@ -1,4 +1,4 @@
-"""The counts: which messages were sent, and how many by whom."""
+"""The counts: which messages were sent, and how many by each user."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from daca_shared.storage.database import Database, Statements, open_database
 MAX_BATCH = 1000
 """How many messages one batch may hold."""
 
-# What a fresh demo store starts with.
+# What a new demo store starts with.
 _SEED = "INSERT INTO analytics.users (user_id, message_count) VALUES ('alice', 5), ('bob', 3);"
 
 _SELECT_USER = "SELECT message_count, last_message_time FROM analytics.users WHERE user_id = $1"
@@ -80,7 +80,7 @@ class AnalyticsStore:
         return cls(await open_database(place, "analytics", schema, tracing, on_create=seed))
 
     async def get(self, user_id: str) -> UserAnalytics:
-        """What is known of `user_id`. Raises `NotFound` for an unknown user."""
+        """The user's count and last message time. Raises `NotFound` for an unknown user."""
         rows = await self.database.read(_SELECT_USER, user_id)
         if not rows:
             raise NotFound("User not found", code="USER_NOT_FOUND")
@@ -97,15 +97,15 @@ class AnalyticsStore:
         return {day: counts.get(day, 0) for day in days}
 
     async def record(self, batch: MessageBatch) -> int:
-        """Count each new message, all or none. Returns how many were new, once that is on disk."""
-        # All processes lock rows in the same order, so no two wait for each other in a circle.
+        """Count each new message, all or none. Returns how many were new, once they are on disk."""
+        # All processes lock rows in the same order, so that there are no deadlocks.
         ordered = sorted(batch.messages, key=lambda message: message.message_id)
         messages = [(m.message_id, m.user_id, m.sent_time) for m in ordered]
 
         async def record(statements: Statements) -> int:
             new = await statements.fetchmany(_ADD_MESSAGE, messages)
             sent = [(user_id, self.database.time(time)) for user_id, time in new]
-            # By time, so that each user's last one stays.
+            # By time, so that each user's last message stays in the dict.
             latest = dict(sorted(sent, key=lambda message: message[1]))
             users = Counter(user_id for user_id, _ in sent)
             counts = [(user_id, count, latest[user_id]) for user_id, count in sorted(users.items())]

@@ -1,4 +1,4 @@
-"""The composition root: everything is made and wired here, on one event loop."""
+"""The composition root: everything is built and connected here, on one event loop."""
 
 import asyncio
 import gc
@@ -41,14 +41,14 @@ log = logging.getLogger("chat_service")
 
 SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 SCHEMA = Path(__file__).with_name("turns") / "schema"
-# How long a request for a count over HTTP waits until the user's latest messages are in it.
+# How long a request for a count over HTTP waits for the user's latest messages to be counted.
 _PATIENCE_S = 0.3
 
 
 async def run(settings: ChatSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `DomainError` or `PortTaken` if that can't be done."""
     stop = stop_signal()
-    # A tool that blocks takes a thread, of which a loop by itself has but six on two cores.
+    # Each blocking tool takes a thread. By default there are only six on two cores.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(256))
     async with AsyncExitStack() as stack:
         tracing = choose_tracing(settings, "chat_service")
@@ -136,8 +136,8 @@ async def serve(
     await http_server.start()
     http, grpc = (address(settings.host, server.port) for server in (http_server, grpc_server))
     log.info("serving HTTP on %s, gRPC on %s", http, grpc)
-    # What the imports have made stays for good. Unfrozen, each full garbage collection would walk
-    # through it and hold up the event loop for a tenth of a second.
+    # What exists by now stays for good. Unless it is frozen, each full garbage collection walks
+    # through all of it, and blocks the event loop for a tenth of a second.
     gc.collect()
     gc.freeze()
     ended = asyncio.create_task(http_server.wait())

@@ -1,4 +1,4 @@
-"""What others add to the agent by a setting (docs/extending.md)."""
+"""Extensions of the agent that settings name: CHAT_AGENT and CHAT_MCP_SERVERS."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ type _Server = MCPServerStdio | MCPServerStreamableHttp
 
 
 def extended(agent: OurAgent, function: str | None) -> OurAgent:
-    """What `function`, written `module:name`, makes of the agent. Raises `Misconfigured`."""
+    """What `function`, written `module:name`, returns for the agent. Raises `Misconfigured`."""
     try:
         made = pkgutil.resolve_name(function)(agent) if function else agent
     except Exception as error:
@@ -39,7 +39,7 @@ def extended(agent: OurAgent, function: str | None) -> OurAgent:
 async def connected(
     setting: SecretStr | None, retry_s: float = 15
 ) -> AsyncIterator[list[MCPServer]]:
-    """The MCP servers that are up, in a list that is kept so. Raises `Misconfigured`."""
+    """The MCP servers that are up: a list that is kept up to date. Raises `Misconfigured`."""
     try:
         named = json.loads(setting.get_secret_value()) if setting else {}
         servers = [_server(name, given) for name, given in named.items()]
@@ -60,7 +60,7 @@ async def connected(
 
 def _server(name: str, given: Any) -> _Server:
     make = MCPServerStreamableHttp if "url" in given else MCPServerStdio
-    # With its list of tools kept, one that has just gone away fails no chat without need of it.
+    # With cached tools, a server that has just gone away fails only chats that call one of them.
     return make(
         given, cache_tools_list=True, name=name, client_session_timeout_seconds=_CALL_TIMEOUT_S
     )
@@ -75,7 +75,7 @@ async def _keep(
                 tools = None
                 while server.session:
                     if tools != (tools := (await server.session.list_tools()).tools):
-                        # Known to be up just now, so that no chat has to wait for it.
+                        # The server has just answered, so no chat has to wait for the new list.
                         server.invalidate_tools_cache()  # type: ignore[no-untyped-call]  # no types
                         names = ", ".join(tool.name for tool in await server.list_tools())
                         log.info("MCP server %s is up; its tools: %s", server.name, names)
@@ -85,7 +85,7 @@ async def _keep(
                     await asyncio.sleep(retry_s)
         except Exception as error:
             cause = error
-            while isinstance(cause, ExceptionGroup):  # the MCP client's task group tells nothing
+            while isinstance(cause, ExceptionGroup):  # its own text says nothing
                 cause = cause.exceptions[0]
             log.warning("MCP server %s is away (%s: %s)", server.name, type(cause).__name__, cause)
         finally:

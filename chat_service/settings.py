@@ -44,7 +44,7 @@ type _Many[T] = Annotated[
 ]
 type _Rate = InstanceOf[RateLimitItem]
 type _Rates = Annotated[tuple[_Rate, ...], NoDecode, BeforeValidator(_parse_rates)]
-# It has no slash at its end, but people copy it from their address bar.
+# An origin doesn't end in a slash, but one copied from the address bar does.
 type _Origin = Annotated[str, AfterValidator(lambda origin: origin.rstrip("/"))]
 type _Name = Annotated[str, AfterValidator(_check_name)]
 type _BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
@@ -60,7 +60,7 @@ class ChatSettings(ServiceSettings):
     grpc_port: Port = Field(8002, alias="CHAT_GRPC_PORT")
     """The gRPC port, which is the Dapr app port; 0 takes a free one."""
     metrics_port: MetricsPort = Field(9464, alias="CHAT_METRICS_PORT")
-    """Where chat's metrics can be read; 0 takes a free port, `off` none."""
+    """The port of chat's metrics; 0 takes a free one, `off` turns them off."""
     cors_origins: _Many[_Origin] = Field(("http://localhost:3000",), alias="CHAT_CORS_ORIGINS")
     """Which web origins may call the gateway, separated by commas."""
     trusted_hosts: _Many[_Name] = Field((), alias="CHAT_TRUSTED_HOSTS")
@@ -70,36 +70,36 @@ class ChatSettings(ServiceSettings):
     """A prefix of every path, like `/daca`, that a proxy leaves in place; one that it takes away
     needs no setting."""
     timeout_s: float = Field(60, gt=0, le=600, alias="CHAT_TIMEOUT_S")
-    """How long one chat may take; a caller's own deadline can only shorten it."""
+    """How long one chat may take. A caller's own deadline can only shorten it."""
     max_concurrent: int = Field(2000, ge=1, alias="CHAT_MAX_CONCURRENT")
-    """How many chats may be under way at once; each takes some 100 KB."""
+    """How many chats may run at once. Each takes some 100 KB."""
     max_text_length: int = Field(8000, ge=1, alias="CHAT_MAX_TEXT_LENGTH")
     """The longest message text, in characters."""
     max_history_length: int = Field(60_000, ge=0, alias="CHAT_MAX_HISTORY_LENGTH")
-    """How much of a conversation the model is shown, in characters: whole turns, the latest."""
+    """How much of a conversation the model is shown, in characters: the latest whole turns."""
     max_reply_length: int = Field(100_000, ge=1, le=1_000_000, alias="CHAT_MAX_REPLY_LENGTH")
     """The longest reply, in characters; a longer one is an error."""
 
     jwks_url: HttpUrl | None = Field(None, alias="AUTH_JWKS_URL")
-    """Where the public keys are that callers' bearer tokens are signed with."""
+    """The URL of the public keys (JWKS) for callers' bearer tokens."""
     jwt_secret: SecretStr | None = Field(None, alias="AUTH_JWT_SECRET")
-    """Or the secret that they are signed with (HS256), of 32 bytes or more. With neither, anyone
-    may claim any user id."""
+    """Instead of it, the secret that tokens are signed with (HS256), of 32 bytes or more. With
+    neither, anyone may claim any user id."""
     jwt_audience: str = Field("daca-chat", alias="AUTH_JWT_AUDIENCE")
-    """For whom a token must be made."""
+    """The audience (`aud`) that a token must have."""
     jwt_issuer: str | None = Field(None, alias="AUTH_JWT_ISSUER")
-    """By whom a token must be made, if that matters."""
+    """The issuer (`iss`) that a token must have; any unless set."""
     rate_limit_user: _Rates = Field((), alias="CHAT_RATE_LIMIT_USER")
     """How many messages a user may send, like `60/minute` or `60/minute;1000/day`."""
     rate_limit_address: _Rates = Field((), alias="CHAT_RATE_LIMIT_ADDRESS")
     """How many messages may come from one address (IPv6: one /64) over HTTP."""
     trusted_proxies: _Many[pydantic.IPvAnyNetwork] = Field((), alias="CHAT_TRUSTED_PROXIES")
-    """Whose `X-Forwarded-For` counts: addresses or networks, separated by commas."""
+    """Proxies whose `X-Forwarded-For` is trusted: addresses or networks, separated by commas."""
 
     analytics_app_id: str = Field("analytics-service", alias="ANALYTICS_APP_ID")
     """The Dapr app id of the analytics service."""
     analytics_address: str = Field("127.0.0.1:8001", alias="ANALYTICS_ADDRESS")
-    """Where the analytics service is when there is no sidecar."""
+    """The address of the analytics service, used without a sidecar."""
 
     model: str | None = Field(None, alias="CHAT_MODEL")
     """The model's name; otherwise `gpt-4o` for OpenAI, `gemini-2.5-flash` for Gemini. Required with
@@ -111,14 +111,14 @@ class ChatSettings(ServiceSettings):
     openai_base_url: _BaseUrl | None = Field(None, alias="OPENAI_BASE_URL")
     """A server that speaks OpenAI's Chat Completions API, like `http://localhost:11434/v1`."""
     openai_org_id: str | None = Field(None, pattern="^[!-~]+$", alias="OPENAI_ORG_ID")
-    """The organization at OpenAI that pays, if the key has several."""
+    """The organization at OpenAI that is billed, if the key belongs to several."""
     openai_project_id: str | None = Field(None, pattern="^[!-~]+$", alias="OPENAI_PROJECT_ID")
-    """And which of its projects."""
+    """The project at OpenAI that is billed."""
     gemini_api_key: Token | None = Field(None, alias="GEMINI_API_KEY")
-    """The key for Google's Gemini."""
+    """The key for Google Gemini."""
 
     agent: str | None = Field(None, alias="CHAT_AGENT")
-    """A function that makes another agent of the chat's, like `examples.guardrails:extend`."""
+    """A function that takes chat's agent and returns its own, like `examples.guardrails:extend`."""
     mcp_servers: SecretStr | None = Field(None, alias="CHAT_MCP_SERVERS")
     """MCP servers whose tools the agent has, in JSON: `{"dice": {"url": "http://…/mcp"}}`, or with
     `command`, `args` and `env` instead."""

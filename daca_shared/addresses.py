@@ -1,4 +1,4 @@
-"""Hosts and ports, as people and headers write them."""
+"""Hosts and ports, as people and HTTP headers write them."""
 
 import re
 from contextlib import suppress
@@ -6,7 +6,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-"""The names of this machine that are reached without a proxy."""
+"""Names of this machine, which need no proxy."""
 
 _host_and_port = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/@\s]+))(?::\d*)?").fullmatch
 
@@ -18,7 +18,7 @@ def address(host: str, port: int) -> str:
 
 @lru_cache(256)
 def host_in(written: str) -> IPv4Address | IPv6Address | str:
-    """The address, or the name in small letters, in `host`, `host:port` or `[host]:port`; or ""."""
+    """The address, or the name in lower case, in `host`, `host:port` or `[host]:port`; or ""."""
     found = _host_and_port(written)
     host = (found[1] or found[2]).removesuffix(".") if found else written
     with suppress(ValueError):

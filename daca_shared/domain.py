@@ -1,5 +1,5 @@
-"""The words that both services share: what a user id is, and what can go wrong. Nothing here knows
-a transport: `daca_shared.calls.errors` gives the errors a gRPC status."""
+"""What both services share: what a user id is, and what can go wrong. Nothing here depends on a
+transport; `daca_shared.calls.errors` maps the errors to gRPC and HTTP."""
 
 import re
 from typing import Annotated, Any
@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-# Control characters and line separators would forge log lines, slashes paths.
+# No control characters and line separators, which could forge log lines; no slashes, for paths.
 _USER_ID_PATTERN = r"^(?!\s*$)[^\x00-\x1f\x7f-\x9f\u2028\u2029/\\]{1,128}$"
 _is_user_id = re.compile(_USER_ID_PATTERN).fullmatch
-# Surrogates can't be encoded. Not in the pattern, which other dialects must understand, too.
+# Lone surrogates can't be encoded. Not in the pattern, as not every regex dialect takes them.
 _has_surrogate = re.compile(r"[\ud800-\udfff]").search
 
 
@@ -34,7 +34,7 @@ _in_capitals = re.compile(r"\B(?=[A-Z])").sub
 
 
 class DomainError(Exception):
-    """What a caller must be told, in words of its own: another exception's may hold a secret."""
+    """An error for the caller, in our own words: another exception's text may hold a secret."""
 
     def __init__(
         self, message: str, *, code: str | None = None, retry_after_s: float | None = None
@@ -42,17 +42,17 @@ class DomainError(Exception):
         super().__init__(message)
         self.message = message
         self.code = code or _in_capitals("_", type(self).__name__).upper()
-        """The cause, for programs: it stays the same in later versions."""
+        """The cause, for programs; it stays the same in later versions."""
         self.retry_after_s = retry_after_s
-        """How long to wait before another try; None if that is not known."""
+        """How long to wait before trying again; None if that isn't known."""
 
 
-# Statuses travel in HTTP/2 headers, which have room for about 8 KB.
+# Statuses are sent in HTTP/2 headers, which hold about 8 KB.
 _MAX_VIOLATIONS = 10
 
 
 class InvalidInput(DomainError):
-    """The request breaks a rule; sending it again will not help. Tells the first ten violations:
+    """The request breaks a rule; sending it again won't help. Lists the first ten violations:
     fields, e.g. `messages[3].user_id`, and the rules that they break, in words."""
 
     def __init__(self, violations: list[tuple[str, str]], message: str | None = None) -> None:
@@ -64,7 +64,7 @@ class InvalidInput(DomainError):
 
     @classmethod
     def field(cls, field: str, description: str, message: str | None = None) -> "InvalidInput":
-        """The request breaks a rule in this one field."""
+        """The request breaks a rule in just this field."""
         return cls([(field, description)], message)
 
 
@@ -73,19 +73,19 @@ class NotFound(DomainError):
 
 
 class Conflict(DomainError):
-    """What is asked doesn't fit what has happened since: look again, then decide."""
+    """The request doesn't fit the present state, which has changed: look again, then decide."""
 
 
 class Unauthenticated(DomainError):
-    """Who calls is not known: a token is missing or is not good."""
+    """The caller is not known: a token is missing or invalid."""
 
 
 class Forbidden(DomainError):
-    """Who calls is known, and may not do this."""
+    """The caller is known, and may not do this."""
 
 
 class Unavailable(DomainError):
-    """Something that we depend on is away; trying again may help."""
+    """Something that the service needs is away; trying again may help."""
 
 
 class TimedOut(DomainError):
@@ -93,8 +93,8 @@ class TimedOut(DomainError):
 
 
 MOMENT_S = 0.1
-"""A caller's time passes at the caller first, and by another clock than ours: what is cancelled so
-shortly before its end has run out of time."""
+"""A deadline passes at the caller a moment earlier than here: a call that is cancelled so shortly
+before its deadline has run out of time."""
 
 
 class LimitReached(DomainError):
@@ -106,7 +106,7 @@ class Misconfigured(DomainError):
 
 
 class Failed(DomainError):
-    """Something of ours failed in a known way, about which no caller can do anything."""
+    """The service failed in a known way, about which the caller can do nothing."""
 
 
 def validated[M: BaseModel](model: type[M], fields: dict[str, Any]) -> M:
@@ -114,7 +114,7 @@ def validated[M: BaseModel](model: type[M], fields: dict[str, Any]) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        # A default that can't be made of a field that breaks a rule breaks none itself.
+        # A default that depends on an invalid field is no error of its own.
         found = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
         raise InvalidInput([(_path(e["loc"]), e["msg"]) for e in found]) from None
 

@@ -1,4 +1,4 @@
-"""How a service begins and ends."""
+"""How a service starts and stops."""
 
 import asyncio
 import gc
@@ -20,24 +20,24 @@ from daca_shared.settings import PortTaken, ServiceSettings
 def main[S: ServiceSettings](
     name: str, settings: type[S], run: Callable[[S], Coroutine[Any, Any, None]]
 ) -> None:
-    """Run a service from the environment; if it can't begin or go on, end with one clear line."""
-    os.umask(0o077)  # what we write is for nobody else
+    """Run a service with settings from the environment. If it can't, end with one clear line."""
+    os.umask(0o077)  # our files are for nobody else
     found = settings.from_environment()
     configure_logging(found.log_level, secrets=found.secrets(), show_user_ids=found.log_user_ids)
-    # Each connection is an open file, of which shells allow few.
+    # Each connection is an open file, and the default limit is low.
     with suppress(ValueError, OSError):
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     try:
         uvloop.run(run(found))
     except (DomainError, PortTaken) as error:
-        # FastAPI's caches keep us all to the very end, where grpc would print an error after ours.
+        # Otherwise objects die at interpreter exit, where grpc would print an error after this one.
         gc.freeze()
         sys.exit(f"{name}: {error}")
 
 
 def stop_signal() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets, so that the program can end in its own order."""
+    """An event that is set by SIGTERM or SIGINT, so that the service can stop in order."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -46,7 +46,7 @@ def stop_signal() -> asyncio.Event:
 
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """`work` goes on in this context, in a task that is cancelled at its end."""
+    """A context in which `work` runs as a task, which is cancelled at the end."""
     task = asyncio.create_task(work)
     try:
         yield

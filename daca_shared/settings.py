@@ -1,4 +1,4 @@
-"""What the settings of both services have in common; the only readers of the environment."""
+"""What the settings of both services share. Only settings read the environment."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def _check_host(host: str) -> str:
     bare = "127.0.0.1" if host == "localhost" else host.strip("[]")
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
     try:
-        socket.inet_pton(family, bare)  # binding would also look names up
+        socket.inet_pton(family, bare)  # `bind` would also accept names, and look them up
         with socket.socket(family) as listener:
             listener.bind((bare, 0))
     except OSError:
@@ -61,7 +61,7 @@ Token = Annotated[SecretStr, AfterValidator(_check_token)]
 
 
 def _passwords_in(url: str) -> Iterator[str]:
-    """As they are written, and decoded."""
+    """The passwords in a URL, as they are written and percent-decoded."""
     with suppress(ValueError):
         parts = urlsplit(url)
         if parts.scheme:
@@ -90,7 +90,7 @@ class ServiceSettings(BaseSettings):
         env_ignore_empty=True,
         extra="ignore",
         validate_default=False,
-        use_attribute_docstrings=True,  # scripts/gen_docs.sh tells people what they say
+        use_attribute_docstrings=True,  # scripts/gen_docs.sh makes documentation of them
     )
 
     database_file: ClassVar[str]
@@ -98,12 +98,12 @@ class ServiceSettings(BaseSettings):
     data_dir: Annotated[Path, AfterValidator(_find_home)] = Field(
         Path("data"), alias="DACA_DATA_DIR"
     )
-    """Where each service keeps its database: for one process of each at a time."""
+    """The folder of each service's database, for one process of each service at a time."""
     database_url: SecretStr | None = Field(None, alias="DATABASE_URL")
-    """A PostgreSQL to keep everything in instead, for several replicas of each service, like
+    """A PostgreSQL to use instead, which allows several replicas of each service, like
     `postgresql://user:password@localhost:5432/daca`."""
     host: Host = Field("127.0.0.1", alias="DACA_HOST")
-    """The address to listen on, IPv4 or IPv6; who can then do what, docs/security-guide.md says."""
+    """The address to listen on, IPv4 or IPv6. See docs/security-guide.md before you change it."""
     log_level: Level = Field("INFO", alias="DACA_LOG_LEVEL")
     """The least severe log line to print."""
     log_user_ids: bool = Field(False, alias="DACA_LOG_USER_IDS")
@@ -115,31 +115,31 @@ class ServiceSettings(BaseSettings):
     drain_s: float = Field(0.3, ge=0, le=600, alias="DACA_DRAIN_S")
     """How long to go on serving after SIGTERM while health already says no."""
     dapr_grpc_port: int | None = Field(None, ge=1, le=65535, alias="DAPR_GRPC_PORT")
-    """The service's own sidecar's gRPC port; without one, chat dials analytics directly."""
+    """The gRPC port of the service's own sidecar. Without it, chat calls analytics directly."""
     dapr_api_token: Token | None = Field(None, alias="DAPR_API_TOKEN")
-    """The token that the sidecar wants to see, if it wants one."""
+    """The token that the sidecar requires, if it requires one."""
     app_api_token: Token | None = Field(None, alias="APP_API_TOKEN")
     """The token that callers of the gRPC port, the sidecar too, must show as `dapr-api-token`;
     health needs none."""
 
     otlp_endpoint: HttpUrl | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
-    """Where spans go, by OTLP over HTTP, like `http://localhost:4318`. Without it or
+    """Where spans are sent (OTLP over HTTP), like `http://localhost:4318`. Without it or
     `OTEL_EXPORTER_ZIPKIN_ENDPOINT` nothing is traced."""
     otlp_headers: SecretStr | None = Field(None, alias="OTEL_EXPORTER_OTLP_HEADERS")
-    """What their receiver wants to see: `name=value`, separated by commas."""
+    """Headers that its receiver requires: `name=value`, separated by commas."""
     zipkin_endpoint: HttpUrl | None = Field(None, alias="OTEL_EXPORTER_ZIPKIN_ENDPOINT")
-    """Where they go instead, as Zipkin takes them, like `http://localhost:9411/api/v2/spans`."""
+    """Or where they are sent in Zipkin's format, like `http://localhost:9411/api/v2/spans`."""
     sampler: Sampler = Field("parentbased_always_on", alias="OTEL_TRACES_SAMPLER")
-    """Which requests are traced that come without a decision of their caller's."""
+    """Which requests are traced if their caller hasn't decided that."""
     sampler_arg: float = Field(1, ge=0, le=1, alias="OTEL_TRACES_SAMPLER_ARG")
-    """Which part of these `parentbased_traceidratio` traces."""
+    """The fraction of them that `parentbased_traceidratio` traces."""
     trace_content: bool = Field(False, alias="DACA_TRACE_CONTENT")
     """Whether the texts of messages and replies may be in spans."""
 
     @pydantic.model_validator(mode="before")
     @classmethod
     def _trim(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Without what is around a value, a secret file's line feed say. An empty one is unset."""
+        """Strip values, as one from a file may end in a line feed. An empty one counts as unset."""
         found = {name: v.strip() if isinstance(v, str) else v for name, v in values.items()}
         return {name: value for name, value in found.items() if value != ""}
 
@@ -149,7 +149,7 @@ class ServiceSettings(BaseSettings):
         with suppress(ValueError):
             parts = urlsplit(url.get_secret_value())
             hosts = parts.netloc.rpartition("@")[2].split(",")
-            # A password that is not percent-encoded may end them.
+            # A password that isn't percent-encoded may make this fail.
             are_ports = all(urlsplit(f"//{host}").port != 0 for host in hosts)
             if parts.scheme in _DATABASE_SCHEMES and are_ports and not parts.fragment:
                 return url
@@ -176,37 +176,37 @@ class ServiceSettings(BaseSettings):
 
     @property
     def otlp_headers_by_name(self) -> dict[str, str]:
-        """The headers, their values decoded as OpenTelemetry's rules say."""
+        """The headers by name, their values decoded as OpenTelemetry specifies."""
         value = self.otlp_headers.get_secret_value() if self.otlp_headers else ""
         return dict(parse_env_headers(value, liberal=True))
 
     @property
     def sampling_ratio(self) -> float:
-        """Which part of the requests to trace where the caller has not decided."""
+        """The fraction of requests to trace if the caller hasn't decided."""
         ratios = {"parentbased_always_on": 1.0, "parentbased_always_off": 0.0}
         return ratios.get(self.sampler, self.sampler_arg)
 
     def secrets(self) -> list[str]:
-        """Every secret that is set, for the log to leave out."""
+        """All secrets in the settings, which must not appear in the log."""
         found = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
         found += self.otlp_headers_by_name.values()
         urls = [str(value) for _, value in self if isinstance(value, HttpUrl)]
         for url in (*found, *urls, *getproxies().values()):
-            # A library may quote the password without the URL around it.
+            # A library may quote a password without the URL around it.
             found += _passwords_in(url)
         return [*dict.fromkeys(secret for secret in found if secret)]
 
     @classmethod
     def from_environment(cls, **more: str) -> Self:
-        """The settings, where `more` outranks what is found. Bad ones end the program, by name."""
+        """The settings; `more` overrides the environment. Ends the program if one is invalid."""
         try:
-            # scripts/run.sh, which has read it, says "" to its apps: not all in it is for each.
+            # scripts/run.sh reads .env itself, and sets this to "": not each app may see all of it.
             file = os.environ.get("DACA_ENV_FILE", ".env")
             return cls.model_validate({"_env_file": file, **more})
         except OSError as error:
             sys.exit(f"Bad settings: .env: {error.strerror}")
         except pydantic.ValidationError as error:
-            # Values stay out of the message: one of them may be a key.
+            # Without the values, as one of them may be a key.
             problems = [
                 f"  {(*e['loc'], '.env')[0]}: {e['msg'].removeprefix('Value error, ')}"
                 for e in error.errors()

@@ -1,5 +1,5 @@
-"""Turning chats away when there are more than the service can carry: at once, so that whoever
-is turned away can try elsewhere, and those under way still end in time."""
+"""Load shedding: when there are more chats than the service can carry, some are refused at once, so
+that their callers can try elsewhere, and those under way still end in time."""
 
 import logging
 import resource
@@ -11,24 +11,24 @@ from daca_shared.domain import Unavailable
 
 log = logging.getLogger(__name__)
 
-# A chat takes some fifteen steps of the event loop: waiting so long for each, it takes a second.
+# A chat takes some fifteen turns of the event loop. If each is 50 ms late, it takes a second.
 _MAX_LAG_S, _CALM_LAG_S = 0.05, 0.015
-# What the latest measurement counts for; a single pause of the loop is no overload.
+# The weight of the latest measurement: a single pause of the loop is no overload.
 _LAG_WEIGHT = 0.4
-# So many chats at once are never too many. A loop that isn't calm for longer than such a burst
-# takes has a queue that only makes everybody wait (as in CoDel, RFC 8289): it is overloaded. Then
-# fewer are let in while it is late and turns some away, down to the least, and slowly more while it
-# is on time, until it has been calm for as long.
+# A burst of up to 256 chats is always taken. If the loop isn't calm for longer than such a burst
+# lasts, there is a standing queue that only makes everybody wait (as in CoDel, RFC 8289): overload.
+# Then the limit, between 16 and 256, shrinks while the loop is late and chats are refused, and
+# grows slowly while it is on time, until the loop has been calm for as long as a burst lasts.
 _LARGEST_BURST, _FEWEST = 256, 16
 _BURST_S = 1.0
 _DECREASE, _INCREASE = 0.9, 1
 _RETRY_AFTER_S = 1.0
-# Open files at rest, and of a chat: its caller's connection and the model's.
+# Open files without any chat, and for each chat: its caller's connection and the model's.
 _FILES_AT_REST, _FILES_OF_A_CHAT = 48, 2
 
 
 def most_chats(wanted: int) -> int:
-    """As many chats at once as are wanted, or as this process may have files open for."""
+    """How many chats at once: as many as `wanted`, if the limit on open files allows them."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = max(1, (files - _FILES_AT_REST) // _FILES_OF_A_CHAT)
     if files == resource.RLIM_INFINITY or most >= wanted:
@@ -46,18 +46,18 @@ class Admission:
         """How many are under way."""
         self.turned_away = 0
         self.lag_s = 0.0
-        """How late the event loop is, of late."""
-        # Requests whose bodies are still to come: a loop that is late would find room for all of
-        # them. Only since the last measurement, as one that never comes must not take a place.
+        """How late the event loop is: a moving average."""
+        # Requests whose bodies have not come yet. Uncounted, a late loop would let in all of them.
+        # Forgotten at each measurement, as a body that never comes must not take up a place.
         self._arriving = 0
         self._limit: float = _LARGEST_BURST
         self._is_overloaded = False
         self._confirmed_at = time.monotonic()
-        self._seen = 0  # of those that were turned away
+        self._seen = 0  # how many of those turned away `note_lag` knows of
         self._told, self._tell_at = 0, 0.0
 
     def note_lag(self, lag_s: float) -> None:
-        """The event loop was so late just now; called some times a second."""
+        """Take a measurement of the event loop's lag, some times a second."""
         now = time.monotonic()
         self._arriving = 0
         self.lag_s += _LAG_WEIGHT * (lag_s - self.lag_s)
@@ -71,13 +71,13 @@ class Admission:
         elif self._is_overloaded and self.turned_away > self._seen:
             self._limit = max(_FEWEST, self._limit * _DECREASE)
         self._seen = self.turned_away
-        # A line for each would be a part of the load.
+        # A log line for each refusal would add to the load.
         if self.turned_away > self._told and now > self._tell_at:
             log.warning("overload: %d chats were turned away", self.turned_away - self._told)
             self._told, self._tell_at = self.turned_away, now + 1
 
     def refusal(self, arriving: int = 0) -> Unavailable | None:
-        """Why one more chat, beside those under way and `arriving`, is too much now, if it is."""
+        """Why to refuse one more chat, beside those under way and `arriving`; None to take it."""
         is_loaded = self._is_overloaded or self.lag_s >= _MAX_LAG_S
         is_full = is_loaded and self.chats + arriving >= self._limit
         if self.chats < self._max_chats and not is_full:
@@ -86,13 +86,13 @@ class Admission:
         return Unavailable(told, code="OVERLOADED", retry_after_s=_RETRY_AFTER_S)
 
     def let_come(self) -> None:
-        """A chat's request begins to arrive. Raises `Unavailable` if one more is too much now."""
+        """A chat's request begins to arrive. Raises `Unavailable` if it is one too many."""
         self._turn_away(self.refusal(self._arriving))
         self._arriving += 1
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
-        """One chat is under way in this context. Raises `Unavailable` if that is too much."""
+        """A context in which one chat is under way. Raises `Unavailable` if it is one too many."""
         self._arriving = max(0, self._arriving - 1)
         self._turn_away(self.refusal())
         self.chats += 1

@@ -1,4 +1,4 @@
-"""Who calls, by a bearer token (RFC 6750), and whom they may act as. Both edges ask here."""
+"""Who calls, by a bearer token (RFC 6750), and as whom they may act; for HTTP and gRPC alike."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,7 +17,7 @@ from daca_shared.observe.requests import note_user
 log = logging.getLogger(__name__)
 
 SYMMETRIC = ("HS256",)
-# How far the issuer's clock may be from ours.
+# How much the issuer's clock may differ from ours.
 _LEEWAY_S = 10
 _OPTIONS: Options = {"require": ["exp", "sub"], "enforce_minimum_key_length": True}
 
@@ -25,7 +25,7 @@ _OPTIONS: Options = {"require": ["exp", "sub"], "enforce_minimum_key_length": Tr
 @dataclass(frozen=True)
 class Caller:
     subject: str | None
-    """The caller's user id; None where no tokens are wanted, and anyone may claim any id."""
+    """The caller's user id; None if no tokens are required, so that anyone may claim any id."""
 
     def must_be(self, user_id: str) -> None:
         """Raises `Forbidden` if the request is about another user."""
@@ -35,12 +35,12 @@ class Caller:
 
 
 type FindKeys = Callable[[str | None, str], Awaitable[Sequence[Any]]]
-"""Finds the keys with an id for an algorithm. Raises `Unavailable` if that can't be known."""
+"""Finds the keys for a key id and an algorithm. Raises `Unavailable` if they can't be had."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Believes unexpired tokens for us that a known key has signed; without `find_keys`, anyone."""
+    """Checks tokens: signature, expiry, audience, issuer. Without `find_keys` it trusts anyone."""
 
     find_keys: FindKeys | None = None
     algorithms: Sequence[str] = ()
@@ -48,20 +48,20 @@ class Identity:
     issuer: str | None = None
 
     async def caller(self, *authorization: str) -> Caller:
-        """Who sent these `Authorization` headers, of which there must be one. Raises `Unavailable`,
-        and `Unauthenticated`, which doesn't tell what is wrong: that would help forgers."""
+        """Who sent these `Authorization` headers; there must be exactly one. Raises `Unavailable`,
+        and `Unauthenticated`, which doesn't say what is wrong, as that would help forgers."""
         if self.find_keys is None:
             return Caller(None)
         scheme, _, token = (authorization[0] if len(authorization) == 1 else "").partition(" ")
         if scheme.lower() != "bearer":
             raise Unauthenticated("A bearer token is required", code="NO_TOKEN")
         with suppress(jwt.PyJWTError):
-            token = token.lstrip(" ")  # RFC 6750 lets there be several
+            token = token.lstrip(" ")  # RFC 6750 allows several
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg", "")
             if algorithm in self.algorithms:
                 for key in await self.find_keys(header.get("kid"), algorithm):
-                    with suppress(jwt.InvalidSignatureError):  # the next may have signed it
+                    with suppress(jwt.InvalidSignatureError):  # another key may fit
                         claims = jwt.decode(
                             token, key, self.algorithms, _OPTIONS,
                             audience=self.audience, issuer=self.issuer, leeway=_LEEWAY_S,

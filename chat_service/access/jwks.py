@@ -15,7 +15,7 @@ from daca_shared.domain import Unavailable
 
 log = logging.getLogger(__name__)
 
-# Fixed here: a token that chose its algorithm could make an HMAC secret of a public key.
+# Fixed: a token that chooses its algorithm could have a public key used as an HMAC secret.
 ASYMMETRIC = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 )  # fmt: skip
@@ -24,15 +24,15 @@ _TIMEOUT_S = 5.0
 
 @dataclass(eq=False)
 class Jwks:
-    """The keys at `url`, fetched when they are old or one is unknown, but not too often. While
-    their host is away, those that we have stay good for a time."""
+    """The keys at `url`, fetched when they are old or a key id is unknown, but not too often. While
+    their host is away, the known ones stay valid for a time."""
 
     url: str
     max_age_s: float = 300.0
     max_stale_s: float = 3600.0
-    """How long a withdrawn key is believed at the most, while its host answers, and doesn't."""
+    """The longest that a withdrawn key is trusted: while its host answers, and while it doesn't."""
     min_interval_s: float = 10.0
-    """Tokens with made-up key ids must not become requests to the host."""
+    """Otherwise each token with a made-up key id would cause a request to the host."""
     _keys: list[tuple[object, jwt.PyJWK]] = field(default_factory=list, init=False)
     _tried_at_s: float = field(default=-math.inf, init=False)
     _fetched_at_s: float = field(default=-math.inf, init=False)
@@ -40,18 +40,18 @@ class Jwks:
     _fetching: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def find(self, kid: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
-        """Those for `algorithm` with `kid`, or all. Raises `Unavailable` if they can't be known."""
+        """The keys for `algorithm` with `kid`, or all. Raises `Unavailable` if none can be had."""
         now_s = asyncio.get_running_loop().time()
         age_s = now_s - self._fetched_at_s
         found = self._known(kid, algorithm)
-        # Before they are too old, so that nobody has to wait.
+        # Well before they are too old, so that nobody has to wait.
         is_due = not found or age_s >= self.max_age_s / 2
         if is_due and now_s - self._tried_at_s >= self.min_interval_s:
             self._tried_at_s = now_s
             self._fetching = asyncio.create_task(self._fetch())
         is_old = age_s >= self.max_age_s and not self._is_away
         if self._fetching and (not found or is_old or age_s >= self.max_stale_s):
-            # Shielded, as others wait for it too and this caller may leave.
+            # Shielded, as others wait for it too, and this caller may leave.
             await asyncio.shield(self._fetching)
         if now_s - self._fetched_at_s >= self.max_stale_s:
             told, wait_s = "Tokens can't be checked now", self.min_interval_s
@@ -72,16 +72,16 @@ class Jwks:
                 self._fetched_at_s = asyncio.get_running_loop().time()
                 return
             problem: object = "none of them is of use"
-        except Exception as error:  # noqa: BLE001 - the host may be away, or say anything
+        except Exception as error:  # noqa: BLE001 - the host may be away, or send anything
             problem = error
         self._is_away = True
         log.warning("the keys at AUTH_JWKS_URL can't be had: %r", problem)
 
 
 def _usable(jwk: Any) -> Iterator[jwt.PyJWK]:
-    """The key, for each algorithm that it may verify signatures by."""
+    """The key, once for each algorithm with which it may verify signatures."""
     for algorithm in ASYMMETRIC:
-        # It may be of another type, private, or no key at all.
+        # It may be a private key, one of another type, or no key at all.
         with suppress(Exception):
             is_meant = jwk.get("alg") in (None, algorithm) and jwk.get("use") in (None, "sig")
             if is_meant and "verify" in jwk.get("key_ops", ["verify"]):

@@ -1,4 +1,4 @@
-"""Rate limits: how many messages a user, and an address, may send in a time."""
+"""Rate limits: how many messages a user, or an address, may send in a period of time."""
 
 import time
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from limits import RateLimitItem
 from daca_shared.addresses import host_in
 from daca_shared.domain import LimitReached
 
-# Who makes up more users than this is forgiven for the first of them, so that memory is bounded.
+# Bounds the memory: if there are more users or addresses, the first of them are forgotten.
 _MAX_WINDOWS = 100_000
 
 
@@ -22,28 +22,28 @@ class Rates:
         self._address = [_Rate(item, "this address") for item in address]
 
     def spend(self, user_id: str, address: str | None = None) -> None:
-        """Take one message from what they have left. Raises `LimitReached`."""
+        """Count one message against all limits. Raises `LimitReached`, and then counts nothing."""
         asked = [(rate, user_id) for rate in self._user]
         if address:
             asked += [(rate, _network(address)) for rate in self._address]
-        # What one of them refuses costs none of the others.
+        # All are checked first: a message that one refuses must not count in the others.
         windows = [rate.window(key) for rate, key in asked]
         for (rate, key), (end, count) in zip(asked, windows, strict=True):
             rate.windows[key] = end, count + 1
 
 
 class _Rate:
-    """Counts in windows of one length, which begin with a first message and so end in order."""
+    """Counts in windows of fixed length. Each begins with a first message, so they end in order."""
 
     def __init__(self, item: RateLimitItem, whose: str) -> None:
         self._item = item
         self._whose = whose
-        # When each key's window ends, and how many messages are in it.
-        # Not a dict, which looks for its oldest key among all those that were deleted before it.
+        # When each key's window ends, and how many messages are in it. Not a dict, which finds its
+        # oldest key only by walking over all the entries that were deleted before it.
         self.windows = OrderedDict[str, tuple[float, int]]()
 
     def window(self, key: str) -> tuple[float, int]:
-        """That of one more message. Raises `LimitReached` if it is full."""
+        """The window for one more message. Raises `LimitReached` if it is full."""
         now = time.monotonic()
         while self.windows:
             oldest = next(iter(self.windows))
@@ -58,7 +58,7 @@ class _Rate:
 
 
 def _network(address: str) -> str:
-    """What is limited: an IPv4 address, or the /64 of an IPv6 one, as its owner has them all."""
+    """What is limited: an IPv4 address, or the /64 of an IPv6 one, which has a single owner."""
     ip = host_in(address)
     if isinstance(ip, IPv6Address):
         return str(IPv6Network((int(ip), 64), strict=False))

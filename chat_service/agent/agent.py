@@ -1,4 +1,4 @@
-"""The agent: an OpenAI Agents SDK agent whose instructions are made anew for every run."""
+"""The agent: an OpenAI Agents SDK agent whose instructions are built for each run."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ from daca_shared.observe.tracing import NO_TRACING, Tracing
 log = logging.getLogger(__name__)
 
 _MAX_TURNS = 6
-# No model that is of use reads less, in characters.
+# In characters. A model that can read less than this is of no use here.
 _LEAST_HISTORY = 4000
 _DELTAS = responses.ResponseTextDeltaEvent | responses.ResponseRefusalDeltaEvent
 _CALL = responses.ResponseFunctionToolCall
@@ -45,7 +45,7 @@ type OurAgent = agents.Agent[RunContext]
 def instructions(context: agents.RunContextWrapper[RunContext], agent: OurAgent) -> str:
     """The system prompt of one run."""
     run = context.context
-    # The id is a caller's own text: quoted, it stays a name.
+    # The id is the caller's own text. In quotes it can't pass for an instruction.
     user = json.dumps(run.user_id, ensure_ascii=False)
     count = f"The user has sent {run.count} messages before this one."
     if run.count is None:
@@ -65,7 +65,7 @@ def _has_tools(agent: OurAgent) -> bool:
 
 
 class ChatAgent:
-    """Replies to messages with one model. Of a run, it keeps only what its model can't do."""
+    """Replies to messages with one model. It remembers nothing but what that model can't do."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class ChatAgent:
         self._agent = extend(ours)
         trace_runs(tracing)
         self._config = agents.RunConfig(
-            # Of all agents, those that `extend` adds too.
+            # For all agents, also those that `extend` adds.
             model=model.model,
             model_settings=model.settings,
             tracing_disabled=tracing.tracer is None,
@@ -109,8 +109,9 @@ class ChatAgent:
         history: Sequence[Turn],
         say: Say | None = None,
     ) -> Answer:
-        """Raises a `DomainError` when the model or its host fails. What that can't do is left out
-        in a second try, and from then on: tools, or the older half of what was said."""
+        """Raises a `DomainError` when the model or its host fails. If it can't use tools, or the
+        history is too long for it, it is asked again without tools, or with the newer half of the
+        history; later messages are then sent so from the start."""
         context = RunContext(message.user_id, count)
         before = [{"role": role, "content": text} for role, text in message.history]
         agent, shown, halved = self._agent, latest(history, self._max_history_length), False
@@ -141,7 +142,7 @@ class ChatAgent:
         self, agent: OurAgent, items: list[Any], context: RunContext, speech: Speech
     ) -> Answer:
         run: dict[str, Any] = {
-            # A copy: the SDK compares each run of an agent with all its other runs under way.
+            # A copy, because the SDK compares each run of an agent with all its other current runs.
             "starting_agent": copy(agent),
             "input": items,
             "context": context,
@@ -153,7 +154,7 @@ class ChatAgent:
             result = await (_streamed(run, speech) if speech.say else agents.Runner.run(**run))
             if not result.interruptions:
                 return _answer(result, speech)
-            # Nobody is here to approve of a tool's call: the model is told so, and goes on.
+            # Nobody is here to approve a tool call. The model is told so, and goes on.
             run["input"] = state = result.to_state()
             for asked in result.interruptions:
                 state.reject(asked)
@@ -177,8 +178,8 @@ async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStre
 
 
 def _items(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[dict[str, Any]]:
-    """What was said, as the SDK's items, with nothing in them that some host doesn't take: ids as
-    Mistral wants them, nine letters and digits, objects as arguments, and no empty text."""
+    """The conversation as the SDK's input items, in a form that every host accepts: call ids of
+    nine letters and digits (Mistral), arguments that are JSON objects, and no empty text."""
     items: list[dict[str, Any]] = []
     for turn in history:
         items.append({"role": "user", "content": turn.prompt})
@@ -195,7 +196,7 @@ def _items(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[dict
 
 def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech) -> Answer:
     outputs: dict[str, str] = {}
-    calls: dict[str, tuple[str, str]] = {}  # one that wants approval is there twice
+    calls: dict[str, tuple[str, str]] = {}  # a call that needs approval occurs twice
     last, was_heard = "", bool(speech.text)
     for item in result.new_items:
         if isinstance(item, agents.MessageOutputItem):
@@ -209,7 +210,7 @@ def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech
         elif isinstance(item.raw_item, _CALL):
             calls[item.raw_item.call_id] = clean(item.raw_item.name), clean(item.raw_item.arguments)
     if not last.strip() and result.final_output:
-        # What a tool has returned is the reply, if its agent says so (`tool_use_behavior`).
+        # With `tool_use_behavior`, an agent may make a tool's output the reply.
         last = str(result.final_output)
         speech.add(last)
         speech.end_message()

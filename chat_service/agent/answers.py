@@ -1,4 +1,4 @@
-"""Answers of compatible servers, made what OpenAI's would be (their oddities: docs/models.md)."""
+"""Turns answers of compatible servers into what OpenAI would send (oddities: docs/models.md)."""
 
 import codecs
 import json
@@ -15,18 +15,18 @@ from chat_service.chat.speech import clean
 _LENGTH = ("length", "max_tokens", "max_output_tokens", "model_length")
 _FILTER = ("content_filter", "safety", "sensitive", "recitation", "blocklist", "prohibited_content")
 _ERROR = ("error", "network_error", "abort", "cancelled", "insufficient_system_resource")
-# All others mean that all has been said.
+# All other reasons mean that the answer is complete.
 _FINISHES = dict.fromkeys(_LENGTH, "length") | dict.fromkeys(_FILTER, "content_filter")
 _CUT = {"length": "the model's limit", "content_filter": "a filter of the model's host"}
-# By status; that of all statuses of servers has none of its own.
+# By status. The class for all 5xx statuses has no status of its own: it is under None.
 _ERRORS = {vars(kind).get("status_code"): kind for kind in APIStatusError.__subclasses__()}
 _TOO_MANY, _SERVER_ERROR, _BAD_GATEWAY = 429, 500, 502
-REQUEST = httpx2.Request("POST", "http://model")  # openai's errors insist on one
+REQUEST = httpx2.Request("POST", "http://model")  # openai's errors require one
 _NO_NAME = re.compile("[^a-zA-Z0-9_-]")
 
 
 def status_error(status: Any, words: str, headers: Any = None) -> APIStatusError:
-    """Openai's error for the status; for anything else, that of a rate limit or a bad gateway."""
+    """The openai error for a status. What is no error status counts as 429 or 502, by the words."""
     status = int(status) if str(status).isdecimal() else 0
     if status not in range(400, 600):
         status = _TOO_MANY if "rate_limit" in words else _BAD_GATEWAY
@@ -36,24 +36,24 @@ def status_error(status: Any, words: str, headers: Any = None) -> APIStatusError
 
 
 class AnswerReader:
-    """Reads one answer line by line: events, or JSON, which makes one piece, whatever was asked."""
+    """Reads one answer line by line: a stream of events, or a JSON document as a single piece."""
 
     def __init__(self, taken: set[str], *, with_thoughts: bool) -> None:
         self._texts = ("content", "refusal", "reasoning_content")[: 3 if with_thoughts else 2]
         self._taken = taken
-        """Ids of calls in the request: some hosts use theirs again and again."""
+        """Ids of tool calls in the request, as some hosts use the same id again and again."""
         self.is_over = False
-        """Whether nothing more is to be read."""
+        """Whether there is nothing more to read."""
         self.is_whole = False
-        """Whether the host has said that this is all."""
+        """Whether the host has said that the answer is complete."""
         self._json, self._data = bytearray(), bytearray()
         self._calls: list[dict[str, Any]] = []
         self._has_text = False
         self._thoughts: str | None = ""
 
     def read(self, line: bytes) -> ChatCompletionChunk | None:
-        """The piece in this line, if there is one; an empty line without a line feed is the end.
-        Raises `APIStatusError` for an error, and `ValueError` for what makes no sense."""
+        """The piece in this line, if it has one. `b""`, without a line feed, is the end of input.
+        Raises `APIStatusError` for an error, and `ValueError` if the line makes no sense."""
         self.is_over = not line
         line = line.strip().removeprefix(codecs.BOM_UTF8)
         if self._json or line.startswith((b"{", b"[")):
@@ -61,12 +61,12 @@ class AnswerReader:
             return self._piece(self._json) if self.is_over else None
         data: bytes | bytearray = line.removeprefix(b"data:").strip()
         if data != line and (self._data or not data.endswith((b"}", b"]"))):
-            self._data += data  # more of it may be in the next line
+            self._data += data  # the next line may have more of it
             return None
         if not line:
             data, self._data = self._data, bytearray()
         if data == line:
-            return None  # a comment, or another field
+            return None  # a comment, or a field other than data
         if data != b"[DONE]":
             return self._piece(data)
         self.is_over = True
@@ -74,12 +74,12 @@ class AnswerReader:
         return None if has_ended else self._chunk(self._choice({}, "stop"), None)
 
     def _piece(self, data: bytes | bytearray) -> ChatCompletionChunk | None:
-        # A character may be split over two pieces, even byte by byte.
+        # A character may be split over two pieces, even in the middle of its bytes.
         event = json.loads(data.decode(errors="surrogateescape"))
         event = event[0] if isinstance(event, list) and event else event
         if not isinstance(event, dict):
-            raise ValueError("the answer is no object")  # noqa: TRY004 - of the host's, not ours
-        # Of several, the first is ours. Azure's first piece, and one with the usage, have none.
+            raise ValueError("the answer is no object")  # noqa: TRY004 - the host's fault
+        # We use the first choice. Azure's first piece, and one with only the usage, have none.
         choices = [c for c in event.get("choices") or [] if isinstance(c, dict)]
         choice = next((c for c in choices if str(c.get("index") or 0) == "0"), None)
         told = event.get("message") or event.get("detail")
@@ -90,7 +90,7 @@ class AnswerReader:
         if choice is None:
             return self._chunk(None, usage) if usage else None
         given, finish = choice.get("delta"), choice.get("finish_reason")
-        if given is None:  # some have both, where the message is all that was said so far
+        if given is None:  # some hosts send both; then the message is the text so far
             given = choice.get("message") or {"content": choice.get("text")}
             finish = finish or ("message" in choice and "stop")
         reason = str(finish or "").lower().removeprefix("null")
@@ -114,7 +114,7 @@ class AnswerReader:
         return {"index": 0, "delta": delta, "finish_reason": finish}
 
     def _said(self, text: str, *, is_last: bool) -> str:
-        """The text, without the thoughts in tags that some models begin with."""
+        """The text, without the tagged thoughts (`<think>`) with which some models begin."""
         if self._thoughts is None:
             return text
         text, self._thoughts = (self._thoughts + text).lstrip(), None
@@ -126,12 +126,12 @@ class AnswerReader:
         return said
 
     def _note(self, given: dict[str, Any], known: list[dict[str, Any]]) -> None:
-        """Note a call of a tool, or what one that was `known` before this piece goes on with."""
+        """Note a new tool call, or what this piece adds to a call that was `known` before it."""
         function = given.get("function") or given
         name, arguments = text_in(function.get("name")), function.get("arguments") or ""
         call_id, index = clean(text_in(given.get("id"))), given.get("index") or 0
         for call in reversed(known):
-            # Some number all calls 0, some send no ids, and some the id and name in each piece.
+            # Some hosts number all calls 0, some send no ids, some repeat id and name each time.
             if call_id and call["id"]:
                 goes_on = call_id == call["id"]
             else:
@@ -140,17 +140,17 @@ class AnswerReader:
                 break
         else:
             call = {"id": "", "name": "", "arguments": "", "index": index}
-            call["extra_content"] = given.get("extra_content")  # Gemini wants its own back
+            call["extra_content"] = given.get("extra_content")  # Gemini must get its own back
             self._calls.append(call)
         call["id"] = call["id"] or call_id
         call["name"] = call["name"] or name
         if call["arguments"] == "{}" and arguments:
-            call["arguments"] = ""  # gateways to Anthropic's models begin with it
-        if not is_object(call["arguments"]):  # else it is sent again
+            call["arguments"] = ""  # some gateways to Anthropic begin with it
+        if not is_object(call["arguments"]):  # else the host repeats itself
             call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
     def _call(self, noted: tuple[int, dict[str, Any]]) -> dict[str, Any]:
-        """A call that any host takes back."""
+        """The call in a form that every host accepts in a later request."""
         index, call = noted
         if not call["id"] or call["id"] in self._taken:
             call["id"] = uuid4().hex[:9]
@@ -167,7 +167,7 @@ class AnswerReader:
 
 
 def is_object(text: str) -> bool:
-    """Whether it is an object in JSON."""
+    """Whether `text` is a JSON object."""
     try:
         return text.rstrip().endswith("}") and isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
@@ -175,7 +175,7 @@ def is_object(text: str) -> bool:
 
 
 def text_in(value: Any) -> str:
-    """A text, which may come in parts; a model's thoughts among them are none."""
+    """The text in a content field, which may be a list of parts, without a model's thoughts."""
     if isinstance(value, list):
         return "".join(map(text_in, value))
     if isinstance(value, dict):

@@ -1,8 +1,8 @@
 """A client of Chat Completions for servers that are compatible with OpenAI's.
 
-openai's own takes more CPU than all the rest of a chat: it walks through every parameter for names
-to translate, the longer the more history there is (ADR 0008). This one sends what the Agents SDK
-has made, over aiohttp. What comes back are openai's public types and errors."""
+openai's own client takes more CPU than the rest of a chat: it searches every parameter for names to
+translate, and so takes longer the more history there is (ADR 0008). This one sends what the Agents
+SDK has built, over aiohttp, and returns and raises openai's public types."""
 
 import json
 import logging
@@ -28,19 +28,19 @@ from chat_service.chat.speech import clean
 log = logging.getLogger(__name__)
 
 _MAX_CONNECTIONS = 1000
-# A whole answer may be a single line, as may a piece of a stream.
+# A whole answer may be one line, and so may a large piece of a stream.
 _MAX_LINE_BYTES = 4 * 2**20
 _MAX_ERROR_BYTES = 64 * 1024
-# Some hosts want thoughts back with all that their models have said, and most refuse them. Those of
-# earlier turns are not kept: a blank stands for them.
+# Some hosts require a model's thoughts with its earlier messages, and most others refuse them. We
+# don't keep thoughts, so earlier turns get a blank instead.
 _WANTS_THOUGHTS = re.compile("reasoning_content.*(missing|passed back)", re.DOTALL)
-# Headers that no longer fit: aiohttp has decoded the content.
+# Headers that are no longer true once aiohttp has decoded the content.
 _UNDONE = {"content-encoding", "content-length", "transfer-encoding"}
 type _Chunks = AsyncGenerator[ChatCompletionChunk]
 
 
 class CompletionsClient:
-    """What the SDK asks of an `AsyncOpenAI`. `timeout_s` is to connect, and then for each piece."""
+    """What the SDK uses of an `AsyncOpenAI`. `timeout_s` limits connecting, and then each read."""
 
     def __init__(
         self, base_url: str, api_key: str, *, timeout_s: float, proxy: str | None = None
@@ -53,7 +53,7 @@ class CompletionsClient:
         self._takes_stream_options, self._wants_thoughts = True, False
 
     def with_options(self, **_: Any) -> Self:
-        """Itself: the SDK asks for a copy without retries, and there never are any."""
+        """Returns itself: the SDK wants a copy that doesn't retry, and this client never does."""
         return self
 
     async def close(self) -> None:
@@ -77,7 +77,7 @@ class CompletionsClient:
             if not with_thoughts and refuses(error, _WANTS_THOUGHTS):
                 self._wants_thoughts = True
                 return await self._create(**parameters)
-            # Hosts that don't know it refuse it, each in its own words.
+            # Hosts that don't know stream_options refuse it, each in its own words.
             known = refuses(error, TOO_LONG) or refuses(error, LACKS_TOOLS)
             if known or error.status_code not in (400, 422) or not body.pop("stream_options", None):
                 raise
@@ -90,7 +90,7 @@ class CompletionsClient:
         return chunks if body.get("stream") else await _whole(chunks)
 
     async def _send(self, body: dict[str, Any], **more: Any) -> aiohttp.ClientResponse:
-        """The answer to a request. Raises `APIStatusError` if that is an error."""
+        """Send a request. Raises `APIStatusError` if the answer is an error."""
         with self._openai_errors():
             response = await self._http.post(f"{self.base_url}chat/completions", json=body, **more)
             if response.ok:
@@ -101,8 +101,8 @@ class CompletionsClient:
         raise status_error(response.status, words, headers)
 
     async def _chunks(self, response: aiohttp.ClientResponse, reader: AnswerReader) -> _Chunks:
-        """The pieces of an answer. One that is cut short raises `APIConnectionError`: the SDK looks
-        for a finish in the answers of OpenAI's own host only."""
+        """The pieces of an answer. Raises `APIConnectionError` if it is cut short, which the SDK
+        checks only for OpenAI's own host."""
         size = 0
         with self._openai_errors():
             async with response:
@@ -119,12 +119,12 @@ class CompletionsClient:
 
     @cached_property
     def _http(self) -> aiohttp.ClientSession:
-        """Made when it is first used, as it needs a running event loop."""
+        """Made at its first use, as it needs a running event loop."""
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"authorization": f"Bearer {self.api_key}"},
-            # Halves of characters in what this or another model has made up are for no host.
+            # No host accepts the lone surrogates that a model may have put into an earlier reply.
             json_serialize=lambda body: clean(json.dumps(body, ensure_ascii=False)),
             proxy=self._proxy,
             timeout=self._timeout,
@@ -145,7 +145,7 @@ class CompletionsClient:
 
 
 async def _whole(chunks: _Chunks) -> ChatCompletion:
-    """The answer that its pieces make; openai's own `ChatCompletionStreamState` takes 0.2 ms."""
+    """Join the pieces of an answer. openai's `ChatCompletionStreamState` takes 0.2 ms for it."""
     message: dict[str, Any] = {"role": "assistant", "content": None}
     parts = defaultdict[str, list[Any]](list)
     choice, usage = {"index": 0, "message": message, "finish_reason": "stop"}, None

@@ -1,5 +1,5 @@
-"""The model for machines without a key: no intelligence, but it reads the count from its
-instructions and calls tools as any model would, so that all around it can be seen to work."""
+"""The model for machines without a key. It has no intelligence, but reads the count from its
+instructions and calls tools as a real model would, so that everything else can be tried."""
 
 import asyncio
 import json
@@ -24,11 +24,11 @@ _WORD = re.compile(r"\s*\S+|\s+$")
 
 
 class OfflineModel(Model):
-    """Deterministic replies, each labelled as what it is. The SDK's own scripted model, which plays
-    a script of one step for each call, puts them into the SDK's events, whole or streamed."""
+    """Deterministic replies, each labelled as offline. The SDK's own `ScriptedModel`, with a script
+    of one step for each call, turns them into the SDK's events, whole or streamed."""
 
     def __init__(self, *, pause_s: float = 0.02) -> None:
-        # After each word: a pace that can be watched, and stopped.
+        # After each word, so that a person can watch a stream, and stop it.
         self._pause_s = pause_s
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
@@ -47,7 +47,7 @@ class OfflineModel(Model):
 
 
 def _one_step() -> ScriptedModel:
-    # Where tracing is off, the SDK makes nothing of these traces.
+    # Where tracing is off, the SDK ignores these traces.
     return ScriptedModel([ModelStep.respond(_respond)], emit_traces=True)
 
 
@@ -61,7 +61,7 @@ def _respond(call: ModelCall) -> ModelStep:
     text = str(last.get("content", ""))
     names = [tool.name for tool in call.tools] + [handoff.tool_name for handoff in call.handoffs]
     if asked := _call(names, text):
-        # Ids only have to differ within a conversation.
+        # An id has to be unique only within its conversation.
         return ModelStep(output=[function_call(*asked, call_id=f"off{len(items):06}")])
     if _ASKS_FIRST.search(text):
         first = next(item for item in items if item.get("role", "user") == "user")
@@ -70,7 +70,7 @@ def _respond(call: ModelCall) -> ModelStep:
 
 
 def _call(names: list[str], text: str) -> tuple[str, str] | None:
-    """Which tool `text` asks for, and with which arguments: the JSON behind its name."""
+    """The tool that `text` names, and its arguments: the JSON object behind the name, if any."""
     for name in names:
         if named := re.search(rf"\b{re.escape(name)}\b\s*(\{{.*\}})?", text, re.DOTALL):
             return name, named[1] or "{}"

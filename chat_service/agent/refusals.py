@@ -1,4 +1,4 @@
-"""What can go wrong with a model and its host, and how hosts say it."""
+"""What can go wrong with a model and its host, recognised by what hosts say."""
 
 import errno
 import json
@@ -17,14 +17,14 @@ from daca_shared.domain import Failed, InvalidInput, LimitReached, Misconfigured
 
 log = logging.getLogger(__name__)
 
-# How much of what a host says of an error goes to the log, in characters.
+# How many characters of a host's error message go to the log.
 _MAX_WORDS = 600
 
 MAX_ANSWER_BYTES = 16 * 2**20
-"""The most that an answer may take on its way, where a character can take some hundreds."""
+"""The most bytes an answer may have. In a stream each character can take some hundred bytes."""
 
-# Each is sought in the status and what follows it. Rate limits count tokens, too: only of a request
-# that is above one by itself do they tell that it is too long.
+# Each pattern is matched against "<status> <message>". Rate limits count tokens, too. They mean
+# that a request is too long only if it is over the limit by itself.
 TOO_LONG = re.compile(
     r"^413|^(?!402|429(?!.*request too large)).*("
     r"context_length_exceeded|exceed_context|context[ _](length|window|size|limit)|context.overflow"
@@ -33,9 +33,9 @@ TOO_LONG = re.compile(
     r"|too many (input )?tokens(?!.{0,9}wait)|token(s| count).{0,40}exceed)",
     re.IGNORECASE | re.DOTALL,
 )
-# Of a host that is busy or away, words tell nothing of what it has.
+# What a host that is busy or away says tells nothing about what it supports.
 _WELL = r"^(?!429|503|504|529|.*(temporar|overload))"
-# Nor does a fault of one tool tell that all are too many.
+# A fault in one tool doesn't mean that the host takes no tools at all.
 LACKS_TOOLS = re.compile(
     _WELL + r"(?!.*(invalid schema|\btools\W{1,3}\d)).*("
     r"\b(tool|function)s?([ _-]?(use|calls?|calling|choice|param))?\b.{0,60}"
@@ -50,7 +50,7 @@ _NO_CREDIT = re.compile(
     re.IGNORECASE,
 )
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
-# What the request or its model has said may stand behind these, and say anything.
+# After these, hosts quote the request or its model, which may contain any words.
 _QUOTES = re.compile(r"[\"'](input|failed_generation)\\?[\"']:")
 _FILTERED = re.compile("content_filter|content_policy_violation|data_inspection|invalid_prompt")
 _NO_MODEL = re.compile(
@@ -80,12 +80,12 @@ _BY_STATUS = {
     429: _LIMIT, 504: _LATE,
 }  # fmt: skip
 _BY_KIND: list[tuple[Any, _Made]] = [
-    # A subclass of APIConnectionError, hence before it.
+    # Before APIConnectionError, of which it is a subclass.
     (openai.APITimeoutError | agents.ModelTimeoutError, _LATE),
-    # A stream of OpenAI's that breaks off ends in an error of its HTTP client's own.
+    # When OpenAI's stream breaks off, its HTTP client's own error comes through.
     (openai.APIConnectionError | openai.APIStatusError | httpx2.HTTPError, _AWAY),
     (openai.OpenAIError | agents.ModelBehaviorError | json.JSONDecodeError, _NONSENSE),
-    # Arguments of a call may have halves of characters, or be nested without an end.
+    # A call's arguments may have lone surrogates, or be nested too deeply.
     (UnicodeError | RecursionError, _NONSENSE),
     (agents.InputGuardrailTripwireTriggered, (_TEXT, "was refused by a guardrail")),
     (
@@ -104,13 +104,13 @@ def too_large() -> Failed:
 
 
 def words(error: Exception) -> str:
-    """What the host, or the way to it, has said. It may quote our key."""
+    """What the host said, or what failed on the way to it. It may quote our key."""
     cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
     return f"{error} {cause}" if cause else str(error)
 
 
 def refuses(error: Exception, pattern: re.Pattern[str]) -> bool:
-    """Whether the host has refused a request, with such a status and words."""
+    """Whether the host has refused the request with a status and message that match `pattern`."""
     kinds = openai.APIError | agents.ModelBehaviorError
     is_answer = isinstance(error, kinds) and not isinstance(error, openai.APIConnectionError)
     told = f"{getattr(error, 'status_code', '')} {_QUOTES.split(words(error))[0]}"
@@ -118,7 +118,7 @@ def refuses(error: Exception, pattern: re.Pattern[str]) -> bool:
 
 
 def domain_error(error: Exception) -> domain.DomainError:
-    """What went wrong, in our words: the host's own may quote our key."""
+    """What went wrong, in our own words, as the host's may quote our key."""
     cause = error.__cause__ or error
     if isinstance(cause, domain.DomainError):
         return cause
@@ -140,10 +140,10 @@ def domain_error(error: Exception) -> domain.DomainError:
 
 
 def failure(error: Exception, key: str) -> domain.DomainError:
-    """What the caller is told. The log is told what the host has said, too, but for our key."""
+    """What the caller is told. The log also gets what the host said, without our key."""
     told = words(error).replace(key, "[redacted]")[:_MAX_WORDS]
     known = openai.OpenAIError | agents.AgentsException | httpx2.HTTPError | domain.DomainError
-    # No traceback of a known error: its text is the host's, and may quote our key.
+    # Known errors are logged without a traceback, which has the host's text and so maybe our key.
     trace = not isinstance(error, known)
     made = domain_error(error)
     made.code = f"MODEL_{made.code.removeprefix('MODEL_')}"
@@ -152,8 +152,8 @@ def failure(error: Exception, key: str) -> domain.DomainError:
 
 
 def tool_failure(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
-    """What a model is told of a tool's exception, and may tell its user: its text only if that says
-    how to call it. None for the SDK's own words."""
+    """What a model is told when a tool raises, and may pass on to its user: the exception's text
+    only if it is about how to call the tool. None stands for the SDK's own words."""
     if failed.error is None:
         return None
     if isinstance(failed.error, agents.ModelBehaviorError):

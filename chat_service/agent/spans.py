@@ -1,4 +1,4 @@
-"""The Agents SDK's own traces as spans, named by OpenTelemetry's conventions for generative AI."""
+"""The Agents SDK's traces as spans, named by OpenTelemetry's conventions for generative AI."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from daca_shared.observe.tracing import Tracing, fail
 
 _CHAT = "chat", "request.model", "input.messages", "output.messages"
-# The name of an operation, and those of its attributes: whose it is, what was given, what was made.
+# The operation's name, and the attributes for its agent, model or tool, its input and its output.
 _OPERATIONS: dict[type, tuple[str, ...]] = {
     sdk.AgentSpanData: ("invoke_agent", "agent.name"),
     sdk.FunctionSpanData: ("execute_tool", "tool.name", "tool.call.arguments", "tool.call.result"),
@@ -21,25 +21,25 @@ _OPERATIONS: dict[type, tuple[str, ...]] = {
 
 
 def trace_runs(tracing: Tracing) -> None:
-    """Have all runs of agents in this process traced so, and not at all if that is off."""
-    # Left alone, the SDK's own tracing would send conversations to OpenAI, and have a client for
-    # that which a proxy in the environment can break.
+    """Trace all agent runs in this process in this way, or not at all if tracing is off."""
+    # By default the SDK would send conversations to OpenAI, with a client that a proxy in the
+    # environment can break.
     sdk.set_trace_provider(DefaultTraceProvider())
     if tracing.tracer is not None:
         sdk.set_trace_processors([AgentSpans(tracing.tracer, content=tracing.content)])
 
 
 class AgentSpans(sdk.TracingProcessor):
-    """Makes a span of each run of an agent, each request to a model and each call of a tool."""
+    """Makes a span for each agent run, each model request and each tool call."""
 
     def __init__(self, tracer: Tracer, *, content: bool) -> None:
         self._tracer = tracer
         self._content = content
-        # By the SDK's ids. Its other spans (a task, a turn) stand for their parent's span.
+        # By the SDK's ids. Its other spans (task, turn) map to the span of their parent.
         self._open: dict[str, Span] = {}
 
     def on_span_start(self, span: sdk.Span[Any]) -> None:
-        """Begin a span inside its parent's, or else the chat's."""
+        """Begin a span inside its parent's, or inside the chat's if it has none."""
         ours = self._open.get(span.parent_id or "") or get_current_span()
         if operation := _OPERATIONS.get(type(span.span_data)):
             kind = SpanKind.CLIENT if operation is _CHAT else SpanKind.INTERNAL
@@ -53,7 +53,7 @@ class AgentSpans(sdk.TracingProcessor):
             return
         name, subject, *texts = operation
         data = span.span_data
-        # OpenAI's Responses API tells only in its response which model made what.
+        # With the Responses API only the response says which model was used, and what it made.
         source = data.response if isinstance(data, sdk.ResponseSpanData) else data
         told: dict[str, Any] = {"operation.name": name}
         if whose := getattr(source, "model" if operation is _CHAT else "name", None):
@@ -67,12 +67,12 @@ class AgentSpans(sdk.TracingProcessor):
             told |= {k: json.dumps(v, default=_plain) for k, v in said if v is not None}
         ours.set_attributes({f"gen_ai.{k}": v for k, v in told.items() if v is not None})
         if span.error is not None:
-            # Not the error's text: it may be a host's, or quote a message.
+            # Not the error's text, which may be a host's, or quote a message.
             fail(ours, "agent_error")
         ours.end()
 
     def _ignore(self, *_: Any, **__: Any) -> None:
-        """A chat has a span already, and `daca_shared.observe.otel` sends."""
+        """Nothing to do: a chat has its own span, and `daca_shared.observe.otel` sends."""
 
     on_trace_start = on_trace_end = shutdown = force_flush = _ignore
 

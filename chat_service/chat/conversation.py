@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 COUNT_TIMEOUT_S = 0.5
 """The most that knowing the user's count may cost a chat."""
 READING_S = 2.0
-"""How much longer than a chat may take its reader may take to have read the answer."""
+"""How long after its own time limit a chat's client may still take to read the answer."""
 
 
 @dataclass(eq=False)
@@ -73,7 +73,7 @@ class Conversation:
             except Exception as error:
                 events.put_nowait(error)
 
-        # In a task of its own, which can still keep the turn when the consumer has left.
+        # A task of its own can still keep the turn after the consumer has left.
         task = asyncio.create_task(take_turn())
         self._streams.add(task)
         task.add_done_callback(self._streams.discard)
@@ -88,8 +88,8 @@ class Conversation:
             task.cancel()
 
     async def delete(self, key: ConversationKey, *, timeout_s: float | None = None) -> None:
-        """Delete a conversation for good, once no reply is on its way in it. What was counted
-        stays counted. Raises `NotFound`, `TimedOut`, `Unavailable`."""
+        """Delete a conversation for good, once no reply is being made in it. Its messages stay
+        counted. Raises `NotFound`, `TimedOut`, `Unavailable`."""
         try:
             async with asyncio.timeout(self._limit_s(timeout_s)), self.locks.turn(key):
                 await self.turns.delete(key)
@@ -103,7 +103,7 @@ class Conversation:
     async def close(self) -> None:
         """Stop the streams that are still running, and keep what they have."""
         for task in self._streams:
-            # One that its user has stopped is keeping its turn.
+            # A stream that its user has stopped is already busy keeping its turn.
             if not task.cancelling():
                 task.cancel()
         if self._streams:
@@ -126,7 +126,7 @@ class Conversation:
         self, message: ChatMessage, timeout_s: float | None, say: Say | None
     ) -> ChatReply:
         ends_at = asyncio.get_running_loop().time() + self._limit_s(timeout_s)
-        # Sent twice at once, even to two conversations, it is answered once.
+        # A message that is sent twice at once, even to two conversations, is answered once.
         sent = self.locks.message(message.user_id, message.message_id)
         with self.tracing.span("turn"):
             try:
@@ -150,8 +150,8 @@ class Conversation:
                 return earlier
             if not earlier or earlier.conversation == message.conversation:
                 return await self._answer(message, earlier, say, ends_at)
-        # Its turn stays in the conversation that it was sent to at first. Nobody waits for that one
-        # while others wait for this one, or two such messages could wait for each other.
+        # The turn stays in the conversation that the message was first sent to. This one's lock is
+        # released before that one is locked: otherwise two such messages could deadlock.
         first = {"session_id": earlier.conversation.session_id}
         return await self._turn_of(message.model_copy(update=first), say, ends_at)
 
@@ -184,16 +184,16 @@ class Conversation:
             answer = await self.agent.answer(message, count, history, say and say_and_note)
             return await self.turns.keep(turn(answer, stopped=False))
         except asyncio.CancelledError:
-            # Running out of time is a failure, which keeps nothing. This is a user who left.
-            # Where nothing was said yet, what was said before is better.
+            # A timeout is a failure, and keeps nothing. Otherwise the user has left: keep what was
+            # said, but don't replace an earlier reply to the same text with an empty one.
             is_new = said or not earlier or earlier.prompt != message.text
             if say and is_new and asyncio.get_running_loop().time() < ends_at - MOMENT_S:
                 await self.turns.keep(turn(Answer("".join(said)), stopped=True))
             raise
 
     async def _count_before(self, user_id: str, earlier: Turn | None) -> int | None:
-        """How many messages the user has sent before this one, 0 for a new user. None if that
-        can't be known in time: a wrong number would be worse than none."""
+        """How many messages the user has sent before this one; 0 for a new user. None if that
+        isn't known in time: a wrong number would be worse than none."""
         try:
             count = await self.counts.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
         except NotFound:
@@ -202,5 +202,5 @@ class Conversation:
             log.warning("no count for this chat: %s", error)
             self.on_no_count("timed_out" if isinstance(error, TimedOut) else "unavailable")
             return None
-        # A message that is answered anew has been counted already.
+        # A message that is answered again has already been counted.
         return count - 1 if earlier else count

@@ -1,4 +1,4 @@
-"""The words of the use case: what is sent, what comes back, and what is kept of it."""
+"""The data of the use case: the message sent, the reply, and the turn that is kept."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from daca_shared.domain import UserId
 
-# Only in a string with a constraint pydantic looks for lone surrogates, which nothing can encode.
+# Pydantic rejects lone surrogates, which can't be encoded, only in a string with a constraint.
 Text = Annotated[str, StringConstraints(max_length=1_000_000)]
 """A message's text: valid Unicode. The service's own limit is lower."""
 
@@ -31,14 +31,14 @@ Title = Annotated[
 
 @dataclass(frozen=True)
 class ConversationKey:
-    """History belongs to this pair: nobody reads another's by guessing a session id."""
+    """The user id is in it, so that nobody reads another's history by guessing a session id."""
 
     user_id: str
     session_id: UUID
 
 
 def _session_of(message: dict[str, Any]) -> UUID:
-    # Made of the message's id, so that a first message that is sent again finds its conversation.
+    # Derived from the message id, so that a first message sent again finds its conversation.
     return uuid5(message.get("message_id") or uuid4(), "session")
 
 
@@ -56,7 +56,7 @@ class ChatMessage(BaseModel, frozen=True):
     history: tuple[tuple[Literal["system", "user", "assistant"], str], ...] = ()
     """What was said before, by whom, if the client keeps that itself."""
     regenerate: bool = False
-    """Whether to answer a message anew that was answered before, in place of its reply."""
+    """Whether to answer a message that was answered before once more, replacing its reply."""
 
     @property
     def conversation(self) -> ConversationKey:
@@ -80,7 +80,7 @@ class ToolCall:
 
 
 type Say = Callable[[str | ToolCall], None]
-"""Is told each piece of a reply's text as it comes, and each call of a tool as it begins."""
+"""Called with each piece of a reply's text as it comes, and with each tool call as it begins."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Turn:
 
 
 def latest(turns: Sequence[Turn], max_length: int) -> Sequence[Turn]:
-    """As many of the latest turns as have no more characters together."""
+    """The latest turns, as many as have at most `max_length` characters together."""
     lengths = accumulate(turn.length for turn in reversed(turns))
     return turns[len(turns) - sum(length <= max_length for length in lengths) :]
 

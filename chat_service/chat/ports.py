@@ -13,11 +13,11 @@ class Counts(Protocol):
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         """The count, once all of the user's kept turns are in it. Raises `NotFound` for an unknown
-        user, `TimedOut` or `Unavailable` when analytics doesn't say."""
+        user, `TimedOut` or `Unavailable` when analytics doesn't answer."""
 
 
 class Turns(Protocol):
-    """What was said. Each call raises `Unavailable` if the storage fails."""
+    """The kept turns. Each call raises `Unavailable` if the storage fails."""
 
     async def find(self, user_id: str, message_id: UUID) -> Turn | None:
         """The user's turn with this message id, if there is one."""
@@ -26,9 +26,9 @@ class Turns(Protocol):
         """The conversation's latest turns, or the latest ones before `before`; oldest first."""
 
     async def keep(self, turn: Turn) -> Turn:
-        """Keep a turn and, in the same transaction, put its message on the way to analytics. It
-        replaces the turn that was found of the same message, which has its `seq`, or a stopped one.
-        A finished one that was not known stays, and is returned."""
+        """Keep a turn and, in the same transaction, add its message to the outbox. It replaces the
+        kept turn with its `seq`, or a stopped turn of the same message. A finished turn of the same
+        message that was kept in the meantime stays, and is returned instead."""
 
     async def delete(self, key: ConversationKey) -> None:
         """Delete the conversation with its turns, for good. Raises `NotFound`."""
@@ -38,12 +38,12 @@ class Locks(Protocol):
     """Lets one turn of a conversation run at a time, across all processes."""
 
     def message(self, user_id: str, message_id: UUID) -> AbstractAsyncContextManager[None]:
-        """Wait until the same message is not in this context elsewhere in this process, be it in
-        another conversation. To be entered before a turn."""
+        """Hold a message: nobody else in this process answers it meanwhile, not even in another
+        conversation. Enter this before `turn`."""
 
     def turn(self, key: ConversationKey) -> AbstractAsyncContextManager[None]:
-        """Wait until no other turn of the conversation is in this context. Raises `Unavailable` if
-        the storage fails."""
+        """Hold a conversation: no other turn of it runs meanwhile. Raises `Unavailable` if the
+        storage fails."""
 
 
 class Agent(Protocol):

@@ -1,19 +1,19 @@
-"""What a model says in one turn, made into a text that can be kept and shown."""
+"""What a model says in one turn, turned into text that can be kept and shown."""
 
 import re
 
 from chat_service.chat.messages import Say
 from daca_shared.domain import Failed
 
-# JSON can hold halves of surrogate pairs. The lower halves from U+DC80 to U+DCFF also stand for
-# bytes that are no UTF-8 (PEP 383). What comes next may make a character of those at the end.
+# JSON can hold lone halves of surrogate pairs. U+DC80 to U+DCFF also stand for bytes that are not
+# UTF-8 (PEP 383). Those at the end may become a character together with what comes next.
 _HALF = re.compile("[\ud800-\udfff]")
 _BYTES = re.compile("[\udc80-\udcff]+")
 _OPEN_END = re.compile("(?:[\ud800-\udbff]|[\udc80-\udcff]+)\\Z")
 
 
 def clean(text: str) -> str:
-    """`text` with halves of characters put together. A lone one, or NUL, becomes U+FFFD."""
+    """`text` with split characters joined again. A lone half, or NUL, becomes U+FFFD."""
     text = text.replace("\0", "\ufffd")
     try:
         text.encode()
@@ -27,9 +27,9 @@ def clean(text: str) -> str:
 
 
 class Speech:
-    """The text of a turn's messages: before each call of a tool, and after the last. Each piece is
-    passed to `say` once it is whole. Raises `Failed` when there are more than `max_length`
-    characters, those of calls of tools included."""
+    """The text of a turn: all that the model says before, between and after tool calls. Each piece
+    is passed to `say` once no character in it is split. Raises `Failed` beyond `max_length`
+    characters, those of tool calls included."""
 
     def __init__(self, max_length: int, say: Say | None) -> None:
         self.text = ""
@@ -50,7 +50,7 @@ class Speech:
         self._held, self._begun = "", False
 
     def count(self, length: int) -> None:
-        """So many characters have come."""
+        """Count `length` more characters. Raises `Failed` beyond the limit."""
         self._left -= length
         if self._left < 0:
             raise Failed(f"The model's reply is longer than {self._max_length} characters")

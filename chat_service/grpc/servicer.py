@@ -127,7 +127,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
 
 
 def _decode(request: _ChatRequest) -> ChatMessage:
-    # In proto3 an id that was not given is an empty one.
+    # In proto3 a field that was not given is empty.
     optional = ("session_id", "message_id")
     fields = _fields(request).items()
     given = {name: value for name, value in fields if value or name not in optional}

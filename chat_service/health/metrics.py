@@ -1,4 +1,4 @@
-"""Metrics of the chat service's parts, measured from outside of them."""
+"""Metrics of the chat service. They are measured from outside, so that its parts know none."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from chat_service.outbox.outbox import Outbox
 from daca_shared.domain import DomainError
 
 _MODEL_LABELS = ("gen_ai_operation_name", "gen_ai_request_model")
-# The buckets that OpenTelemetry's conventions advise.
+# The buckets that OpenTelemetry's conventions recommend.
 _SECONDS = [0.01 * 2**n for n in range(14)]
 _TOKENS = [4**n for n in range(14)]
 _SCRAPE_TIMEOUT_S = 1.0
@@ -49,7 +49,7 @@ _fallbacks = Counter(
     "daca_chat_count_fallbacks", "Chats that were answered without a count.", ("reason",)
 )
 
-# A counter that first shows up as 1 has no rate.
+# From 0, as Prometheus sees no increase in a counter that appears as 1.
 for _reason in ("timed_out", "unavailable"):
     _fallbacks.labels(_reason)
 
@@ -74,7 +74,7 @@ class MeasuredModel(Model):
         began: float | None = time.perf_counter()
         with self._timed():
             async for event in self._model.stream_response(*args, **kwargs):
-                # Events before it hold no piece of the reply.
+                # Events before the first delta hold no piece of the reply.
                 if began is not None and str(event.type).endswith(".delta"):
                     _first_chunks.labels(*self._labels).observe(time.perf_counter() - began)
                     began = None
@@ -98,7 +98,7 @@ class MeasuredModel(Model):
             _operations.labels(*self._labels, error_type).observe(time.perf_counter() - began)
 
     def _count(self, usage: Any) -> None:
-        # A host may send no usage, which is not the same as 0, or nonsense.
+        # A host may send no usage, which doesn't mean 0, or nonsense.
         for kind in ("input", "output"):
             count = getattr(usage, f"{kind}_tokens", None)
             if isinstance(count, int) and count:
@@ -111,12 +111,12 @@ def measured(model: ChatModel) -> ChatModel:
 
 @contextmanager
 def observed(admission: Admission, outbox: Outbox, conversation: Conversation) -> Iterator[None]:
-    """In this context each scrape of the metrics tells the state of these."""
+    """A context in which each scrape of the metrics includes the current state of these."""
     loop = asyncio.get_running_loop()
 
     class State(Collector):
         def describe(self) -> list[Metric]:
-            """Empty, as the registry would else call `collect` on the loop that it waits for."""
+            """Empty, as otherwise the registry calls `collect` on the event loop: a deadlock."""
             return []
 
         def collect(self) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""What a person looks at first when something is wrong: what is up, and what waits."""
+"""What an operator looks at first when something is wrong: what is up, and what is waiting."""
 
 import time
 from collections.abc import Callable
@@ -19,11 +19,11 @@ class StatusBody(BaseModel):
     uptime_s: int
     model: str
     analytics: str
-    """`ok`, or what is wrong, in words."""
+    """`ok`, or a description of what is wrong."""
     analytics_way: str
     analytics_last_call: LastCall | None
     outbox: str
-    """What waits to be counted, in words."""
+    """Which messages wait to be counted, in words."""
     chats: int
     chats_turned_away: int
     event_loop_lag_ms: float
@@ -41,8 +41,8 @@ class Status:
     _began: float = field(default_factory=time.monotonic, init=False)
 
     async def ready(self) -> dict[str, str]:
-        """Whether chats can be answered, and if not (503), what is missing. They can be answered
-        without analytics, so its absence is only reported."""
+        """Readiness. Raises `Unavailable` (503), with what is missing, if no chat can be answered.
+        They can be answered without analytics, so its absence is only reported."""
         if self.stopping():
             raise Unavailable("Not ready: the service is stopping", code="STOPPING")
         if problem := self.problem():

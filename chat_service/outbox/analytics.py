@@ -17,7 +17,7 @@ from daca_shared.calls.sidecar import UNREACHABLE, Peer
 from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
 from daca_shared.observe.requests import request_metadata
 
-# Less than a transaction may take: on PostgreSQL the outbox waits for the answer inside one.
+# Shorter than a transaction's limit: on PostgreSQL the outbox waits for the answer inside one.
 _RECORD_TIMEOUT_S = 3.0
 _READY_TIMEOUT_S = 1.0
 
@@ -26,22 +26,22 @@ _READY_TIMEOUT_S = 1.0
 class LastCall:
     method: str
     outcome: str
-    """`OK`, or what went wrong, in words."""
+    """`OK`, or a description of what went wrong."""
     time: datetime
 
 
 class AnalyticsClient:
-    """Asks for counts, as `chat_service.chat.ports.Counts`, and records messages, as
-    `chat_service.outbox.outbox.Recorder` says. Each call has a deadline."""
+    """Asks for counts (`chat_service.chat.ports.Counts`) and records messages
+    (`chat_service.outbox.outbox.Recorder`). Each call has a deadline."""
 
     def __init__(self, peer: Peer, interceptors: Sequence[aio.ClientInterceptor] = ()) -> None:
         self._peer = peer
         self.way = peer.way
         self.last_call: LastCall | None = None
-        """The latest call that has ended, but for checks."""
+        """The latest call that has ended, health checks aside."""
         self._channel = peer.channel(interceptors)
         self._stub = pb_grpc.AnalyticsServiceStub(self._channel)
-        # `Any`, as the published types of the stub have no methods.
+        # `Any`, as the stub's published types lack its methods.
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
@@ -63,7 +63,7 @@ class AnalyticsClient:
         await self._call(self._stub.RecordMessages, request, _RECORD_TIMEOUT_S)
 
     async def check(self) -> None:
-        """Raises `DomainError` unless analytics serves, by `grpc.health.v1` over the usual way."""
+        """Ask for its `grpc.health.v1` status. Raises `DomainError` unless it is serving."""
         request = health_pb2.HealthCheckRequest()
         response = await self._call(self._health.Check, request, _READY_TIMEOUT_S)
         if response.status != health_pb2.HealthCheckResponse.SERVING:
@@ -93,10 +93,10 @@ class AnalyticsClient:
 
 @dataclass(eq=False)
 class SettledAnalytics:
-    """What analytics says of a user once it has counted all of the user's kept turns.
+    """Answers about a user, once all of the user's kept turns are counted.
 
-    With `patience_s` it waits no longer than that, and then tells what has been counted so far.
-    Without, a wait that takes too long raises `TimedOut`. Else it raises as `AnalyticsClient`."""
+    With `patience_s` it waits at most so long, and then answers with what is counted so far.
+    Without, a wait that takes too long raises `TimedOut`. Other errors are `AnalyticsClient`'s."""
 
     analytics: AnalyticsClient
     outbox: Outbox

@@ -1,5 +1,6 @@
-"""Messages of kept turns on their way to analytics. One gets in by the transaction that keeps its
-turn, and leaves once it is counted. As an id counts once, any process may send any message."""
+"""The transactional outbox: messages on their way to analytics. Each is added in the transaction
+that keeps its turn, and deleted once it is counted. As an id counts only once, any process may send
+any message."""
 
 import asyncio
 import logging
@@ -18,22 +19,22 @@ from daca_shared.storage.database import Database, Row, Statements, Work
 
 log = logging.getLogger(__name__)
 
-# How many of the oldest messages are in one call, at the least of them, and how many messages at
-# the most. If they take longer than a chat can well wait, the next are fewer.
+# A call takes up to _BATCH of the oldest messages, and up to _MOST with those of waiting users. If
+# it takes longer than _BATCH_S, the next is smaller, down to _MIN_BATCH, as chats wait for it.
 _BATCH, _MIN_BATCH, _MOST, _BATCH_S = 500, 50, 1000, 0.1
 MOST_COUNTED = 10_000
-"""How many messages of a backlog are counted: going through a million would hold up everybody."""
+"""A backlog is counted up to this: counting a million rows would block everybody."""
 # How long a stop may take to send what is left.
 LAST_SEND_S = 2.0
-# A first failure is often a restart; after that it is tried often enough for who asks for a count
-# as soon as analytics is back, and waits for a moment.
+# The first failure is often just a restart. The longest pause is short, so that a count asked for
+# soon after an outage already includes everything.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 0.2
 # How often to look for messages that a dead process has left.
 _LOOK_S = 0.5
-# A batch costs as much CPU as the count of a chat, so the messages of a moment share one, unless
-# a chat waits for its user's count.
+# A call costs as much CPU as asking for a count, so messages are gathered for so long, unless a
+# chat waits for its user's count.
 _GATHER_S = 0.05
-# How often to look whether another process has sent what a user waits for.
+# How often to check whether another process has sent what a user waits for.
 _POLL_S = 0.02
 
 _ADD = """
@@ -59,13 +60,13 @@ class OutboxEntry:
     user_id: str
     sent_time: datetime
     origin: str | None
-    """Its chat's `traceparent`, if that was traced."""
+    """The `traceparent` of its chat, if that was traced."""
 
 
 class Recorder(Protocol):
     async def record(self, entries: Sequence[OutboxEntry]) -> None:
-        """Return once they are counted. Raises `InvalidInput` if they are refused, another
-        `DomainError` if it is not certain that they are counted."""
+        """Return once they are counted. Raises `InvalidInput` if they are refused, and another
+        `DomainError` if they may not be counted."""
 
 
 @dataclass(eq=False)
@@ -76,7 +77,7 @@ class Outbox:
     recorder: Recorder
     tracing: Tracing = NO_TRACING
     clock: Callable[[], float] = time.monotonic
-    """Seconds, to tell how long a batch takes."""
+    """In seconds; measures how long a batch takes."""
     last_send_s: float = LAST_SEND_S
     # Users whose chats wait for their count.
     _waiting: set[str] = field(default_factory=set, init=False)
@@ -86,8 +87,8 @@ class Outbox:
     _batch: int = field(default=_BATCH, init=False)
 
     def adding(self, turn: Turn) -> Work[Sequence[Row]]:
-        """What adds the turn's message. To be made before its transaction, in its chat's span."""
-        # Made of both, as another user may have chosen the same id, which counts only once.
+        """The work that adds the turn's message. Call this in the chat's span."""
+        # Made of both ids: another user may have chosen the same message id, and an id counts once.
         message_id = uuid5(turn.message_id, turn.conversation.user_id)
         user_id, origin = turn.conversation.user_id, self.tracing.origin()
         return lambda statements: statements.fetch(_ADD, message_id, user_id, turn.end_time, origin)
@@ -105,7 +106,7 @@ class Outbox:
                 await asyncio.wait_for(self._sent.wait(), _POLL_S)
 
     async def backlog(self) -> tuple[int, datetime | None]:
-        """How many messages wait, `MOST_COUNTED` at the most, and when the oldest was sent."""
+        """How many messages wait, `MOST_COUNTED` at most, and when the oldest was sent."""
         ((count, oldest),) = await self.database.read(_BACKLOG, MOST_COUNTED)
         return count, None if oldest is None else self.database.time(oldest)
 
@@ -113,7 +114,7 @@ class Outbox:
         """Send what there is, for ever; what fails is sent again."""
         retry_s = _MIN_RETRY_S
         while True:
-            # Also without work of our own: another process may have died and left some.
+            # Also look without being told to: another process may have died and left messages.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._work.wait(), _LOOK_S)
             with suppress(TimeoutError):
@@ -134,7 +135,7 @@ class Outbox:
                 retry_s = min(retry_s * 2, _MAX_RETRY_S)
 
     async def send_the_rest(self) -> None:
-        """Send what is left, unless analytics is away or slow: then the next process does."""
+        """Send what is left. If analytics is away or slow, the next process will send it."""
         try:
             async with asyncio.timeout(self.last_send_s):
                 while await self.send_batch() >= _MIN_BATCH:
@@ -172,11 +173,11 @@ class Outbox:
     async def _pending(
         self, fetch: Callable[..., Awaitable[Sequence[Row]]], size: int, waiting: set[str]
     ) -> list[OutboxEntry]:
-        # Locked until analytics has answered, so each is sent by one process.
+        # Locked until analytics has answered, so that each is sent by only one process.
         locking = " FOR UPDATE SKIP LOCKED" if self.database.is_shared else ""
         rows = {row[0]: row for row in await fetch(_OLDEST + locking, size)}
         if len(rows) == size:
-            # More waits than one batch: users whose chats wait for a count must not wait for all.
+            # More than a batch is waiting: chats that wait for a count must not wait for all of it.
             for user_id in waiting:
                 if room := min(_MOST, 2 * self._batch) - len(rows):
                     rows |= {row[0]: row for row in await fetch(_OF_USER + locking, user_id, room)}
@@ -194,7 +195,7 @@ class Outbox:
                 await self.recorder.record(entries)
         except InvalidInput as error:
             if len(entries) == 1:
-                # It stays in the table for an operator to see, and is not sent again.
+                # It stays in the table, where an operator can see it, and is not sent again.
                 log.warning("analytics refuses message %s: %s", entries[0].message_id, error)
                 return {entries[0].seq}
             half = len(entries) // 2

@@ -13,11 +13,11 @@ from chat_service.chat.messages import ConversationKey, Title, Turn
 from daca_shared.domain import InvalidInput, UserId
 
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
-# gRPC clients take 4 MiB at once.
+# gRPC clients accept at most 4 MiB by default.
 _MAX_PAGE_BYTES = 3 * 2**20
 
 Filter = Annotated[str, Field(max_length=200)]
-"""Words: only conversations with each of them in their title or in any of their texts."""
+"""Words. Conversations match if each word is in their title or in one of their texts."""
 
 
 class PageQuery(BaseModel, frozen=True):
@@ -25,7 +25,7 @@ class PageQuery(BaseModel, frozen=True):
 
     user_id: UserId
     page_size: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-    """The most to return: 0 for our default, and never more than our maximum."""
+    """How many to return: 0 stands for 50, and more than 200 for 200."""
     page_token: Annotated[str, Field(max_length=64)] = ""
     """The previous page's `next_page_token`; empty for the first."""
 
@@ -34,7 +34,7 @@ class PageQuery(BaseModel, frozen=True):
         return min(self.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
     def behind(self, *, first: int) -> int:
-        """The number of the row behind which the page begins, or `first`. Raises `InvalidInput`."""
+        """The `seq` after which the page begins; `first` without a token. Raises `InvalidInput`."""
         token = self.page_token or str(first)
         if not (token.isascii() and token.isdecimal()) or int(token) >= 2**63:
             raise InvalidInput.field("page_token", "is not one that this list has returned")
@@ -64,30 +64,30 @@ class PastConversation:
     """One conversation in a user's list."""
 
     seq: Annotated[int, Field(exclude=True), SkipJsonSchema()]
-    """Its place among all, for page tokens; its user isn't shown it."""
+    """Its place among all conversations, for page tokens; not shown to users."""
     session_id: UUID
     title: str
-    """What the user has called it, or the first words of its first message."""
+    """The title that the user gave it, or the first words of its first message."""
     update_time: datetime
     turn_count: int
 
 
 @dataclass(frozen=True)
 class Page[T: (PastConversation, Turn)]:
-    """One page, and the token of the next; empty if this is the last."""
+    """One page, and the next page's token, which is empty on the last page."""
 
     items: list[T]
     next_page_token: str
 
 
 def page_of[T: (PastConversation, Turn)](found: list[T], limit: int) -> Page[T]:
-    """The page of a list's next rows, of which one more was looked for than it may hold."""
+    """A page of up to `limit` items. `found` has one more if the page isn't the last."""
     items = found[:limit]
     return Page(items, str(items[-1].seq) if len(found) > limit else "")
 
 
 def page_of_turns(found: list[Turn], limit: int) -> Page[Turn]:
-    """The same, with no more texts than a client takes at once, but with at least one turn."""
+    """The same, with fewer turns if their texts are more than a gRPC client accepts."""
     sizes = accumulate(len((turn.prompt + turn.answer.text).encode()) for turn in found)
     fitting = sum(size <= _MAX_PAGE_BYTES for size in sizes)
     return page_of(found, min(limit, max(1, fitting)))

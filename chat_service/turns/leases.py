@@ -11,7 +11,7 @@ from chat_service.chat.messages import ConversationKey
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.storage.database import Database, Statements
 
-# A lease lasts 3 s from its last renewal: for so long the conversations of a dead replica wait.
+# A lease lasts 3 s from its last renewal. The conversations of a dead replica wait for so long.
 _RENEW_S = 1.0
 # How often to look whether another replica's turn is over.
 _POLL_S = 0.05
@@ -26,15 +26,15 @@ ON CONFLICT (user_id, session_id) DO UPDATE
 RETURNING holder"""
 _RENEW = f"UPDATE chat.leases SET end_time = now() + interval '3 seconds' {_MINE}"  # noqa: S608
 _LET_GO = f"DELETE FROM chat.leases {_MINE}"  # noqa: S608
-# Locks the row until the commit, so that whoever takes the lease over finds this turn.
+# Locks the row until the commit, so that whoever takes over the lease finds this turn.
 _CONFIRM = f"SELECT holder FROM chat.leases {_MINE} FOR SHARE"  # noqa: S608
 
 
 class TurnLocks:
-    """One turn of a conversation at a time in this process: enough if the database is its own."""
+    """Locks within this process, which is enough if no other process uses the database."""
 
     def __init__(self) -> None:
-        # A lock is gone once nobody has it or waits for it.
+        # A lock disappears once nobody holds it or waits for it.
         self._locks = WeakValueDictionary[ConversationKey | tuple[str, UUID], asyncio.Lock]()
 
     def message(self, user_id: str, message_id: UUID) -> AbstractAsyncContextManager[None]:
@@ -44,11 +44,11 @@ class TurnLocks:
         return self._locks.setdefault(key, asyncio.Lock())
 
     async def confirm(self, key: ConversationKey, statements: Statements) -> None:
-        """Raises `Unavailable`, in the transaction that keeps a turn, if the lock is lost."""
+        """For the transaction that keeps a turn. Raises `Unavailable` if the lock is lost."""
 
 
 class TurnLeases(TurnLocks):
-    """The same across replicas, by rows that each replica renews while it lives."""
+    """Locks across replicas: rows with an end, which a replica renews as long as it lives."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -60,13 +60,13 @@ class TurnLeases(TurnLocks):
     async def turn(self, key: ConversationKey) -> AsyncIterator[None]:
         async with super().turn(key):
             try:
-                while not await self._run(_TAKE, key):  # noqa: ASYNC110 - others free it
+                while not await self._run(_TAKE, key):  # noqa: ASYNC110 - another process frees it
                     await asyncio.sleep(_POLL_S)
                 self._held.add(key)
                 yield
             finally:
                 self._held.discard(key)
-                # A lease that can't be given back ends by itself: nobody waits long for that.
+                # A lease that can't be released expires by itself, so nobody waits long for this.
                 with suppress(DomainError, TimeoutError):
                     async with asyncio.timeout(_RENEW_S):
                         await self._run(_LET_GO, key)

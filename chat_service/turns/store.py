@@ -14,7 +14,7 @@ from daca_shared.domain import NotFound
 from daca_shared.storage.database import Database, Row, Statements, purge
 
 MAX_TURNS = 20
-"""How many turns of a conversation the model is shown: the latest."""
+"""How many of a conversation's turns, the latest ones, the model is shown."""
 
 _TITLE_LENGTH = 60
 _NEWEST = 2**63 - 1
@@ -42,8 +42,8 @@ RETURNING last_seq, session_id, title, update_time, turn_count"""
 _DELETE = "DELETE FROM chat.conversations WHERE user_id = $1 AND session_id = $2 RETURNING last_seq"
 _DELETE_TURNS = "DELETE FROM chat.turns WHERE user_id = $1 AND session_id = $2"
 _PROMPT = "SELECT prompt FROM chat.turns WHERE seq = $1"
-# A finished turn stays, unless whoever keeps this one has seen it. One that was stopped is replaced
-# in its place, also if that is another conversation than the one that this was sent to.
+# A finished turn is replaced only by whoever has read it ($11). A stopped one is always replaced,
+# in its place, even if that is in another conversation than the one that this turn is for.
 _KEEP = """
 INSERT INTO chat.turns AS known
     (user_id, session_id, message_id, prompt, reply, steps, stopped, message_count, model, end_time)
@@ -69,7 +69,7 @@ ON CONFLICT (user_id, session_id) DO UPDATE SET
 
 @dataclass(eq=False)
 class TurnStore:
-    """`chat_service.chat.ports.Turns`, and what a user may look back at."""
+    """Implements `chat_service.chat.ports.Turns`, and the lists of a user's conversations."""
 
     database: Database
     outbox: Outbox
@@ -103,7 +103,7 @@ class TurnStore:
             ((seq, session_id),) = kept
             listed = title, turn.end_time, seq, old_title
             await statements.fetch(_LIST, key.user_id, session_id, *listed)
-            if not turn.seq:  # else it was kept before, and its message counts already
+            if not turn.seq:  # otherwise its message is counted already
                 await add_message(statements)
             return replace(turn, conversation=ConversationKey(key.user_id, session_id), seq=seq)
 
@@ -115,7 +115,7 @@ class TurnStore:
         return kept
 
     async def conversations(self, query: ConversationsQuery) -> Page[PastConversation]:
-        """The user's, the latest messages first. Raises `InvalidInput`, `Unavailable`."""
+        """The page, latest messages first. Raises `InvalidInput`, `Unavailable`."""
         words = list(dict.fromkeys(query.filter.split()))
         statement = _CONVERSATIONS % "".join(map(_HAS_WORD.format, range(4, 4 + len(words))))
         asked = query.user_id, query.behind(first=_NEWEST), query.limit + 1, *words
@@ -124,7 +124,7 @@ class TurnStore:
         return history.page_of(found, query.limit)
 
     async def rename(self, key: ConversationKey, title: str) -> PastConversation:
-        """The conversation with its new title. Raises `NotFound`, `Unavailable`."""
+        """Returns the conversation with its new title. Raises `NotFound`, `Unavailable`."""
         asked = key.user_id, key.session_id, title
         rows = await self.database.write(lambda statements: statements.fetch(_RENAME, *asked))
         return self._listed(_only(rows))
@@ -139,7 +139,7 @@ class TurnStore:
         await self.database.write(purge)
 
     async def messages(self, query: MessagesQuery) -> Page[Turn]:
-        """The conversation's messages, the oldest first, if there is one. Raises `InvalidInput`."""
+        """The page, oldest first; empty if unknown. Raises `InvalidInput`, `Unavailable`."""
         asked = query.user_id, query.session_id, query.behind(first=0), query.limit + 1
         found = [self._turn(row) for row in await self.database.read(_MESSAGES, *asked)]
         return history.page_of_turns(found, query.limit)
@@ -166,5 +166,5 @@ def _title(prompt: str) -> str:
     if len(text) <= _TITLE_LENGTH:
         return text
     text = text[: _TITLE_LENGTH - 1]
-    # Whole words, unless there is only one.
+    # Cut between words, unless there is only one.
     return (text.rpartition(" ")[0] or text) + "…"

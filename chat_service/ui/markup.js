@@ -1,6 +1,6 @@
 /** Puts the HTML of replies into the page with as few changes as possible. */
 
-/** An address ends before a quotation mark, and before what Chinese and Japanese use as punctuation. */
+/** A URL ends before a quotation mark, and before Chinese and Japanese punctuation. */
 const LINK_OR_BREAK =
   /(https?:\/\/(?:\([^\s()<>"]*\)|[^\s()<>"«»\u2018-\u201f\u3001-\u301f\uff01-\uff65])+(?<![.,:;!?'*\]])|\n)/;
 const REL = "noopener noreferrer nofollow";

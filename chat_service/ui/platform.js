@@ -1,6 +1,6 @@
 /** Browser features that may be missing, some of them depending on the page's address. */
 
-/** Kept for one tab, until it is closed; all else is for the browser. */
+/** The storage of one tab, until it is closed. The default is that of the browser. */
 export const TAB = "sessionStorage";
 
 export function recall(key, storage = "localStorage") {
@@ -44,7 +44,7 @@ export function otherTabs(onNews) {
   return (news) => channel.postMessage(news);
 }
 
-/** While a word is being composed (Japanese, say), keys are the input method's; Safari says so by 229. */
+/** While an IME (e.g. for Japanese) composes a word, keys are meant for it. Safari sends 229 then. */
 export const composes = (event) => event.isComposing || event.keyCode === 229;
 
 /** `crypto.randomUUID` exists only on https and localhost. */

@@ -16,7 +16,7 @@ from daca_shared.domain import UserId
 
 
 def _refuse_number(value: object) -> object:
-    # Pydantic would take it for seconds since 1970, which our API document doesn't offer.
+    # Pydantic would read it as seconds since 1970, which our OpenAPI document doesn't allow.
     if isinstance(value, int | float):
         raise PydanticCustomError("timestamp", "must be a date and time as in RFC 3339")
     return value
@@ -31,9 +31,9 @@ def uuid_of(key: str) -> UUID:
 
 class RequestMetadata(BaseModel):
     timestamp: Annotated[datetime | None, BeforeValidator(_refuse_number)] = None
-    """The client's clock; the service counts by its own."""
+    """The client's clock. It is ignored: the service uses its own."""
     session_id: UUID | None = None
-    """The conversation to go on with."""
+    """The conversation to continue; a new one unless given."""
 
 
 class ChatBody(BaseModel):
@@ -41,15 +41,15 @@ class ChatBody(BaseModel):
     text: Annotated[Text, Field(examples=["How many messages have I sent?"])]
     metadata: RequestMetadata = RequestMetadata()
     tags: Tags = ()
-    # Or each message that one tries in the documentation would be the same.
+    # Otherwise Swagger UI proposes the same id for every message.
     message_id: Annotated[UUID | None, Field(examples=[None])] = None
     """A message that is sent again with the same id gets the same answer, and counts once."""
     regenerate: bool = False
-    """Whether to answer the message with this id, the last of its conversation, anew: with `text`
-    as it now is, in place of its reply."""
+    """Whether to answer the message with this id once more, with `text` as it is now, replacing its
+    reply. It must be the last of its conversation."""
 
     def message(self, idempotency_key: str) -> ChatMessage:
-        """The message, whose id may come as an `Idempotency-Key`, also one that is no UUID."""
+        """The message. Its id may be an `Idempotency-Key`, even one that is no UUID."""
         message_id = self.message_id or (idempotency_key and uuid_of(idempotency_key))
         ids = {"session_id": self.metadata.session_id, "message_id": message_id}
         given: dict[str, Any] = {name: value for name, value in ids.items() if value}
@@ -70,13 +70,13 @@ class ReplyBody(BaseModel):
     reply: str
     """In Markdown."""
     reply_html: str
-    """The same as HTML with nothing active in it."""
+    """The same as HTML, without anything active in it."""
     tools: list[str]
-    """The tools that the agent called for it, in order."""
+    """The names of the tools that the agent called for it, in order."""
     metadata: ReplyMetadata
     message_id: UUID
     message_count: int | None
-    """How many messages the user had sent before this one; null when that is not known."""
+    """How many messages the user had sent before this one; null if that isn't known."""
     tags: tuple[str, ...]
     model: str
 
@@ -133,7 +133,7 @@ class ActivityBody(BaseModel):
 
 
 class ConversationsBody(BaseModel):
-    """Those with the latest messages first."""
+    """Conversations, those with the latest messages first."""
 
     conversations: list[PastConversation]
     next_page_token: str
@@ -151,7 +151,7 @@ class MessageBody:
 
 
 class MessagesBody(BaseModel):
-    """The oldest first."""
+    """Messages, oldest first."""
 
     messages: list[MessageBody]
     next_page_token: str

@@ -1,4 +1,4 @@
-"""Around every HTTP request: its host, id, span, security headers, log line and measurement."""
+"""Around every HTTP request: host check, request id, span, security headers, log, metrics."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ from daca_shared.observe.tracing import PROPAGATOR, fail
 
 log = logging.getLogger(__name__)
 
-# No browser should show these answers, nor keep them for its way back; pages bring their own.
+# No browser should render or cache these answers. Pages set headers of their own.
 _SECURITY_HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"x-frame-options", b"DENY"),
@@ -36,7 +36,7 @@ _SECURITY_HEADERS = (
 )
 
 _PROBES = frozenset({"/healthz", "/readyz"})
-# A caller may make up others, and each would be a time series of its own.
+# A caller may invent others, and each would become a time series.
 _METHODS = frozenset(HTTPMethod)
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _CLIENT_LEFT, _SERVER_ERROR = 499, 500
@@ -52,18 +52,18 @@ _durations = cache(_requests.labels)
 
 
 class Hosts:
-    """Names of this machine, the address that the gateway listens on (if that stands for all, any
-    address), and `others`, of which `*` is any. A foreign page can have its own name, but no
-    address, point to this machine (DNS rebinding), and would then be of the same origin."""
+    """The hosts that requests may name: this machine's names, the address listened on (any address
+    if that is a wildcard), and `others`, where `*` allows all. Otherwise a foreign page could point
+    its own name at this machine (DNS rebinding) and count as the same origin."""
 
     def __init__(self, listens_on: str, *others: str) -> None:
         self._named = {host_in(name) for name in (*THIS_MACHINE, listens_on, *others)}
         self._any_address = ip_address(listens_on).is_unspecified
 
     def problem(self, named: Sequence[str], *, is_probe: bool) -> str:
-        """What is wrong with a request's Host headers, if anything is. Probes may name any host."""
+        """What is wrong with a request's Host headers, or "". Probes may name any host."""
         if len(named) > 1:
-            # RFC 9112, 3.2: servers that read different ones would disagree.
+            # RFC 9112, 3.2. A proxy might read another one than we do.
             return "The request has more than one Host header"
         host = host_in(named[0]) if named else ""
         if not host:
@@ -76,18 +76,18 @@ class Hosts:
 
 @dataclass(frozen=True)
 class Edge:
-    """The outermost layer, so that it also reports and secures what the inner ones refuse."""
+    """The outermost layer, so that it also secures, logs and measures what inner layers refuse."""
 
     app: ASGIApp
     cors: Callable[[ASGIApp], ASGIApp]
-    """Tells browsers which pages may read an answer."""
+    """Adds the CORS headers, which tell browsers which pages may read an answer."""
     hosts: Hosts
     _: KW_ONLY
     answer_timeout_s: float
-    """How long it may take to answer, and to read the answer."""
+    """How long answering, and the client's reading of the answer, may take together."""
     tracer: trace.Tracer | None = None
     root_path: str = ""
-    """What a proxy leaves before every path. Our links are relative, and don't need it."""
+    """A prefix that a proxy leaves in every path. Our links are relative, and don't need it."""
     body_timeout_s: float = 20
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +96,7 @@ class Edge:
         exchange = _Exchange(self, scope, receive, send)
         named = Headers(scope=scope).getlist("host")
         if scope["method"] == "HEAD":
-            scope["method"] = "GET"  # whose body the server leaves away
+            scope["method"] = "GET"  # the server leaves out the body
         app = self.app
         if problem := self.hosts.problem(named, is_probe=scope["path"] in _PROBES):
             app = self.cors(Problem(400, "HOST_NOT_TRUSTED", problem))
@@ -107,7 +107,7 @@ class Edge:
             if exchange.time.expired():
                 await exchange.give_up()
             elif not is_of_leaving(error):
-                # Its caller is told nothing of the cause, and the server tells nobody.
+                # The caller must not learn the cause, and granian doesn't log it.
                 log.exception("a request failed unexpectedly")
                 raise
         finally:
@@ -117,7 +117,7 @@ class Edge:
 
 
 class _Exchange:
-    """One request and its answer, as they pass by."""
+    """One request and its answer as they pass through this layer."""
 
     def __init__(self, edge: Edge, scope: Scope, receive: Receive, send: Send) -> None:
         self._edge = edge
@@ -128,20 +128,20 @@ class _Exchange:
         self._method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
         self._span: trace.Span = trace.INVALID_SPAN
         headers = Headers(scope=scope)
-        # Not FastAPI's own spans: they hold paths and queries, and so user ids.
+        # Not the spans of FastAPI's instrumentation, which hold paths and queries, and so user ids.
         if edge.tracer and scope["path"] not in _PROBES:
             parent = PROPAGATOR.extract(headers, Context())
             attributes = {"http.request.method": scope["method"], "url.scheme": scope["scheme"]}
             server = trace.SpanKind.SERVER
             self._span = edge.tracer.start_span(scope["method"], parent, server, attributes)
-            # Never detached: each request has a task, and so a context, of its own.
+            # Never detached, as each request has its own task and so its own context.
             attach(trace.set_span_in_context(self._span))
         self._request = begin_request(headers.getlist(REQUEST_ID))
         self._status = 0
         self._complete = False
         self.is_read = scope["method"] in _WITHOUT_BODY
         self.time = asyncio.timeout(edge.answer_timeout_s if self.is_read else edge.body_timeout_s)
-        """That for the body; then that for the answer."""
+        """The time limit for the body, and once that has come, for the answer."""
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -163,8 +163,8 @@ class _Exchange:
             message["headers"] = [*message["headers"], *added]
             if b"location" in present:
                 headers = MutableHeaders(scope=message)
-                # The server makes it of the Host header, which is the caller's text, and without
-                # the prefix that a proxy has taken away: from here it is the same for all.
+                # Starlette builds it from the Host header, which is the caller's text, and
+                # without a prefix that a proxy has removed. A relative one is right for everybody.
                 place = urlunsplit(("", "", *urlsplit(headers["location"])[2:]))
                 if place.startswith("/"):
                     up = "../" * ((self._edge.root_path + self._scope["path"]).count("/") - 1)
@@ -174,8 +174,8 @@ class _Exchange:
             self._complete = True
 
     async def drain(self) -> None:
-        """Read what is left of a body that was refused: on a client that still sends, the server
-        would close the connection, and the client would not see its answer."""
+        """Read the rest of a refused body. Otherwise the server closes the connection while the
+        client is still sending, and the client doesn't see its answer."""
         size = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
@@ -185,12 +185,12 @@ class _Exchange:
                     size += len(message.get("body", b""))
 
     async def give_up(self) -> None:
-        """Its time is over: say so, if nothing has been said yet."""
+        """The time is up: answer so, unless an answer has begun."""
         self._request.error = "timed_out"
         problem = Problem(504, "REPLY_TIMED_OUT", "The answer took too long")
         if not self.is_read:
             problem = Problem(408, "BODY_TIMED_OUT", "The request's body did not come in time")
-            self.is_read = True  # as far as it ever will be
+            self.is_read = True  # no more of it will be read
         if not self._status:
             await self._edge.cors(problem)(self._scope, self._receive, self.send)
 
@@ -200,7 +200,7 @@ class _Exchange:
             self._request.error = "cancelled"
         error = self._request.error
         status = self._status or (_CLIENT_LEFT if error == "cancelled" else _SERVER_ERROR)
-        # Never the path: it is the caller's text, and holds user ids.
+        # Never the path, which is the caller's text and holds user ids.
         found = self._scope.get("route")
         route = found.path_format if found else str(self._scope.get("root_path", ""))
         error_type = error or (str(status) if status >= _SERVER_ERROR else "")

@@ -34,7 +34,7 @@ from daca_shared.domain import NotFound
 
 _EXPOSED = ("retry-after", "x-request-id", "x-trace-id")
 Count = Annotated[int | None, Query(ge=0)]
-# The header's draft standard puts it in quotes.
+# By the draft standard of this header its value is in quotes.
 IdempotencyKey = Annotated[str, Header(max_length=255), AfterValidator(lambda key: key.strip('" '))]
 Role = Annotated[str, Query(min_length=1, max_length=64)]
 
@@ -61,7 +61,7 @@ def build_gateway(
         servers=[{"url": "."}],
         responses=ERROR_RESPONSES,
         openapi_url=None,
-        separate_input_output_schemas=False,  # so that `Json` is shown as the text that it is
+        separate_input_output_schemas=False,  # so that `Json` is documented as a string
         generate_unique_id_function=lambda route: route.name,
     )
     private = private_router(identity)
@@ -77,7 +77,7 @@ def build_gateway(
 
     @private.get("/users/{user_id:anything}/analytics")
     async def user_analytics(user_id: OwnId, default: Count = None) -> bodies.AnalyticsBody:
-        """`default` is the answer for a user who is not known yet; without it that is a 404."""
+        """`default` is the answer for an unknown user; without it, that is a 404."""
         try:
             count = await analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
         except NotFound:
@@ -101,7 +101,7 @@ def build_gateway(
         return admit(body.message(idempotency_key), request)
 
     def admit(message: ChatMessage, request: Request) -> ChatMessage:
-        """Checks that have to come before a stream begins, and with it status 200."""
+        """What must be checked before a stream begins, and with it status 200."""
         request.state.caller.must_be(message.user_id)
         conversation.check(message)
         return message
@@ -120,8 +120,8 @@ def build_gateway(
     async def replying(
         message: Annotated[ChatMessage, Depends(admitted)], request: Request, rich: bool = False
     ) -> AsyncIterator[AsyncIterator[bodies.Event]]:
-        """A dependency is closed with the response. A route's own generator is left to the garbage
-        collector if its reader goes away while an event is being sent."""
+        """A dependency, which FastAPI closes with the response. It leaves a route's own generator
+        to the garbage collector if the client goes away while an event is being sent."""
         events = conversation.stream(message, with_tools=rich)
         with admission.one_more():
             spend(message, request)
@@ -133,8 +133,8 @@ def build_gateway(
         events: Annotated[AsyncIterator[bodies.Event], Depends(replying)],
     ) -> AsyncIterator[ServerSentEvent]:
         """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`) or one
-        `error`. With `rich`, also `tool` (the name of one that is called) and, some times a second,
-        `html`: `finished` goes behind what was finished before, `open` replaces the last one's."""
+        `error`. With `rich`, also `tool` (a tool that is being called) and, some times a second,
+        `html`: append its `finished` part to the earlier ones, and replace the last `open` part."""
         try:
             async for event in events:
                 yield await bodies.encoded(event)
@@ -180,11 +180,11 @@ def build_gateway(
     async def delete_conversation(session_id: UUID, user_id: OwnId) -> None:
         await conversation.delete(ConversationKey(user_id, session_id))
 
-    # In the order in which a request is held against them: most are chats.
+    # A request is matched in this order, and most are chats.
     app.include_router(chats)
     app.include_router(private)
     add_pages(app, conversation.max_text_length)
-    # Around all the rest, as refusals and failures must be readable, too.
+    # Outside of everything else, so that pages can read refusals and failures, too.
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods="*", allow_headers="*",
                    allow_credentials="*" not in cors_origins, expose_headers=_EXPOSED)  # fmt: skip
     limit_s = conversation.timeout_s + READING_S
@@ -194,8 +194,8 @@ def build_gateway(
 
 
 class Anything(PathConvertor):
-    """A path parameter of any characters, so that an id with slashes or line feeds reaches the
-    rule that refuses it by name."""
+    """A path parameter of any characters: an id with slashes or line feeds should be refused as a
+    bad id, not as an unknown path."""
 
     regex = "(?s:.*)"
 

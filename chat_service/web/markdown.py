@@ -1,4 +1,4 @@
-"""Replies' Markdown as HTML that is safe to put into a page, whoever wrote it."""
+"""Renders the Markdown of replies as HTML that is safe in a page, whoever wrote it."""
 
 import asyncio
 import re
@@ -11,12 +11,12 @@ from typing import Any
 import nh3
 from pyromark import Markdown, Options, Theme
 
-# So much is rendered before a thread could have begun to.
+# Up to so many characters, rendering is faster than handing it to a thread.
 _AT_ONCE = 2_000
-# What grows or nests beyond these is made to; the sanitizer's time is the square of the depth.
+# Beyond these limits a text isn't rendered: sanitizing takes the square of the depth.
 _MAX_GROWTH, _MAX_LENGTH, _MAX_DEPTH = 20, 256_000, 100
 
-# Colouring takes about 1 µs a character, and far more where lines are very long.
+# Highlighting takes about 1 µs a character, and far more in very long lines.
 _MAX_COLOURED, _MAX_LINE = 20_000, 500
 
 _TAGS = {
@@ -24,7 +24,7 @@ _TAGS = {
     "li", "ol", "p", "pre", "span", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
 }  # fmt: skip
 _NESTING = re.compile(r"<(/?)(?:blockquote|ul|ol|em|strong|del)\b")
-# Base16 themes have one colour for each of these: so their colours become our classes.
+# A Base16 theme has one colour for each kind of token, which lets us turn colours into classes.
 _KINDS = {
     "65737e": "comment", "b48ead": "keyword", "a3be8c": "string", "d08770": "number",
     "8fa1b3": "function", "ebcb8b": "type", "bf616a": "name", "96b5b4": "builtin",
@@ -36,7 +36,7 @@ _is_break = re.compile(rb"<br */?>", re.IGNORECASE).fullmatch
 
 
 def _coloured(language: str | None, code: str) -> str | None:
-    """A block of code with classes for its parts; None leaves it without."""
+    """A block of code with classes for its tokens; None for one that isn't highlighted."""
     longest = max(map(len, code.splitlines()), default=0)
     if not language or len(code) > _MAX_COLOURED or longest > _MAX_LINE:
         return None
@@ -56,15 +56,15 @@ _markdown = Markdown(
     options=Options.ENABLE_TABLES | Options.ENABLE_STRIKETHROUGH | Options.ENABLE_TASKLISTS,
     highlight=_coloured,
 )
-# Images are links: an image's address would tell its server who reads.
+# Images become links: loading an image would tell its server who reads the reply.
 _cleaner = nh3.Cleaner(
     tags=_TAGS,
     attributes={"a": {"href", "title"}, "input": {"checked"}, "ol": {"start"}}
     | {tag: {"class"} for tag in ("code", "span")}
     | {tag: {"align"} for tag in ("td", "th")},
-    # The boxes of a list of tasks, and no other fields.
+    # The checkboxes of task lists, and no other inputs.
     set_tag_attribute_values={"input": {"type": "checkbox", "disabled": "", "aria-label": "Done"}},
-    # Styles of the page's own would lie open to who writes a reply.
+    # Other classes would let the writer of a reply use the page's own styles.
     attribute_filter=lambda _, name, value: value if name != "class" or _is_class(value) else None,
     url_schemes={"http", "https", "mailto"},
     link_rel="noopener noreferrer nofollow",
@@ -73,15 +73,15 @@ _cleaner = nh3.Cleaner(
 
 async def rendered(texts: Sequence[str]) -> list[str]:
     """Each text as HTML with no scripts, styles, images or forms in it."""
-    # The first code in a language may take 0.3 s, until the rules of its colours are ready.
+    # Code goes to a thread: the first in a language may take 0.3 s, to load its syntax.
     if sum(map(len, texts)) <= _AT_ONCE and not any("```" in t or "~~~" in t for t in texts):
         return [*map(render, texts)]
-    # Parser and sanitizer let go of the interpreter.
+    # Parser and sanitizer release the GIL.
     return await asyncio.to_thread(lambda: [*map(render, texts)])
 
 
 def render(text: str) -> str:
-    """The same for one; as it was written if its HTML would be out of all proportion."""
+    """The same for one text, which stays plain text if its HTML would be excessive."""
     html = _markdown.html(_with_tags_as_text(text[:_MAX_LENGTH]))
     largest = min(_MAX_GROWTH * len(text) + 1000, _MAX_LENGTH)
     steps = (-1 if tag[1] else 1 for tag in _NESTING.finditer(html))
@@ -92,8 +92,8 @@ def render(text: str) -> str:
 
 
 def _with_tags_as_text(text: str) -> str:
-    """Raw HTML is shown, as it may be meant (`List<String>`); the sanitizer would drop it. But for
-    line breaks, which Markdown's tables have no other way to write."""
+    """Escape raw HTML, which the sanitizer would drop. It may be text, like `List<String>`. Line
+    breaks stay, as Markdown's tables have no other way to write them."""
     if "<" not in text:
         return text
     source, done, parts = text.encode(), 0, list[bytes]()
@@ -108,7 +108,7 @@ def _with_tags_as_text(text: str) -> str:
 
 @dataclass(frozen=True)
 class Html:
-    """More of a reply's HTML that is `finished`, and its last, `open` block as it now is."""
+    """Part of a reply's HTML: new `finished` blocks, and the last, `open` block as it is now."""
 
     finished: str
     open: str
@@ -117,8 +117,8 @@ class Html:
 async def with_html(
     events: AsyncGenerator[Any], *, pace_s: float = 0.1, share: float = 0.1
 ) -> AsyncGenerator[Any]:
-    """`events`, and the HTML of their text so far: every `pace_s`, or less often, so that it takes
-    no greater `share` of the time."""
+    """`events`, and every `pace_s` the HTML of their text so far, or less often if rendering took
+    more than this `share` of the time."""
     loop = asyncio.get_running_loop()
     text, is_new, due = "", False, 0.0
     coming: asyncio.Future[Any] | None = None
@@ -134,7 +134,7 @@ async def with_html(
                 if isinstance(event, str):
                     text, is_new = text + event, True
             if is_new and (began := loop.time()) >= due:
-                # Only the last block can change by what comes, once its first line is complete.
+                # Once a block's first line is complete, new text can change only the last block.
                 lines = text[: text.rfind("\n") + 1]
                 start = _last_block(lines)
                 finished, html = await rendered([text[:start], text[start:]])
@@ -149,7 +149,7 @@ async def with_html(
 
 
 def _last_block(lines: str) -> int:
-    """Where the last block begins."""
+    """The index at which the last block begins."""
     start = end = 0
     for _, span in _markdown.events_with_range(lines):
         if span["start"] >= end:

@@ -47,7 +47,7 @@ EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": _StreamEvent}}
 
 
 def add_pages(app: FastAPI, max_text_length: int) -> None:
-    """`/`, `/ui/` and `/docs`. Links are relative: a proxy may have put a prefix before them."""
+    """`/`, `/ui/` and `/docs`. Links are relative, as a proxy may add a prefix."""
 
     @app.get("/", response_model=dict[str, str], responses={307: {"description": "To /ui/"}})
     async def welcome(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Any:
@@ -71,7 +71,7 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
             swagger_css_url="docs/assets/swagger-ui.css",
             swagger_favicon_url="data:,",
         )
-        # Its one inline script, which starts it.
+        # The page's one inline script, which starts Swagger UI.
         script = bytes(page.body).partition(b"<script>")[2].partition(b"</script>")[0]
         digest = b64encode(sha256(script).digest()).decode()
         page.headers["content-security-policy"] = _POLICY % f" 'sha256-{digest}'"
@@ -88,7 +88,7 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
             for operation in item.values():
                 operation["tags"] = [tag if tag in _TAGS else "service"]
                 operation.setdefault("description", operation["summary"])
-        # What FastAPI says of streams is of OpenAPI 3.2, which few tools read yet.
+        # FastAPI describes streams as OpenAPI 3.2 does, which few tools can read yet.
         stream = found["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
         stream["text/event-stream"].pop("itemSchema", None)
         text = found["components"]["schemas"]["ChatBody"]["properties"]["text"]
@@ -100,6 +100,6 @@ class _Files(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["content-security-policy"] = _POLICY % ""
-        # Revalidated at each load (a 304): a page and a script of two versions would clash.
+        # Revalidated at each load (304), as a page and a script of different versions would clash.
         response.headers["cache-control"] = "no-cache"
         return response

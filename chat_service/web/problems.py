@@ -1,4 +1,4 @@
-"""What is refused, or fails, as an HTTP answer: RFC 9457's members and FastAPI's own `detail`."""
+"""Errors as HTTP answers: the members of RFC 9457, and `detail` in FastAPI's own form."""
 
 import logging
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from daca_shared.observe.requests import current_request
 
 log = logging.getLogger(__name__)
 
-# One megabyte of bad tags must not come back as eighteen megabytes of errors.
+# Otherwise one megabyte of bad tags is answered with eighteen megabytes of errors.
 _MAX_ERRORS = 10
 _MEDIA_TYPE = "application/problem+json"
 _CODES = {404: "NO_SUCH_ROUTE", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
 
 
 class FieldError(BaseModel):
-    """A field of the request, and the rule that it breaks."""
+    """A field of the request, and which rule it breaks."""
 
     loc: list[str | int]
     msg: str
@@ -35,12 +35,12 @@ class FieldError(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The answer to what is refused, or fails (RFC 9457)."""
+    """The answer to a request that is refused, or fails (RFC 9457)."""
 
     detail: str | list[FieldError]
-    """What is wrong, in words or by field."""
+    """What is wrong: in words, or field by field."""
     code: str
-    """The cause, for programs."""
+    """The cause, for programs; it stays the same in later versions."""
     type: str
     title: str
     status: int
@@ -68,7 +68,7 @@ class Problem:
             case DomainError():
                 return cls(http_status(error), error.code, error.message, http_headers(error))
             case RequestValidationError():
-                # Without the input that FastAPI would send back: it may not even be valid Unicode.
+                # Without the input that FastAPI would send back. It may not even be valid Unicode.
                 told = error.errors()[:_MAX_ERRORS]
                 fields = [{name: e[name] for name in ("loc", "msg", "type")} for e in told]
                 return cls(422, "INVALID_FIELD", fields)
@@ -78,7 +78,7 @@ class Problem:
 
     @classmethod
     def of_stream(cls, error: Exception) -> "Problem":
-        """The same, of an answer that has begun with 200."""
+        """The same, for a stream that has already begun with status 200."""
         problem = cls.of(error)
         if not isinstance(error, DomainError):
             log.error("a stream failed unexpectedly", exc_info=error)
@@ -109,7 +109,7 @@ class Problem:
 
 
 def is_of_leaving(error: Exception) -> bool:
-    """Whether it is how one of FastAPI's event streams may end whose reader has left."""
+    """Whether it is an error with which FastAPI ends an event stream that its reader has left."""
     return isinstance(error, ExceptionGroup) and not error.split(anyio.BrokenResourceError)[1]
 
 

@@ -1,4 +1,4 @@
-"""HTTP routes for known callers, who reach only what is their own."""
+"""HTTP routes that know their caller, who can reach only his or her own data."""
 
 from typing import Annotated
 
@@ -17,8 +17,8 @@ _MAX_BODY_BYTES = 1_000_000
 
 
 def private_router(identity: Identity, admission: Admission | None = None) -> APIRouter:
-    """Routes that find out who calls before they read the body. With `admission`, one chat too many
-    is refused even before that: when there are many, they are the load."""
+    """Routes that identify the caller before they read the body. With `admission`, chats that are
+    too many are refused even before that, as checking their tokens would add to the load."""
 
     class PrivateRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,17 +29,17 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
             await super().handle(scope, receive, send)
 
-    # For the API documentation; the work is done above.
+    # Only for the API documentation: the token is checked above.
     shown = [Depends(HTTPBearer(auto_error=False))] if identity.find_keys else []
     return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=_MAX_BODY_BYTES)
 
 
 def _read_as_json(scope: Scope) -> None:
-    """Take a body without a declared type, or with the one that `curl -d` declares, for JSON.
-    Not with an Origin: a foreign page may send such a body without the browser's asking us first
-    (no preflight), and must not chat in its visitor's name."""
+    """Treat a body as JSON if it declares no type, or the one that `curl -d` declares. Not with an
+    Origin header: browsers send such a body for a foreign page without a CORS preflight, and that
+    page must not chat in its visitor's name."""
     headers = MutableHeaders(scope=scope)
-    # So FastAPI counts the body, and refuses a large one in JSON; by its header, in plain text.
+    # Without it FastAPI counts the body, and refuses a large one in JSON instead of plain text.
     del headers["content-length"]
     declared = headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared in ("", "application/x-www-form-urlencoded") and "origin" not in headers:

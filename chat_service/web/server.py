@@ -17,9 +17,9 @@ from starlette.types import ASGIApp
 
 from daca_shared.settings import PortTaken
 
-# A head that is longer is refused with 431.
+# A request with a longer head is refused with 431.
 _MAX_HEAD_BYTES = 64 * 1024
-# The rest waits to be accepted. Half of the files that may be open is for other things.
+# More wait to be accepted. Half of the files that may be open is kept for other things.
 _MAX_CONNECTIONS = 4096
 
 
@@ -31,14 +31,14 @@ class HttpServer:
     """0 takes a free one."""
     trusted_proxies: Sequence[str] = ()
     head_timeout_s: float = 20
-    """A client that hasn't sent a request's head by then is broken or hostile."""
+    """How long a client may take to send a request's head, before it is cut off."""
     stuck_timeout_s: float = 60
-    """Who takes nothing of what is sent for so long is gone, or hostile."""
+    """How long a client may accept none of the data sent to it, before it is cut off."""
 
     async def start(self) -> None:
         """Listen. Raises `PortTaken`."""
         try:
-            # Granian's own errors about ports come late, and name no setting.
+            # Granian reports a taken port late, and doesn't name the setting.
             family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
             with socket.create_server((self.host, self.port), family=family) as listener:
                 self.port = listener.getsockname()[1]
@@ -59,12 +59,12 @@ class HttpServer:
             websockets=False,
             backlog=2048,
             backpressure=min(_MAX_CONNECTIONS, most),
-            # It would announce itself as experimental at every start; ADR 0007 says why we use it.
+            # Otherwise it warns at each start that this API is experimental (ADR 0007).
             log_enabled=False,
         )
         self._serving = asyncio.create_task(self._server.serve())
         while not self._serving.done():
-            # It tells nobody when it listens.
+            # It doesn't say when it is listening.
             with suppress(OSError):
                 _, writer = await asyncio.open_connection(self.host, self.port)
                 writer.close()
@@ -74,8 +74,8 @@ class HttpServer:
         self._serving.result()
 
     def _end_stuck_connections(self) -> None:
-        """The listening socket, to which granian gives no other way, hands this down to all
-        connections. Linux alone can do it."""
+        """Set a timeout on the listening socket, from which connections inherit it (only on Linux).
+        Granian gives no other access to that socket."""
         sockets = [path for path in Path("/proc/self/fd").glob("*") if path.is_socket()]
         for path in sockets:
             with suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as found:
@@ -85,18 +85,18 @@ class HttpServer:
                     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
     async def wait(self) -> BaseException | None:
-        """Wait until it ends, which it does by itself only if something is wrong; returns what."""
+        """Wait until the server ends. Returns the error if it has ended by itself."""
         await asyncio.wait([self._serving])
         return None if self._serving.cancelled() else self._serving.exception()
 
     async def stop(self, grace_s: float) -> None:
-        """Refuse new requests, and give those under way `grace_s` to finish."""
+        """Refuse new requests, and give current ones `grace_s` to finish."""
         self._server.stop()  # type: ignore[no-untyped-call]
-        # Not cancelled: it would complain later, when its last request ends.
+        # Not cancelled, as it would then log an error when its last request ends.
         await asyncio.wait([self._serving], timeout=grace_s)
 
 
 def _mapped(network: str) -> str:
-    """How an IPv4 network looks to a server that listens on `::`."""
+    """An IPv4 network as a server that listens on `::` sees it."""
     first, _, length = network.partition("/")
     return network if ":" in first else f"::ffff:{first}/{96 + int(length)}"

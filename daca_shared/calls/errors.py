@@ -1,4 +1,4 @@
-"""Domain errors as gRPC and HTTP statuses."""
+"""Domain errors as gRPC and HTTP statuses: the one table of both."""
 
 import asyncio
 import logging
@@ -16,11 +16,11 @@ from daca_shared.observe.requests import request_metadata
 
 log = logging.getLogger(__name__)
 
-# The `domain` of every google.rpc.ErrorInfo: whose `reason` it is.
+# The `domain` of every google.rpc.ErrorInfo, in which its `reason` has a meaning.
 ERROR_DOMAIN = "daca"
 
-# HTTP statuses are those of google/rpc/code.proto, but for FAILED_PRECONDITION (there 400): with
-# us it means that the service is set up wrongly, which is not the caller's fault.
+# HTTP statuses as in google/rpc/code.proto, except for FAILED_PRECONDITION (there 400): here it
+# means that the service is set up wrongly, which is not the caller's fault.
 STATUSES: dict[type[domain.DomainError], tuple[StatusCode, int]] = {
     domain.InvalidInput: (StatusCode.INVALID_ARGUMENT, 400),
     domain.NotFound: (StatusCode.NOT_FOUND, 404),
@@ -34,12 +34,12 @@ STATUSES: dict[type[domain.DomainError], tuple[StatusCode, int]] = {
     domain.Failed: (StatusCode.INTERNAL, 500),
 }
 
-# Once set, grpc.aio may have a call's status as a number.
+# Once a status is set, grpc.aio may return it as a number.
 _CODES = {known: code for code in StatusCode for known in (code, code.value[0])}
 
 INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
 
-# Generic to the type checker only, hence an alias, which is never evaluated at run time.
+# A lazy alias, as the class is generic only for the type checker.
 type Context = aio.ServicerContext[Any, Any]
 
 
@@ -57,7 +57,7 @@ def http_headers(error: domain.DomainError) -> dict[str, str]:
 
 
 def status_of(error: domain.DomainError) -> status_pb2.Status:
-    """The rich status of a domain error, with the details of google.rpc that apply to it."""
+    """The error as a google.rpc.Status, with the standard details that apply to it."""
     number, _ = STATUSES[type(error)][0].value
     status = status_pb2.Status(code=number, message=error.message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.code, domain=ERROR_DOMAIN))
@@ -73,13 +73,13 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
 
 
 def grpc_status(error: domain.DomainError) -> tuple[StatusCode, str, Sequence[Any]]:
-    """What a call ends with: grpc.aio has no `abort_with_status`."""
+    """The arguments for `context.abort`, as grpc.aio has no `abort_with_status`."""
     status = rpc_status.to_status(status_of(error))
     return status.code, status.details, status.trailing_metadata
 
 
 def final_status(context: Context, error: BaseException | None) -> StatusCode:
-    """The status with which a call ends whose handler returned, or raised `error`."""
+    """The status of a call whose handler has returned, or raised `error`."""
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         left_s = context.time_remaining()
         too_late = left_s is not None and left_s <= domain.MOMENT_S
@@ -89,15 +89,15 @@ def final_status(context: Context, error: BaseException | None) -> StatusCode:
 
 
 async def abort(context: Context, error: Exception, method: str) -> NoReturn:
-    """End the call with the status of `error`, or with INTERNAL if it is no domain error."""
+    """End the call with the status of `error`; with INTERNAL if it isn't a domain error."""
     if isinstance(error, aio.AbortError):
         raise error
     if isinstance(error, NotImplementedError) and context.code() is StatusCode.UNIMPLEMENTED:
-        # The generated code's own answer for a method of the contract that we don't implement.
+        # The generated code's answer for a method that we don't implement.
         await context.abort(StatusCode.UNIMPLEMENTED, context.details())
     if not isinstance(error, domain.DomainError):
         log.error("%s failed unexpectedly", method, exc_info=error)
         error = domain.Failed(INTERNAL_MESSAGE, code="INTERNAL")
-    # These trailers replace all, the request's own, too.
+    # These trailers replace all that were set before, so the request id is among them.
     code, details, trailers = grpc_status(error)
     await context.abort(code, details, (*request_metadata(), *trailers))

@@ -1,4 +1,4 @@
-"""A gRPC server as both services run it: alone on its port, and finishing what it began."""
+"""The gRPC server of both services: alone on its port, and finishing what it has begun."""
 
 import asyncio
 import logging
@@ -18,27 +18,27 @@ from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.settings import PortTaken
 
 _OPTIONS = (
-    # If on, a second server could silently bind the same port and get half of the calls.
+    # Otherwise a second server could silently bind the same port and get half of the calls.
     ("grpc.so_reuseport", 0),
-    # A client may ask every second whether we are still there, even if nothing is said for long.
-    # By itself grpc takes that for an attack, and models think for longer than it allows.
+    # A client may send a keepalive ping each second, even while a model thinks. By default grpc
+    # takes frequent pings without data for an attack, and closes the connection.
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # grpc keeps what a client doesn't let go, such as a call whose answer it doesn't take: so much
-    # at the most, until the connection ends. Clients make a new one without losing a call.
+    # grpc keeps calls whose answers a client doesn't take. This limits how many, and for how long:
+    # until the connection ends. Clients open a new one without losing a call.
     ("grpc.max_concurrent_streams", MAX_CALLS),
     ("grpc.max_connection_age_ms", 600_000),
 )
 _CHECK_EVERY_S = 1.0
 LIVENESS = "liveness"
-"""The name whose health is good also while the service isn't ready: a restart would not help."""
+"""Healthy under this name even while the service isn't ready, as a restart wouldn't help."""
 
 log = logging.getLogger(__name__)
 
 
 class GrpcServer:
     """A `grpc.aio` server with the standard health and reflection services. With an
-    `app_api_token` it serves only those who show it, but for health."""
+    `app_api_token`, every call but a health check must show that token."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class GrpcServer:
         self.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
         self.port = 0
         self.problem: str | None = None
-        """What keeps the service from being ready, in words."""
+        """Why the service isn't ready, in words; None if it is."""
         self._names = [""]
 
     def add[S](self, add_to_server: Callable[[S, Any], None], servicer: S) -> None:
-        """Serve `servicer`; `add_to_server` is its `add_…_to_server` of the generated code."""
+        """Serve `servicer`; `add_to_server` is the generated `add_…_to_server` for it."""
         add_to_server(servicer, self._methods)
 
     async def start(self, services: Sequence[str], host: str, port: int, variable: str) -> Self:
@@ -80,7 +80,7 @@ class GrpcServer:
         return self
 
     async def watch(self, check: Callable[[], Awaitable[None]]) -> None:
-        """For ever, report unhealthy while `check` raises `Unavailable`."""
+        """Run for ever, and report unhealthy while `check` raises `Unavailable`."""
         while True:
             problem = None
             try:
@@ -100,7 +100,7 @@ class GrpcServer:
             await self._health.set(name, statuses.NOT_SERVING if self.problem else statuses.SERVING)
 
     async def drain(self, drain_s: float = 0) -> None:
-        """Report unhealthy, and go on serving for so long."""
+        """Report unhealthy, and go on serving for `drain_s`."""
         ready.set(0)
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(drain_s)
@@ -108,6 +108,6 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
         await self.drain()
-        for watch in self._methods.watches:  # which has been told, and would last as long
+        for watch in self._methods.watches:  # they know, and would last for all of the grace
             watch.cancel()
         await self._server.stop(grace_s)

@@ -1,5 +1,5 @@
-"""All that Python has to know of Dapr: how to reach another app through our own sidecar, and
-how to know our own sidecar. Facts were measured with daprd 1.18."""
+"""All that the services know of Dapr: how to reach another app through our own sidecar, and how to
+recognise our own sidecar. Facts were measured with daprd 1.18."""
 
 import hmac
 from collections.abc import Iterable, Sequence
@@ -11,16 +11,16 @@ from pydantic import SecretStr
 from daca_shared.domain import Unauthenticated
 from daca_shared.settings import ServiceSettings
 
-# How a proxied call ends when the target, or a sidecar on the way, is away. daprd answers UNKNOWN,
-# not UNAVAILABLE, for an app id that it can't find.
+# How a proxied call ends if its target, or a sidecar on the way, is away. For an app id that it
+# can't find, daprd answers UNKNOWN instead of UNAVAILABLE.
 UNREACHABLE = frozenset({StatusCode.UNAVAILABLE, StatusCode.UNKNOWN})
 
 _TOKEN_KEY = "dapr-api-token"  # noqa: S105 - its name, not its value
 
 _OPTIONS = (
-    # An http_proxy in the environment would catch even loopback calls.
+    # Otherwise an http_proxy in the environment is used even for loopback addresses.
     ("grpc.enable_http_proxy", 0),
-    # A restarted sidecar is found again within this, instead of within two minutes.
+    # To find a restarted sidecar again within half a second, instead of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
@@ -32,12 +32,12 @@ class Peer:
     address: str
     """`host:port` to connect to."""
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """What each call must carry. Never user data; never a caller's own metadata, in which
-    `dapr-callee-app-id` would outrank ours."""
+    """Metadata for each call. Never user data, and never a caller's own metadata, as a
+    `dapr-callee-app-id` in it would override our app id."""
 
     @property
     def way(self) -> str:
-        """How calls go there, in words."""
+        """How calls get there, in words."""
         is_proxied = "dapr-app-id" in dict(self.metadata)
         return "through our sidecar" if is_proxied else "directly, without a sidecar"
 
@@ -49,7 +49,7 @@ class Peer:
 def find_peer(settings: ServiceSettings, app_id: str, direct_address: str) -> Peer:
     """The app `app_id`, through our sidecar if we have one, else at `direct_address`."""
     port = settings.dapr_grpc_port
-    # Directly, the app itself wants to see what its sidecar would show.
+    # Without a sidecar we must show the app the token that its sidecar would show.
     token = settings.dapr_api_token if port else settings.app_api_token
     shown = ((_TOKEN_KEY, token.get_secret_value()),) if token else ()
     if port is None:
@@ -58,11 +58,11 @@ def find_peer(settings: ServiceSettings, app_id: str, direct_address: str) -> Pe
 
 
 def check_token(token: SecretStr, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-    """Raises `Unauthenticated` unless a call shows our `token`, as sidecars do, or is a probe."""
+    """Raises `Unauthenticated` unless it is a health check, or shows `token`, as sidecars do."""
     if path.startswith("/grpc.health.v1.Health/"):
         return
     shown = [v.encode() if isinstance(v, str) else v for k, v in metadata if k == _TOKEN_KEY]
-    # A sidecar adds exactly one. Compared in a time that doesn't tell how much of it fits.
+    # A sidecar adds exactly one. `compare_digest`, as its time doesn't depend on what matches.
     if len(shown) != 1 or not hmac.compare_digest(shown[0], token.get_secret_value().encode()):
         told = "The metadata dapr-api-token is missing or wrong"
         raise Unauthenticated(told, code="BAD_APP_TOKEN")

@@ -1,5 +1,5 @@
-"""gRPC calls as spans, at both ends, named by OpenTelemetry's conventions. Our own, as those of
-`opentelemetry-instrumentation-grpc` lose the cancellation and the status of `grpc.aio` calls."""
+"""Client and server spans of gRPC calls, named by OpenTelemetry's conventions. Our own, because
+`opentelemetry-instrumentation-grpc` loses cancellations and statuses of `grpc.aio` calls."""
 
 import asyncio
 import random
@@ -14,9 +14,9 @@ from opentelemetry.trace import Span, SpanContext, SpanKind
 
 from daca_shared.observe.tracing import PROPAGATOR, fail
 
-# Probes (`grpc.health`) and tools (`grpc.reflection`) get no spans.
+# Health checks (`grpc.health`) and reflection (`grpc.reflection`) get no spans.
 _NOT_OURS = "/grpc."
-# Other codes are the caller's doing, and no failure of the server's.
+# All other codes are the caller's fault, not the server's.
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 
 
@@ -35,7 +35,7 @@ def _end(span: Span, code: StatusCode, *, failed: bool) -> None:
 
 @dataclass(eq=False)
 class TracingClientInterceptor(aio.UnaryUnaryClientInterceptor):
-    """Makes a CLIENT span for each call, and passes its context on to the server."""
+    """Makes a CLIENT span for each call, and sends its context to the server."""
 
     tracer: trace.Tracer
 
@@ -62,26 +62,26 @@ class TracingClientInterceptor(aio.UnaryUnaryClientInterceptor):
 
 
 def _not_sampled() -> Span:
-    # Without a decision, sidecars would make a trace of each probe.
+    # Without a decision by us, sidecars would begin a trace for each health check.
     ids = random.getrandbits(128) | 1, random.getrandbits(64) | 1
     return trace.NonRecordingSpan(SpanContext(*ids, is_remote=False))
 
 
 def client_interceptors(tracer: trace.Tracer | None) -> list[aio.ClientInterceptor]:
-    """What a channel needs for spans of its calls."""
+    """The interceptors that make spans of a channel's calls."""
     return [TracingClientInterceptor(tracer)] if tracer else []
 
 
 def begin_server_span(
     tracer: trace.Tracer | None, path: str, metadata: Iterable[tuple[str, Any]]
 ) -> Callable[[StatusCode], None]:
-    """From now on the present task is in a span within its caller's trace; returns what ends it."""
+    """Begin a span in the caller's trace for the current task; returns a function that ends it."""
     if tracer is None or path.startswith(_NOT_OURS):
         return lambda code: None
-    # daprd 1.18 appends a sidecar's `traceparent` to its caller's own: the last one is the nearest.
+    # daprd 1.18 appends its own `traceparent` to the caller's: the last one is our parent.
     last = dict(metadata)
     carrier = {k: str(last[k]) for k in ("traceparent", "tracestate") if k in last}
     span = _start(tracer, path, SpanKind.SERVER, PROPAGATOR.extract(carrier, Context()))
-    # Never detached: each call has a task, and so a context, of its own.
+    # Never detached, as each call has its own task and so its own context.
     attach(trace.set_span_in_context(span))
     return lambda code: _end(span, code, failed=code.name in _FAULTS)

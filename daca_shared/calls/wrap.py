@@ -1,6 +1,6 @@
-"""What is done around every gRPC call, once for all kinds of methods: its request id, its span, its
-errors as statuses, a log line and a measurement. Handlers are wrapped when they are added; an
-`aio.ServerInterceptor` would be asked anew for every call."""
+"""The layer around every gRPC call, for all kinds of methods: request id, span, errors as statuses,
+log line and metrics. Handlers are wrapped once, when they are added; an `aio.ServerInterceptor`
+would do it again for every call."""
 
 import asyncio
 import inspect
@@ -30,21 +30,21 @@ log = logging.getLogger(__name__)
 type Handler = grpc.RpcMethodHandler[Any, Any]
 
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-# A stranger may make up names of methods, and each would be a time series of its own.
+# A caller may invent method names, and each would become a time series.
 _UNKNOWN_METHOD = "/_OTHER"
 _WATCH = "/grpc.health.v1.Health/Watch"
-# More at once are refused, not queued. daprd ignores --app-max-concurrency for proxied calls.
+# More are refused, not queued. daprd ignores --app-max-concurrency for proxied calls.
 MAX_CALLS, _MAX_WATCHES = 1024, 64
-# Its decoding may take a hundred times as much.
+# Decoded, a request may take a hundred times as much memory.
 _MAX_REQUEST_BYTES = 1 << 20
 
 
 class Methods(grpc.GenericRpcHandler):
-    """The methods of a server, each wrapped. To the `add_…_to_server` functions of generated code
-    it looks like a server. With a `token`, calls that don't show it are refused."""
+    """The wrapped methods of a server. Generated `add_…_to_server` functions take it for a server.
+    With a `token`, calls that don't show it are refused."""
 
     def __init__(self, tracing: Tracing, token: SecretStr | None, timeout_s: float) -> None:
-        """A call ends after `timeout_s`, even if its caller sends no request or takes no answer."""
+        """After `timeout_s` a call ends, even if its caller sends no request or reads no answer."""
         self._tracing, self._token, self._timeout_s = tracing, token, timeout_s
         self._calls: set[asyncio.Task[Any]] = set()
         self.watches: set[asyncio.Task[Any]] = set()
@@ -56,20 +56,20 @@ class Methods(grpc.GenericRpcHandler):
     ) -> None:
         for name, handler in method_handlers.items():
             path = f"/{service_name}/{name}"
-            # Reflection's v1, for which tools ask first, is its v1alpha byte for byte.
+            # Tools ask for v1 of reflection first. It is v1alpha under another name, byte for byte.
             for same in {path, path.replace("reflection.v1alpha", "reflection.v1")}:
                 self._wrap(same, handler)
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
-        """Ignores what generated code adds: it is what the other method was given."""
+        """Does nothing: generated code passes the same handlers to the method above."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
-        """Called in a task of the call's own, in which grpc waits for the request, too, and for the
-        caller to take the answer. It is counted here, as grpc's `maximum_concurrent_rpcs` would go
-        on counting a call that the caller doesn't let go."""
+        """Runs in the call's own task, which begins before the request has come, and ends when the
+        caller has read the answer. Calls are counted here, as grpc's `maximum_concurrent_rpcs`
+        also counts ended ones that their callers don't release."""
         handlers, path, task = self._handlers, handler_call_details.method, asyncio.current_task()
         if task:
-            # Watches may last, but need no token, and must not take up what is for calls.
+            # Watches last long and need no token, so they must not use up the limit for calls.
             lasts = path == _WATCH
             alike, limit = (self.watches, _MAX_WATCHES) if lasts else (self._calls, MAX_CALLS)
             if len(alike) >= limit:
@@ -89,7 +89,7 @@ class Methods(grpc.GenericRpcHandler):
         def decoded(request: bytes) -> Any:
             if len(request) > _MAX_REQUEST_BYTES:
                 raise InvalidInput([], f"The request is longer than {_MAX_REQUEST_BYTES} bytes")
-            # Here, as grpc itself would answer INTERNAL, as if the fault were ours.
+            # Decoded here, as grpc itself would answer INTERNAL, as if the fault were ours.
             try:
                 return handler.request_deserializer(request)
             except DecodeError:
@@ -111,13 +111,13 @@ class Methods(grpc.GenericRpcHandler):
                 async for response in responses:
                     yield response
 
-        # The standard health service's Watch streams, but is no generator.
+        # The health service's Watch streams, but isn't a generator.
         wrapped = stream if inspect.isasyncgenfunction(behaviour) else single
         self._handlers[path] = handler._replace(**{kind: wrapped}, request_deserializer=None)
 
 
 class _Call:
-    """One call. A generator, which the event loop lists, would cost a tenth of a `GetAnalytics`."""
+    """One call's context. An `@asynccontextmanager` would cost a tenth of a `GetAnalytics`."""
 
     def __init__(
         self, path: str, tracing: Tracing, token: SecretStr | None, context: Context
@@ -142,7 +142,7 @@ class _Call:
             if isinstance(error, Exception):
                 await abort(self._context, error, self._path)
             if error and self._path == _WATCH and not self._context.cancelled():
-                # Ended by us: of what is only cancelled grpc would tell the client nothing.
+                # We end it ourselves, as grpc sends no status for a cancelled task.
                 await self._context.abort(StatusCode.UNAVAILABLE, "The service is stopping")
         finally:
             code = final_status(self._context, error)
@@ -157,7 +157,7 @@ class _Call:
 
 
 def _ending(code: StatusCode, details: str, trailers: Sequence[Any] = ()) -> Handler:
-    """Ends each call so."""
+    """A handler that ends each call with this status."""
 
     async def end(_: object, context: Context) -> None:
         await context.abort(code, details, trailers)
@@ -165,5 +165,5 @@ def _ending(code: StatusCode, details: str, trailers: Sequence[Any] = ()) -> Han
     return grpc.stream_stream_rpc_method_handler(end)
 
 
-# Not wrapped: when there are many, they are the load.
+# Not wrapped, as with many refusals the wrapping would be the load.
 _refusal = _ending(*grpc_status(LimitReached("Too many calls at once; try again", retry_after_s=1)))

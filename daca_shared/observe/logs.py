@@ -1,4 +1,4 @@
-"""The log: a line of JSON for each thing that happens, or of plain text on a terminal."""
+"""The log: a line of JSON for each event, or of plain text on a terminal."""
 
 import hashlib
 import json
@@ -18,15 +18,15 @@ _encode = json.JSONEncoder(default=str).encode
 def configure_logging(
     level: str, *, secrets: Iterable[str], show_user_ids: bool = False, readable: bool | None = None
 ) -> None:
-    """Log to stderr, with none of `secrets` in any line, as JSON or `readable` (by default on a
-    terminal only). User ids are hashed unless they are to be shown."""
+    """Log to stderr, without any of `secrets`, as JSON or as `readable` text (the default on a
+    terminal). User ids are hashed unless `show_user_ids`."""
     if readable is None:
         readable = sys.stderr.isatty()
     handler = _Handler(secrets, show_user_ids=show_user_ids, readable=readable)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # One line a model request, with the address but without its outcome: noise.
+    # It logs a line for each model request, with its address but not its outcome: noise.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    # Their lines for DEBUG tell what users write.
+    # Their DEBUG lines contain what users write.
     for name in ("openai", "mcp"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLogger().level))
 
@@ -34,8 +34,8 @@ def configure_logging(
 def log_request(
     logger: logging.Logger, level: int, event: str, request: Request, fields: dict[str, Any]
 ) -> None:
-    """Write the line of a request that has ended. Not through `logging`, whose records and
-    handlers would cost a `GetAnalytics` a quarter of its CPU."""
+    """Log a request that has ended. Not through `logging`, whose records and handlers would take a
+    quarter of the CPU of a `GetAnalytics`."""
     if logger.isEnabledFor(level):
         for handler in logging.getLogger().handlers:
             if isinstance(handler, _Handler):
@@ -43,11 +43,11 @@ def log_request(
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Makes lines of records, without secrets: a library may log an answer that quotes our key."""
+    """Formats log lines, without secrets: a library may log an answer that quotes our key."""
 
     def __init__(self, secrets: Iterable[str], *, show_user_ids: bool, readable: bool) -> None:
         super().__init__()
-        # As they are, and as JSON writes them.
+        # As they are, and as they look in JSON.
         self._secrets = {form for secret in secrets for form in (secret, _encode(secret)[1:-1])}
         self._show_user_ids = show_user_ids
         self._readable = readable
@@ -81,7 +81,7 @@ class _Handler(logging.StreamHandler[Any]):
         text = _as_text(line) if self._readable else _encode(line)
         for secret in self._secrets:
             text = text.replace(secret, "[redacted]")
-        # A full disk, or a reader who has left, fails no request.
+        # A full disk, or a closed pipe, must not fail a request.
         with suppress(OSError):
             self.stream.write(text + "\n")
             self.flush()
@@ -89,14 +89,14 @@ class _Handler(logging.StreamHandler[Any]):
 
 @lru_cache(4096)
 def hash_user_id(user_id: str) -> str:
-    """What stands for a user id in the log: always the same, and hidden from who can't guess it."""
+    """Stands for a user id in the log: always the same, and secret unless the id can be guessed."""
     return hashlib.sha256(user_id.encode(errors="replace")).hexdigest()[:12]
 
 
 def _as_text(line: dict[str, Any]) -> str:
     time_, level, logger, event = (line.pop(n) for n in ("timestamp", "level", "logger", "event"))
     exception = line.pop("exception", "")
-    # A line feed in a value would forge a line.
+    # A line feed in a value could forge a log line.
     fields = "".join(
         f" {name}={value if str(value).isprintable() else repr(value)}"
         for name, value in line.items()

@@ -1,5 +1,5 @@
-"""Metrics that both services have, and the port to read them at. Names are those of OpenTelemetry's
-conventions, as Prometheus writes them. They are the process's, as a process is one service."""
+"""Metrics of both services, and the port where they can be read. Names follow OpenTelemetry's
+conventions, as Prometheus writes them. They are global, as a process is one service."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
 _TICK_S = 0.05
 
-# They would double the number of series, and nobody reads them.
+# `_created` series would double the number of series, and nobody reads them.
 disable_created_metrics()
 
 _calls = Histogram(
@@ -35,11 +35,11 @@ _lag = Histogram(
 ready = Gauge("daca_ready", "Whether the service is ready, as its health says: 1 or 0.")
 
 call_durations = cache(_calls.labels)
-"""Where calls of such labels are measured. Only for methods of ours: each makes a time series."""
+"""The histogram for a method and a status. Only for our own methods, as each is a time series."""
 
 
 async def watch_lag(tell: Callable[[float], None] = lambda lag_s: None) -> None:
-    """Measure the event loop's lag for ever, in seconds, and tell each measurement."""
+    """Measure the event loop's lag for ever, and `tell` each measurement, in seconds."""
     while True:
         due = time.perf_counter() + _TICK_S
         await asyncio.sleep(_TICK_S)
@@ -52,8 +52,8 @@ async def watch_lag(tell: Callable[[float], None] = lambda lag_s: None) -> None:
 def serving_metrics(
     settings: ServiceSettings, port: int | None, variable: str
 ) -> Iterator[int | None]:
-    """The metrics can be read over HTTP, from threads of their own; yields the port, or None if
-    they are off. `variable` is the setting that a `PortTaken` error names."""
+    """Serve the metrics over HTTP, in threads of their own. Yields the port, or None if they are
+    off. `variable` is the setting that a `PortTaken` error names."""
     if port is None:
         yield None
         return

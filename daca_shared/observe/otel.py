@@ -1,4 +1,4 @@
-"""OpenTelemetry's SDK: samples spans, and sends them in the background."""
+"""Tracing with OpenTelemetry's SDK, which samples spans and sends them in the background."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ _EXPORT_TIMEOUT_S = 2.0
 class OtelTracing(Tracing):
     def __init__(self, settings: ServiceSettings, service_name: str) -> None:
         self._exporter = _LoggingExporter(_sender(settings))
-        # Not the process-wide provider: libraries that look for one would add spans.
+        # Not set as the global provider: libraries that look for one would add spans.
         self._provider = TracerProvider(
             resource=Resource.create({"service.name": service_name}),
             sampler=ParentBasedTraceIdRatio(settings.sampling_ratio),
@@ -38,13 +38,13 @@ class OtelTracing(Tracing):
 
 
 class _LoggingExporter(SpanExporter):
-    """Logs once that spans can't be delivered, and once that they can again."""
+    """Logs when spans can't be delivered any more, and when they can again, once each."""
 
     def __init__(self, inner: SpanExporter) -> None:
         self.closing = False
         self._inner = inner
         self._works = True
-        # These log every attempt, and every span that is dropped.
+        # These loggers report every attempt and every dropped span.
         for name in ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
@@ -53,7 +53,7 @@ class _LoggingExporter(SpanExporter):
             return SpanExportResult.FAILURE
         try:
             result = self._inner.export(spans)
-        except OSError:  # Zipkin's raises what goes wrong with the connection
+        except OSError:  # Zipkin's exporter raises connection errors
             result = SpanExportResult.FAILURE
         works = result is SpanExportResult.SUCCESS
         if works and not self._works:
@@ -70,7 +70,7 @@ class _LoggingExporter(SpanExporter):
 def _sender(settings: ServiceSettings) -> SpanExporter:
     if settings.otlp_endpoint is None:
         session = requests.Session()
-        # A proxy for the world outside is none for this.
+        # A proxy in the environment is for the internet, not for this.
         session.trust_env = False
         endpoint = str(settings.zipkin_endpoint)
         return ZipkinExporter(endpoint=endpoint, timeout=int(_EXPORT_TIMEOUT_S), session=session)

@@ -1,4 +1,4 @@
-"""The request that is being served: what its log lines share, and what its own calls carry."""
+"""The request being served: what its log lines have in common, and its calls pass on."""
 
 import re
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from opentelemetry import trace
 REQUEST_ID = "x-request-id"
 """The header, and the metadata key, that carries a request's id."""
 
-# Not secret, only different, so they need no trip to the kernel. Of our own: who seeds `random`, as
-# Hypothesis does, must not get the same ids again.
+# Ids must be unique but not secret, so they need no system call. An instance of our own, as whoever
+# seeds `random` itself (Hypothesis does) would make ids repeat.
 _ids = Random()  # noqa: S311
 _is_id = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
 
@@ -24,39 +24,39 @@ class Request:
     id: str
     trace_id: str | None
     user_id: str | None = None
-    """Whose it is, once that is known."""
+    """The user's id, once it is known."""
     error: str = ""
-    """What went wrong after its status was sent."""
+    """What went wrong after the status had been sent."""
 
 
 current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
-"""The request that a context serves; None in work that belongs to none."""
+"""The request that the current context serves; None in background work."""
 
 
 def begin_request(shown_ids: Sequence[str]) -> Request:
-    """From now on the current context serves a new request. Its id is the one that is shown, if
-    that is at most 128 visible ASCII characters."""
+    """Begin a new request in the current context. Its id is the one in `shown_ids`, if it is only
+    one, of at most 128 visible ASCII characters, and otherwise a new one."""
     is_good = len(shown_ids) == 1 and _is_id(shown_ids[0])
     known = shown_ids[0] if is_good else f"{_ids.getrandbits(128):032x}"
     request = Request(known, current_trace_id())
-    # Never reset: what a server still logs after the request belongs to it.
+    # Never reset, so that what the server logs after the request still has its id.
     current_request.set(request)
     return request
 
 
 def current_trace_id() -> str | None:
-    """The trace that the current context is part of."""
+    """The id of the trace that the current context is part of."""
     span = trace.get_current_span().get_span_context()
     return f"{span.trace_id:032x}" if span.is_valid else None
 
 
 def note_user(user_id: str) -> None:
-    """The current request is this user's."""
+    """Note whose request the current one is."""
     if request := current_request.get():
         request.user_id = user_id
 
 
 def request_metadata() -> tuple[tuple[str, str], ...]:
-    """What a call to another service carries, so that its log lines have the same id."""
+    """Metadata for a call to another service, so that its log lines have the same request id."""
     request = current_request.get()
     return () if request is None else ((REQUEST_ID, request.id),)

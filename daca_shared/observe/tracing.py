@@ -1,5 +1,5 @@
-"""What the services ask of tracing. With a tracer it makes spans; without one it makes none, and
-costs next to nothing. OpenTelemetry's SDK is imported only if the settings say where spans go."""
+"""Tracing as the services use it. Without a tracer it makes no spans and costs next to nothing.
+OpenTelemetry's SDK is imported only if the settings say where spans go."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -12,7 +12,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from daca_shared.settings import ServiceSettings
 
 PROPAGATOR = TraceContextTextMapPropagator()
-# A batch of 500 messages can have as many chats; these are enough to follow.
+# A batch can come from 500 chats; links to the first of them are enough.
 _MAX_LINKS = 20
 _NOTHING = nullcontext()
 
@@ -20,19 +20,19 @@ _NOTHING = nullcontext()
 @dataclass(eq=False)
 class Tracing:
     tracer: trace.Tracer | None = None
-    """For code that makes spans of its own; None without tracing."""
+    """For code that makes its own spans; None without tracing."""
     content: bool = False
     """Whether the texts of messages may be in spans."""
 
     def span(self, name: str) -> AbstractContextManager[None]:
-        """A span inside the present one; none if there is no present one, as in a poll. An
-        exception is named in it, without its text."""
+        """A span inside the current one; no span if there is none, as in background work. It names
+        the type of an exception, but not its text."""
         if self.tracer and trace.get_current_span().get_span_context().is_valid:
             return _current(self.tracer, name)
         return _NOTHING
 
     def batch(self, name: str, origins: Iterable[str | None]) -> AbstractContextManager[None]:
-        """A trace of its own, linked with the spans of the first of `origins`."""
+        """A new trace, linked to the spans that the first of `origins` name."""
         if not self.tracer:
             return _NOTHING
         found = dict.fromkeys(origin for origin in origins if origin)
@@ -42,7 +42,7 @@ class Tracing:
         return _current(self.tracer, name, Context(), links)
 
     def origin(self) -> str | None:
-        """The present span, to be named in a later `batch`; None if it isn't recorded."""
+        """The current span's `traceparent`, for a later `batch`; None if it isn't recorded."""
         if not trace.get_current_span().is_recording():
             return None
         carrier: dict[str, str] = {}
@@ -50,14 +50,14 @@ class Tracing:
         return carrier.get("traceparent")
 
     async def close(self) -> None:
-        """Send what is still here."""
+        """Send the spans that are still here."""
 
 
 NO_TRACING = Tracing()
 
 
 def fail(span: trace.Span, error_type: str) -> None:
-    """Mark the span as failed, without an error's text, which may quote a message."""
+    """Mark the span as failed. Without an error's text, which may quote a message."""
     span.set_attribute("error.type", error_type)
     span.set_status(trace.StatusCode.ERROR)
 
@@ -65,7 +65,7 @@ def fail(span: trace.Span, error_type: str) -> None:
 def choose_tracing(settings: ServiceSettings, service_name: str) -> Tracing:
     if settings.otlp_endpoint is None and settings.zipkin_endpoint is None:
         return NO_TRACING
-    # Only now: it costs a sixth of a second and 5 MB.
+    # Imported only when needed: it takes a sixth of a second and 5 MB.
     from daca_shared.observe.otel import OtelTracing  # noqa: PLC0415
 
     return OtelTracing(settings, service_name)

@@ -1,4 +1,4 @@
-"""What a store asks of its database, be it a SQLite file or PostgreSQL. Both take the same
+"""The interface of stores to their database, a SQLite file or PostgreSQL. Both take the same
 statements: `$1` for an argument, `ON CONFLICT`, `RETURNING`, and tables named with their schema
 (`chat.turns`). UUIDs and times are passed as `UUID` and `datetime`."""
 
@@ -29,15 +29,15 @@ class Statements(Protocol):
 
 
 type Work[T] = Callable[[Statements], Awaitable[T]]
-"""What is done in one transaction. As that may still fail, other effects must bear repetition."""
+"""What is done in one transaction, which may be repeated: other effects must be idempotent."""
 
 
 async def purge(statements: Statements) -> None:
-    """After this `Work` rows that were deleted before are in none of a SQLite database's files."""
+    """`Work` after which a SQLite database's files contain nothing of rows deleted before."""
 
 
 class Database(Protocol):
-    """Each call raises `Unavailable` if the database fails; the cause goes to the log."""
+    """Each call raises `Unavailable` if the database fails, and logs the cause."""
 
     is_shared: bool
     """Whether other processes may use it at the same time."""
@@ -46,7 +46,7 @@ class Database(Protocol):
         """Run one statement that changes nothing, and return its rows."""
 
     async def search(self, statement: str, *arguments: Any) -> Sequence[Row]:
-        """The same for one that looks through many texts."""
+        """The same, for a statement that searches many texts."""
 
     async def write[T](self, work: Work[T]) -> T:
         """Run `work` in a transaction; once this returns, its effect is on disk. Nothing of a
@@ -54,18 +54,18 @@ class Database(Protocol):
         commit, the effect may be there or not."""
 
     async def check(self) -> None:
-        """Raises `Unavailable`, saying in words for its administrator what is wrong, unless it can
-        be read and written. Also takes up again what was mended."""
+        """Raises `Unavailable`, with words for an administrator, unless it can be read and written.
+        Also reopens a database that has been repaired."""
 
     def time(self, stored: Any) -> datetime:
-        """A time that a row holds, in UTC."""
+        """Converts a time in a row to UTC."""
 
     async def close(self) -> None:
-        """Finish writes under way and disconnect."""
+        """Finish current writes, and disconnect."""
 
 
 def storage_failed(database: str, error: Exception) -> Unavailable:
-    """What callers are told when a database fails; the log is told the cause."""
+    """What callers are told when a database fails. Logs the cause."""
     log.error("%s failed: %s: %s", database, type(error).__name__, error)
     told = "The service's storage is unavailable; try again later"
     return Unavailable(told, code="STORAGE_UNAVAILABLE")
@@ -87,7 +87,7 @@ async def open_database(
     kind = "sqlite" if isinstance(place, Path) else "postgres"
     first, *others = read_scripts(migrations / kind)
     scripts = [first + on_create, *others]
-    # Imported here, so that only the driver of the database in use is loaded.
+    # Imported here, so that only the driver in use is loaded.
     if isinstance(place, Path):
         from daca_shared.storage.sqlite import SqliteDatabase  # noqa: PLC0415
 

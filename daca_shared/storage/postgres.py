@@ -18,30 +18,30 @@ from daca_shared.storage.database import Row, Work, storage_failed
 
 log = logging.getLogger(__name__)
 
-# The most that one transaction may take, the wait for a connection included. Then the server gives
-# up its statement, or a client that is silent, so that it doesn't work, or hold locks, for nobody.
+# The time limit of a transaction, including the wait for a connection. The server has the same
+# limit for a statement and a silent client, so that it doesn't work, or hold locks, for nobody.
 _TIMEOUT_S = 5.0
-# How long a migration may take, and how long it may keep a running system waiting for a table.
+# Time limits of a migration: for all of it, and for each wait for a table that is in use.
 _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
-# The server has few, so those that nobody uses are others' to have.
+# A server has few connections, so unused ones are closed for others to have.
 _CONNECTIONS, _IDLE_S = 8, 10.0
 
-# What libpq takes in a URL besides what asyncpg does, or passes on to the server. But for the first
-# two it is needless: nothing is idle for long, each call has a limit, and texts are UTF-8.
+# URL parameters of libpq that asyncpg would pass on to the server, which refuses them. All but the
+# first two are ignored: no connection idles for long, each call has a limit, texts are UTF-8.
 _OUR_PARAMETERS = (
     "pgbouncer", "connect_timeout", "channel_binding", "keepalives", "keepalives_idle",
     "keepalives_interval", "keepalives_count", "tcp_user_timeout", "client_encoding",
     "fallback_application_name", "gssencmode", "sslcompression", "sslsni",
 )  # fmt: skip
-# A timeout is an OSError. The last is what a connection may raise that was just closed.
+# TimeoutError is an OSError. A connection that was just closed may raise the last one.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _ANSWERS, _ReadOnly = (asyncpg.PostgresError, DomainError), asyncpg.ReadOnlySQLTransactionError
-# These are bugs of ours: trying again won't help.
+# These are bugs of ours, where trying again won't help.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
 class PostgresDatabase:
-    """A `Database` on a pool of connections, which come back after a restart of the server."""
+    """A `Database` on a pool of connections, which recovers after a restart of the server."""
 
     is_shared = True
 
@@ -63,7 +63,7 @@ class PostgresDatabase:
         """Connect, and run the `scripts` that `schema` has not had. Raises `Unavailable`."""
         pool = await asyncpg.create_pool(
             **_connecting(url.get_secret_value(), timeout_s), init=_prepare,
-            # Nothing to do: what is set here ends with its transaction.
+            # Nothing needs a reset: all that we set ends with its transaction.
             reset=lambda connection: asyncio.sleep(0),
             min_size=0, max_size=_CONNECTIONS, max_inactive_connection_lifetime=idle_s,
         )  # fmt: skip
@@ -94,25 +94,25 @@ class PostgresDatabase:
             return result
 
     async def check(self) -> None:
-        # That also shows whether the tables are there.
+        # This also shows whether the tables are there.
         read_only = f"SELECT current_setting('transaction_read_only') FROM {self._schema}.version"  # noqa: S608
         try:
             async with self._connection("PostgreSQL check") as connection:
                 if await connection.fetchval(read_only) == "on":
                     raise _ReadOnly("it takes no writes")
         except Unavailable as error:
-            # By its name, as its text is not for strangers.
+            # By its type, as its text is not for strangers.
             is_lost = isinstance(cause := error.__cause__, OSError | asyncpg.InternalClientError)
             what = "it can't be reached" if is_lost else type(cause).__name__
             what = "it takes no writes" if isinstance(cause, _ReadOnly) else what
             raise Unavailable(f"PostgreSQL can't be used: {what}") from error
 
     def time(self, stored: datetime) -> datetime:
-        """Infinities come from asyncpg without a zone, other times with one."""
+        """Infinities come from asyncpg without a time zone, other times with one."""
         return stored.replace(tzinfo=UTC)
 
     async def close(self) -> None:
-        # Where that fails, or takes too long, the pool lets its connections go.
+        # If that fails, or takes too long, the pool drops its connections.
         with suppress(*_ERRORS):
             async with asyncio.timeout(self._timeout_s):
                 await self._pool.close()
@@ -125,8 +125,8 @@ class PostgresDatabase:
                     try:
                         yield connection
                     except BaseException as error:
-                        # Unless PostgreSQL itself has answered, the connection is in an unknown
-                        # state: nobody should use it again, or wait until it is in order. Nor one
+                        # Unless the error is PostgreSQL's own answer, the connection is in an
+                        # unknown state, and nobody should use it again or wait for it. Nor one
                         # that takes no writes: its server's name may be the new primary's by now.
                         if isinstance(error, _ReadOnly) or not isinstance(error, _ANSWERS):
                             connection.terminate()
@@ -138,21 +138,21 @@ class PostgresDatabase:
 
 
 async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) -> None:
-    """Run the scripts that the database has not had. Older programs go on beside newer ones, unless
-    one takes away what they need, and sets `oldest` to its number: then they don't start."""
+    """Run the scripts that the database has not had. Older programs can run beside newer ones,
+    unless a script removes what they need and sets `oldest` to its number."""
     if (encoding := db.get_settings().server_encoding) not in ("UTF8", "SQL_ASCII"):
         raise ValueError(f"its database is in {encoding}; texts need UTF8")
     if await _version(db, schema, len(scripts)) >= len(scripts):
         return
-    # Whatever the server's default, so that each statement sees what the one before waited for.
+    # Not the server's default: each statement must see what the one before has waited for.
     async with db.transaction(isolation="read_committed"):
         await db.execute(f"SET LOCAL statement_timeout = '{_DDL_TIMEOUT_S:.0f}s'")
-        # Of several processes that start at once, one migrates.
+        # If several processes start at once, only one of them migrates.
         await db.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"daca {schema}")
         version = await _version(db, schema, len(scripts))
         await db.execute(f"SET LOCAL lock_timeout = '{_DDL_LOCK_TIMEOUT_S:.0f}s'")
         if not version:
-            # Not `IF NOT EXISTS`, which wants the right to create one even then.
+            # Not `IF NOT EXISTS`, which requires the right to create one even if it exists.
             if not await db.fetch("SELECT FROM pg_namespace WHERE nspname = $1", schema):
                 await db.execute(f"CREATE SCHEMA {schema}")
             await db.execute(f"CREATE TABLE {schema}.version AS SELECT 0 AS version, 0 AS oldest")
@@ -162,7 +162,7 @@ async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) 
 
 
 async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
-    # Not `to_regclass`, which may answer from a cache that is older than the wait for the lock.
+    # Not `to_regclass`, which may use a cache from before the wait for the lock.
     tables = "SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'version'"
     if not await db.fetch(tables, schema):
         return 0
@@ -175,21 +175,21 @@ async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
 
 
 def _connecting(url: str, timeout_s: float) -> dict[str, Any]:
-    """What asyncpg is told to connect by a URL of libpq's kind. Raises `Unavailable`."""
+    """Arguments for asyncpg, from a URL as libpq knows it. Raises `Unavailable`."""
     parts = urlsplit(url)
     given = {"application_name": "daca-chat"} | dict(parse_qsl(parts.query))
     pgbouncer, connect_timeout, *_ = [given.pop(name, "") for name in _OUR_PARAMETERS]
     if not (connect_timeout or "0").isdecimal():
         raise Unavailable("PostgreSQL can't be used: connect_timeout must be whole seconds")
-    # The planner's compiler costs tens of milliseconds, for statements that take one.
+    # Compiling a query (JIT) takes tens of milliseconds, and our queries take one.
     limits = ("statement_timeout", "idle_in_transaction_session_timeout")
     settings = {"jit": "off"} | dict.fromkeys(limits, f"{timeout_s * 1000:.0f}")
-    # PgBouncer gives each transaction any connection: nothing may be prepared or set on one.
+    # PgBouncer gives each transaction another connection, so nothing can be prepared or set on it.
     is_own = pgbouncer != "true"
     return {
         "dsn": parts._replace(scheme="postgresql", query=urlencode(given)).geturl(),
         "timeout": int(connect_timeout or 0) or timeout_s,
-        # Of libpq 16: whoever the machine trusts. asyncpg would look for a file of that name.
+        # libpq's name for the machine's trusted CAs. asyncpg would look for a file of that name.
         "ssl": create_default_context() if given.get("sslrootcert") == "system" else None,
         "server_settings": settings if is_own else {},
         "statement_cache_size": 100 if is_own else 0,
@@ -200,7 +200,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec("text", schema="pg_catalog", encoder=_encode, decoder=_decode)
 
 
-# PostgreSQL's texts can't hold NUL, which a message may.
+# PostgreSQL's texts can't contain NUL, but messages can.
 def _encode(text: str) -> str:
     return text.replace("\x1b", "\x1b1").replace("\0", "\x1b0")
 

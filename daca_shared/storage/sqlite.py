@@ -1,4 +1,4 @@
-"""One SQLite file for an asyncio service: durable group commits, reads beside them."""
+"""One SQLite file for an asyncio service: durable group commits, and reads beside them."""
 
 import asyncio
 import sqlite3
@@ -31,10 +31,10 @@ sqlite3.register_adapter(datetime, lambda value: (value - _EPOCH) // _MICROSECON
 class SqliteDatabase:
     """A `Database` in a file that belongs to this process alone.
 
-    Statements run on the event loop: in a thread each would wait for the interpreter's lock, and
-    cost ten times as much. Commits, which wait for the disk, have a thread, and so have searches.
-    Writes that arrive during a commit share the next one, so that surviving power loss
-    (`synchronous=FULL`) costs one disk flush a group."""
+    Statements run on the event loop: in a thread, each would wait for the GIL and cost ten times
+    as much. Commits, which wait for the disk, have a thread, and so have searches. Writes that
+    arrive during a commit share the next one, so that surviving a power loss (`synchronous=FULL`)
+    takes one disk flush for all of them."""
 
     is_shared = False
 
@@ -76,14 +76,14 @@ class SqliteDatabase:
     async def check(self) -> None:
         try:
             with self._use("SQLite check"):
-                await self._put(lambda statements: asyncio.sleep(0))  # in a transaction
+                await self._put(lambda statements: asyncio.sleep(0))  # an empty transaction
                 await asyncio.to_thread(self._file.check)
         except Unavailable as error:
             told = f"The database can't be used: {what_is_wrong(error.__cause__)}"
             raise Unavailable(told) from error
 
     def time(self, stored: int) -> datetime:
-        """SQLite has no type for times: they are microseconds since 1970."""
+        """SQLite has no type for times. They are stored as microseconds since 1970."""
         return _EPOCH + stored * _MICROSECOND
 
     async def close(self) -> None:
@@ -91,14 +91,14 @@ class SqliteDatabase:
             await asyncio.wait([self._writing])
         self._is_closed = True
         self._searches.shutdown(wait=False, cancel_futures=True)
-        # The last connection's end writes everything into the main file.
+        # Closing the last connection writes everything into the main file.
         await asyncio.wrap_future(self._disk.submit(self._file.close))
         self._disk.shutdown()
 
     @contextmanager
     def _use(self, span: str) -> Iterator[None]:
         try:
-            # A connection that is used while a thread closes it crashes the process.
+            # Using a connection while a thread closes it would crash the process.
             if self._is_closed:
                 raise sqlite3.ProgrammingError("it is closed")
             with self._tracing.span(span):
@@ -108,11 +108,11 @@ class SqliteDatabase:
             raise storage_failed("SQLite", error) from error
 
     def _put[T](self, work: Work[T]) -> asyncio.Future[T]:
-        """Queue `work`; the future has its result. A cancelled one may be done or not."""
+        """Queue `work`; the future gets its result. If that is cancelled, it may be done or not."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.append((work, done))
         if self._writing is None:
-            # In a context of its own: a group's log lines aren't the first caller's.
+            # In its own context, as a group's log lines aren't just the first caller's.
             self._writing = asyncio.create_task(self._write_pending(), context=Context())
         return done
 
@@ -133,10 +133,10 @@ class SqliteDatabase:
             self._writing = None
 
     async def _commit(self, group: list[Work[Any]]) -> list[Any]:
-        """Their results, or the exceptions of those that fail alone."""
+        """Their results; in place of a result, the exception of one that failed by itself."""
         if self._is_lost:
-            # Nothing is served until a good one is there. To one that is in its place, though
-            # damaged, closing adds what was beside it.
+            # Nothing is served until a good file is there. Closing first, as that writes the
+            # log (WAL) into the file if the same file, though damaged, is still there.
             self._file.close()
             await asyncio.to_thread(self._file.check_whole)
             self._file = await asyncio.to_thread(self._open_file)
@@ -148,15 +148,15 @@ class SqliteDatabase:
             if purge in group:
                 await asyncio.wrap_future(self._disk.submit(self._file.empty_log))
         except BaseException as error:
-            # SQLite has already rolled back by itself after some failures (disk full).
+            # After some failures (disk full) SQLite has already rolled back by itself.
             if self._file.writer.in_transaction:
                 self._file.writer.execute("ROLLBACK")
-            # A full disk, a lock or damage is no single write's fault.
+            # A full disk, a lock or damage is not the fault of a single write.
             if not isinstance(error, Exception) or isinstance(error, sqlite3.OperationalError):
                 raise
             if len(group) == 1:
                 return [error]
-            # One has failed, so each again, alone.
+            # One of them failed: repeat each by itself.
             return [result for work in group for result in await self._commit([work])]
         return results
 
@@ -184,10 +184,10 @@ class _Statements:
 
 
 def _named(arguments: Sequence[Any]) -> dict[str, Any]:
-    """To SQLite `$1` is a parameter of the name 1."""
+    """For SQLite, `$1` is a parameter with the name 1."""
     return {str(n): argument for n, argument in enumerate(arguments, 1)}
 
 
 def _decoded(found: Iterable[Row]) -> list[Row]:
-    # Only UUIDs are binary.
+    # Only UUIDs are stored as bytes.
     return [[UUID(bytes=v) if isinstance(v, bytes) else v for v in row] for row in found]

@@ -1,4 +1,4 @@
-"""A SQLite file: how it is opened, and whether what is open is still there and in order."""
+"""A SQLite file: opening it, and checking that it is still there and in order."""
 
 import fcntl
 import os
@@ -11,18 +11,18 @@ from tempfile import TemporaryFile
 from typing import Any
 
 BUSY_TIMEOUT_S = 1.0
-"""How long a write waits for another program's lock, a backup's say, before it fails."""
-# More than a chat writes at once.
+"""How long a write waits for another program's lock, such as a backup's, before it fails."""
+# More than a chat writes.
 _ROOM_BYTES = 256 * 1024
 _HEADER = b"SQLite format 3\0"
 
 
 class Lost(sqlite3.OperationalError):
-    """What is open is not what is at the path, or nothing good is there."""
+    """The open file is not the one at the path any more, or what is there is damaged."""
 
 
 class SqliteFile:
-    """A file that is open for this process alone."""
+    """An open file, which only this process uses."""
 
     def __init__(self, path: Path, schema: str, scripts: Sequence[str]) -> None:
         """Open or create it, and run the `scripts` that it has not had. Raises `sqlite3.Error` or
@@ -30,8 +30,8 @@ class SqliteFile:
         keep_private(path.parent, f"{path.stem}.*")
         with ExitStack() as on_failure:
             on_failure.callback(os.close, _lock(path.with_suffix(".lock")))
-            # Open for as long as the connections: to close a file, however it was opened, gives up
-            # all locks that this process has on it, and another program would take us for gone.
+            # Kept open as long as the connections: closing any descriptor of a file releases all of
+            # this process's locks on it, and then other programs believe that nobody uses it.
             self._raw = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
             on_failure.callback(os.close, self._raw)
             self.writer = _connect(path, schema, on_failure)
@@ -40,7 +40,7 @@ class SqliteFile:
             _migrate(self.writer, schema, scripts)
             self.reader = _connect(path, schema, on_failure)
             self.reader.execute("PRAGMA query_only = ON")
-            # From now on nothing may hold up the event loop.
+            # From now on nothing may block the event loop.
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
             self.close = on_failure.pop_all().close
@@ -50,30 +50,30 @@ class SqliteFile:
 
     def commit(self) -> None:
         self.writer.execute("COMMIT")
-        # Into files that were removed SQLite writes gladly, too.
+        # SQLite also writes to deleted files without an error.
         self._check_present()
 
     def search(self, statement: str, arguments: dict[str, Any]) -> list[Any]:
-        """In any thread, by a connection of its own."""
+        """Runs in any thread, with a connection of its own."""
         with ExitStack() as stack:
             db = _connect(_read_only(self.path), self._schema, stack)
             return db.execute(statement, arguments).fetchall()
 
     def empty_log(self) -> None:
-        """Of what was deleted, which is overwritten in the file itself."""
+        """Remove deleted rows from the log (WAL). In the file itself they are overwritten."""
         self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def check(self) -> None:
-        """Raises `sqlite3.Error`, or `OSError` of a disk that takes nothing."""
+        """Raises `sqlite3.Error` if the file is damaged or gone, `OSError` if the disk is full."""
         self._check_present()
         with TemporaryFile(dir=self.path.parent) as file:
             file.write(bytes(_ROOM_BYTES))
             file.flush()
-        # What is there, where open connections remember what was.
+        # With a new connection, as open ones have the file's contents in their caches.
         _look(self.path, os.pread(self._raw, len(_HEADER), 0))
 
     def check_whole(self) -> None:
-        """The same, unless all pages of what is there now are in order. Not while it is open."""
+        """The same, but checks all pages. Not to be called while the file is open."""
         with self.path.open("rb") as file:
             header = file.read(len(_HEADER))
         _look(self.path, header, "PRAGMA quick_check(1)")
@@ -84,7 +84,7 @@ class SqliteFile:
 
 
 def _read_only(path: Path) -> str:
-    """A file that is gone is then an error; otherwise it would be made."""
+    """A URI with which a missing file is an error, instead of being created."""
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
@@ -99,16 +99,16 @@ def _look(path: Path, header: bytes, *checks: str) -> None:
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether the file has to be opened anew, once a good one is there."""
+    """Whether the file must be opened again, once a good one is there."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return isinstance(error, Lost) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def what_is_wrong(error: BaseException | None) -> str:
-    """Without a path, as strangers may read it."""
+    """Describes the error without a path, as strangers may read it."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
-    # SQLite's are like SQLITE_CORRUPT; ours have none.
+    # SQLite's errors have names like SQLITE_CORRUPT; ours have none.
     return getattr(error, "sqlite_errorname", str(error)).removeprefix("SQLITE_").lower()
 
 
@@ -121,10 +121,10 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def keep_private(folder: Path, *patterns: str) -> None:
-    """Make the folder, and keep others on this machine from it, and from what is in it by these
-    patterns. One that is shared on purpose, as its sticky or group bit says, stays open."""
+    """Make the folder, and close it, and what in it matches `patterns`, to other users of this
+    machine. A folder that is shared on purpose, by its sticky or setgid bit, stays open."""
     folder.mkdir(0o700, parents=True, exist_ok=True)
-    with suppress(PermissionError):  # it is another's
+    with suppress(PermissionError):  # it belongs to another user
         if not folder.stat().st_mode & (stat.S_ISVTX | stat.S_ISGID):
             folder.chmod(0o700)
         for path in (path for pattern in patterns for path in folder.glob(pattern)):
@@ -136,10 +136,10 @@ def _connect(place: Path | str, schema: str, exits: ExitStack) -> sqlite3.Connec
         ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=True
     )
     exits.callback(db.close)
-    # Attached, so that tables have the same names as in PostgreSQL's schema.
+    # Attached under the schema's name, so that tables have the same names as in PostgreSQL.
     db.execute(f"ATTACH ? AS {schema}", (os.fsencode(place),))
-    # As PostgreSQL has them: SQLite's own `lower` knows ASCII only, and Python's writes a letter in
-    # two ways: a Greek sigma depends on what follows.
+    # PostgreSQL's functions. SQLite's own `lower` knows only ASCII, and `str.lower` has two forms
+    # for one letter: a Greek sigma depends on what follows it.
     db.create_function("lower", 1, str.casefold, deterministic=True)
     db.create_function("strpos", 2, lambda text, part: text.find(part) + 1, deterministic=True)
     return db
@@ -165,7 +165,7 @@ def _migrate(connection: sqlite3.Connection, schema: str, scripts: Sequence[str]
         problem = f"its schema version {version} is newer than this program's {len(scripts)}"
         raise sqlite3.DatabaseError(problem)
     for number, script in enumerate(scripts[version:], version + 1):
-        # Of one that fails nothing stays, as the connection is then closed.
+        # Nothing of a script that fails stays, as the connection is then closed.
         connection.executescript(
             f"BEGIN IMMEDIATE; {script}; PRAGMA {schema}.user_version = {number}; COMMIT"
         )

@@ -1,4 +1,4 @@
-"""What the runner can be told by the environment, or else by `.env`: its only readers."""
+"""The runner's settings, from the environment or `.env`. Nothing else in it reads them."""
 
 import os
 from pathlib import Path
@@ -15,30 +15,30 @@ type _Port = Annotated[int, Field(ge=1, le=65535)]
 
 class RunnerSettings(ServiceSettings):
     model_provider: Literal["local"] | None = Field(None, alias="CHAT_MODEL_PROVIDER")
-    """`local`: run a small language model on this machine, too."""
+    """`local` also runs a small language model on this machine."""
     local_model_port: _Port = Field(8003, alias="LOCAL_MODEL_PORT")
     """Its port."""
     sentry_port: _Port = Field(3600, alias="SENTRY_PORT")
-    """The port of sentry, with `--secure`."""
+    """sentry's port, with `--secure`."""
     sentry_health_port: _Port = Field(3601, alias="SENTRY_HEALTH_PORT")
-    """The port of its health."""
+    """sentry's health port."""
     zipkin_port: _Port = Field(9411, alias="ZIPKIN_PORT")
     """Zipkin's port, with `--zipkin`."""
     jaeger_port: _Port = Field(16686, alias="JAEGER_PORT")
     """The port of Jaeger's page, with `--jaeger`."""
     jaeger_query_port: _Port = Field(16685, alias="JAEGER_QUERY_PORT")
-    """The port of its gRPC."""
+    """Jaeger's gRPC port."""
     jaeger_otlp_port: _Port = Field(4318, alias="JAEGER_OTLP_PORT")
-    """The port at which it takes spans."""
+    """The port at which Jaeger receives spans."""
 
 
 def path_given(text: str) -> Path:
-    """A path as people mean it: from where they have started the script, which is here by now."""
+    """A path relative to where the script was started, as it has changed folder since."""
     return Path(os.environ.get("DACA_STARTED_IN", ""), text)
 
 
 def read_environment() -> dict[str, str]:
-    """All that is set. As for the services, empty means unset, and `.env` comes second."""
+    """All that is set. As in the services, empty means unset, and `.env` comes second."""
     found: dict[str, str] = {}
     for source in (dotenv_values(ROOT / ".env"), os.environ):
         found |= {name: value for name, value in source.items() if value and value.strip()}

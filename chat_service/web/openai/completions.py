@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions API over the same use case, so that its clients can be front ends."""
+"""OpenAI's Chat Completions API for the same use case, so that its clients can be front ends."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from chat_service.web.bodies import Event, uuid_of
 from chat_service.web.problems import Problem
 from daca_shared.domain import InvalidInput, UserId, validated
 
-# Of what is too long, or breaks a rule, no more is looked at: each error costs more than the text.
+# Validation stops at the first error, as each error takes more time and memory than the text.
 _FEW = Field(max_length=100, fail_fast=True)
 _MANY = Field(min_length=1, max_length=2000, fail_fast=True)
 
@@ -29,25 +29,25 @@ class CompletionMessage(BaseModel):
     content: Text | Annotated[list[TextPart], _FEW] | None = None
 
     def said(self) -> tuple[str, str]:
-        """Who said what, as models of any kind know it."""
+        """The role and the text, in roles that every model knows."""
         parts = self.content or ""
         text = parts if isinstance(parts, str) else "\n".join(part.text for part in parts)
         match self.role:
-            case "developer":  # only OpenAI's own models know it
+            case "developer":  # only OpenAI's own models know this role
                 return "system", text
-            case "tool" | "function":  # it answers another model's call
+            case "tool" | "function":  # the answer to another model's tool call
                 return "user", f"The result of a tool: {text}"
         return self.role, text
 
 
 class CompletionBody(BaseModel):
-    """The body of `POST /v1/chat/completions`. Whatever else it has is ignored."""
+    """The body of `POST /v1/chat/completions`. Other fields are ignored."""
 
     messages: Annotated[list[CompletionMessage], _MANY]
-    """The client's conversation; its last message of the role `user` is answered."""
+    """The client's conversation. Its last message of the role `user` is answered."""
     stream: bool | None = None
     user: Annotated[UserId | None, Field(examples=["alice"])] = None
-    """Who is chatting, unless a bearer token says so; `anonymous` if nothing does."""
+    """Who is chatting, if no bearer token says so; `anonymous` by default."""
 
     def message(self, caller: Caller, idempotency_key: str) -> ChatMessage:
         """The message to answer, in a conversation of its own. Raises `InvalidInput`."""
@@ -66,7 +66,7 @@ class CompletionBody(BaseModel):
 async def answer(
     events: AsyncIterator[Event], message: ChatMessage, model: str, *, is_streamed: bool
 ) -> Any:
-    """The reply, whole or as it comes. Raises `DomainError` if it is to be whole."""
+    """The reply, whole or streamed. Raises `DomainError` only if it is whole."""
     id_ = f"chatcmpl-{message.message_id.hex}"
     about = {"id": id_, "model": model, "created": int(time.time())}
     if is_streamed:
