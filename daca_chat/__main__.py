@@ -1,4 +1,4 @@
-"""Runs both services, without sidecars, until Ctrl-C or SIGTERM, or until one of them ends."""
+"""Runs both services without sidecars, until Ctrl-C or SIGTERM, or until one of them ends."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ _SERVICES = ("analytics_service", "chat_service")
 
 
 def _environment() -> dict[str, str]:
-    """In which chat finds analytics wherever that is to listen. Bad settings end the program."""
+    """The environment, with analytics' address for chat. Ends the program if one is invalid."""
     analytics, chat = AnalyticsSettings.from_environment(), ChatSettings.from_environment()
     found = {"ANALYTICS_ADDRESS": address(analytics.host, analytics.grpc_port)}
     return {**os.environ, **({} if "analytics_address" in chat.model_fields_set else found)}
@@ -24,12 +24,12 @@ def _environment() -> dict[str, str]:
 
 async def _run() -> int:
     event = stop_signal()
-    # The services don't hear of a terminal that is closed. Under nohup they go on.
+    # The services don't notice when the terminal is closed. Under nohup they go on.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, event.set)
     stop = asyncio.create_task(event.wait())
     environment = _environment()
-    # In sessions of their own: Ctrl-C is to reach them one after the other.
+    # In their own sessions, so that Ctrl-C doesn't reach both at once.
     running = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-m", name, env=environment, start_new_session=True
@@ -39,7 +39,7 @@ async def _run() -> int:
     ends = [asyncio.create_task(process.wait()) for process in running]
     await asyncio.wait([stop, *ends], return_when=asyncio.FIRST_COMPLETED)
     is_asked = stop.done()
-    # Chat first: what it still has to send, analytics takes.
+    # Chat first, as it still sends its outbox to analytics.
     for process in reversed(running):
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -48,7 +48,7 @@ async def _run() -> int:
 
 
 def main() -> None:
-    """Run both, and end as the one that ended by itself did."""
+    """Run both. The exit code is that of the one that ended by itself."""
     argparse.ArgumentParser(
         prog="daca-chat",
         description="Run both services, without Dapr sidecars, until Ctrl-C. What can be set, by "

@@ -16,7 +16,7 @@ trap 'rm -rf "$out"' EXIT
   $(find protos -name '*.proto' | sort)
 
 if [[ $# == 0 ]]; then
-  # The stubs must not outlive the protos that they came from; but those of a good one a bad one.
+  # No stub of a removed proto may stay. But if a proto is invalid, all old stubs stay.
   rm -rf generated/daca
   mv "$out/daca" generated/
 elif ! diff -r --exclude=__pycache__ generated/daca "$out/daca"; then

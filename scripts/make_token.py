@@ -1,4 +1,4 @@
-"""What `scripts/token.sh` prints: a bearer token, as chat believes it."""
+"""What `scripts/token.sh` prints: a bearer token that chat accepts."""
 
 import argparse
 import sys

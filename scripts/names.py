@@ -1,4 +1,4 @@
-"""Where the sidecars of a stack find each other: in a table of their own."""
+"""How the sidecars of a stack find each other: by a table of their own."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from scripts.stack import Stack
 
 
 def write_names(stack: Stack, path: Path, also: Sequence[Service] = ()) -> None:
-    """Write a Configuration for all of the stack's sidecars that says where each app is, and a
-    policy by which each may be called. As in deploy/local, but with this stack's app ids and ports.
-    `also` are other sidecars, whose apps the stack's are to find."""
+    """Write a Configuration for all of the stack's sidecars, which says where each app is, and the
+    resiliency policies for calls to each. As in deploy/local, but with this stack's app ids and
+    ports. `also` are other sidecars, whose apps this stack should find, too."""
     sidecars = [service for service in stack.services.values() if service.is_sidecar]
     template = "".join(
         f"{{{{if eq .ID {json.dumps(sidecar.option('--app-id'))}}}}}{_address(sidecar)}{{{{end}}}}"
@@ -41,10 +41,10 @@ def write_names(stack: Stack, path: Path, also: Sequence[Service] = ()) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "apps.yaml").write_text(yaml.safe_dump(policy))
     for sidecar in sidecars:
-        # What the run file's own resources say of an app comes later, and outranks this.
+        # The run file's own resources come later, and override this.
         first = sidecar.command.index("--app-id")
         sidecar.command[first:first] = ["--resources-path", listed(folder)]
-        # The first stays; what this one says outranks it.
+        # The first one stays, and this one overrides it.
         sidecar.command += ["--config", listed(path)]
 
 

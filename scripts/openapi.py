@@ -17,7 +17,7 @@ from chat_service.web.gateway import build_gateway
 
 
 def document() -> dict[str, Any]:
-    """As the service answers `/openapi.json`, with the settings' defaults."""
+    """What the service answers at `/openapi.json`, with default settings."""
     nobody: Any = None
     limit = ChatSettings.model_fields["max_text_length"].default
     conversation = Conversation(nobody, nobody, nobody, nobody, max_text_length=limit, timeout_s=60)

@@ -1,10 +1,10 @@
-"""What scripts/run.sh ends in: get what is missing, run the stack, say where it is, and stop it on
-Ctrl-C."""
+"""The last step of scripts/run.sh: get missing programs, run the stack, say where it is, and stop
+it on Ctrl-C."""
 
 import signal
 
 if __name__ == "__main__":
-    # Until there is a StopButton it ends us at once, also amid the half second of these imports.
+    # Until there is a StopButton, Ctrl-C ends us at once, even during these slow imports.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
@@ -33,23 +33,23 @@ _NO_SENTRY = "no sentry, no certificates, no --secure"
 
 
 class Runner:
-    """One run of the stack, as the arguments and the settings have it."""
+    """One run of the stack, with these arguments and settings."""
 
     def __init__(self, arguments: argparse.Namespace, exits: ExitStack) -> None:
-        """`exits` is left when all has been stopped."""
+        """`exits` is closed when everything has been stopped."""
         self._arguments = arguments
         self._exits = exits
-        # What we and our own write is for nobody else.
+        # Files of ours and of our own apps are for nobody else.
         self._umask = os.umask(0o077)
         self._settings = RunnerSettings.from_environment()
-        # Apps may have other working folders, as may who reads of it.
+        # Absolute, as apps, and readers of our output, may be in other folders.
         self._data_dir = self._settings.data_dir.absolute()
         self._environment = read_environment() | {"DACA_DATA_DIR": str(self._data_dir)}
         self._stack: Stack | None = None
 
     async def run(self) -> None:
-        """Until it is cancelled. Raises `StackError` if it can't go on."""
-        # Before anything is got for it. That may take minutes, in which another may run here.
+        """Run until cancelled. Raises `StackError` if it can't go on."""
+        # First, as getting programs may take minutes, in which somebody may start another here.
         with Claim(self._data_dir):
             self._stack_with(None).check_ports()
         viewer = await self._viewer()

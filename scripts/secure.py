@@ -1,4 +1,4 @@
-"""What `scripts/run.sh --secure` adds to a stack: certificates, mTLS, access control, tokens."""
+"""What `scripts/run.sh --secure` adds: certificates, mTLS, access control and tokens."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from scripts.service import Service
 from scripts.stack import Stack
 
 _TRUST_DOMAIN = "daca"
-# What sentry and daprd take for granted outside Kubernetes.
+# The defaults of sentry and daprd outside Kubernetes.
 _NAMESPACE, _APP_TRUST_DOMAIN = "default", "public"
 _AUDIENCE = f"spiffe://{_TRUST_DOMAIN}/ns/{_NAMESPACE}/dapr-sentry"
 _CERTIFICATES = ("ca.crt", "issuer.crt", "issuer.key")
@@ -28,7 +28,7 @@ _SENTRY_START_TIMEOUT_S = 10.0
 
 
 class Security:
-    """A certificate authority of one's own, and what each sidecar and app needs from it.
+    """Our own certificate authority, and what each sidecar and app needs from it.
 
     `config_dir` has `sentry.yaml`, and each app's Configuration under the app's id. The
     certificates are kept over restarts; keys and tokens are new with every start.
@@ -55,8 +55,8 @@ class Security:
             "trust-domain": _TRUST_DOMAIN,
             "listen-address": "127.0.0.1",
             "port": port,
-            # Of no use here, but sentry 1.18 can't leave it out or bind it to an address. It
-            # tells everyone who asks whether sentry is well, and nothing else.
+            # Not needed, but sentry 1.18 can't turn it off, or bind it to an address. It tells
+            # everybody who asks whether sentry is healthy, and nothing else.
             "healthz-port": health_port,
             "enable-metrics": "false",
             "log-level": "warn",
@@ -74,7 +74,7 @@ class Security:
         """Give every sidecar and app of the stack what it needs, and add sentry to the stack.
         Raises `StackError` when an app has no Configuration, or sentry can't make certificates."""
         stack.services = {self.sentry.name: self.sentry, **stack.services}
-        # Before anything is written: the files may be those of a stack that is running.
+        # First, as the files that are written may belong to a stack that is running.
         stack.check_ports()
         for path in (self._folder, self._folder / "certificates"):
             path.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ class Security:
                 self._require_mtls(sidecar, self._config_dir / f"{app_id}.yaml")
 
     def token_help(self, app_id: str, address: str) -> str:
-        """How a person calls an app that wants a token, which stays off the command line."""
+        """How to call an app that requires a token, without the token on the command line."""
         file = shlex.quote(str(self._token_file(app_id)))
         return f"""
 gRPC callers have to show a token. {file} has it, and the sidecar's:
@@ -105,7 +105,7 @@ gRPC callers have to show a token. {file} has it, and the sidecar's:
         return self._folder / f"{app_id}.env"
 
     def identity(self, app_id: str) -> dict[str, str]:
-        """The environment in which a daprd gets a certificate of this app's."""
+        """The environment in which a daprd gets a certificate for this app."""
         claims = {
             "aud": _AUDIENCE,
             "sub": f"spiffe://{_APP_TRUST_DOMAIN}/ns/{_NAMESPACE}/{app_id}",
@@ -135,8 +135,8 @@ gRPC callers have to show a token. {file} has it, and the sidecar's:
         return tokens
 
     async def _ensure_certificates(self) -> None:
-        # A sentry that has just made its certificates restarts itself twice, as it sees new
-        # files. So the one that makes them is not the one that goes on to serve.
+        # A sentry that has just made certificates restarts itself twice, as it sees new files.
+        # So one sentry makes the certificates, and another one serves.
         files = [self._folder / "certificates" / name for name in _CERTIFICATES]
         if all(file.exists() for file in files):
             return

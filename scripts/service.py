@@ -1,4 +1,4 @@
-"""One process of the stack: start it, stop it, read its last words."""
+"""One process of the stack: starting it, stopping it, reading the end of its log."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,9 @@ from scripts.lib.logs import Log
 from scripts.lib.probes import listens
 from scripts.lib.project import ROOT, StackError
 
-# SIGTERM leaves an app its grace and one last flush; after this it has hung.
+# After SIGTERM an app has its grace period, and sends its outbox. After this it hangs.
 _STOP_TIMEOUT_S = 20.0
-# What can't even be killed waits for a disk that doesn't answer.
+# A process that can't even be killed waits for a disk that doesn't respond.
 _KILL_TIMEOUT_S = 1.0
 _POLL_S = 0.05
 
@@ -31,38 +31,38 @@ class Service:
     ports: dict[str, int]
     log_path: Path
     host: str = "127.0.0.1"
-    """Where its ports are reached."""
+    """The host at which its ports are reached."""
     metrics_host: str = "127.0.0.1"
-    """And where its metrics are."""
+    """The host of its metrics."""
     folder: Path = ROOT
-    """Where it runs."""
+    """Its working folder."""
     is_vital: bool = True
-    """Whether the others are of no use without it."""
+    """Whether the stack is useless without it."""
     is_sidecar: bool = False
     """Whether it is an app's daprd."""
     umask: int = -1
-    """Who may not read what it writes; -1 is as for us."""
+    """The mode bits that its files don't get; -1 keeps ours."""
     note: Callable[[str], None] = field(default=lambda line: None, repr=False)
-    """Is told of each process group that begins or has ended."""
+    """Called with a line for each process group that begins or has ended."""
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.log = Log(self.log_path)
 
     def addresses(self) -> list[tuple[str, str, int]]:
-        """Each use of a port, with the host and the port."""
+        """Each port's use, host and number."""
         hosts = {"metrics": self.metrics_host}
         return [(use, hosts.get(use, self.host), port) for use, port in self.ports.items()]
 
     def option(self, name: str) -> str:
-        """What its command says behind `name`. Raises `ValueError` if it doesn't say it."""
+        """The argument after `name` in its command. Raises `ValueError` if there is none."""
         return self.command[self.command.index(name) + 1]
 
     async def start(self) -> None:
-        """Start it in a process group of its own, so that Ctrl-C reaches only us. Raises `OSError`
-        if it can't be."""
+        """Start it in its own process group, so that Ctrl-C reaches only us. Raises `OSError` if it
+        can't be started."""
         log = self.log.open()
-        # uvloop, which the bench runs on, knows of none.
+        # uvloop, on which the bench runs, doesn't support a umask.
         umask: dict[str, Any] = {} if self.umask < 0 else {"umask": self.umask}
         try:
             self.process = await asyncio.create_subprocess_exec(
@@ -90,8 +90,8 @@ class Service:
         return code
 
     async def listens(self) -> bool:
-        """Wait until the port that its sidecar calls, or others call if it is one, accepts
-        connections; False if there is none, or it ends before."""
+        """Wait until its main port (the app port, or a sidecar's API) accepts connections. False if
+        it has none, or ends before."""
         port = self.ports.get("gRPC") or self.ports.get("app")
         while port and not self.ending():
             if await listens(self.host, port):
@@ -113,9 +113,9 @@ class Service:
     async def stop(
         self, number: signal.Signals = signal.SIGTERM, timeout_s: float = _STOP_TIMEOUT_S
     ) -> int | None:
-        """End it, and return its exit code; one that does not end in time is killed."""
+        """Stop it, and return its exit code. It is killed if it doesn't end in time."""
         self.signal(number)
-        # One that was stopped would see the first only now and then.
+        # A process that was stopped (SIGSTOP) sees the first signal only after this one.
         self.signal(signal.SIGCONT)
         try:
             return await asyncio.wait_for(self.ended(), timeout_s)
@@ -142,5 +142,5 @@ class Service:
         return f"killed by {known.get(-code, f'signal {-code}')}"
 
     def last_words(self, lines: int = 15) -> str:
-        """The end of its log."""
+        """The last lines of its log."""
         return "\n".join(f"    {line}" for line in self.log.end(lines))

@@ -25,7 +25,7 @@ from scripts.service import Service
 
 _MAX_QUICK_DEATHS = 5
 _QUICK_S = 10.0
-# A stop takes this long at the most, and leaves each app, and the sidecars, a part of it.
+# A stop takes at most this long. Each app, and the sidecars together, get a part of it.
 _STOP_TIMEOUT_S, _LEAST_STOP_S = 15.0, 2.0
 _TIDY_EVERY_S = 2.0
 
@@ -41,8 +41,8 @@ class Stack:
         log_dir: Path,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`environment` is the caller's, with `.env`, unless given. Raises `StackError` if the
-        file or a setting is bad."""
+        """`environment` is by default the caller's, with `.env`. Raises `StackError` if the file or
+        a setting is invalid."""
         self.environment = read_environment() if environment is None else dict(environment)
         self.services: dict[str, Service] = {}
         self.apps: list[Service] = []
@@ -66,7 +66,7 @@ class Stack:
         environment: dict[str, str],
         ports: dict[str, int],
     ) -> Service:
-        """Run another process too. Raises `StackError` if there is one of this name."""
+        """Add another process. Raises `StackError` if there is one of this name."""
         if name in self.services:
             raise StackError(f"the run file has two apps, or sidecars, called {name}")
         service = Service(name, command, environment, ports, self._log_dir / f"{name}.log")
@@ -80,7 +80,7 @@ class Stack:
             service = self.add(app.app_id, app.command, found.environment, found.ports)
             service.host, service.metrics_host = found.host, found.metrics_host
             service.folder = app.folder
-            # Another's may be there for one task, or be of no use to the rest.
+            # Somebody else's app may be there for one task, or not matter to the rest.
             service.is_vital = bool(kind_of(app.command))
             self.apps.append(service)
         if daprd is not None:
@@ -96,7 +96,7 @@ class Stack:
             chat.environment["ANALYTICS_ADDRESS"] = where
 
     def add_local_model(self, port: int) -> None:
-        """Run a small language model too, and have chat use it."""
+        """Also run a small language model, and have chat use it."""
         if chat := self.app("chat_service"):
             chat.environment["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
             chat.environment["CHAT_MODEL"] = MODEL_NAME
@@ -125,8 +125,8 @@ class Stack:
             )
 
     async def start(self) -> None:
-        """Start everything at once; each part waits for the others by itself. Raises `StackError`
-        if something can't be started."""
+        """Start all at once, as each process waits for the others. Raises `StackError` if one can't
+        be started."""
         for service in self.services.values():
             service.log.begin()
             try:
@@ -135,7 +135,7 @@ class Stack:
                 raise StackError(f"{service.name} can't be started: {error}") from None
 
     async def stop(self) -> None:
-        """Drain and end the apps, the first started last, then the others, all in some 18 s."""
+        """Stop the apps in reverse order, then the rest, in 18 s at most."""
         deadline = time.monotonic() + _STOP_TIMEOUT_S
         for after, service in reversed([*enumerate(self.apps, 1)]):
             left = deadline - time.monotonic() - after * _LEAST_STOP_S
@@ -144,14 +144,14 @@ class Stack:
         await asyncio.gather(*(service.stop(timeout_s=left) for service in self.services.values()))
 
     def kill(self) -> None:
-        """End everything at once."""
+        """Kill everything at once."""
         for service in self.services.values():
             service.signal(signal.SIGKILL)
 
     async def supervise(self) -> None:
-        """Start what dies again, until cancelled; to be cancelled before a stop.
+        """Restart what dies, until cancelled. Cancel this before a stop.
 
-        Raises `StackError` when something without which there is no chat keeps dying at once.
+        Raises `StackError` when a vital process keeps dying right after its start.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -198,6 +198,6 @@ class Stack:
                 continue
             sidecar = self.services.get(f"{service.name}-sidecar")
             if sidecar and await service.listens():
-                # It has been backing off from its app: after 2 s of absence by 2 s more, after
-                # 30 s by 15, in the end by 120. So it starts anew, too.
+                # It backs off while its app is away: by 2 s after 2 s, 15 s after 30 s, and 120 s
+                # in the end. Restarted, it finds the app at once.
                 sidecar.signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What `scripts/status.sh` prints: which processes are up, and how chat sees the rest."""
+"""What `scripts/status.sh` prints: which processes are up, and what chat reports."""
 
 import argparse
 import asyncio
@@ -25,7 +25,7 @@ type _Services = dict[str, dict[str, Any]]
 
 
 async def processes(services: _Services) -> list[tuple[str, str | None]]:
-    """Each process, and how it is; None if it is not up."""
+    """Each process and its state; None if it is down."""
     return [(name, await _process(**service)) for name, service in services.items()]
 
 
@@ -41,7 +41,7 @@ async def _process(host: str, ports: dict[str, int], *, is_sidecar: bool) -> str
 
 def _sidecar(ports: dict[str, int]) -> str | None:
     url = f"http://127.0.0.1:{ports['HTTP']}/v1.0"
-    # Not of its app, which says so itself: of one on IPv6 daprd says that it is down.
+    # Not its view of its app, which is asked itself: daprd reports an app on IPv6 as down.
     status, _ = probes.get(f"{url}/healthz/outbound")
     if not (_OK <= status < _OK + 100 or status in _WANTS_A_TOKEN):
         return None
@@ -51,7 +51,7 @@ def _sidecar(ports: dict[str, int]) -> str | None:
 
 
 async def _grpc_health(host: str, port: int) -> str | None:
-    """What the app's standard health service says; None if nothing does."""
+    """What the app's standard health service says; None if it doesn't answer."""
     async with Peer(address(host, port)).channel() as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
@@ -62,7 +62,7 @@ async def _grpc_health(host: str, port: int) -> str | None:
 
 
 def describe(status: dict[str, Any]) -> list[tuple[str, str]]:
-    """What chat says of itself and of analytics, in words."""
+    """What chat reports about itself and analytics, in words."""
     call = status["analytics_last_call"]
     last = "none yet"
     if call:
@@ -79,14 +79,14 @@ def describe(status: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def what_runs(run_file: Path | None) -> _Services:
-    """What scripts/run.sh has left word of, unless a file is given; else what the file, and the
-    environment, would have run."""
+    """The processes of the running scripts/run.sh. If there is none, or a file is given: those that
+    the file and the environment describe."""
     data_dir = RunnerSettings.from_environment().data_dir
     if run_file is None and (found := told(data_dir).get("services")):
         return dict(found)
     path = run_file or ROOT / "dapr.yaml"
     places = Stack(path, daprd=Path("daprd"), log_dir=data_dir).places()
-    # Ports that the file doesn't choose were others each time.
+    # Ports that the file doesn't set are different in each run.
     unknown = [app.app_id for app in read_run_file(path).apps if "HTTP" not in app.sidecar_ports]
     return {name: p for name, p in places.items() if name.removesuffix("-sidecar") not in unknown}
 
@@ -101,12 +101,12 @@ def main() -> None:
         services = what_runs(parser.parse_args().run_file)
     except StackError as error:
         sys.exit(f"scripts/status.sh: {error}")
-    # Of the apps only chat has a port for HTTP.
+    # Only chat among the apps has an HTTP port.
     chats = [s for s in services.values() if "HTTP" in s["ports"] and not s["is_sidecar"]]
     where = ", ".join(address(chat["host"], chat["ports"]["HTTP"]) for chat in chats[:1])
     _, status = probes.get(f"http://{where}/status")
     rows = asyncio.run(processes(services))
-    # Without sidecars, they are not missing.
+    # If the stack runs without sidecars, they are not missing.
     if status and status["analytics_way"].startswith("directly"):
         rows = [(name, how) for name, how in rows if not services[name]["is_sidecar"]]
     lines = [(name, how or "DOWN") for name, how in rows]

@@ -1,5 +1,5 @@
-"""What scripts/run.sh adds to a stack to have it traced: sidecars that send their spans where the
-services do and, if asked for, Zipkin or Jaeger to send them to."""
+"""What scripts/run.sh adds for traces: sidecars send their spans to the same place as the services
+and, if asked for, Zipkin or Jaeger runs beside the stack."""
 
 import asyncio
 import shutil
@@ -31,13 +31,13 @@ _CONFIGURATION: dict[str, Any] = {
 
 
 def trace_sidecars(stack: Stack, settings: ServiceSettings, folder: Path) -> None:
-    """Give each sidecar its Configuration with the tracing that the services have."""
+    """Give each sidecar's Configuration the tracing settings of the services."""
     tracing = _tracing_spec(settings)
     if tracing is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     for service in stack.services.values():
-        # Who looks on wants to see a chat at once, not after five seconds.
+        # A person who watches wants to see a chat at once, not after five seconds.
         service.environment.setdefault("OTEL_BSP_SCHEDULE_DELAY", "500")
         if not service.is_sidecar:
             continue
@@ -50,11 +50,11 @@ def trace_sidecars(stack: Stack, settings: ServiceSettings, folder: Path) -> Non
 
 
 def _tracing_spec(settings: ServiceSettings) -> dict[str, Any] | None:
-    # Of the calls that come without a decision; for the others it is their caller's.
+    # For calls whose caller hasn't decided whether they are traced.
     spec: dict[str, Any] = {"samplingRate": f"{settings.sampling_ratio:f}"}
     if settings.otlp_endpoint is not None:
         url = urlsplit(str(settings.otlp_endpoint))
-        # Any headers come to daprd by the environment variable.
+        # daprd takes the headers from the environment variable.
         return spec | {
             "otel": {
                 "endpointAddress": url.netloc.rpartition("@")[2],
@@ -89,7 +89,7 @@ class Viewer:
 
     @property
     def endpoint(self) -> dict[str, str]:
-        """What the environment has to say for spans to come here."""
+        """The environment with which spans are sent here."""
         zipkin, otlp = "OTEL_EXPORTER_ZIPKIN_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
         if self._is_zipkin:
             return {zipkin: f"{self.url}/api/v2/spans", otlp: ""}
@@ -123,7 +123,7 @@ def _zipkin(jar: Path, settings: RunnerSettings) -> _Run:
     if java is None:
         raise StackError("Zipkin needs Java 17 or newer; or use --jaeger")
     port = settings.zipkin_port
-    # A quick start matters more here than its speed thereafter.
+    # A fast start matters more here than speed afterwards.
     options = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
     listen = ["--armeria.ports[0].ip=127.0.0.1", f"--armeria.ports[0].port={port}"]
     listen.append("--armeria.ports[0].protocols[0]=http")
@@ -136,7 +136,7 @@ def _jaeger(program: Path, settings: RunnerSettings) -> _Run:
         "queries": settings.jaeger_query_port,
         "OTLP": settings.jaeger_otlp_port,
     }
-    # As its configuration names them.
+    # The variables in its configuration.
     names = ("JAEGER_PORT", "JAEGER_QUERY_PORT", "JAEGER_OTLP_PORT")
     environment = dict(zip(names, map(str, ports.values()), strict=True))
     environment["OTEL_TRACES_SAMPLER"] = "always_off"  # it would trace itself

@@ -1,5 +1,5 @@
-"""The tables of docs/configuration.md and all of .env.example, from the settings themselves. With
-`--check`, fail if they are not what these say."""
+"""Writes the tables of docs/configuration.md, and .env.example, from the settings. With `--check`
+it fails if they are out of date."""
 
 import argparse
 import sys
@@ -37,10 +37,10 @@ _HEAD = """\
 
 
 class Setting:
-    """One variable, as people are told of it."""
+    """One variable, as it is documented."""
 
     def __init__(self, field: FieldInfo) -> None:
-        """Raises `ValueError` if nothing is told."""
+        """Raises `ValueError` if it has no docstring."""
         self.variable = str(field.validation_alias)
         self.default = _written(field.default)
         if not field.description:
@@ -52,7 +52,7 @@ class Setting:
 
 
 def _written(default: Any) -> str:
-    """The default as one would write it into the environment."""
+    """The default, as it is written in an environment."""
     if default is None:
         return ""
     if isinstance(default, tuple):
@@ -66,7 +66,7 @@ def _limits(variable: str, field: FieldInfo) -> Iterator[str]:
     bounds = {
         n: v for m in field.metadata for n in ("gt", "ge", "le") if (v := _of(m, n)) is not None
     }
-    if bounds.get("le") == 65535:  # noqa: PLR2004 - as everybody knows of ports
+    if bounds.get("le") == 65535:  # noqa: PLR2004 - known of ports
         return
     words = {"gt": "above", "ge": "at least", "le": "at most"}
     yield from (f"{words[name]} {bound}" for name, bound in bounds.items())
@@ -81,7 +81,7 @@ def _of(metadata: object, name: str) -> float | None:
 
 
 def _settings() -> dict[str, list[Setting]]:
-    """Each section's own."""
+    """The settings of each section."""
     shared = set(ServiceSettings.model_fields)
     return {
         title: [
@@ -125,7 +125,7 @@ def example() -> str:
 
 
 def wanted() -> dict[Path, str]:
-    """What each file should hold."""
+    """What each file should contain."""
     head, _, rest = DOCUMENT.read_text().partition(_BEGIN)
     tail = rest.partition(_END)[2]
     return {DOCUMENT: f"{head}{_BEGIN}\n{tables()}{_END}{tail}", EXAMPLE: example()}

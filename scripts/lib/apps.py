@@ -1,4 +1,4 @@
-"""How an app of a run file runs here: in which environment, and where it listens."""
+"""Where an app of a run file listens, and its environment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ _USES = {"http_port": "HTTP", "grpc_port": "gRPC", "metrics_port": "metrics"}
 class Place:
     environment: dict[str, str]
     ports: dict[str, int]
-    """By use. Of an app that isn't ours only the one that its sidecar calls, as `app`."""
+    """By use. Of somebody else's app only its app port, as `app`."""
     host: str = "127.0.0.1"
-    """Where they are reached."""
+    """The host at which they are reached."""
     metrics_host: str = "127.0.0.1"
-    """And where its metrics are."""
+    """The host of its metrics."""
 
 
 def place(
     app: App, environment: Mapping[str, str], sidecar_ports: Mapping[str, int] | None
 ) -> Place:
-    """Where the app is to be, with a sidecar at these ports or without. `environment` is the
-    caller's. Raises `StackError`, naming the variable, if a setting of ours is bad."""
+    """The app's place, with a sidecar at these ports or without one. `environment` is the caller's.
+    Raises `StackError`, naming the variable, if a setting of ours is invalid."""
     kind = kind_of(app.command)
     shared = share(environment, kind)
     told = _told_by_dapr(app, sidecar_ports)
@@ -51,12 +51,12 @@ def place(
         if (port := getattr(settings, name, None)) is not None:
             ports[use] = port or free_port()
             found[variables[use]] = str(ports[use])
-    found["DACA_ENV_FILE"] = ""  # all of it is in `environment`
+    found["DACA_ENV_FILE"] = ""  # `environment` already has what is in it
     return Place(found, ports, reachable(settings.host), reachable(settings.metrics_host))
 
 
 def _told_by_dapr(app: App, sidecar_ports: Mapping[str, int] | None) -> dict[str, str]:
-    """What an app finds in its environment when the CLI has started it."""
+    """The variables that Dapr's CLI sets for an app that it starts."""
     if not sidecar_ports:
         return {}
     told = {"APP_ID": app.app_id, "APP_PROTOCOL": app.protocol}
@@ -65,6 +65,6 @@ def _told_by_dapr(app: App, sidecar_ports: Mapping[str, int] | None) -> dict[str
 
 
 def _without_dapr(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what the caller's own sidecar, if it has one, has told the caller."""
+    """Without the variables of a sidecar that the caller itself may have."""
     ours = ("APP_ID", "APP_PORT", "DAPR_HTTP_PORT", "DAPR_GRPC_PORT", "DAPR_METRICS_PORT")
     return {name: value for name, value in environment.items() if name not in ours}

@@ -103,7 +103,7 @@ ensure_runtime() { ensure_python --inexact --no-default-groups --group run "$@";
 ensure_python() {
   local uv log
   uv=$(find_uv)
-  # Changes are tried with the one in .python-version, but any later one that is here does, too.
+  # Preferably the Python in .python-version, with which changes are tested; else any later one.
   if [[ -z ${UV_PYTHON-} ]] && ! "$uv" python find --system && "$uv" python find --system '>=3.12'; then
     export UV_PYTHON='>=3.12'
   fi &>/dev/null

@@ -1,5 +1,5 @@
-"""Who gets what of the environment: each process only what it is for, so that a key is nowhere
-but where it is used, and a variable of one app's changes no other."""
+"""Which process gets which variables: only those that it needs, so that a key is only where it is
+used, and one app's variable doesn't change another."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ _EVERYONE = (
     "SSL_CERT_*", *_PROXIES, *map(str.upper, _PROXIES),
 )  # fmt: skip
 _DAPR = ("DAPR_*", "APP_API_TOKEN", "OTEL_*")
-# What the libraries in them read, too.
+# Variables that their libraries read.
 _SERVICE = ("OTEL_*", "GRPC_*", "PG*", "REQUESTS_CA_BUNDLE", "PYTHONUNBUFFERED")
 _OURS = {
     "chat_service": (*_SERVICE, "OPENAI_*"),
@@ -37,13 +37,13 @@ _OURS = {
 
 
 def kind_of(command: Iterable[str]) -> str:
-    """Which of our own apps the command runs; empty for another's."""
+    """Which of our own apps the command runs; "" for somebody else's."""
     return next((part for part in command if part in SERVICES), "")
 
 
 def share(environment: Mapping[str, str], kind: str) -> dict[str, str]:
-    """What a process of this kind gets. For an app that isn't ours that is all that isn't ours
-    either, as nobody knows what it needs."""
+    """The variables for a process of this kind. Somebody else's app, of which we don't know what it
+    needs, gets all but ours."""
     if kind:
         allowed = (*_EVERYONE, *_OURS[kind], *_names(SERVICES.get(kind)))
         found = {name: v for name, v in environment.items() if _fits(name, allowed)}
@@ -51,7 +51,7 @@ def share(environment: Mapping[str, str], kind: str) -> dict[str, str]:
         ours = {*_names(ChatSettings), *_names(AnalyticsSettings), *_names(RunnerSettings)}
         found = {n: v for n, v in environment.items() if n not in ours or _fits(n, _DAPR)}
     if any(name.lower() in _PROXIES[:3] for name in found):
-        # Whatever runs on this machine is reached without a proxy, by whatever library.
+        # No library may use a proxy to reach what runs on this machine.
         for name in ("no_proxy", "NO_PROXY"):
             found[name] = ",".join(filter(None, (environment.get(name), *THIS_MACHINE)))
     return found
@@ -60,11 +60,11 @@ def share(environment: Mapping[str, str], kind: str) -> dict[str, str]:
 def sidecar_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of a sidecar."""
     return {
-        # With more, it spends a third of its CPU on passing work between threads; with one, it
+        # With more threads, a third of its CPU goes into passing work between them; with one it
         # still carries some 3,000 calls a second (ADR 0014).
         "GOMAXPROCS": "1",
         **share(environment, "daprd"),
-        # What it tells others to reach it at: it listens nowhere else.
+        # The address that it tells other sidecars: it listens on no other.
         "DAPR_HOST_IP": "127.0.0.1",
     }
 

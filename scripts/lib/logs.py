@@ -1,4 +1,4 @@
-"""A process's log: bounded, and there again when somebody has removed it."""
+"""A process's log: bounded in size, and made again when somebody has removed it."""
 
 import os
 import shutil
@@ -10,8 +10,8 @@ MAX_BYTES = 20_000_000
 
 
 class Log:
-    """A process writes to the same open file for as long as it runs: so it is the content that
-    is moved, never the file."""
+    """Rotated by moving the content, not the file, as the process writes to the same open file as
+    long as it runs."""
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         self.path = path
@@ -20,12 +20,12 @@ class Log:
         self._file: FileIO | None = None
 
     def begin(self) -> None:
-        """Put aside what an earlier stack has left."""
+        """Put aside the log of an earlier stack."""
         with suppress(FileNotFoundError):
             self.path.replace(self._older)
 
     def open(self) -> FileIO:
-        """For a process to append to."""
+        """Open the file for the process to append to."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.close()
         self._file = self.path.open("a+b", buffering=0)
@@ -38,8 +38,8 @@ class Log:
             self._file = None
 
     def tidy(self) -> None:
-        """Move what is too long to the older file, and what is written to a file that is no longer
-        there to a new one."""
+        """Move the content to the older file if it is too long, and to a new file if the file was
+        removed."""
         if self._file is None:
             return
         with suppress(OSError):
@@ -70,5 +70,5 @@ class Log:
             with target.open(mode) as copy:
                 shutil.copyfileobj(file, copy)
         finally:
-            # On a full disk it is lost, but does not grow for ever.
+            # On a full disk the content is lost, but doesn't grow for ever.
             file.truncate(0)

@@ -1,4 +1,4 @@
-"""Looks at what runs here: never through a proxy, whatever the environment names."""
+"""Probes of what runs on this machine, never through a proxy."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ _TIMEOUT_S = 2.0
 
 
 def get(url: str) -> tuple[int, Any]:
-    """The status and the JSON at `url`; (0, None) if nothing answers, or not in HTTP."""
+    """The status and the JSON at `url`; (0, None) if nothing there speaks HTTP."""
     try:
         with _OPENER.open(url, timeout=_TIMEOUT_S) as answer:
             return answer.status, _json(answer.read())
@@ -60,7 +60,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def reachable(host: str) -> str:
-    """Where this machine reaches what listens on `host`, which may stand for all addresses."""
+    """The address for a connection to what listens on `host`, which may be a wildcard."""
     if not ip_address(host).is_unspecified:
         return host
     return "::1" if ":" in host else "127.0.0.1"

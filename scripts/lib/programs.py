@@ -1,4 +1,4 @@
-"""Gets programs that are missing, with the scripts that install them."""
+"""Gets missing programs by the scripts that install them."""
 
 import asyncio
 import importlib.util
@@ -15,8 +15,8 @@ _STOP_TIMEOUT_S = 5.0
 async def get(
     program: str, *, script: str = "install_dapr.sh", without: str, asks: bool = False
 ) -> Path:
-    """Where the program is. `asks` if the script may want a password. Raises `StackError`, saying
-    `without`, if it can't be had."""
+    """The program's path. `asks`: the script may ask for a password. Raises `StackError`, with the
+    advice in `without`, if it can't be had."""
     told = await _output_of("bash", f"scripts/{script}", program, asks=asks)
     if not told:
         raise StackError(without)
@@ -24,7 +24,7 @@ async def get(
 
 
 async def ensure_local_model() -> None:
-    """What a small model needs is there. Raises `StackError` if it can't be."""
+    """Install what the local model needs. Raises `StackError` if it can't be had."""
     if importlib.util.find_spec("xllamacpp") is None:
         script = ". scripts/lib/env.sh && ensure_runtime --extra local && echo done"
         if not await _output_of("bash", "-c", script):
@@ -32,12 +32,12 @@ async def ensure_local_model() -> None:
 
 
 async def _output_of(*command: str, asks: bool = False) -> list[str]:
-    """Its lines, or none if it fails. What it has to tell people it tells them itself."""
+    """The lines that it prints; none if it fails, which it explains itself on stderr."""
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
-        # So all that it starts can be ended. But only ours may read from the terminal.
+        # So that all it starts can be ended. Only our own session can read from the terminal.
         start_new_session=not asks,
     )
     try:

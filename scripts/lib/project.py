@@ -1,4 +1,4 @@
-"""Where we are, and how people are told what goes on."""
+"""Where the project is, and how its scripts talk to people."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -7,10 +7,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class StackError(Exception):
-    """Why the stack can't run, in words for the person at the terminal."""
+    """Why the stack can't run, for the person at the terminal."""
 
 
 def say(text: str) -> None:
-    """Tell the person at the terminal, if there still is one (`scripts/run.sh | head`)."""
+    """Print, unless nobody reads any more (`scripts/run.sh | head`)."""
     with suppress(OSError):
         print(text, flush=True)

@@ -19,8 +19,8 @@ _SIDECAR_PORTS = {
     "metrics": "metricsPort",
 }
 SIDECAR_USES = tuple(_SIDECAR_PORTS)
-"""What a sidecar has ports for."""
-# Passed on to daprd as they are.
+"""The uses of a sidecar's ports."""
+# Passed on to daprd unchanged.
 _OPTIONS = {
     "appChannelAddress": "app-channel-address",
     "appHealthCheckPath": "app-health-check-path",
@@ -42,15 +42,15 @@ _KNOWN = _PATHS | _OTHERS | set(_SIDECAR_PORTS.values()) | set(_OPTIONS)
 
 
 class _Loader(yaml.SafeLoader):
-    """Knows `<<`, but no types: a variable that is 8080 or true in the file is just that text."""
+    """Supports `<<`, but no types: a variable that is 8080 or true in the file is a string."""
 
-    # PyYAML's own is no ClassVar, either.
+    # As in PyYAML itself.
     yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012
 
 
 @dataclass(frozen=True)
 class App:
-    """One app of the file, with what is common to all."""
+    """One app of the file, merged with the `common` part."""
 
     app_id: str
     folder: Path
@@ -60,11 +60,11 @@ class App:
     port: int = 0
     """0 if it has none."""
     sidecar_ports: dict[str, int] = field(default_factory=dict)
-    """By use, of those that the file chooses."""
+    """By use; only those that the file sets."""
     config: Path | None = None
     resources: list[Path] = field(default_factory=list)
     options: dict[str, str] = field(default_factory=dict)
-    """Others of daprd's, by their names there."""
+    """Other options of daprd, by their names there."""
 
     def __post_init__(self) -> None:
         for value in (*self.command, *self.environment.values()):
@@ -80,7 +80,7 @@ class RunFile:
 
 
 def read_run_file(path: Path) -> RunFile:
-    """Raises `StackError`, naming the file, if it is none."""
+    """Raises `StackError`, naming the file, if it isn't a run file."""
     path = path / "dapr.yaml" if path.is_dir() else path
     try:
         return _parse(path, path.read_text())
@@ -92,7 +92,7 @@ def read_run_file(path: Path) -> RunFile:
 
 
 def _parse(path: Path, text: str) -> RunFile:
-    config = yaml.load(text, _Loader)  # noqa: S506 - it is a safe one
+    config = yaml.load(text, _Loader)  # noqa: S506 - it is a safe loader
     if not isinstance(config, dict) or not config.get("apps"):
         raise ValueError("it has no apps")
     common = config.get("common") or {}
@@ -124,7 +124,7 @@ def _app(base: Path, common: Mapping[str, Any], own: Mapping[str, Any]) -> App:
 def _configs(
     base: Path, folder: Path, common: Mapping[str, Any], own: Mapping[str, Any]
 ) -> Iterator[Path]:
-    """Each place where the app's Configuration may be, the best first."""
+    """Where the app's Configuration may be, in order of preference."""
     if own.get("configFilePath"):
         yield _path(folder, own["configFilePath"])
     if (folder / ".dapr/config.yaml").exists():
@@ -145,7 +145,7 @@ def _resources(
 
 def _paths(base: Path, section: Mapping[str, Any]) -> list[Path]:
     named = section.get("resourcesPaths") or []
-    # Dapr's documentation has it so, too.
+    # Dapr's documentation also shows this form.
     named = named.split(",") if isinstance(named, str) else _list(named)
     return [
         _path(base, name.strip()) for name in (*named, section.get("resourcesPath", "")) if name
@@ -163,13 +163,13 @@ def _path(base: Path, name: str) -> Path:
 
 
 def listed(path: Path) -> str:
-    """As daprd takes it where it takes several: in CSV."""
+    """Quoted for daprd's options that take a list, which is in CSV."""
     text = str(path)
     return text if {",", '"', "\n"}.isdisjoint(text) else '"' + text.replace('"', '""') + '"'
 
 
 def configuration_of(command: list[str]) -> Path | None:
-    """The Configuration that a sidecar's command names."""
+    """The Configuration in a sidecar's command."""
     if "--config" not in command:
         return None
     ((path,),) = csv.reader([command[command.index("--config") + 1]])
@@ -177,7 +177,7 @@ def configuration_of(command: list[str]) -> Path | None:
 
 
 def set_configuration(command: list[str], path: Path) -> None:
-    """Have it name this one instead."""
+    """Replace the Configuration in a sidecar's command."""
     if "--config" not in command:
         command += ["--config", ""]
     command[command.index("--config") + 1] = listed(path)
@@ -186,8 +186,8 @@ def set_configuration(command: list[str], path: Path) -> None:
 def daprd_command(
     daprd: Path, app: App, *, host: str = "127.0.0.1", port: int, ports: Mapping[str, int]
 ) -> list[str]:
-    """The command of the app's sidecar, which listens on loopback only. The app itself listens
-    at `port`, if that isn't 0, of `host`."""
+    """The command of the app's sidecar, which listens on loopback only. The app itself listens on
+    `host` and `port`; 0 if it doesn't."""
     options = {
         "app-id": app.app_id,
         "dapr-http-port": ports["HTTP"],

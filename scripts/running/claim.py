@@ -1,4 +1,4 @@
-"""One runner a data folder: a locked file, which says whose it is and what runs."""
+"""One runner for each data folder: a locked file, which also says what is running."""
 
 import fcntl
 import json
@@ -14,12 +14,12 @@ _OURS = ("*.db*", "*.lock", "names.yaml", "logs", "logs/*", "tracing", "tracing/
 
 
 class Claim:
-    """A data folder that is ours, until nobody has `descriptor` any more."""
+    """A data folder that is ours as long as somebody holds `descriptor`."""
 
     def __init__(self, data_dir: Path) -> None:
-        """Raises `StackError` if it can't be had."""
+        """Raises `StackError` if the folder can't be used, or is in use."""
         try:
-            # What earlier versions have left was open to others.
+            # Earlier versions left files that others could read.
             keep_private(data_dir, *_OURS)
             self.descriptor = os.open(data_dir / _NAME, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,15 +37,15 @@ class Claim:
         os.close(self.descriptor)
 
     def tell(self, services: dict[str, Any]) -> None:
-        """Leave word of what runs, for `told`."""
+        """Record what is running, for `told`."""
         text = json.dumps({"pid": os.getpid(), "services": services})
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, text.encode(), 0)
 
 
 def told(data_dir: Path) -> dict[str, Any]:
-    """What the folder's runner says of itself: its `pid`, and its `services`. Empty if there is
-    none, or it was killed."""
+    """What the folder's runner has recorded: its `pid`, and its `services`. Empty if no runner is
+    alive."""
     try:
         found: dict[str, Any] = json.loads((data_dir / _NAME).read_text())
         os.kill(found["pid"], 0)

@@ -1,5 +1,5 @@
-"""Ends what is left of a stack whose runner was killed, on any system: a process beside it, which
-reads of each process group that begins (`+123`) or has ended (`-123`), until the pipe ends.
+"""A process beside the runner that ends the rest of the stack if the runner is killed. Through a
+pipe it learns of each process group that begins (`+123`) or has ended (`-123`).
 
 Run by its path and without our packages, as it lives as long as the stack.
 """
@@ -18,7 +18,7 @@ class Guardian:
     """The runner's end of the pipe."""
 
     def __init__(self, *inherited: int) -> None:
-        """The guardian holds the file descriptors `inherited` until all has ended."""
+        """The guardian holds the file descriptors `inherited` until everything has ended."""
         read_end, self._pipe = os.pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-I", __file__],
@@ -26,32 +26,32 @@ class Guardian:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=inherited,
-            # Ctrl-C and the end of a terminal are for the runner.
+            # Ctrl-C, and the hangup of a terminal, are for the runner only.
             start_new_session=True,
         )
         os.close(read_end)
 
     def note(self, line: str) -> None:
         """Tell it of a group."""
-        with contextlib.suppress(OSError):  # it may have been killed, too
+        with contextlib.suppress(OSError):  # the guardian may have been killed, too
             os.write(self._pipe, f"{line}\n".encode())
 
     def close(self) -> None:
-        """Let it end, once nothing is left."""
+        """Let it end, when nothing runs any more."""
         os.close(self._pipe)
-        with contextlib.suppress(subprocess.TimeoutExpired):  # it may have been stopped
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it may be stopped (SIGSTOP)
             self._process.wait(timeout=1)
 
 
 def main() -> None:
-    """Wait for the runner's end, and end what it has left."""
+    """Wait until the runner has ended, and end what it has left."""
     left: set[int] = set()
     for line in sys.stdin:
         pid = int(line[1:])
         (left.add if line[0] == "+" else left.discard)(pid)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in left:
-            # A stopped process does not see that it is told to end.
+            # A stopped process doesn't see the first signal without the second.
             for each in (number, signal.SIGCONT):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, each)

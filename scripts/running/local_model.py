@@ -18,7 +18,7 @@ _WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # The model was trained on contexts of 8,192 tokens; two chats at once share these.
 _CONTEXT_TOKENS = 16_384
 _PARALLEL = 2
-# It seldom finds an end by itself.
+# It seldom ends a reply by itself.
 _MAX_REPLY_TOKENS = 200
 
 
@@ -39,7 +39,7 @@ def main() -> None:
         weights = find_weights()
     except FileNotFoundError as error:
         sys.exit(f"local model: {error}")
-    # Only now: it is an extra that most installations lack.
+    # Imported here, as it is an extra that most installations lack.
     import xllamacpp  # noqa: PLC0415
 
     stop = threading.Event()
@@ -53,7 +53,7 @@ def main() -> None:
     parameters.n_parallel = _PARALLEL
     parameters.n_predict = _MAX_REPLY_TOKENS
     parameters.use_jinja = True
-    # Its threads wait for one another: on a core that something else uses, one holds up all.
+    # Its threads wait for each other, so one on a busy core slows down all.
     parameters.cpuparams.n_threads = max(1, (os.cpu_count() or 1) // 2)
     server = xllamacpp.Server(parameters)
     print(f"{MODEL_NAME} at {server.listening_address}", flush=True)

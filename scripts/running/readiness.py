@@ -1,4 +1,4 @@
-"""Whether the stack is ready, and why it isn't."""
+"""Whether the stack is ready, and if not, why."""
 
 import asyncio
 import re
@@ -13,15 +13,15 @@ from scripts.service import Service
 TIMEOUT_S = 60.0
 _POLL_S = 0.1
 _LOOK_AT_LINES, _SHOW_LINES = 1000, 5
-# In the forms of daprd and of our own services.
+# As daprd and our own services write it.
 _ERROR = re.compile(r'level"?[=:] ?"?(error|fatal|critical)')
 
 
 async def wait_until_ready(
     services: Collection[Service], url: str, *, timeout_s: float = TIMEOUT_S
 ) -> None:
-    """Wait until `url` (chat's /readyz) says that analytics answers. Raises `StackError` if a
-    process ends before, or it takes too long, with what is wrong in that process's words."""
+    """Wait until `url` (chat's /readyz) says that analytics answers. Raises `StackError`, with the
+    log of the process at fault, if one ends before, or it takes too long."""
     deadline = time.monotonic() + timeout_s
     told: Any = None
     while time.monotonic() < deadline:
@@ -39,14 +39,14 @@ async def wait_until_ready(
 
 
 async def _reasons(services: Collection[Service], told: Any) -> str:
-    """What of the stack is not as it should be."""
+    """What is wrong with the stack."""
     reasons = [
         f"{service.name} does not serve; its last words:\n{service.last_words()}"
         for service in services
         if not all([await probes.listens(host, port) for _, host, port in service.addresses()])
     ]
     if not reasons:
-        # All are there; what is wrong between them, their errors may tell.
+        # All are running, so the errors in their logs may tell what is wrong.
         reasons.append(f"chat says: {told['analytics'] if isinstance(told, dict) else told}")
         reasons += [f"{s.name} says:\n{words}" for s in services if (words := _errors(s))]
     return "\n".join(reasons)

@@ -1,4 +1,4 @@
-"""Ctrl-C, and what else ends a stack."""
+"""Ctrl-C, and other ways to stop a stack."""
 
 import asyncio
 import os
@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-# Whatever hangs: a process, a disk, the event loop itself.
+# Even if something hangs: a process, a disk, the event loop itself.
 _STOP_WITHIN_S = 19.0
 
 
 class StopButton:
-    """SIGINT, SIGTERM and SIGHUP. A stop that takes too long, or a second Ctrl-C, kills."""
+    """Handles SIGINT, SIGTERM and SIGHUP. Kills if a stop is too slow, or at a second Ctrl-C."""
 
     def __init__(self, kill: Callable[[], None]) -> None:
         self._kill = kill
@@ -20,12 +20,12 @@ class StopButton:
         self._pressed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # Under nohup it goes on.
+            # Under nohup, which ignores SIGHUP, the stack goes on.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._press)
 
     async def ends(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work; the button ends it early."""
+        """Do the work, which a signal ends early."""
         tasks = asyncio.create_task(work), asyncio.create_task(self._pressed.wait())
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -40,7 +40,7 @@ class StopButton:
                 self._give_up()
             return
         self._is_pressed = True
-        # In a thread, as it is there for when nothing else works.
+        # In a thread, as it must work when the event loop doesn't.
         timer = threading.Timer(_STOP_WITHIN_S, self._give_up)
         timer.daemon = True
         timer.start()

@@ -1,4 +1,4 @@
-"""What scripts/run.sh says once the stack is up."""
+"""What scripts/run.sh prints once the stack is up."""
 
 import shlex
 from ipaddress import ip_address
@@ -11,13 +11,13 @@ _BODY = '{"user_id":"alice","text":"How many messages have I sent?"}'
 
 
 def url_of(chat: Service) -> str:
-    """Of the gateway. By its address, as another program may have the same port at another one
-    that `localhost` stands for."""
+    """The gateway's URL, by address: at another address of `localhost` another program may have
+    the same port."""
     return f"http://{address(chat.host, chat.ports['HTTP'])}"
 
 
 def welcome(chat: Service, *, way: str, traces: str = "", tokens: str = "") -> str:
-    """`way` is how chat asks analytics; the others tell of what is beside the stack."""
+    """`way`: how chat asks analytics. The others are texts about what runs beside the stack."""
     settings = ChatSettings.from_environment(**chat.environment)
     url, grpc = url_of(chat), address(chat.host, chat.ports["gRPC"])
     return f"""
@@ -33,7 +33,7 @@ Ctrl-C stops everything."""
 
 
 def _try_it(settings: ChatSettings, url: str, *, with_headers: bool) -> str:
-    # With its headers, one of which is the trace's id.
+    # With headers, as one of them is the trace id.
     curl = "curl -i" if with_headers else "curl"
     post = f"-X POST {shlex.quote(f'{url}/chat/')} -d {shlex.quote(_BODY)}"
     if settings.jwt_secret:
@@ -48,7 +48,7 @@ def _try_it(settings: ChatSettings, url: str, *, with_headers: bool) -> str:
 
 
 def _exposure(settings: ChatSettings) -> str:
-    """What others may do here, if they can reach us at all."""
+    """What others can do here, if they can reach us."""
     if ip_address(settings.host).is_loopback:
         return ""
     risks = []
