@@ -109,9 +109,8 @@ class ChatAgent:
         history: Sequence[Turn],
         say: Say | None = None,
     ) -> Answer:
-        """Raises a `DomainError` when the model or its host fails. If it can't use tools, or the
-        history is too long for it, it is asked again without tools, or with the newer half of the
-        history; later messages are then sent so from the start."""
+        """Raises a `DomainError` when the model or its host fails. If they take no tools, or not so
+        long a history, they are asked again, now and later without tools or with its newer half."""
         context = RunContext(message.user_id, count)
         before = [{"role": role, "content": text} for role, text in message.history]
         agent, shown, halved = self._agent, latest(history, self._max_history_length), False
