@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from analytics_service.servicer import AnalyticsServicer
 from analytics_service.settings import AnalyticsSettings
 from analytics_service.store import AnalyticsStore
-from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
+from daca.analytics.v1 import analytics_pb2_grpc
 from daca_shared.addresses import address
 from daca_shared.calls.server import GrpcServer
 from daca_shared.observe.metrics import serving_metrics, watch_lag
@@ -19,7 +19,6 @@ from daca_shared.observe.tracing import NO_TRACING, Tracing, choose_tracing
 from daca_shared.service import main, running, stop_signal
 
 log = logging.getLogger("analytics_service")
-SERVICE_NAME = analytics_pb2.DESCRIPTOR.services_by_name["AnalyticsService"].full_name
 
 
 def build_server(
@@ -48,7 +47,7 @@ async def run(settings: AnalyticsSettings) -> None:
         await stack.enter_async_context(running(watch_lag()))
         server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
         await stack.enter_async_context(running(server.watch(store.database.check)))
-        await server.start([SERVICE_NAME], settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
+        await server.start(settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         where = settings.database if isinstance(settings.database, Path) else "PostgreSQL"
         listening = address(settings.host, server.port)
         log.info("serving gRPC on %s, data in %s", listening, where)

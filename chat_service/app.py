@@ -26,7 +26,7 @@ from chat_service.turns.store import TurnStore
 from chat_service.web.edge import Hosts
 from chat_service.web.gateway import build_gateway
 from chat_service.web.server import HttpServer
-from daca.chat.v1 import chat_pb2, chat_pb2_grpc
+from daca.chat.v1 import chat_pb2_grpc
 from daca_shared.addresses import address
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import find_peer
@@ -39,7 +39,6 @@ from daca_shared.storage.database import open_database
 
 log = logging.getLogger("chat_service")
 
-SERVICE_NAME = chat_pb2.DESCRIPTOR.services_by_name["ChatService"].full_name
 SCHEMA = Path(__file__).with_name("turns") / "schema"
 # How long a request for a count over HTTP waits for the user's latest messages to be counted.
 _PATIENCE_S = 0.3
@@ -132,7 +131,7 @@ async def serve(
     settings: ChatSettings, grpc_server: GrpcServer, http_server: HttpServer, stop: asyncio.Event
 ) -> None:
     """Serve until `stop` is set. Raises `Failed` if the HTTP server ends by itself."""
-    await grpc_server.start([SERVICE_NAME], settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
+    await grpc_server.start(settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
     await http_server.start()
     http, grpc = (address(settings.host, server.port) for server in (http_server, grpc_server))
     log.info("serving HTTP on %s, gRPC on %s", http, grpc)

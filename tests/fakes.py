@@ -348,9 +348,9 @@ async def sending(outbox: Outbox) -> AsyncIterator[Outbox]:
 
 
 @asynccontextmanager
-async def listening(server: GrpcServer, services: Sequence[str] = ()) -> AsyncIterator[GrpcServer]:
+async def listening(server: GrpcServer) -> AsyncIterator[GrpcServer]:
     """Run `server` on a free port of this machine."""
-    await server.start(services, "127.0.0.1", 0, "TEST_PORT")
+    await server.start("127.0.0.1", 0, "TEST_PORT")
     try:
         yield server
     finally:

@@ -12,7 +12,6 @@ from grpc import aio
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from analytics_service.__main__ import SERVICE_NAME as ANALYTICS
 from analytics_service.__main__ import build_server
 from analytics_service.store import AnalyticsStore
 from chat_service.access.admission import Admission
@@ -20,7 +19,6 @@ from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel
 from chat_service.agent.offline import OfflineModel
 from chat_service.app import SCHEMA
-from chat_service.app import SERVICE_NAME as CHAT
 from chat_service.chat.conversation import Conversation
 from chat_service.grpc.servicer import ChatServicer
 from chat_service.health.metrics import count_fallback, measured
@@ -64,9 +62,7 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
     async with AsyncExitStack() as stack:
         store = await AnalyticsStore.open(folder / "analytics.db", seed_demo_users=True)
         stack.push_async_callback(store.close)
-        analytics_server = await stack.enter_async_context(
-            listening(build_server(store), [ANALYTICS])
-        )
+        analytics_server = await stack.enter_async_context(listening(build_server(store)))
         settings = ChatSettings.model_validate(
             {
                 "DACA_DATA_DIR": folder,
@@ -100,7 +96,7 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
         chat_server = GrpcServer()
         servicer = ChatServicer(conversation, turns, admission, **FREE)
         chat_server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
-        await stack.enter_async_context(listening(chat_server, [CHAT]))
+        await stack.enter_async_context(listening(chat_server))
         yield Services(
             build_gateway(
                 conversation,

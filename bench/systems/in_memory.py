@@ -12,7 +12,7 @@ import grpc
 import uvloop
 from grpc import aio
 
-from analytics_service.__main__ import SERVICE_NAME, build_server
+from analytics_service.__main__ import build_server
 from analytics_service.store import AnalyticsStore
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca_shared.observe.logs import configure_logging
@@ -46,7 +46,7 @@ class InMemory:
 async def _service(port: int) -> None:
     configure_logging("INFO", secrets=())
     server = build_server(AnalyticsStore(InMemory()))
-    await server.start([SERVICE_NAME], "127.0.0.1", port, "PORT")
+    await server.start("127.0.0.1", port, "PORT")
     await asyncio.Event().wait()
 
 
@@ -62,9 +62,9 @@ async def _bare(port: int) -> None:
         request_deserializer=pb.GetAnalyticsRequest.FromString,
         response_serializer=pb.GetAnalyticsResponse.SerializeToString,
     )
-    methods = {"GetAnalytics": handler}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE_NAME, methods)])
-    server.add_registered_method_handlers(SERVICE_NAME, methods)
+    service, methods = "daca.analytics.v1.AnalyticsService", {"GetAnalytics": handler}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, methods)])
+    server.add_registered_method_handlers(service, methods)
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
     await server.wait_for_termination()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from grpc import aio
@@ -57,16 +57,14 @@ class GrpcServer:
         self.port = 0
         self.problem: str | None = None
         """Why the service isn't ready, in words; None if it is."""
-        self._names = [""]
 
     def add[S](self, add_to_server: Callable[[S, Any], None], servicer: S) -> None:
         """Serve `servicer`; `add_to_server` is the generated `add_…_to_server` for it."""
         add_to_server(servicer, self._methods)
 
-    async def start(self, services: Sequence[str], host: str, port: int, variable: str) -> Self:
-        """Listen and report healthy. `services` are the full names to list in reflection
-        and health; `variable` is the setting that a `PortTaken` error names."""
-        listed = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+    async def start(self, host: str, port: int, variable: str) -> Self:
+        """Listen and report healthy. `variable` is the setting that a `PortTaken` error names."""
+        listed = [*self._methods.services, reflection.SERVICE_NAME]
         add_reflection = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
         self.add(add_reflection, reflection.aio.ReflectionServicer(listed))
         try:
@@ -75,7 +73,6 @@ class GrpcServer:
             raise PortTaken(host, port, variable) from error
         await self._server.start()
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-        self._names += services
         await self._report()
         return self
 
@@ -96,7 +93,7 @@ class GrpcServer:
     async def _report(self) -> None:
         ready.set(not self.problem)
         statuses = health_pb2.HealthCheckResponse
-        for name in self._names:
+        for name in ("", *self._methods.services):
             await self._health.set(name, statuses.NOT_SERVING if self.problem else statuses.SERVING)
 
     async def drain(self, drain_s: float = 0) -> None:

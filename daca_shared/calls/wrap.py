@@ -49,11 +49,13 @@ class Methods(grpc.GenericRpcHandler):
         self._calls: set[asyncio.Task[Any]] = set()
         self.watches: set[asyncio.Task[Any]] = set()
         self._handlers: dict[str, Handler] = {}
+        self.services: list[str] = []
         self._wrap(_UNKNOWN_METHOD, _ending(StatusCode.UNIMPLEMENTED, "Method not found!"))
 
     def add_registered_method_handlers(
         self, service_name: str, method_handlers: Mapping[str, Handler]
     ) -> None:
+        self.services.append(service_name)
         for name, handler in method_handlers.items():
             path = f"/{service_name}/{name}"
             # Tools ask for v1 of reflection first. It is v1alpha under another name, byte for byte.

@@ -103,7 +103,7 @@ async def test_the_callee_sees_who_called_and_the_callers_deadline(
     recording = Recording()
     server = GrpcServer()
     server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, recording)
-    await server.start([], "127.0.0.1", app_port, "")
+    await server.start("127.0.0.1", app_port, "")
     for sidecar in sidecars:
         await sidecar.start()
     port = stack.services[f"{chat_id}-sidecar"].ports["gRPC"]

@@ -294,7 +294,7 @@ async def test_an_app_sees_its_own_token_and_not_its_callers(secured: SecureStac
     await analytics.stop()
     recording, server = Recording(), GrpcServer(app_api_token=SecretStr(app_token))
     server.add(pb_grpc.add_AnalyticsServiceServicer_to_server, recording)
-    await server.start([], "127.0.0.1", analytics.ports["gRPC"], "")
+    await server.start("127.0.0.1", analytics.ports["gRPC"], "")
 
     async def proxied() -> StatusCode:
         return (await through_chats_sidecar(secured, f"{ANALYTICS}/GetAnalytics", ALICE))[0]

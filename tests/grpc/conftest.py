@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 from grpc import aio
 
-from analytics_service.__main__ import SERVICE_NAME as ANALYTICS
 from analytics_service.__main__ import build_server
 from analytics_service.store import AnalyticsStore
-from chat_service.app import SERVICE_NAME as CHAT
 from chat_service.grpc.servicer import ChatServicer
 from daca.chat.v1 import chat_pb2_grpc
 from daca_shared.calls.server import GrpcServer
@@ -25,7 +23,7 @@ async def store(tmp_path: Path) -> AsyncIterator[AnalyticsStore]:
 
 @pytest.fixture
 async def analytics_server(store: AnalyticsStore) -> AsyncIterator[GrpcServer]:
-    async with listening(build_server(store), [ANALYTICS]) as server:
+    async with listening(build_server(store)) as server:
         yield server
 
 
@@ -49,7 +47,7 @@ def chat_servicer(chat: FakeChat) -> ChatServicer:
 async def chat_server(chat_servicer: ChatServicer) -> AsyncIterator[GrpcServer]:
     server = GrpcServer()
     server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_servicer)
-    async with listening(server, [CHAT]):
+    async with listening(server):
         yield server
 
 

@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pydantic import SecretStr
 
-from analytics_service.__main__ import SERVICE_NAME, build_server
+from analytics_service.__main__ import build_server
 from analytics_service.store import AnalyticsStore
 from chat_service.grpc.servicer import ChatServicer
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
@@ -36,7 +36,7 @@ ALICE = analytics_pb2.GetAnalyticsRequest(user_id="alice")
 @pytest.fixture
 async def channel(store: AnalyticsStore) -> AsyncIterator[aio.Channel]:
     server = build_server(store, app_api_token=TOKEN)
-    async with listening(server, [SERVICE_NAME]), channel_to(server) as channel:
+    async with listening(server), channel_to(server) as channel:
         yield channel
 
 
@@ -71,7 +71,7 @@ async def test_a_stream_is_refused_too(chat_servicer: ChatServicer, metadata: An
 
 async def test_an_empty_token_is_no_open_door(store: AnalyticsStore) -> None:
     server = build_server(store, app_api_token=SecretStr(""))
-    async with listening(server, [SERVICE_NAME]), channel_to(server) as channel:
+    async with listening(server), channel_to(server) as channel:
         stub = analytics_pb2_grpc.AnalyticsServiceStub(channel)
         assert_unauthenticated(await refusal(stub.GetAnalytics(ALICE)))
 

@@ -48,7 +48,7 @@ class Calls:
     async def stub(self) -> AsyncIterator[Any]:
         server = GrpcServer(tracing=self.tracing)
         server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, self.servicer)
-        await server.start([], "127.0.0.1", 0, "")
+        await server.start("127.0.0.1", 0, "")
         async with Peer(f"127.0.0.1:{server.port}").channel(
             client_interceptors(self.tracing.tracer)
         ) as channel:

@@ -9,7 +9,6 @@ import pytest
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chat_service.app import SERVICE_NAME as CHAT
 from chat_service.grpc.servicer import ChatServicer
 from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2 as pb
@@ -32,7 +31,7 @@ async def impatient(chat_servicer: ChatServicer) -> AsyncIterator[GrpcServer]:
     """A server with a short timeout for calls."""
     server = GrpcServer(timeout_s=0.5)
     server.add(pb_grpc.add_ChatServiceServicer_to_server, chat_servicer)
-    async with listening(server, [CHAT]):
+    async with listening(server):
         yield server
 
 
@@ -60,7 +59,10 @@ async def test_unsent_requests_do_not_keep_others_out(impatient: GrpcServer, met
         for _ in range(2):
             channel: Any = aio.insecure_channel(f"127.0.0.1:{impatient.port}", options=alone)
             await channels.enter_async_context(channel)
-            calls = [channel.stream_stream(f"/{CHAT}/{method}")(nothing()) for _ in range(700)]
+            calls = [
+                channel.stream_stream(f"/daca.chat.v1.ChatService/{method}")(nothing())
+                for _ in range(700)
+            ]
             waits = (call.wait_for_connection() for call in calls)
             await asyncio.gather(*waits, return_exceptions=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from analytics_service.__main__ import SERVICE_NAME, build_server
+from analytics_service.__main__ import build_server
 from analytics_service.store import AnalyticsStore
 from daca_shared.calls.server import LIVENESS, GrpcServer
 from daca_shared.service import running
@@ -23,7 +23,7 @@ async def server(place: Place) -> AsyncIterator[GrpcServer]:
     """The real analytics server."""
     store = await AnalyticsStore.open(place, seed_demo_users=False)
     async with (
-        listening(build_server(store), [SERVICE_NAME]) as server,
+        listening(build_server(store)) as server,
         running(server.watch(store.database.check)),
     ):
         yield server
@@ -36,7 +36,7 @@ async def health(server: GrpcServer) -> AsyncIterator[Any]:
         yield health_pb2_grpc.HealthStub(channel)
 
 
-async def serves(health: Any, service: str = SERVICE_NAME) -> bool:
+async def serves(health: Any, service: str = "daca.analytics.v1.AnalyticsService") -> bool:
     answer = await health.Check(health_pb2.HealthCheckRequest(service=service))
     return bool(answer.status == SERVING)
 

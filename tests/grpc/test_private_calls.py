@@ -10,7 +10,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from limits import parse_many
 
 from chat_service.access.rates import Rates
-from chat_service.app import SERVICE_NAME
 from chat_service.chat.messages import ChatMessage
 from chat_service.grpc.servicer import ChatServicer
 from chat_service.turns.history import PastConversation
@@ -22,7 +21,8 @@ from tests.grpc.refusals import Refused, refusal
 from tests.grpc.test_chat_history import SESSION, WHEN
 from tests.tokens import bearer, secret_identity, token
 
-METHODS = list(pb.DESCRIPTOR.services_by_name["ChatService"].methods)
+SERVICE = pb.DESCRIPTOR.services_by_name["ChatService"]
+METHODS = list(SERVICE.methods)
 EACH_METHOD = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 
 
@@ -37,7 +37,7 @@ async def channel(chat: FakeChat) -> AsyncIterator[aio.Channel]:
     servicer = ChatServicer(chat.conversation, chat.turns, chat.admission, secret_identity(), rates)
     server = GrpcServer()
     server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
-    async with listening(server, [SERVICE_NAME]), channel_to(server) as channel:
+    async with listening(server), channel_to(server) as channel:
         yield channel
 
 
@@ -54,7 +54,7 @@ async def call(
     channel: aio.Channel, method: Any, request: Any, headers: dict[str, str]
 ) -> list[Any]:
     """All responses of the method."""
-    path = f"/{SERVICE_NAME}/{method.name}"
+    path = f"/{SERVICE.full_name}/{method.name}"
     answer = GetMessageClass(method.output_type).FromString
     metadata = tuple(headers.items())
     if method.server_streaming:
@@ -115,7 +115,7 @@ async def test_a_message_over_the_limit_is_refused_and_not_counted(
 
 async def test_health_stays_open(channel: aio.Channel) -> None:
     health: Any = health_pb2_grpc.HealthStub(channel)
-    answer = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE_NAME))
+    answer = await health.Check(health_pb2.HealthCheckRequest(service=SERVICE.full_name))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 

@@ -96,4 +96,4 @@ async def test_a_missing_method_is_unimplemented(
 async def test_a_second_server_cannot_share_the_port(running: tuple[GrpcServer, str]) -> None:
     port = running[0].port
     with pytest.raises(PortTaken, match=rf"{port}.*SOME_PORT"):
-        await GrpcServer().start([], "127.0.0.1", port, "SOME_PORT")
+        await GrpcServer().start("127.0.0.1", port, "SOME_PORT")

@@ -11,7 +11,6 @@ from grpc import aio
 from chat_service.access.admission import Admission
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import choose_model
-from chat_service.app import SERVICE_NAME
 from chat_service.grpc.servicer import ChatServicer
 from chat_service.settings import ChatSettings
 from daca.chat.v1 import chat_pb2 as pb
@@ -83,7 +82,7 @@ async def faces(environment: pytest.MonkeyPatch, place: Place) -> AsyncIterator[
             server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
             async with (
                 gateway(chat) as http,
-                listening(server, [SERVICE_NAME]),
+                listening(server),
                 channel_to(server) as channel,
             ):
                 yield Faces(http, channel, host)
