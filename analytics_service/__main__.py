@@ -43,7 +43,7 @@ async def run(settings: AnalyticsSettings) -> None:
         store = await AnalyticsStore.open(
             settings.database, seed_demo_users=settings.seed_demo_users, tracing=tracing
         )
-        stack.push_async_callback(store.close)
+        stack.push_async_callback(store.database.close)
         await stack.enter_async_context(running(watch_lag()))
         server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
         await stack.enter_async_context(running(server.watch(store.database.check)))

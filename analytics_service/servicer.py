@@ -73,8 +73,8 @@ def _parse_user_id(user_id: str) -> str:
 
 
 def _decode_batch(request: pb.RecordMessagesRequest) -> MessageBatch:
-    if len(request.messages) > MAX_BATCH:
-        # Checked before any message is decoded.
+    # Before any message is decoded.
+    if not 1 <= len(request.messages) <= MAX_BATCH:
         raise InvalidInput.field("messages", f"must be 1 to {MAX_BATCH} messages")
     messages = [
         {"message_id": m.message_id, "user_id": m.user_id, "sent_time": _decode_time(m, index)}

@@ -4,11 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, SecretStr
-from pydantic_core import PydanticCustomError
+from pydantic import AwareDatetime, BaseModel, SecretStr
 
 from daca_shared.domain import NotFound, UserId
 from daca_shared.observe.tracing import NO_TRACING, Tracing
@@ -46,14 +45,8 @@ class SentMessage(BaseModel, frozen=True):
     sent_time: AwareDatetime
 
 
-def _check_size(messages: tuple[SentMessage, ...]) -> tuple[SentMessage, ...]:
-    if not 1 <= len(messages) <= MAX_BATCH:
-        raise PydanticCustomError("batch_size", f"must be 1 to {MAX_BATCH} messages")
-    return messages
-
-
 class MessageBatch(BaseModel, frozen=True):
-    messages: Annotated[tuple[SentMessage, ...], AfterValidator(_check_size)]
+    messages: tuple[SentMessage, ...]
 
 
 @dataclass(frozen=True)
@@ -116,6 +109,3 @@ class AnalyticsStore:
             return len(sent)
 
         return await self.database.write(record)
-
-    async def close(self) -> None:
-        await self.database.close()

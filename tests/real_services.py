@@ -61,7 +61,7 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
     sidecar, so that the planted token is really sent."""
     async with AsyncExitStack() as stack:
         store = await AnalyticsStore.open(folder / "analytics.db", seed_demo_users=True)
-        stack.push_async_callback(store.close)
+        stack.push_async_callback(store.database.close)
         analytics_server = await stack.enter_async_context(listening(build_server(store)))
         settings = ChatSettings.model_validate(
             {

@@ -18,7 +18,7 @@ from tests.fakes import FREE, FakeChat, channel_to, listening
 async def store(tmp_path: Path) -> AsyncIterator[AnalyticsStore]:
     store = await AnalyticsStore.open(tmp_path / "analytics.db", seed_demo_users=True)
     yield store
-    await store.close()
+    await store.database.close()
 
 
 @pytest.fixture

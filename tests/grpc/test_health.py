@@ -27,7 +27,7 @@ async def server(place: Place) -> AsyncIterator[GrpcServer]:
         running(server.watch(store.database.check)),
     ):
         yield server
-    await store.close()
+    await store.database.close()
 
 
 @pytest.fixture

@@ -37,10 +37,10 @@ async def test_each_message_counts_once_on_its_own_day(place: Place) -> None:
     ]
     with pytest.raises(NotFound):
         await store.activity("nobody", 4)
-    await store.close()
+    await store.database.close()
 
 
 async def test_a_demo_user_has_done_nothing_yet(place: Place) -> None:
     store = await AnalyticsStore.open(place, seed_demo_users=True)
     assert [*(await store.activity("alice", 14)).values()] == [0] * 14
-    await store.close()
+    await store.database.close()

@@ -20,7 +20,7 @@ async def store(place: Place) -> AsyncIterator[AnalyticsStore]:
     await restore(place, "analytics")
     store = await AnalyticsStore.open(place, seed_demo_users=True)
     yield store
-    await store.close()
+    await store.database.close()
 
 
 async def days(place: Place) -> set[tuple[str, str, int]]:
@@ -84,4 +84,4 @@ async def test_a_file_from_before_daily_counts_gets_them(tmp_path: Path) -> None
         ("zoe", "1970-01-01", 1),
         ("zoe", "1970-01-02", 1),
     }
-    await store.close()
+    await store.database.close()

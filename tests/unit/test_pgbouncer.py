@@ -47,7 +47,7 @@ async def test_analytics_counts_through_it(url: SecretStr) -> None:
     counts = await asyncio.gather(*(store.get("alice") for store in stores * 10))
     assert {analytics.message_count for analytics in counts} == {600}
     for store in stores:
-        await store.close()
+        await store.database.close()
 
 
 async def test_replicas_of_chat_keep_and_send_through_it(url: SecretStr) -> None:

@@ -139,7 +139,7 @@ async def test_replicas_count_the_same_messages_once_without_deadlocks(
     days = [sum((await stores[1].activity(f"user{n}", 2)).values()) for n in range(7)]
     assert days == counts
     for store in stores:
-        await store.close()
+        await store.database.close()
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

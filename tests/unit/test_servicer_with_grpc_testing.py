@@ -82,7 +82,7 @@ def calling(chat: FakeChat, conversation: WatchedConversation) -> Called:
 async def store(tmp_path: Path) -> AsyncIterator[AnalyticsStore]:
     store = await AnalyticsStore.open(tmp_path / "analytics.db", seed_demo_users=True)
     yield store
-    await store.close()
+    await store.database.close()
 
 
 async def test_get_analytics_answers_from_the_store(store: AnalyticsStore) -> None:

@@ -68,7 +68,7 @@ async def _service(where: Path, size: int) -> Service:
     path = _file(where, size)
     path.parent.mkdir()
     store = await AnalyticsStore.open(path, seed_demo_users=False)
-    await store.close()
+    await store.database.close()
     await asyncio.to_thread(_fill, path, size)
     port = free_port()
     service = python(f"analytics-{size}", port, where, "analytics_service")
