@@ -62,7 +62,7 @@ async def run(settings: ChatSettings) -> None:
 
         database = await open_database(settings.database, "chat", SCHEMA, tracing)
         stack.push_async_callback(database.close)
-        outbox = Outbox(database, analytics, tracing)
+        outbox = Outbox(database, analytics.record, tracing)
         stack.push_async_callback(outbox.send_the_rest)
         await stack.enter_async_context(running(outbox.run()))
         locks = TurnLocks()

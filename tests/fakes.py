@@ -305,7 +305,7 @@ class ChatStores:
 
     def __init__(self, database: Database, recorder: FakeRecorder) -> None:
         self.database = database
-        self.outbox = Outbox(database, recorder)
+        self.outbox = Outbox(database, recorder.record)
         self.locks = TurnLeases(database) if database.is_shared else TurnLocks()
         self.turns = TurnStore(database, self.outbox, self.locks)
 

@@ -77,7 +77,7 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
         stack.push_async_callback(analytics.close)
         database = await open_database(settings.database, "chat", SCHEMA)
         stack.push_async_callback(database.close)
-        outbox = await stack.enter_async_context(sending(Outbox(database, analytics)))
+        outbox = await stack.enter_async_context(sending(Outbox(database, analytics.record)))
         locks = TurnLocks()
         turns = TurnStore(database, outbox, locks)
         model = measured(model or offline())

@@ -44,7 +44,7 @@ class Conversation:
     timeout_s: float
     tracing: Tracing = NO_TRACING
     on_no_count: Callable[[str], None] = lambda reason: None
-    _streams: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    streams: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow.
@@ -75,8 +75,8 @@ class Conversation:
 
         # A task of its own can still keep the turn after the consumer has left.
         task = asyncio.create_task(take_turn())
-        self._streams.add(task)
-        task.add_done_callback(self._streams.discard)
+        self.streams.add(task)
+        task.add_done_callback(self.streams.discard)
         try:
             while not isinstance(event := await events.get(), ChatReply):
                 if isinstance(event, Exception):
@@ -96,18 +96,14 @@ class Conversation:
         except TimeoutError:
             raise TimedOut("A reply is still on its way; try again", code="REPLY_RUNS") from None
 
-    @property
-    def streams(self) -> int:
-        return len(self._streams)
-
     async def close(self) -> None:
         """Stop the streams that are still running, and keep what they have."""
-        for task in self._streams:
+        for task in self.streams:
             # A stream that its user has stopped is already busy keeping its turn.
             if not task.cancelling():
                 task.cancel()
-        if self._streams:
-            await asyncio.wait(self._streams)
+        if self.streams:
+            await asyncio.wait(self.streams)
 
     def check(self, message: ChatMessage) -> None:
         """Raises `InvalidInput` unless the message is one that may be sent."""

@@ -123,7 +123,7 @@ def observed(admission: Admission, outbox: Outbox, conversation: Conversation) -
             """Called from the thread of a scrape."""
             refused = admission.turned_away
             yield Gauge("daca_chats", "Chats under way.", admission.chats)
-            yield Gauge("daca_chat_streams", "Streams open.", conversation.streams)
+            yield Gauge("daca_chat_streams", "Streams open.", len(conversation.streams))
             yield CounterMetricFamily("daca_chats_turned_away", "Refused for overload.", refused)
             asked = asyncio.run_coroutine_threadsafe(outbox.backlog(), loop)
             try:

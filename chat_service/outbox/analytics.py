@@ -31,8 +31,7 @@ class LastCall:
 
 
 class AnalyticsClient:
-    """Asks for counts (`chat_service.chat.ports.Counts`) and records messages
-    (`chat_service.outbox.outbox.Recorder`). Each call has a deadline."""
+    """Asks for counts, and records messages for `Outbox`. Each call has a deadline."""
 
     def __init__(self, peer: Peer, interceptors: Sequence[aio.ClientInterceptor] = ()) -> None:
         self._peer = peer

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 from uuid import UUID, uuid5
 
 from chat_service.chat.messages import Turn
@@ -24,8 +23,6 @@ log = logging.getLogger(__name__)
 _BATCH, _MIN_BATCH, _MOST, _BATCH_S = 500, 50, 1000, 0.1
 MOST_COUNTED = 10_000
 """A backlog is counted up to this: counting a million rows would block everybody."""
-# How long a stop may take to send what is left.
-LAST_SEND_S = 2.0
 # The first failure is often just a restart. The longest pause is short, so that a count asked for
 # soon after an outage already includes everything.
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 0.2
@@ -63,22 +60,19 @@ class OutboxEntry:
     """The `traceparent` of its chat, if that was traced."""
 
 
-class Recorder(Protocol):
-    async def record(self, entries: Sequence[OutboxEntry]) -> None:
-        """Return once they are counted. Raises `InvalidInput` if they are refused, and another
-        `DomainError` if they may not be counted."""
-
-
 @dataclass(eq=False)
 class Outbox:
     """Messages on their way to analytics; `run` sends them."""
 
     database: Database
-    recorder: Recorder
+    record: Callable[[Sequence[OutboxEntry]], Awaitable[None]]
+    """Returns once they are counted. Raises `InvalidInput` if they are refused, and another
+    `DomainError` if they may not be counted."""
     tracing: Tracing = NO_TRACING
     clock: Callable[[], float] = time.monotonic
     """In seconds; measures how long a batch takes."""
-    last_send_s: float = LAST_SEND_S
+    last_send_s: float = 2.0
+    """How long a stop may take to send what is left."""
     # Users whose chats wait for their count.
     _waiting: set[str] = field(default_factory=set, init=False)
     _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -152,7 +146,7 @@ class Outbox:
 
         async def send(statements: Statements) -> int:
             entries = await self._pending(statements.fetch, size, waiting)
-            await _remove(statements, entries, await self._record(entries))
+            await _remove(statements, entries, await self._send(entries))
             return len(entries)
 
         if self.database.is_shared:
@@ -160,7 +154,7 @@ class Outbox:
         else:
             entries = await self._pending(self.database.read, size, waiting)
             if sent := len(entries):
-                refused = await self._record(entries)
+                refused = await self._send(entries)
                 await self.database.write(lambda statements: _remove(statements, entries, refused))
         if sent:
             self._sent.set()
@@ -186,20 +180,20 @@ class Outbox:
             for seq, message_id, user_id, sent, origin in rows.values()
         ]
 
-    async def _record(self, entries: Sequence[OutboxEntry]) -> set[int]:
+    async def _send(self, entries: Sequence[OutboxEntry]) -> set[int]:
         """Send them; returns the `seq` of those that analytics refuses."""
         if not entries:
             return set()
         try:
             with self.tracing.batch("outbox", (entry.origin for entry in entries)):
-                await self.recorder.record(entries)
+                await self.record(entries)
         except InvalidInput as error:
             if len(entries) == 1:
                 # It stays in the table, where an operator can see it, and is not sent again.
                 log.warning("analytics refuses message %s: %s", entries[0].message_id, error)
                 return {entries[0].seq}
             half = len(entries) // 2
-            return await self._record(entries[:half]) | await self._record(entries[half:])
+            return await self._send(entries[:half]) | await self._send(entries[half:])
         return set()
 
 

@@ -93,9 +93,9 @@ async def test_cancelling_stops_a_model_that_is_faster_than_the_caller(
     for _ in range(5):
         call = stub.ChatStream(request())
         assert (await anext(aiter(call))).reply_delta == "You "
-        assert chat.conversation.streams == 1
+        assert len(chat.conversation.streams) == 1
         call.cancel()
-        await eventually(lambda: chat.conversation.streams == 0)
+        await eventually(lambda: not chat.conversation.streams)
 
 
 async def test_the_callers_deadline_ends_the_stream(stub: Stub, chat: FakeChat) -> None:
@@ -104,4 +104,4 @@ async def test_the_callers_deadline_ends_the_stream(stub: Stub, chat: FakeChat) 
         async for _ in stub.ChatStream(request(), timeout=0.3):
             pass
     assert raised.value.code() is StatusCode.DEADLINE_EXCEEDED
-    await eventually(lambda: chat.conversation.streams == 0)
+    await eventually(lambda: not chat.conversation.streams)

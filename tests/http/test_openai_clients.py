@@ -186,7 +186,7 @@ async def test_a_reader_who_leaves_stops_the_model(
         assert "You " in await anext(response.aiter_text())
     await eventually(lambda: chat.turns.kept)
     assert chat.turns.kept[0].stopped
-    assert chat.conversation.streams == 0
+    assert not chat.conversation.streams
 
 
 async def test_a_retry_with_the_same_key_counts_once(

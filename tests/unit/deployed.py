@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from analytics_service.settings import AnalyticsSettings
-from chat_service.outbox.outbox import LAST_SEND_S
+from chat_service.outbox.outbox import Outbox
 from chat_service.settings import ChatSettings
 from daca_shared.settings import ServiceSettings
 from scripts.lib.project import ROOT
@@ -78,4 +78,4 @@ def seconds(duration: str) -> float:
 
 def last_words_s(app: str) -> float:
     """How long a stop may take after the grace period for requests."""
-    return LAST_SEND_S if app.startswith("chat") else 0
+    return Outbox.last_send_s if app.startswith("chat") else 0

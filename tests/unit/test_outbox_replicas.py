@@ -71,7 +71,7 @@ async def test_waiting_for_another_process_that_sends_polls_rarely(
         await send(theirs, message("alice"))
         await asyncio.sleep(0.2)
         watched = WatchedDatabase(ours.database)
-        outbox = Outbox(watched, FakeRecorder())
+        outbox = Outbox(watched, FakeRecorder().record)
         sending = asyncio.create_task(outbox.run())
         waiting = asyncio.create_task(outbox.settled("alice"))
         await asyncio.sleep(0.5)

@@ -40,7 +40,7 @@ async def opened(
 
 async def works(database: PostgresDatabase) -> bool:
     """Whether a message can be written and read back."""
-    outbox = Outbox(database, FakeRecorder())
+    outbox = Outbox(database, FakeRecorder().record)
     before, _ = await outbox.backlog()
     await database.write(outbox.adding(turn_of(ChatMessage(user_id="alice", text="hi"), "ok")))
     return (await outbox.backlog())[0] == before + 1

@@ -122,7 +122,7 @@ async def test_a_failure_before_the_first_delta_is_the_same_error_as_in_a_reply(
 async def test_blank_text_is_refused_before_anything_happens(chat: StoredChat) -> None:
     with pytest.raises(InvalidInput):
         await read(chat, message(" "))
-    assert chat.conversation.streams == 0
+    assert not chat.conversation.streams
     assert await chat.count() == 0
 
 
@@ -176,7 +176,7 @@ async def test_a_hundred_streams_stopped_at_random_leave_nothing_behind(
                 await anext(events, None)
 
     await asyncio.gather(*map(read_some, sent))
-    await eventually(lambda: chat.conversation.streams == 0)
+    await eventually(lambda: not chat.conversation.streams)
     await eventually(lambda: len(asyncio.all_tasks()) <= before + 1)
     await eventually(lambda: server.connections == 0)
     kept = [turn for one in sent for turn in await chat.stores.turns.latest(one.conversation)]

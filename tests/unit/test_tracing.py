@@ -87,7 +87,7 @@ async def test_a_write_in_a_group_is_in_its_own_callers_trace(
     tracing.tracer = spans.tracer
     database = await open_database(place, "chat", SCHEMA, tracing)
     recorder = FakeRecorder()
-    outbox, locks = Outbox(database, recorder, tracing), TurnLocks()
+    outbox, locks = Outbox(database, recorder.record, tracing), TurnLocks()
     turns = TurnStore(database, outbox, locks)
 
     async def keep(user_id: str) -> None:
