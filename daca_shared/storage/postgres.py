@@ -18,13 +18,8 @@ from daca_shared.storage.database import Row, Work, storage_failed
 
 log = logging.getLogger(__name__)
 
-# The time limit of a transaction, including the wait for a connection. The server has the same
-# limit for a statement and a silent client, so that it doesn't work, or hold locks, for nobody.
-_TIMEOUT_S = 5.0
 # Time limits of a migration: for all of it, and for each wait for a table that is in use.
 _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
-# A server has few connections, so unused ones are closed for others to have.
-_CONNECTIONS, _IDLE_S = 8, 10.0
 
 # URL parameters of libpq that asyncpg would pass on to the server, which refuses them. All but the
 # first two are ignored: no connection idles for long, each call has a limit, texts are UTF-8.
@@ -44,28 +39,25 @@ class PostgresDatabase:
     """A `Database` on a pool of connections, which recovers after a restart of the server."""
 
     is_shared = True
+    timeout_s = 5.0
+    """The time limit of a transaction, including the wait for a connection. The server has the same
+    limit for a statement and a silent client: it doesn't work, or hold locks, for nobody."""
+    idle_s = 10.0
+    """After this, unused connections are closed for others to have, as a server has few."""
 
-    def __init__(self, pool: asyncpg.Pool, schema: str, timeout_s: float, tracing: Tracing) -> None:
-        self._pool, self._schema = pool, schema
-        self._timeout_s, self._tracing = timeout_s, tracing
+    def __init__(self, pool: asyncpg.Pool, schema: str, tracing: Tracing) -> None:
+        self._pool, self._schema, self._tracing = pool, schema, tracing
 
     @classmethod
     async def open(
-        cls,
-        url: SecretStr,
-        schema: str,
-        scripts: Sequence[str],
-        tracing: Tracing = NO_TRACING,
-        *,
-        timeout_s: float = _TIMEOUT_S,
-        idle_s: float = _IDLE_S,
+        cls, url: SecretStr, schema: str, scripts: Sequence[str], tracing: Tracing = NO_TRACING
     ) -> Self:
         """Connect, and run the `scripts` that `schema` has not had. Raises `Unavailable`."""
         pool = await asyncpg.create_pool(
-            **_connecting(url.get_secret_value(), timeout_s), init=_prepare,
+            **_connecting(url.get_secret_value(), cls.timeout_s), init=_prepare,
             # Nothing needs a reset: all that we set ends with its transaction.
             reset=lambda connection: asyncio.sleep(0),
-            min_size=0, max_size=_CONNECTIONS, max_inactive_connection_lifetime=idle_s,
+            min_size=0, max_size=8, max_inactive_connection_lifetime=cls.idle_s,
         )  # fmt: skip
         try:
             async with pool.acquire() as db:
@@ -73,7 +65,7 @@ class PostgresDatabase:
         except (*_ERRORS, ValueError) as error:
             pool.terminate()
             raise Unavailable(f"PostgreSQL can't be used: {str(error) or 'no answer'}") from error
-        return cls(pool, schema, timeout_s, tracing)
+        return cls(pool, schema, tracing)
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         async with self._connection("PostgreSQL read") as connection:
@@ -114,14 +106,14 @@ class PostgresDatabase:
     async def close(self) -> None:
         # If that fails, or takes too long, the pool drops its connections.
         with suppress(*_ERRORS):
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 await self._pool.close()
 
     @asynccontextmanager
     async def _connection(self, span: str) -> AsyncIterator[asyncpg.Connection]:
         with self._tracing.span(span):
             try:
-                async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
+                async with asyncio.timeout(self.timeout_s), self._pool.acquire() as connection:
                     try:
                         yield connection
                     except BaseException as error:

@@ -146,8 +146,11 @@ async def test_a_lease_that_could_not_be_released_expires_while_its_holder_lives
 async def test_who_can_not_take_a_lease_of_a_hung_server_does_not_wait_to_give_it_back(
     postgres: Cluster, database_url: SecretStr
 ) -> None:
+    class Impatient(PostgresDatabase):
+        timeout_s = 2.5
+
     scripts = read_scripts(SCHEMA / "postgres")
-    database = await PostgresDatabase.open(database_url, "chat", scripts, timeout_s=2.5)
+    database = await Impatient.open(database_url, "chat", scripts)
     began = time.monotonic()
     with postgres.hung(), pytest.raises(Unavailable):
         async with TurnLeases(database).turn(KEY):

@@ -31,7 +31,11 @@ LATER = "ALTER TABLE chat.outbox ADD COLUMN note text; ALTER TABLE chat.turns AD
 async def opened(
     url: SecretStr, scripts: Sequence[str] = SCRIPTS, *, idle_s: float = 10
 ) -> AsyncIterator[PostgresDatabase]:
-    database = await PostgresDatabase.open(url, "chat", scripts, timeout_s=0.5, idle_s=idle_s)
+    class Impatient(PostgresDatabase):
+        timeout_s = 0.5
+
+    Impatient.idle_s = idle_s
+    database = await Impatient.open(url, "chat", scripts)
     try:
         yield database
     finally:
