@@ -146,7 +146,9 @@ class SqliteDatabase:
             results = [await work(_Statements(self._file.writer)) for work in group]
             await asyncio.wrap_future(self._disk.submit(self._file.commit))
             if purge in group:
-                await asyncio.wrap_future(self._disk.submit(self._file.empty_log))
+                # Deleted rows are overwritten in the file itself, but still in the log (WAL).
+                emptying = "PRAGMA wal_checkpoint(TRUNCATE)"
+                await asyncio.wrap_future(self._disk.submit(self._file.writer.execute, emptying))
         except BaseException as error:
             # After some failures (disk full) SQLite has already rolled back by itself.
             if self._file.writer.in_transaction:

@@ -59,10 +59,6 @@ class SqliteFile:
             db = _connect(_read_only(self.path), self._schema, stack)
             return db.execute(statement, arguments).fetchall()
 
-    def empty_log(self) -> None:
-        """Remove deleted rows from the log (WAL). In the file itself they are overwritten."""
-        self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
     def check(self) -> None:
         """Raises `sqlite3.Error` if the file is damaged or gone, `OSError` if the disk is full."""
         self._check_present()
