@@ -30,7 +30,6 @@ from daca.chat.v1 import chat_pb2_grpc
 from daca_shared.addresses import address
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import find_peer
-from daca_shared.calls.spans import client_interceptors
 from daca_shared.domain import Failed
 from daca_shared.observe.metrics import serving_metrics, watch_lag
 from daca_shared.observe.tracing import choose_tracing
@@ -57,7 +56,7 @@ async def run(settings: ChatSettings) -> None:
         stack.push_async_callback(model.close)
         peer = find_peer(settings, settings.analytics_app_id, settings.analytics_address)
         log.info("model %s; analytics through %s", model.name, peer.address)
-        analytics = AnalyticsClient(peer, client_interceptors(tracing.tracer))
+        analytics = AnalyticsClient(peer, tracing.tracer)
         stack.push_async_callback(analytics.close)
 
         database = await open_database(settings.database, "chat", SCHEMA, tracing)

@@ -9,11 +9,13 @@ from typing import Any
 
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from opentelemetry.trace import Tracer
 
 from chat_service.outbox.outbox import Outbox, OutboxEntry
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.sidecar import UNREACHABLE, Peer
+from daca_shared.calls.spans import TracingClientInterceptor
 from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
 from daca_shared.observe.requests import request_metadata
 
@@ -33,12 +35,12 @@ class LastCall:
 class AnalyticsClient:
     """Asks for counts, and records messages for `Outbox`. Each call has a deadline."""
 
-    def __init__(self, peer: Peer, interceptors: Sequence[aio.ClientInterceptor] = ()) -> None:
+    def __init__(self, peer: Peer, tracer: Tracer | None = None) -> None:
         self._peer = peer
         self.way = peer.way
         self.last_call: LastCall | None = None
         """The latest call that has ended, health checks aside."""
-        self._channel = peer.channel(interceptors)
+        self._channel = peer.channel([TracingClientInterceptor(tracer)] if tracer else [])
         self._stub = pb_grpc.AnalyticsServiceStub(self._channel)
         # `Any`, as the stub's published types lack its methods.
         self._health: Any = health_pb2_grpc.HealthStub(self._channel)

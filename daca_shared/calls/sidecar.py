@@ -34,12 +34,8 @@ class Peer:
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Metadata for each call. Never user data, and never a caller's own metadata, as a
     `dapr-callee-app-id` in it would override our app id."""
-
-    @property
-    def way(self) -> str:
-        """How calls get there, in words."""
-        is_proxied = "dapr-app-id" in dict(self.metadata)
-        return "through our sidecar" if is_proxied else "directly, without a sidecar"
+    way: str = "directly, without a sidecar"
+    """How calls get there, in words."""
 
     def channel(self, interceptors: Sequence[aio.ClientInterceptor] = ()) -> aio.Channel:
         """A new channel; one serves the whole process."""
@@ -54,7 +50,8 @@ def find_peer(settings: ServiceSettings, app_id: str, direct_address: str) -> Pe
     shown = ((_TOKEN_KEY, token.get_secret_value()),) if token else ()
     if port is None:
         return Peer(direct_address, shown)
-    return Peer(f"127.0.0.1:{port}", (("dapr-app-id", app_id), *shown))
+    metadata = (("dapr-app-id", app_id), *shown)
+    return Peer(f"127.0.0.1:{port}", metadata, "through our sidecar")
 
 
 def check_token(token: SecretStr, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:

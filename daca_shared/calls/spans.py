@@ -67,11 +67,6 @@ def _not_sampled() -> Span:
     return trace.NonRecordingSpan(SpanContext(*ids, is_remote=False))
 
 
-def client_interceptors(tracer: trace.Tracer | None) -> list[aio.ClientInterceptor]:
-    """The interceptors that make spans of a channel's calls."""
-    return [TracingClientInterceptor(tracer)] if tracer else []
-
-
 def begin_server_span(
     tracer: trace.Tracer | None, path: str, metadata: Iterable[tuple[str, Any]]
 ) -> Callable[[StatusCode], None]:

@@ -14,7 +14,7 @@ from analytics_service.servicer import AnalyticsServicer
 from daca.analytics.v1 import analytics_pb2, analytics_pb2_grpc
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import Peer
-from daca_shared.calls.spans import client_interceptors
+from daca_shared.calls.spans import TracingClientInterceptor
 from daca_shared.domain import NotFound
 from tests.fakes import eventually
 from tests.spans import CallTracing, Spans
@@ -49,9 +49,9 @@ class Calls:
         server = GrpcServer(tracing=self.tracing)
         server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, self.servicer)
         await server.start("127.0.0.1", 0, "")
-        async with Peer(f"127.0.0.1:{server.port}").channel(
-            client_interceptors(self.tracing.tracer)
-        ) as channel:
+        assert self.tracing.tracer
+        interceptor = TracingClientInterceptor(self.tracing.tracer)
+        async with Peer(f"127.0.0.1:{server.port}").channel([interceptor]) as channel:
             yield analytics_pb2_grpc.AnalyticsServiceStub(channel)
         await server.stop(0)
 
