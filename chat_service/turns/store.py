@@ -109,8 +109,7 @@ class TurnStore:
 
         kept = await self.database.write(keep_and_send)
         if kept is None:
-            finished = await self.find(turn.conversation.user_id, turn.message_id)
-            return finished or turn
+            return await self.find(turn.conversation.user_id, turn.message_id) or turn
         self.outbox.send_soon()
         return kept
 

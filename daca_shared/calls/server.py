@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any
 
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -62,7 +62,7 @@ class GrpcServer:
         """Serve `servicer`; `add_to_server` is the generated `add_…_to_server` for it."""
         add_to_server(servicer, self._methods)
 
-    async def start(self, host: str, port: int, variable: str) -> Self:
+    async def start(self, host: str, port: int, variable: str) -> None:
         """Listen and report healthy. `variable` is the setting that a `PortTaken` error names."""
         listed = [*self._methods.services, reflection.SERVICE_NAME]
         add_reflection = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
@@ -74,7 +74,6 @@ class GrpcServer:
         await self._server.start()
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._report()
-        return self
 
     async def watch(self, check: Callable[[], Awaitable[None]]) -> None:
         """Run for ever, and report unhealthy while `check` raises `Unavailable`."""

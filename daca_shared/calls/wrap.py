@@ -45,7 +45,7 @@ class Methods(grpc.GenericRpcHandler):
 
     def __init__(self, tracing: Tracing, token: SecretStr | None, timeout_s: float) -> None:
         """After `timeout_s` a call ends, even if its caller sends no request or reads no answer."""
-        self._tracing, self._token, self._timeout_s = tracing, token, timeout_s
+        self.tracing, self.token, self._timeout_s = tracing, token, timeout_s
         self._calls: set[asyncio.Task[Any]] = set()
         self.watches: set[asyncio.Task[Any]] = set()
         self._handlers: dict[str, Handler] = {}
@@ -86,7 +86,7 @@ class Methods(grpc.GenericRpcHandler):
     def _wrap(self, path: str, handler: Any) -> None:
         kind = next(kind for kind in _KINDS if getattr(handler, kind))
         behaviour: Callable[[Any, Context], Any] = getattr(handler, kind)
-        around = partial(_Call, path, self._tracing, self._token)
+        around = partial(_Call, path, self)
 
         def decoded(request: bytes) -> Any:
             if len(request) > _MAX_REQUEST_BYTES:
@@ -121,21 +121,19 @@ class Methods(grpc.GenericRpcHandler):
 class _Call:
     """One call's context. An `@asynccontextmanager` would cost a tenth of a `GetAnalytics`."""
 
-    def __init__(
-        self, path: str, tracing: Tracing, token: SecretStr | None, context: Context
-    ) -> None:
-        self._path, self._tracing, self._token, self._context = path, tracing, token, context
+    def __init__(self, path: str, methods: Methods, context: Context) -> None:
+        self._path, self._methods, self._context = path, methods, context
 
     async def __aenter__(self) -> None:
         self._began = time.perf_counter()
         metadata = self._context.invocation_metadata() or ()
-        self._end_span = begin_server_span(self._tracing.tracer, self._path, metadata)
+        self._end_span = begin_server_span(self._methods.tracing.tracer, self._path, metadata)
         shown_ids = [str(value) for name, value in metadata if name == REQUEST_ID]
         self._request = begin_request(shown_ids)
         self._context.set_trailing_metadata(((REQUEST_ID, self._request.id),))
-        if self._token is not None:
+        if self._methods.token is not None:
             try:
-                check_token(self._token, self._path, metadata)
+                check_token(self._methods.token, self._path, metadata)
             except DomainError as refusal:
                 await self.__aexit__(None, refusal, None)
 

@@ -15,7 +15,8 @@ from daca_shared.calls.server import GrpcServer
     [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::1"), ("::", "127.0.0.1")],
 )
 async def test_a_server_answers_at_its_address(host: str, reached_at: str) -> None:
-    server = await GrpcServer().start(host, 0, "TEST_PORT")
+    server = GrpcServer()
+    await server.start(host, 0, "TEST_PORT")
     try:
         async with aio.insecure_channel(address(reached_at, server.port)) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
