@@ -67,7 +67,7 @@ class Outbox:
     database: Database
     record: Callable[[Sequence[OutboxEntry]], Awaitable[None]]
     """Returns once they are counted. Raises `InvalidInput` if they are refused, and another
-    `DomainError` if they may not be counted."""
+    `DomainError` if that is not certain."""
     tracing: Tracing = NO_TRACING
     clock: Callable[[], float] = time.monotonic
     """In seconds; measures how long a batch takes."""
