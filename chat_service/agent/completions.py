@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -48,8 +48,15 @@ class CompletionsClient:
         self.base_url = httpx2.URL(base_url.rstrip("/") + "/")
         self.api_key = api_key
         self.chat = SimpleNamespace(completions=SimpleNamespace(create=self._create))
-        self._timeout = aiohttp.ClientTimeout(None, connect=timeout_s, sock_read=timeout_s)
-        self._proxy = proxy
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"authorization": f"Bearer {api_key}"},
+            # No host accepts the lone surrogates that a model may have put into an earlier reply.
+            json_serialize=lambda body: clean(json.dumps(body, ensure_ascii=False)),
+            proxy=proxy,
+            timeout=aiohttp.ClientTimeout(None, connect=timeout_s, sock_read=timeout_s),
+        )
         self._takes_stream_options, self._wants_thoughts = True, False
 
     def with_options(self, **_: Any) -> Self:
@@ -116,19 +123,6 @@ class CompletionsClient:
         if not reader.is_whole:
             reason = "The answer ended before its finish"
             raise APIConnectionError(message=reason, request=REQUEST)
-
-    @cached_property
-    def _http(self) -> aiohttp.ClientSession:
-        """Made at its first use, as it needs a running event loop."""
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=_MAX_CONNECTIONS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"authorization": f"Bearer {self.api_key}"},
-            # No host accepts the lone surrogates that a model may have put into an earlier reply.
-            json_serialize=lambda body: clean(json.dumps(body, ensure_ascii=False)),
-            proxy=self._proxy,
-            timeout=self._timeout,
-        )
 
     @contextmanager
     def _openai_errors(self) -> Iterator[None]:

@@ -59,13 +59,17 @@ def choose_model(settings: ChatSettings) -> ChatModel:
         return _completions(settings, settings.openai_base_url, key or "no-key", settings.model)
     if key:
         name = settings.model or "gpt-4o"
-        whose = settings.openai_org_id, settings.openai_project_id
-        client = openai_client(key, settings.model_timeout_s, whose=whose)
+        # Left out, the client would read them from the environment itself, even empty ones.
+        whose = {
+            "OpenAI-Organization": settings.openai_org_id or Omit(),
+            "OpenAI-Project": settings.openai_project_id or Omit(),
+        }
+        client = openai_client(key, settings.model_timeout_s, headers=whose)
         model = agents.OpenAIResponsesModel(name, client)
         return ChatModel(name, model, _Settings(retry=one_retry()), client)
     if settings.gemini_api_key:
-        key, name = settings.gemini_api_key.get_secret_value(), settings.model or "gemini-2.5-flash"
-        return _completions(settings, _GEMINI_URL, key, name)
+        key = settings.gemini_api_key.get_secret_value()
+        return _completions(settings, _GEMINI_URL, key, settings.model or "gemini-2.5-flash")
     log.warning("no model key is set: replies come from the labelled offline model")
     return ChatModel("offline", OfflineModel(), _Settings())
 
@@ -83,27 +87,21 @@ def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> 
 
 
 def openai_client(
-    key: str,
-    timeout_s: float,
-    base_url: str = _OPENAI_URL,
-    whose: tuple[str | None, str | None] = (None, None),
+    key: str, timeout_s: float, base_url: str = _OPENAI_URL, headers: Any = None
 ) -> AsyncOpenAI:
-    """OpenAI's own client, with a limit on an answer's size. `whose`: organization and project."""
-    # Left out, the client would read them from the environment itself, even empty ones.
-    headers = zip(("OpenAI-Organization", "OpenAI-Project"), whose, strict=True)
+    """OpenAI's own client, with a limit on an answer's size."""
 
     async def bound(response: httpx2.Response) -> None:
         response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))
 
-    http = DefaultAsyncHttpxClient(event_hooks={"response": [bound]})
     # No retries by the client, which has no budget for them; `one_retry` has one.
     return AsyncOpenAI(
         api_key=key,
         base_url=base_url,
         timeout=timeout_s,
         max_retries=0,
-        default_headers={name: cast(str, value or Omit()) for name, value in headers},
-        http_client=http,
+        default_headers=headers,
+        http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bound]}),
     )
 
 
