@@ -1,15 +1,17 @@
 """The Agents SDK's traces as spans, named by OpenTelemetry's conventions for generative AI."""
 
 import json
+from functools import partial
 from typing import Any
 
 from agents import tracing as sdk
 from agents.tracing.provider import DefaultTraceProvider
 from opentelemetry.trace import Span, SpanKind, Tracer, get_current_span, set_span_in_context
-from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from daca_shared.observe.tracing import Tracing, fail
 
+_plain = partial(to_jsonable_python, serialize_unknown=True)
 _CHAT = "chat", "request.model", "input.messages", "output.messages"
 # The operation's name, and the attributes for its agent, model or tool, its input and its output.
 _OPERATIONS: dict[type, tuple[str, ...]] = {
@@ -75,7 +77,3 @@ class AgentSpans(sdk.TracingProcessor):
         """Nothing to do: a chat has its own span, and `daca_shared.observe.otel` sends."""
 
     on_trace_start = on_trace_end = shutdown = force_flush = _ignore
-
-
-def _plain(value: object) -> object:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
