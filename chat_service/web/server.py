@@ -46,7 +46,6 @@ class HttpServer:
             raise PortTaken(self.host, self.port, "CHAT_HTTP_PORT") from error
         trusted = {*self.trusted_proxies, *map(_mapped, self.trusted_proxies)}
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = _MAX_CONNECTIONS if files == resource.RLIM_INFINITY else files // 2
         self._server = Server(
             wrap_asgi_with_proxy_headers(self.app, [*trusted]) if trusted else self.app,
             address=self.host,
@@ -58,7 +57,7 @@ class HttpServer:
             ),
             websockets=False,
             backlog=2048,
-            backpressure=min(_MAX_CONNECTIONS, most),
+            backpressure=min(_MAX_CONNECTIONS, files // 2),
             # Otherwise it warns at each start that this API is experimental (ADR 0007).
             log_enabled=False,
         )
