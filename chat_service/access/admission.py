@@ -76,32 +76,27 @@ class Admission:
             log.warning("overload: %d chats were turned away", self.turned_away - self._told)
             self._told, self._tell_at = self.turned_away, now + 1
 
-    def refusal(self, arriving: int = 0) -> Unavailable | None:
-        """Why to refuse one more chat, beside those under way and `arriving`; None to take it."""
-        is_loaded = self._is_overloaded or self.lag_s >= _MAX_LAG_S
-        is_full = is_loaded and self.chats + arriving >= self._limit
-        if self.chats < self._max_chats and not is_full:
-            return None
-        told = "The service has more to do than it can; try again"
-        return Unavailable(told, code="OVERLOADED", retry_after_s=_RETRY_AFTER_S)
-
     def let_come(self) -> None:
         """A chat's request begins to arrive. Raises `Unavailable` if it is one too many."""
-        self._turn_away(self.refusal(self._arriving))
+        self._check(self._arriving)
         self._arriving += 1
 
     @contextmanager
     def one_more(self) -> Iterator[None]:
         """A context in which one chat is under way. Raises `Unavailable` if it is one too many."""
         self._arriving = max(0, self._arriving - 1)
-        self._turn_away(self.refusal())
+        self._check(arriving=0)
         self.chats += 1
         try:
             yield
         finally:
             self.chats -= 1
 
-    def _turn_away(self, refusal: Unavailable | None) -> None:
-        if refusal:
+    def _check(self, arriving: int) -> None:
+        """Raises `Unavailable` if one more is too many, beside those under way and `arriving`."""
+        is_loaded = self._is_overloaded or self.lag_s >= _MAX_LAG_S
+        is_full = is_loaded and self.chats + arriving >= self._limit
+        if is_full or self.chats >= self._max_chats:
             self.turned_away += 1
-            raise refusal
+            told = "The service has more to do than it can; try again"
+            raise Unavailable(told, code="OVERLOADED", retry_after_s=_RETRY_AFTER_S)
