@@ -138,11 +138,11 @@ async def serve(
     # through all of it, and blocks the event loop for a tenth of a second.
     gc.collect()
     gc.freeze()
-    ended = asyncio.create_task(http_server.wait())
-    ended.add_done_callback(lambda _: stop.set())
+    serving = http_server.serving
+    serving.add_done_callback(lambda _: stop.set())
     await stop.wait()
-    if has_failed := ended.done():
-        log.error("the HTTP server has ended by itself", exc_info=ended.result())
+    if has_failed := serving.done():
+        log.error("the HTTP server has ended by itself", exc_info=serving.exception())
     log.info("stopping")
     await grpc_server.drain(settings.drain_s)
     grace_s = settings.shutdown_grace_s

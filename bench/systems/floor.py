@@ -4,6 +4,7 @@ own client of the model. Nothing is kept, counted, logged, measured or authorise
 `python -m bench.systems.floor PORT`; reads OPENAI_BASE_URL.
 """
 
+import asyncio
 import gc
 import os
 import sys
@@ -56,7 +57,7 @@ async def serve(app: FastAPI, port: int) -> None:
     server = HttpServer(app, "127.0.0.1", port)
     await server.start()
     try:
-        await server.wait()
+        await asyncio.wait([server.serving])
     finally:
         await server.stop(1)
 

@@ -61,8 +61,8 @@ class HttpServer:
             # Otherwise it warns at each start that this API is experimental (ADR 0007).
             log_enabled=False,
         )
-        self._serving = asyncio.create_task(self._server.serve())
-        while not self._serving.done():
+        self.serving = asyncio.create_task(self._server.serve())
+        while not self.serving.done():
             # It doesn't say when it is listening.
             with suppress(OSError):
                 _, writer = await asyncio.open_connection(self.host, self.port)
@@ -70,7 +70,7 @@ class HttpServer:
                 self._end_stuck_connections()
                 return
             await asyncio.sleep(0.002)
-        self._serving.result()
+        self.serving.result()
 
     def _end_stuck_connections(self) -> None:
         """Set a timeout on the listening socket, from which connections inherit it (only on Linux).
@@ -83,16 +83,11 @@ class HttpServer:
                     timeout_ms = int(self.stuck_timeout_s * 1000)
                     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
-    async def wait(self) -> BaseException | None:
-        """Wait until the server ends. Returns the error if it has ended by itself."""
-        await asyncio.wait([self._serving])
-        return None if self._serving.cancelled() else self._serving.exception()
-
     async def stop(self, grace_s: float) -> None:
         """Refuse new requests, and give current ones `grace_s` to finish."""
         self._server.stop()  # type: ignore[no-untyped-call]
         # Not cancelled, as it would then log an error when its last request ends.
-        await asyncio.wait([self._serving], timeout=grace_s)
+        await asyncio.wait([self.serving], timeout=grace_s)
 
 
 def _mapped(network: str) -> str:

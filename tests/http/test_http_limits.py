@@ -156,7 +156,7 @@ async def main():
                         head_timeout_s=1)
     await server.start()
     print(server.port, flush=True)
-    await server.wait()
+    await server.serving
 
 asyncio.run(main())
 """

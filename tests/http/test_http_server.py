@@ -170,12 +170,11 @@ async def test_a_connection_that_waits_for_its_next_request_does_not_hold_up_a_s
 
 async def test_the_server_ends_once_it_is_stopped(app: App) -> None:
     async with running(app) as server:
-        ended = asyncio.create_task(server.wait())
         await asyncio.sleep(0.05)
-        assert not ended.done()
+        assert not server.serving.done()
         await server.stop(1)
         async with asyncio.timeout(2):
-            await ended
+            await server.serving
 
 
 @pytest.mark.parametrize("size", [900_000, 5_000_000])

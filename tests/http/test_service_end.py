@@ -31,9 +31,18 @@ class EndingServer(HttpServer):
         self.may_end = asyncio.Event()
         self._reason = reason
 
-    async def wait(self) -> Error:
+    async def start(self) -> None:
+        await super().start()
+        self.serving = asyncio.create_task(self._end())
+
+    async def stop(self, grace_s: float) -> None:
+        self.may_end.set()
+        await super().stop(grace_s)
+
+    async def _end(self) -> None:
         await self.may_end.wait()
-        return self._reason
+        if self._reason:
+            raise self._reason
 
 
 async def end(begin: Callable[[EndingServer, asyncio.Event], None], reason: Error = None) -> None:
