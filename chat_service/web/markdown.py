@@ -98,11 +98,10 @@ def _with_tags_as_text(text: str) -> str:
         return text
     source, done, parts = text.encode(), 0, list[bytes]()
     for event, span in _markdown.events_with_range(text):
-        if "Html" in event or "InlineHtml" in event:
-            tag = source[span["start"] : span["end"]]
-            if "Html" in event or not _is_break(tag):
-                parts.extend((source[done : span["start"]], tag.replace(b"<", b"&lt;")))
-                done = span["end"]
+        tag = source[span["start"] : span["end"]]
+        if "Html" in event or ("InlineHtml" in event and not _is_break(tag)):
+            parts += [source[done : span["start"]], tag.replace(b"<", b"&lt;")]
+            done = span["end"]
     return b"".join([*parts, source[done:]]).decode()
 
 
