@@ -53,7 +53,7 @@ class AnswerReader:
 
     def read(self, line: bytes) -> ChatCompletionChunk | None:
         """The piece in this line, if it has one. `b""`, without a line feed, is the end of input.
-        Raises `APIStatusError` for an error, and `ValueError` if the line makes no sense."""
+        Raises `APIStatusError` for an error, and others if the line makes no sense."""
         self.is_over = not line
         line = line.strip().removeprefix(codecs.BOM_UTF8)
         if self._json or line.startswith((b"{", b"[")):
@@ -77,8 +77,6 @@ class AnswerReader:
         # A character may be split over two pieces, even in the middle of its bytes.
         event = json.loads(data.decode(errors="surrogateescape"))
         event = event[0] if isinstance(event, list) and event else event
-        if not isinstance(event, dict):
-            raise ValueError("the answer is no object")  # noqa: TRY004 - the host's fault
         # We use the first choice. Azure's first piece, and one with only the usage, have none.
         choices = [c for c in event.get("choices") or [] if isinstance(c, dict)]
         choice = next((c for c in choices if str(c.get("index") or 0) == "0"), None)
