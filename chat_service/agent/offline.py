@@ -52,7 +52,7 @@ def _one_step() -> ScriptedModel:
 
 
 def _respond(call: ModelCall) -> ModelStep:
-    items = [{"content": call.input}] if isinstance(call.input, str) else call.input
+    items: Any = call.input  # the SDK always passes a list
     last = items[-1]
     if last.get("type") == "function_call_output":
         name = next(i["name"] for i in reversed(items) if i.get("type") == "function_call")
@@ -64,7 +64,7 @@ def _respond(call: ModelCall) -> ModelStep:
         # An id has to be unique only within its conversation.
         return ModelStep(output=[function_call(*asked, call_id=f"off{len(items):06}")])
     if _ASKS_FIRST.search(text):
-        first = next(item for item in items if item.get("role", "user") == "user")
+        first = next(item for item in items if item.get("role") == "user")
         return _say(f"Your first message in this conversation was: {first['content']}")
     return _say(_greeting(call.system_instructions or ""))
 
