@@ -95,36 +95,31 @@ def build_gateway(
     async def user(user_id: OwnId, role: Role = "guest") -> bodies.UserBody:
         return bodies.UserBody(user_id=user_id, role=role)
 
-    async def admitted(
-        body: bodies.ChatBody, request: Request, idempotency_key: IdempotencyKey = ""
-    ) -> ChatMessage:
-        return admit(body.message(idempotency_key), request)
+    async def sent(body: bodies.ChatBody, idempotency_key: IdempotencyKey = "") -> ChatMessage:
+        return body.message(idempotency_key)
 
-    def admit(message: ChatMessage, request: Request) -> ChatMessage:
+    def check(message: ChatMessage, request: Request) -> None:
         """What must be checked before a stream begins, and with it status 200."""
         request.state.caller.must_be(message.user_id)
         conversation.check(message)
-        return message
-
-    def spend(message: ChatMessage, request: Request) -> None:
         rates.spend(message.user_id, request.client.host if request.client else None)
 
     @chats.post("/chat/")
     async def chat(
-        message: Annotated[ChatMessage, Depends(admitted)], request: Request
+        message: Annotated[ChatMessage, Depends(sent)], request: Request
     ) -> bodies.ReplyBody:
         with admission.one_more():
-            spend(message, request)
+            check(message, request)
             return await bodies.ReplyBody.of(await conversation.reply(message))
 
     async def replying(
-        message: Annotated[ChatMessage, Depends(admitted)], request: Request, rich: bool = False
+        message: Annotated[ChatMessage, Depends(sent)], request: Request, rich: bool = False
     ) -> AsyncIterator[AsyncIterator[bodies.Event]]:
         """A dependency, which FastAPI closes with the response. It leaves a route's own generator
         to the garbage collector if the client goes away while an event is being sent."""
         events = conversation.stream(message, with_tools=rich)
         with admission.one_more():
-            spend(message, request)
+            check(message, request)
             async with aclosing(with_html(events) if rich else events) as chosen:
                 yield chosen
 
@@ -146,7 +141,7 @@ def build_gateway(
     async def completed(
         body: completions.CompletionBody, request: Request, idempotency_key: IdempotencyKey = ""
     ) -> AsyncIterator[Any]:
-        message = admit(body.message(request.state.caller, idempotency_key), request)
+        message = body.message(request.state.caller, idempotency_key)
         async with opened(message, request) as events:
             model = conversation.agent.model
             yield await completions.answer(events, message, model, is_streamed=bool(body.stream))
