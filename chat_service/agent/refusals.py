@@ -127,15 +127,14 @@ def domain_error(error: Exception) -> domain.DomainError:
     if refuses(error, TOO_LONG):
         text = "The conversation is too long for the model; start a new one, or say less"
         return InvalidInput.field("text", "is too long for the model", text)
-    made: _Made | None = None
-    if isinstance(error, openai.APIStatusError):
-        found = (made for pattern, made in _BY_WORDS if refuses(error, pattern))
-        made = next(found, _BY_STATUS.get(error.status_code))
-    make, text = made or next(made for kinds, made in _BY_KIND if isinstance(error, kinds))
+    make, text = next(made for kinds, made in _BY_KIND if isinstance(error, kinds))
+    if not isinstance(error, openai.APIStatusError):
+        return make(text)
+    found = (made for pattern, made in _BY_WORDS if refuses(error, pattern))
+    make, text = next(found, _BY_STATUS.get(error.status_code, (make, text)))
     told = make(text)
-    if isinstance(error, openai.APIStatusError):
-        wait = error.response.headers.get("retry-after", "")
-        told.retry_after_s = float(wait) if re.fullmatch("[0-9]{1,5}", wait) else None
+    wait = error.response.headers.get("retry-after", "")
+    told.retry_after_s = float(wait) if re.fullmatch("[0-9]{1,5}", wait) else None
     return told
 
 
