@@ -16,9 +16,8 @@ from typing import Any, Self
 
 import aiohttp
 import httpx2
-import openai
 from aiohttp.http_exceptions import LineTooLong
-from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
+from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, Omit
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from chat_service.agent.answers import REQUEST, AnswerReader, status_error
@@ -67,8 +66,7 @@ class CompletionsClient:
         await self._http.close()
 
     async def _create(self, **parameters: Any) -> ChatCompletion | _Chunks:
-        left_out = (openai.Omit, openai.NotGiven)
-        body = {k: value for k, value in parameters.items() if not isinstance(value, left_out)}
+        body = {name: given for name, given in parameters.items() if not isinstance(given, Omit)}
         query, headers = body.pop("extra_query", None), body.pop("extra_headers", None)
         body |= body.pop("extra_body", None) or {}
         if not self._takes_stream_options:
