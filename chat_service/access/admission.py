@@ -16,9 +16,7 @@ _MAX_LAG_S, _CALM_LAG_S = 0.05, 0.015
 # The weight of the latest measurement: a single pause of the loop is no overload.
 _LAG_WEIGHT = 0.4
 # A burst of up to 256 chats is always taken. If the loop isn't calm for longer than such a burst
-# lasts, there is a standing queue that only makes everybody wait (as in CoDel, RFC 8289): overload.
-# Then the limit, between 16 and 256, shrinks while the loop is late and chats are refused, and
-# grows slowly while it is on time, until the loop has been calm for as long as a burst lasts.
+# lasts, that is overload, and the limit moves between 16 and 256 (ADR 0011 explains how).
 _LARGEST_BURST, _FEWEST = 256, 16
 _BURST_S = 1.0
 _DECREASE, _INCREASE = 0.9, 1
