@@ -7,8 +7,7 @@ from daca_shared.domain import Failed
 
 # JSON can hold lone halves of surrogate pairs. U+DC80 to U+DCFF also stand for bytes that are not
 # UTF-8 (PEP 383). Those at the end may become a character together with what comes next.
-_HALF = re.compile("[\ud800-\udfff]")
-_BYTES = re.compile("[\udc80-\udcff]+")
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _OPEN_END = re.compile("(?:[\ud800-\udbff]|[\udc80-\udcff]+)\\Z")
 
 
@@ -19,10 +18,8 @@ def clean(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-        text = _BYTES.sub(
-            lambda m: m[0].encode(errors="surrogateescape").decode(errors="replace"), text
-        )
         text = _HALF.sub("\ufffd", text)
+        text = text.encode(errors="surrogateescape").decode(errors="replace")
     return text
 
 
