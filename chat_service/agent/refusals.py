@@ -103,17 +103,11 @@ def too_large() -> Failed:
     return Failed("The model's answer is larger than this service takes")
 
 
-def words(error: Exception) -> str:
-    """What the host said, or what failed on the way to it. It may quote our key."""
-    cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
-    return f"{error} {cause}" if cause else str(error)
-
-
 def refuses(error: Exception, pattern: re.Pattern[str]) -> bool:
     """Whether the host has refused the request with a status and message that match `pattern`."""
     kinds = openai.APIError | agents.ModelBehaviorError
     is_answer = isinstance(error, kinds) and not isinstance(error, openai.APIConnectionError)
-    told = f"{getattr(error, 'status_code', '')} {_QUOTES.split(words(error))[0]}"
+    told = f"{getattr(error, 'status_code', '')} {_QUOTES.split(str(error))[0]}"
     return is_answer and bool(pattern.search(told))
 
 
@@ -139,8 +133,11 @@ def domain_error(error: Exception) -> domain.DomainError:
 
 
 def failure(error: Exception, key: str) -> domain.DomainError:
-    """What the caller is told. The log also gets what the host said, without our key."""
-    told = words(error).replace(key, "[redacted]")[:_MAX_WORDS]
+    """What the caller is told. The log also gets what the host said, or what failed on the way to
+    it, without our key."""
+    is_away = isinstance(error, openai.APIConnectionError) and error.__cause__
+    said = f"{error} {error.__cause__}" if is_away else str(error)
+    told = said.replace(key, "[redacted]")[:_MAX_WORDS]
     known = openai.OpenAIError | agents.AgentsException | httpx2.HTTPError | domain.DomainError
     # Known errors are logged without a traceback, which has the host's text and so maybe our key.
     trace = not isinstance(error, known)
