@@ -4,8 +4,6 @@ that their callers can try elsewhere, and those under way still end in time."""
 import logging
 import resource
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from daca_shared.domain import Unavailable
 
@@ -36,7 +34,8 @@ def most_chats(wanted: int) -> int:
 
 
 class Admission:
-    """Decides, for HTTP and gRPC alike, whether one more chat is taken."""
+    """Decides, for HTTP and gRPC alike, whether one more chat is taken. In its context one chat is
+    under way, as in a semaphore's. Entering it raises `Unavailable` for one too many."""
 
     def __init__(self, max_chats: int = 2000) -> None:
         self._max_chats = max_chats
@@ -79,16 +78,13 @@ class Admission:
         self._check(self._arriving)
         self._arriving += 1
 
-    @contextmanager
-    def one_more(self) -> Iterator[None]:
-        """A context in which one chat is under way. Raises `Unavailable` if it is one too many."""
+    def __enter__(self) -> None:
         self._arriving = max(0, self._arriving - 1)
         self._check(arriving=0)
         self.chats += 1
-        try:
-            yield
-        finally:
-            self.chats -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self.chats -= 1
 
     def _check(self, arriving: int) -> None:
         """Raises `Unavailable` if one more is too many, beside those under way and `arriving`."""

@@ -106,7 +106,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def _admitted(
         self, request: _ChatRequest, context: Context
     ) -> AsyncIterator[ChatMessage]:
-        with self.admission.one_more():
+        with self.admission:
             await self._authorize(request.user_id, context)
             message = _decode(request)
             self.conversation.check(message)

@@ -108,7 +108,7 @@ def build_gateway(
     async def chat(
         message: Annotated[ChatMessage, Depends(sent)], request: Request
     ) -> bodies.ReplyBody:
-        with admission.one_more():
+        with admission:
             check(message, request)
             return await bodies.ReplyBody.of(await conversation.reply(message))
 
@@ -118,7 +118,7 @@ def build_gateway(
         """A dependency, which FastAPI closes with the response. It leaves a route's own generator
         to the garbage collector if the client goes away while an event is being sent."""
         events = conversation.stream(message, with_tools=rich)
-        with admission.one_more():
+        with admission:
             check(message, request)
             async with aclosing(with_html(events) if rich else events) as chosen:
                 yield chosen

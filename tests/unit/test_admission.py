@@ -20,7 +20,7 @@ def measure(admission: Admission, lag_s: float, times: int = 20) -> None:
 
 def fill(admission: Admission, stack: ExitStack, chats: int) -> None:
     for _ in range(chats):
-        stack.enter_context(admission.one_more())
+        stack.enter_context(admission)
 
 
 def taken(admission: Admission) -> int:
@@ -50,7 +50,7 @@ def test_a_loop_that_is_briefly_late_refuses_only_what_exceeds_a_large_burst() -
     measure(admission, LATE_S)
     with ExitStack() as stack:
         fill(admission, stack, LARGEST_BURST)
-        with pytest.raises(Unavailable) as refused, admission.one_more():
+        with pytest.raises(Unavailable) as refused, admission:
             pass
         assert refused.value.retry_after_s == 1
         measure(admission, 0)
@@ -127,7 +127,7 @@ def test_requests_whose_bodies_are_still_to_come_are_counted_while_the_loop_is_l
 def test_arriving_requests_cause_no_refusals_in_an_idle_service() -> None:
     admission = Admission(1)
     assert arriving(admission) == 2 * LARGEST_BURST
-    with admission.one_more():
+    with admission:
         assert admission.chats == 1
 
 
@@ -135,14 +135,14 @@ def test_there_is_a_maximum_even_for_chats_that_only_wait() -> None:
     admission = Admission(22)
     with ExitStack() as stack:
         fill(admission, stack, 22)
-        with pytest.raises(Unavailable), admission.one_more():
+        with pytest.raises(Unavailable), admission:
             pass
         assert admission.chats == 22
 
 
 def test_a_failed_chat_frees_its_place() -> None:
     admission = Admission()
-    with pytest.raises(RuntimeError), admission.one_more():
+    with pytest.raises(RuntimeError), admission:
         raise RuntimeError
     assert admission.chats == 0
 
@@ -154,7 +154,7 @@ def test_the_number_of_refusals_is_logged_once_a_second(
 
     def turn_away(chats: int) -> None:
         for _ in range(chats):
-            with pytest.raises(Unavailable), admission.one_more():
+            with pytest.raises(Unavailable), admission:
                 pass
         admission.note_lag(0)
 

@@ -109,7 +109,7 @@ async def test_a_scrape_reports_the_current_state(
         stream = chat.conversation.stream(MESSAGE)
         await anext(stream)
         with (
-            admission.one_more(),
+            admission,
             serving_metrics(ServiceSettings(), 0, "PORT") as port,
             observed(admission, stores.outbox, chat.conversation),
         ):
