@@ -44,6 +44,11 @@ class Machine:
         path.write_text(f'#!/bin/bash\necho "{name} $*" >>"{self.calls}"\n{script}\n')
         path.chmod(0o755)
 
+    def venv(self) -> Path:
+        """A folder with an empty .venv."""
+        (self.home / ".venv/lib/python3.12/site-packages").mkdir(parents=True)
+        return self.home
+
     def start(self, command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             ["bash", "-c", command],
@@ -124,20 +129,6 @@ def test_a_build_says_why_it_is_needed_and_what_works_without_it(machine: Machin
     assert "no network" in err
     left = list((machine.home / ".cache/daca-chat").rglob("*.*/*"))
     assert left == []
-
-
-def test_run_sh_installs_no_development_tools_and_removes_none(machine: Machine) -> None:
-    machine.has("uv", "")
-    assert machine.sourced("ensure_runtime --extra local")[0] == 0
-    call = machine.called()[-1]
-    options = "--frozen --compile-bytecode --inexact --no-default-groups --group run --extra local"
-    assert call == f"uv sync {options}"
-
-
-def test_any_later_python_that_is_here_is_taken_before_one_is_fetched(machine: Machine) -> None:
-    machine.has("uv", f'[[ $* != "python find --system" ]] && echo "$UV_PYTHON" >>{machine.calls}')
-    assert machine.sourced("ensure_runtime")[0] == 0
-    assert machine.called()[-1] == ">=3.12"
 
 
 def test_without_home_in_the_environment_the_users_home_folder_is_used(machine: Machine) -> None:
