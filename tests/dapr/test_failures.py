@@ -64,6 +64,14 @@ async def test_a_hanging_analytics_costs_half_a_second_and_no_message(
     await eventually(lambda: system.count(user_id), 1)
 
 
+async def test_a_killed_sidecar_is_found_again_at_once(system: RunningStack) -> None:
+    sidecar = system.stack.services[f"{system.analytics}-sidecar"]
+    await sidecar.stop(signal.SIGKILL)
+    await sidecar.start()
+    assert await sidecar.listens()
+    await eventually(lambda: system.count("bob"), 3, timeout_s=2)
+
+
 async def test_a_killed_chat_service_loses_no_accepted_message(system: RunningStack) -> None:
     user_id = f"user-{uuid4()}"
     analytics = system.stack.services[system.analytics]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest_asyncio
 import yaml
 
 from lab.machine import free_port, tool
-from lab.stack import RunningStack, eventually, render_run_file
+from lab.stack import eventually, render_run_file
 from scripts.lib.project import ROOT
 from scripts.names import write_names
 from scripts.stack import Stack
@@ -130,14 +129,6 @@ async def test_dapr_run_needs_no_network(
     start = ("ip", "netns", "exec", alone, tool("DAPR_CLI"), "run", "-f", run_file)
     async with command(*start, folder=tmp_path):
         await eventually(a_chat_has_a_count, expected=True, timeout_s=60)
-
-
-async def test_a_killed_sidecar_is_found_again_at_once(system: RunningStack) -> None:
-    sidecar = system.stack.services[f"{system.analytics}-sidecar"]
-    await sidecar.stop(signal.SIGKILL)
-    await sidecar.start()
-    assert await sidecar.listens()
-    await eventually(lambda: system.count("bob"), 3, timeout_s=2)
 
 
 async def test_the_local_configuration_has_the_addresses_of_dapr_yaml() -> None:
