@@ -1,10 +1,11 @@
 """Shell commands as people type them, run in the project's folder."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -12,8 +13,11 @@ from typing import Any
 
 import yaml
 
-from lab.stack import http
+from lab.stack import eventually, http
 from scripts.lib.project import ROOT
+
+STOP_TIMEOUT_S = 20
+"""As promised in docs/operations.md."""
 
 
 async def output_of(*command: str | Path, **environment: str) -> str:
@@ -26,7 +30,7 @@ async def output_of(*command: str | Path, **environment: str) -> str:
     )
     out, err = await process.communicate()
     assert process.returncode == 0, f"{command}: {out.decode()}{err.decode()}"
-    return out.decode()
+    return os.fsdecode(out)
 
 
 @asynccontextmanager
@@ -65,6 +69,39 @@ async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
     return seen
 
 
+async def children(process: asyncio.subprocess.Process) -> dict[int, str]:
+    """The child processes: their ids and command lines."""
+    lines = (await output_of("pgrep", "-P", str(process.pid), "-a")).splitlines()
+    return {int(pid): command for pid, _, command in (line.partition(" ") for line in lines)}
+
+
+async def gone(pids: Iterable[int]) -> None:
+    """Wait until none of these runs any more."""
+
+    async def left() -> list[int]:
+        return [pid for pid in pids if _exists(pid)]
+
+    await eventually(left, [], timeout_s=STOP_TIMEOUT_S)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+
+
+async def stopped(
+    process: asyncio.subprocess.Process, number: signal.Signals = signal.SIGINT
+) -> None:
+    """Stop scripts/run.sh, which must succeed in time, and leave no process behind."""
+    running = await children(process)
+    process.send_signal(number)
+    assert await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S) == 0, number
+    await gone(running)
+
+
 def ports_of(run_file: Path) -> dict[str, int]:
     analytics, chat = yaml.safe_load(run_file.read_text())["apps"]
     return {
@@ -92,3 +129,16 @@ async def ask(port: int, user_id: str = "alice") -> Any:
     status, answer = await asyncio.to_thread(http, "POST", f"http://localhost:{port}/chat/", body)
     assert status == 200
     return answer["message_count"]
+
+
+def url_in(shown: str) -> str:
+    """The printed URL of the gateway."""
+    return shown.partition("chat page")[2].split()[0].removesuffix("/ui/")
+
+
+async def typed(shown: str) -> dict[str, object]:
+    """Run the commands shown under "Try it". Returns the answer."""
+    lines = shown.partition("Try it")[2].partition("Ctrl-C stops everything")[0].splitlines()
+    script = "\n".join(line for line in lines if line.startswith("  "))
+    answer: dict[str, object] = json.loads(await output_of("bash", "-ec", script))
+    return answer

@@ -5,35 +5,25 @@ import json
 import os
 import signal
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-
-import pytest
 
 from lab.machine import free_port
 from lab.stack import eventually, http, render_run_file
-from tests.commands import ask, command, is_free, output_of, ports_of, read_until
+from tests.commands import ask, command, is_free, output_of, ports_of, read_until, stopped
 
 
-@pytest.mark.parametrize(
-    ("mode", "number"),
-    [([], signal.SIGINT), (["--direct"], signal.SIGTERM)],
-    ids=["sidecars and Ctrl-C", "direct and SIGTERM"],
-)
-async def test_run_sh_serves_remembers_and_leaves_nothing_behind(
-    tmp_path: Path, mode: list[str], number: signal.Signals
-) -> None:
+async def test_run_sh_serves_remembers_and_leaves_nothing_behind(tmp_path: Path) -> None:
     run_file = render_run_file(tmp_path)
     ports = ports_of(run_file)
-    for first in (5, 7):
+    for first, mode, number in ((5, [], signal.SIGHUP), (7, ["--direct"], signal.SIGTERM)):
         async with command(
             "scripts/run.sh", "--run-file", run_file, *mode, folder=tmp_path
         ) as process:
             shown = await read_until(process, "Ctrl-C stops everything")
             assert f"http://127.0.0.1:{ports['http']}/ui/" in shown
             assert [await ask(ports["http"]), await ask(ports["http"])] == [first, first + 1]
-            process.send_signal(number)
-            assert await asyncio.wait_for(process.wait(), 20) == 0
+            await stopped(process, number)
         assert [use for use, port in ports.items() if not is_free(port)] == []
 
 
@@ -63,17 +53,19 @@ async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output
         assert "stopping" in log.read_text(), f"{log.name}: it was killed"
 
 
-@pytest.mark.parametrize("use", ["http", "chat metrics"])
-async def test_run_sh_says_which_port_is_taken(tmp_path: Path, use: str) -> None:
+async def test_run_sh_says_which_ports_are_taken(tmp_path: Path) -> None:
     run_file = render_run_file(tmp_path)
-    port = ports_of(run_file)[use]
-    with socket.create_server(("127.0.0.1", port)):
+    taken = [ports_of(run_file)[use] for use in ("http", "chat metrics")]
+    with ExitStack() as listeners:
+        for port in taken:
+            listeners.enter_context(socket.create_server(("127.0.0.1", port)))
         async with command(
             "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path
         ) as process:
             out, _ = await process.communicate()
     assert process.returncode == 1
-    assert f"port {port} (chat-service" in out.decode()
+    for port in taken:
+        assert f"port {port} (chat-service" in out.decode()
 
 
 async def test_run_sh_shows_a_bad_setting_at_once(tmp_path: Path) -> None:
@@ -84,24 +76,6 @@ async def test_run_sh_shows_a_bad_setting_at_once(tmp_path: Path) -> None:
         out, _ = await process.communicate()
     assert process.returncode == 1
     assert "CHAT_TIMEOUT_S" in out.decode()
-
-
-async def test_run_sh_starts_a_killed_service_again(tmp_path: Path) -> None:
-    run_file = render_run_file(tmp_path)
-    ports = ports_of(run_file)
-    async with command(
-        "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path
-    ) as process:
-        await read_until(process, "Ctrl-C stops everything")
-        assert await ask(ports["http"]) == 5
-        pid = await output_of("pgrep", "-P", str(process.pid), "-f", "analytics_service")
-        os.kill(int(pid), signal.SIGKILL)
-        await read_until(process, "killed by SIGKILL")
-
-        async def next_count() -> bool:
-            return await ask(ports["http"]) is not None
-
-        await eventually(next_count, expected=True)
 
 
 async def test_run_sh_brings_a_real_language_model(tmp_path: Path) -> None:
@@ -123,6 +97,5 @@ async def test_run_sh_brings_a_real_language_model(tmp_path: Path) -> None:
         )
         assert stream.count("event: delta") > 1
         assert stream.count("event: completed") == 1
-        process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        await stopped(process)
     assert [use for use, port in ports.items() if not is_free(port)] == []

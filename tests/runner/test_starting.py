@@ -1,40 +1,19 @@
 """`scripts/run.sh` on machines with all kinds of settings."""
 
 import asyncio
-import json
 import shutil
-import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from lab.machine import free_port
 from lab.stack import http, render_run_file
+from scripts.lib import probes
 from scripts.lib.project import ROOT
-from tests.commands import ask, command, is_free, output_of, ports_of, read_until
+from tests.commands import command, output_of, ports_of, read_until, stopped, typed, url_in
 
 READY = "Ctrl-C stops everything"
-
-
-async def stop(process: asyncio.subprocess.Process) -> None:
-    process.send_signal(signal.SIGINT)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
-
-
-def url_in(shown: str) -> str:
-    """The printed URL of the gateway."""
-    return shown.partition("chat page")[2].split()[0].removesuffix("/ui/")
-
-
-async def typed(shown: str) -> dict[str, object]:
-    """Run the commands shown under "Try it". Returns the answer."""
-    lines = shown.partition("Try it")[2].partition(READY)[0].splitlines()
-    script = "\n".join(line for line in lines if line.startswith("  "))
-    answer: dict[str, object] = json.loads(await output_of("bash", "-ec", script))
-    return answer
 
 
 async def test_neither_a_hostile_environment_nor_another_server_changes_anything(
@@ -77,7 +56,7 @@ async def test_neither_a_hostile_environment_nor_another_server_changes_anything
                 "scripts/status.sh", DACA_DATA_DIR=str(tmp_path / "data"), **hostile
             )
             assert status.count("SERVING") == 2
-            await stop(process)
+            await stopped(process)
     assert not (tmp_path / "venv").exists()
 
 
@@ -104,47 +83,32 @@ async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Pat
         assert url_in(shown) == f"http://127.0.0.1:{port}"
         assert f"logs in {checkout}/data/logs" in shown
         assert (await typed(shown))["message_count"] == 5
-        await stop(process)
+        await stopped(process)
     assert (checkout / "data/chat.db").exists()
     assert "metrics on" not in (checkout / "data/logs/chat-service.log").read_text()
 
 
-async def test_the_port_and_the_data_folder_can_be_changed(tmp_path: Path) -> None:
+async def test_the_address_the_port_and_the_data_folder_can_be_changed(tmp_path: Path) -> None:
     run_file, port = render_run_file(tmp_path), free_port()
     # A path with characters that separate paths for the sidecars, and a byte that is not UTF-8.
-    data = {"DACA_DATA_DIR": str(tmp_path / 'my "data", all of it \udce9')}
-    settings = data | {"CHAT_HTTP_PORT": str(port)}
+    folder = tmp_path / 'my "data", all of it \udce9'
+    data = {"DACA_DATA_DIR": str(folder)}
+    # Sidecars, too, must find their apps at that address.
+    settings = data | {"CHAT_HTTP_PORT": str(port), "DACA_HOST": "::1"}
     start = ("scripts/run.sh", "--run-file", run_file)
     async with command(*start, folder=tmp_path, settings=settings) as process:
-        await read_until(process, READY)
-        assert await ask(port) == 5
-        # The script finds the port without the variable, too.
-        assert "through our sidecar" in await output_of("scripts/status.sh", **data)
-        await stop(process)
-    assert is_free(port)
-
-
-@pytest.mark.parametrize(
-    ("host", "is_exposed"),
-    [("::1", False), ("0.0.0.0", True)],  # noqa: S104 - as people set it
-)
-async def test_listening_for_other_machines_is_warned_about(
-    tmp_path: Path, host: str, *, is_exposed: bool
-) -> None:
-    run_file = render_run_file(tmp_path)
-    # Sidecars, too, must find their apps at that address.
-    mode = ["--direct"] if is_exposed else []
-    async with command(
-        "scripts/run.sh", *mode, "--run-file", run_file, folder=tmp_path, DACA_HOST=host
-    ) as process:
         shown = await read_until(process, READY)
-        assert ("WARNING" in shown) is is_exposed
+        assert "WARNING" not in shown
+        assert url_in(shown) == f"http://[::1]:{port}"
         assert (await typed(shown))["message_count"] == 5
-        status = await output_of("scripts/status.sh", DACA_DATA_DIR=str(tmp_path / "data"))
+        # The script finds the address and the port without the variables, too.
+        status = await output_of("scripts/status.sh", **data)
+        assert "through our sidecar" in status
         assert "DOWN" not in status
-        await stop(process)
-    logs = [path.read_text() for path in (tmp_path / "data/logs").iterdir()]
-    assert any("APP_API_TOKEN is not set" in log for log in logs) is is_exposed
+        await stopped(process)
+    assert probes.is_free("::1", port)
+    logs = [path.read_text() for path in (folder / "logs").iterdir()]
+    assert not any("APP_API_TOKEN is not set" in log for log in logs)
 
 
 async def test_with_tokens_the_command_that_is_shown_has_one(
@@ -162,36 +126,7 @@ async def test_with_tokens_the_command_that_is_shown_has_one(
         url = f"{url_in(shown)}/users/alice/analytics"
         assert (await asyncio.to_thread(http, "GET", url))[0] == 401
         assert (await typed(shown))["message_count"] == 5
-        await stop(process)
-
-
-async def test_a_second_start_is_refused_in_one_line_and_leaves_the_logs(tmp_path: Path) -> None:
-    run_file = render_run_file(tmp_path)
-    start = ("scripts/run.sh", "--direct", "--run-file", run_file)
-    async with command(*start, folder=tmp_path) as process:
-        await read_until(process, READY)
-        with unchanged(tmp_path / "data/logs"):
-            async with command(*start, folder=tmp_path) as second:
-                told, _ = await second.communicate()
-        assert second.returncode == 1
-        expected = (
-            f"scripts/run.sh: {tmp_path}/data is in use by another scripts/run.sh, process"
-            f" {process.pid}: end that (kill {process.pid}),"
-            " or set DACA_DATA_DIR to another folder\n"
-        )
-        assert told.decode() == expected
-        assert await ask(ports_of(run_file)["http"]) == 5
-        await stop(process)
-
-
-@contextmanager
-def unchanged(folder: Path) -> Iterator[None]:
-    def contents() -> dict[Path, bytes]:
-        return {path: path.read_bytes() for path in folder.iterdir()}
-
-    before = contents()
-    yield
-    assert contents() == before
+        await stopped(process)
 
 
 @pytest.mark.parametrize(
