@@ -16,4 +16,4 @@ scripts/install_tracing.sh zipkin >/dev/null || say "NO ZIPKIN: its test is skip
 export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM LIBFAKETIME PGBOUNCER
 # Three at a time, on two cores as well: most tests wait for others more than they compute. In the
 # order of tests/conftest.py.
-exec .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder "$@"
+exec .venv/bin/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder "$@"

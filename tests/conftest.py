@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from xdist.scheduler import LoadFileScheduling
 
 from lab.postgres import Cluster, Place, running_cluster
 from tests.fault_table import leave_out_the_long, pytest_terminal_summary, report
@@ -43,25 +42,20 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-def _rank(nodeid: str) -> int:
+def _rank(item: pytest.Item) -> int:
     """The test's line in `_LONGEST`, or their number."""
     names = (tuple(f"tests/{name}" for name in line) for line in _LONGEST)
-    return next((n for n, line in enumerate(names) if nodeid.startswith(line)), len(_LONGEST))
+    return next((n for n, line in enumerate(names) if item.nodeid.startswith(line)), len(_LONGEST))
 
 
+# Before xdist looks at the groups, which it appends to the names of the tests.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     leave_out_the_long(config, items)
-    items.sort(key=lambda item: _rank(item.nodeid))
-
-
-class _Scheduling(LoadFileScheduling):  # type: ignore[misc] # it has no types
-    def _split_scope(self, nodeid: str) -> str:
-        rank = _rank(nodeid)
-        return str(super()._split_scope(nodeid)) if rank == len(_LONGEST) else f"line {rank}"
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config) -> LoadFileScheduling | None:
-    return _Scheduling(config) if config.getoption("dist") == "loadfile" else None
+    items.sort(key=_rank)
+    for item in items:
+        is_long = (rank := _rank(item)) < len(_LONGEST)
+        item.add_marker(pytest.mark.xdist_group(f"{rank}" if is_long else item.path.stem))
 
 
 @pytest.fixture(scope="session")
