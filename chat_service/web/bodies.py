@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from fastapi.sse import ServerSentEvent
@@ -50,11 +50,11 @@ class ChatBody(BaseModel):
 
     def message(self, idempotency_key: str) -> ChatMessage:
         """The message. Its id may be an `Idempotency-Key`, even one that is no UUID."""
-        given = self.model_dump(exclude={"metadata"}, exclude_none=True)
-        given |= self.metadata.model_dump(include={"session_id"}, exclude_none=True)
-        if idempotency_key:
-            given.setdefault("message_id", uuid_of(idempotency_key))
-        return ChatMessage(**given)
+        message_id = self.message_id or (idempotency_key and uuid_of(idempotency_key))
+        ids = {"session_id": self.metadata.session_id, "message_id": message_id}
+        given: dict[str, Any] = {name: value for name, value in ids.items() if value}
+        given |= {"tags": self.tags, "regenerate": self.regenerate}
+        return ChatMessage(user_id=self.user_id, text=self.text, **given)
 
 
 @dataclass
