@@ -88,7 +88,8 @@ def what_runs(run_file: Path | None) -> _Services:
     places = Stack(path, daprd=Path("daprd"), log_dir=data_dir).places()
     # Ports that the file doesn't set are different in each run.
     unknown = [app.app_id for app in read_run_file(path).apps if "HTTP" not in app.sidecar_ports]
-    return {name: p for name, p in places.items() if name.removesuffix("-sidecar") not in unknown}
+    hidden = {name for app_id in unknown for name in (app_id, f"{app_id}-sidecar")}
+    return {name: place for name, place in places.items() if name not in hidden}
 
 
 def main() -> None:

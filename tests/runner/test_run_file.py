@@ -13,6 +13,7 @@ from scripts.lib.run_file import (
     set_configuration,
 )
 from scripts.stack import Stack
+from scripts.status import what_runs
 
 # As in Dapr's quickstarts: a server, and a caller without ports.
 QUICKSTART = """
@@ -79,6 +80,7 @@ def test_an_app_is_no_sidecar_whatever_it_is_called_but_one_of_a_name(tmp_path: 
     stack = Stack(tmp_path, daprd=Path("daprd"), log_dir=tmp_path, environment={"PATH": "/bin"})
     kinds = {name: service.is_sidecar for name, service in stack.services.items()}
     assert kinds == {"a-sidecar": False, "a-sidecar-sidecar": True}
+    assert what_runs(tmp_path) == {}  # neither of them has a port that the file sets
     (tmp_path / "dapr.yaml").write_text(f"{QUICKSTART}\n    appID: order-processor")
     with pytest.raises(StackError, match="two apps, or sidecars, called order-processor"):
         Stack(tmp_path, daprd=None, log_dir=tmp_path, environment={"PATH": "/bin"})
