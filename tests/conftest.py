@@ -17,17 +17,17 @@ __all__ = ["pytest_terminal_summary", "report"]
 # browser for a whole session. Each takes a minute. They start first, so that none is still running
 # after all others. Those that use the CPU alternate with those that wait.
 _LONGEST = (
-    ["docs/test_typed_commands.py"],
-    ["runner/test_stopping.py"],
-    ["browser/"],
-    ["replicas/test_proxied_replicas.py"],
-    ["runner/test_starting.py"],
-    [f"faults/test_{name}.py" for name in ("duplicates", "flood", "killed_processes",
-                                           "locked_database", "slow_clients")],
-    [f"dapr/test_{name}.py" for name in ("failures", "open_proxy", "proxied_calls", "restarts",
-                                         "status")],
-    ["runner/test_supervision.py"],
-    ["dapr/test_commands.py"],
+    ("tests/docs/test_typed_commands.py",),
+    ("tests/runner/test_stopping.py",),
+    ("tests/browser/",),
+    ("tests/replicas/test_proxied_replicas.py",),
+    ("tests/runner/test_starting.py",),
+    tuple(f"tests/faults/test_{name}.py" for name in (
+        "duplicates", "flood", "killed_processes", "locked_database", "slow_clients")),
+    tuple(f"tests/dapr/test_{name}.py" for name in (
+        "failures", "open_proxy", "proxied_calls", "restarts", "status")),
+    ("tests/runner/test_supervision.py",),
+    ("tests/dapr/test_commands.py",),
 )  # fmt: skip
 
 # A shell that starts tests in the background makes them and all their children ignore Ctrl-C.
@@ -44,8 +44,8 @@ def pytest_collection_finish() -> None:
 
 def _rank(item: pytest.Item) -> int:
     """The test's line in `_LONGEST`, or their number."""
-    names = (tuple(f"tests/{name}" for name in line) for line in _LONGEST)
-    return next((n for n, line in enumerate(names) if item.nodeid.startswith(line)), len(_LONGEST))
+    lines = enumerate(_LONGEST)
+    return next((n for n, line in lines if item.nodeid.startswith(line)), len(_LONGEST))
 
 
 # Before xdist looks at the groups, which it appends to the names of the tests.
@@ -54,8 +54,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     leave_out_the_long(config, items)
     items.sort(key=_rank)
     for item in items:
-        is_long = (rank := _rank(item)) < len(_LONGEST)
-        item.add_marker(pytest.mark.xdist_group(f"{rank}" if is_long else item.path.stem))
+        rank = _rank(item)
+        group = item.path.stem if rank == len(_LONGEST) else str(rank)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
