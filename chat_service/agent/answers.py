@@ -39,7 +39,7 @@ class AnswerReader:
     """Reads one answer line by line: a stream of events, or a JSON document as a single piece."""
 
     def __init__(self, taken: set[str], *, with_thoughts: bool) -> None:
-        self._texts = ("content", "refusal", "reasoning_content")[: 3 if with_thoughts else 2]
+        self._texts = ["content", "refusal", *(["reasoning_content"] if with_thoughts else [])]
         self._taken = taken
         """Ids of tool calls in the request, as some hosts use the same id again and again."""
         self.is_over = False
@@ -53,7 +53,7 @@ class AnswerReader:
 
     def read(self, line: bytes) -> ChatCompletionChunk | None:
         """The piece in this line, if it has one. `b""`, without a line feed, is the end of input.
-        Raises `APIStatusError` for an error, and others if the line makes no sense."""
+        Raises `APIStatusError` for an error, and `ValueError` or `AttributeError` for nonsense."""
         self.is_over = not line
         line = line.strip().removeprefix(codecs.BOM_UTF8)
         if self._json or line.startswith((b"{", b"[")):

@@ -30,7 +30,8 @@ _OUR_PARAMETERS = (
 )  # fmt: skip
 # TimeoutError is an OSError. A connection that was just closed may raise the last one.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-_ANSWERS, _ReadOnly = (asyncpg.PostgresError, DomainError), asyncpg.ReadOnlySQLTransactionError
+_ANSWERS = (asyncpg.PostgresError, DomainError)
+_ReadOnly = asyncpg.ReadOnlySQLTransactionError
 # These are bugs of ours, where trying again won't help.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
