@@ -33,7 +33,7 @@ def build_server(
 
 
 async def run(settings: AnalyticsSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `DomainError` or `PortTaken` if that can't begin."""
+    """Serve until told to stop. Raises `DomainError` or `PortTaken` if that can't begin."""
     stop = stop_signal()
     async with AsyncExitStack() as stack:
         metrics = serving_metrics(settings, settings.metrics_port, "ANALYTICS_METRICS_PORT")

@@ -44,7 +44,7 @@ _PATIENCE_S = 0.3
 
 
 async def run(settings: ChatSettings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `DomainError` or `PortTaken` if that can't be done."""
+    """Serve until told to stop. Raises `DomainError` or `PortTaken` if that can't be done."""
     stop = stop_signal()
     # Each blocking tool takes a thread. By default there are only six on two cores.
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(256))

@@ -1,10 +1,9 @@
-"""Runs both services without sidecars, until Ctrl-C or SIGTERM, or until one of them ends."""
+"""Runs both services without sidecars, until it is told to stop, or one of them ends."""
 
 import argparse
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 
 from analytics_service.settings import AnalyticsSettings
@@ -23,13 +22,9 @@ def _environment() -> dict[str, str]:
 
 
 async def _run() -> int:
-    event = stop_signal()
-    # The services don't notice when the terminal is closed. Under nohup they go on.
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, event.set)
-    stop = asyncio.create_task(event.wait())
+    stop = asyncio.create_task(stop_signal().wait())
     environment = _environment()
-    # In their own sessions, so that Ctrl-C doesn't reach both at once.
+    # In their own sessions, so that neither Ctrl-C nor a closed terminal reaches both at once.
     running = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-m", name, env=environment, start_new_session=True

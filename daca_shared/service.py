@@ -37,10 +37,12 @@ def main[S: ServiceSettings](
 
 
 def stop_signal() -> asyncio.Event:
-    """An event that is set by SIGTERM or SIGINT, so that the service can stop in order."""
+    """An event that is set by SIGTERM, SIGINT or SIGHUP, so that the program can stop in order."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Under nohup, which ignores SIGHUP, it goes on when its terminal is closed.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
 
 

@@ -85,9 +85,12 @@ async def test_a_killed_chat_service_loses_no_accepted_message(system: RunningSt
     await eventually(lambda: system.count(user_id), 1)
 
 
-async def test_both_services_end_with_exit_code_0_on_sigterm(system: RunningStack) -> None:
-    for name in (system.chat, system.analytics):
+async def test_both_services_end_with_exit_code_0_on_a_signal(system: RunningStack) -> None:
+    terminal_closed = (system.analytics, signal.SIGHUP)
+    told = [(name, signal.SIGTERM) for name in (system.chat, system.analytics)]
+    for name, number in [*told, terminal_closed]:
         service = system.stack.services[name]
-        assert await service.stop(signal.SIGTERM) == 0, service.last_words()
+        assert await service.stop(number) == 0, service.last_words()
         await service.start()
+        await service.listens()
     await system.wait_until_ready()
