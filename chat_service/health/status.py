@@ -84,5 +84,7 @@ class Status:
         if not count or oldest is None:
             return "empty"
         age_s = max(0, (datetime.now(UTC) - oldest).total_seconds())
+        if count == 1:
+            return f"1 message waits to be counted, for {age_s:.0f} s"
         number = f"{count} or more" if count == MOST_COUNTED else count
         return f"{number} messages wait to be counted, the oldest for {age_s:.0f} s"
