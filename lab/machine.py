@@ -1,7 +1,9 @@
-"""Free ports of this machine, and the programs that the scripts have installed."""
+"""Free ports of this machine, how to be somebody other than root, and the programs that the scripts
+have installed."""
 
 import contextlib
 import os
+import pwd
 import random
 import shutil
 import socket
@@ -22,6 +24,20 @@ def free_port() -> int:
             if port not in _given_ports:
                 _given_ports.add(port)
                 return port
+
+
+def nobody() -> pwd.struct_passwd | None:
+    """The user for programs that refuse to run as root; None if we are not root."""
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+def as_nobody(command: list[str]) -> list[str]:
+    """The command, run by `nobody` if we are root. Python's own way is to fork, but a fork of a
+    process that uses gRPC may die before it becomes the program."""
+    if not (user := nobody()):
+        return command
+    ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
+    return ["setpriv", *ids, "--", *command]
 
 
 def tool(variable: str) -> Path:

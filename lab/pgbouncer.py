@@ -1,7 +1,5 @@
 """A real PgBouncer in front of a throwaway PostgreSQL."""
 
-import os
-import pwd
 import subprocess
 import tempfile
 import time
@@ -12,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import SecretStr
 
-from lab.machine import free_port, tool
+from lab.machine import as_nobody, free_port, tool
 from scripts.lib.probes import is_free
 
 _CONFIG = """[databases]
@@ -40,8 +38,8 @@ def pooled(url: SecretStr, *, connections: int) -> Iterator[str]:
             _CONFIG.format(host=host, database=database, port=port, connections=connections)
         )
         # It refuses to run as root.
-        user = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
-        with subprocess.Popen([tool("PGBOUNCER"), "--quiet", config], user=user) as process:
+        command = as_nobody([str(tool("PGBOUNCER")), "--quiet", str(config)])
+        with subprocess.Popen(command) as process:
             try:
                 while is_free("127.0.0.1", port) and process.poll() is None:
                     time.sleep(0.02)

