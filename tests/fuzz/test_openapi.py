@@ -98,7 +98,7 @@ def test_answers_are_as_documented(
         ):
             continue
 
-        @amount(short=40, full=800)
+        @amount(short=20, full=800)
         @given(operation.as_strategy(generation_mode=mode))
         def check(case: schemathesis.Case[Any]) -> None:
             # Among thousands of paths, Schemathesis takes one with a tab for valid.
@@ -118,7 +118,7 @@ def test_undocumented_headers_and_queries_do_no_harm(
 ) -> None:
     for operation in operations(document):
 
-        @amount(short=20, full=300)
+        @amount(short=10, full=300)
         @given(operation.as_strategy(), _HEADERS, _QUERY)
         def check(
             case: schemathesis.Case[Any], headers: dict[str, str], query: dict[str, str]

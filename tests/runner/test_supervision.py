@@ -122,28 +122,28 @@ async def test_a_missing_program_is_named(tmp_path: Path) -> None:
         await stack.start()
 
 
-@pytest.mark.parametrize("script", ["sleep 60", "trap '' TERM; sleep 60 & wait; sleep 60"])
-async def test_a_stop_ends_suspended_and_hung_processes(tmp_path: Path, script: str) -> None:
-    stack = stack_of(tmp_path, one=script, two=script)
+async def test_a_stop_ends_hung_and_suspended_apps_and_gives_each_its_own_time(
+    tmp_path: Path,
+) -> None:
+    hangs = "trap '' TERM; sleep 60 & wait; sleep 60"
+    # They are stopped from the last to the first. The hanging ones use up all their time.
+    stack = stack_of(
+        tmp_path, polite="trap 'exit 7' TERM; sleep 60 & wait", suspended="sleep 60",
+        both=hangs, hung=hangs,
+    )  # fmt: skip
     await stack.start()
-    for service in stack.apps:
-        service.signal(signal.SIGSTOP)
+    await asyncio.sleep(0.5)
+    for name in ("suspended", "both"):
+        stack.services[name].signal(signal.SIGSTOP)
     began = asyncio.get_running_loop().time()
     await stack.stop()
     assert asyncio.get_running_loop().time() - began < 20
-    assert all(service.ending() for service in stack.apps)
-
-
-async def test_each_app_has_its_own_time_to_stop(tmp_path: Path) -> None:
-    # The first app to be stopped uses up all its time.
-    stack = stack_of(
-        tmp_path, last="trap 'exit 7' TERM; sleep 60 & wait", hung="trap '' TERM; sleep 60"
-    )
-    await stack.start()
-    await asyncio.sleep(0.5)
-    await stack.stop()
-    assert stack.services["hung"].ending() == "killed by SIGKILL"
-    assert stack.services["last"].ending() == "exit code 7"
+    assert {service.name: service.ending() for service in stack.apps} == {
+        "polite": "exit code 7",
+        "suspended": "killed by SIGTERM",
+        "both": "killed by SIGKILL",
+        "hung": "killed by SIGKILL",
+    }
 
 
 async def test_a_closed_output_does_not_end_the_program(tmp_path: Path) -> None:
