@@ -15,7 +15,7 @@ import pytest
 from lab.load import Load, load
 from lab.stack import RunningStack
 from scripts.service import Service
-from tests.fault_table import FULL, Report, full_only
+from tests.fault_table import FULL, PAUSE_S, Report, full_only
 from tests.faults.conftest import exact, kill, settle, supervised
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -48,7 +48,7 @@ def services(system: RunningStack, who: str) -> list[Service]:
 async def test_a_kill_costs_no_message_and_service_is_soon_full(
     system: RunningStack, report: Report, who: str, away_s: float, within_s: float
 ) -> None:
-    async with supervised(system), load(system.url) as running:
+    async with supervised(system), load(system.url, pause_s=PAUSE_S) as running:
         await asyncio.sleep(_BEFORE_S)
         back = await kill(services(system, who), away_s)
         await asyncio.sleep(within_s + _AFTER_S)
@@ -66,7 +66,7 @@ async def test_a_stopped_process_costs_no_message(
     system: RunningStack, report: Report, who: str
 ) -> None:
     [service] = services(system, who)
-    async with load(system.url) as running:
+    async with load(system.url, pause_s=PAUSE_S) as running:
         await asyncio.sleep(_BEFORE_S)
         service.signal(signal.SIGSTOP)
         try:

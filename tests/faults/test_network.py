@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from lab.load import Load, load
 from lab.stack import RunningStack, running_stack
-from tests.fault_table import FULL, Report
+from tests.fault_table import FULL, PAUSE_S, Report
 from tests.faults.conftest import counts_are_turns, database, stored_messages
 from tests.faults.network import Network, two_hosts
 
@@ -44,7 +44,7 @@ async def test_a_link_that_is_down_costs_no_message(
     apart: RunningStack, network: Network, report: Report
 ) -> None:
     down_s = 10 if FULL else 2
-    async with load(apart.url) as running:
+    async with load(apart.url, pause_s=PAUSE_S) as running:
         await asyncio.sleep(0.5)
         network.down()
         try:
@@ -60,7 +60,7 @@ async def test_a_link_that_loses_packets_costs_no_message(
     apart: RunningStack, network: Network, report: Report
 ) -> None:
     lossy_s = 30 if FULL else 3
-    async with load(apart.url) as running:
+    async with load(apart.url, pause_s=PAUSE_S) as running:
         await asyncio.sleep(0.5)
         with network.loss():
             await asyncio.sleep(lossy_s)
