@@ -140,7 +140,7 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
     system: System, report: Report, dies: str
 ) -> None:
     analytics = system.replicas.analytics
-    async with calling_analytics(system, callers=8) as calls:
+    async with calling_analytics(system, _CALLERS) as calls:
         before = [_cpu_ticks(app) for app in analytics]
         await asyncio.sleep(1)
         used = [_cpu_ticks(app) - ticks for app, ticks in zip(analytics, before, strict=True)]
