@@ -16,7 +16,9 @@ def environment(folder: Path) -> dict[str, str]:
     (home / ".dapr/bin/daprd").symlink_to(tool("DAPRD"))
     programs = [str(tool(name).parent) for name in ("DAPR_CLI", "GRPCURL")]
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return {
+    # Without it, the scripts would replace a .venv of another Python than their default.
+    kept = {name: value for name, value in os.environ.items() if name == "UV_PYTHON"}
+    return kept | {
         "HOME": str(home),
         "PATH": ":".join([*programs, os.environ["PATH"]]),
         "LANG": "C.UTF-8",
