@@ -158,7 +158,7 @@ async def test_no_call_fails_when_one_of_two_replicas_dies(
         "failed": dict(calls.failed),
         "p99 s": percentile(calls.times_s, 99),
         "slowest s": max(calls.times_s),
-        "the dead one's share of CPU": max(used) / sum(used),
+        "the dead one's share of CPU": max(used) / (sum(used) or 1),
     }
     report(f"SIGKILL of a replica's {dies}", figures, {"no failed call": not calls.failed})
 
