@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,8 @@ import yaml
 from lab.stack import eventually, http
 from scripts.lib.project import ROOT
 
+READY = "Ctrl-C stops everything"
+"""What scripts/run.sh prints once all is up."""
 STOP_TIMEOUT_S = 20
 """As promised in docs/operations.md."""
 
@@ -116,14 +117,6 @@ def ports_of(run_file: Path) -> dict[str, int]:
     }
 
 
-def is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
-
-
 async def ask(port: int, user_id: str = "alice") -> Any:
     body = {"user_id": user_id, "text": "How many messages have I sent?"}
     status, answer = await asyncio.to_thread(http, "POST", f"http://localhost:{port}/chat/", body)
@@ -138,7 +131,7 @@ def url_in(shown: str) -> str:
 
 async def typed(shown: str) -> dict[str, object]:
     """Run the commands shown under "Try it". Returns the answer."""
-    lines = shown.partition("Try it")[2].partition("Ctrl-C stops everything")[0].splitlines()
+    lines = shown.partition("Try it")[2].partition(READY)[0].splitlines()
     script = "\n".join(line for line in lines if line.startswith("  "))
     answer: dict[str, object] = json.loads(await output_of("bash", "-ec", script))
     return answer

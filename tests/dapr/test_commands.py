@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lab.machine import free_port
 from lab.stack import eventually, http, render_run_file
-from tests.commands import ask, command, is_free, output_of, ports_of, read_until, stopped
+from scripts.lib.probes import is_free
+from tests.commands import READY, ask, command, output_of, ports_of, read_until, stopped
 
 
 async def test_run_sh_serves_remembers_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -20,11 +21,11 @@ async def test_run_sh_serves_remembers_and_leaves_nothing_behind(tmp_path: Path)
         async with command(
             "scripts/run.sh", "--run-file", run_file, *mode, folder=tmp_path
         ) as process:
-            shown = await read_until(process, "Ctrl-C stops everything")
+            shown = await read_until(process, READY)
             assert f"http://127.0.0.1:{ports['http']}/ui/" in shown
             assert [await ask(ports["http"]), await ask(ports["http"])] == [first, first + 1]
             await stopped(process, number)
-        assert [use for use, port in ports.items() if not is_free(port)] == []
+        assert [use for use, port in ports.items() if not is_free("127.0.0.1", port)] == []
 
 
 async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output(
@@ -48,7 +49,7 @@ async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output
         os.close(read_end)
         process.send_signal(signal.SIGINT)
         await asyncio.wait_for(process.wait(), 20)
-    assert [use for use, port in ports.items() if not is_free(port)] == []
+    assert [use for use, port in ports.items() if not is_free("127.0.0.1", port)] == []
     for log in (tmp_path / "data/logs").iterdir():
         assert "stopping" in log.read_text(), f"{log.name}: it was killed"
 
@@ -85,7 +86,7 @@ async def test_run_sh_brings_a_real_language_model(tmp_path: Path) -> None:
         "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path,
         CHAT_MODEL_PROVIDER="local", LOCAL_MODEL_PORT=str(ports["model"]),
     ) as process:  # fmt: skip
-        await read_until(process, "Ctrl-C stops everything")
+        await read_until(process, READY)
         url = f"http://localhost:{ports['http']}"
         body = {"user_id": "alice", "text": "Tell me about dogs."}
         status, answer = await asyncio.to_thread(http, "POST", f"{url}/chat/", body)
@@ -98,4 +99,4 @@ async def test_run_sh_brings_a_real_language_model(tmp_path: Path) -> None:
         assert stream.count("event: delta") > 1
         assert stream.count("event: completed") == 1
         await stopped(process)
-    assert [use for use, port in ports.items() if not is_free(port)] == []
+    assert [use for use, port in ports.items() if not is_free("127.0.0.1", port)] == []

@@ -16,7 +16,7 @@ from lab.stack import eventually, render_run_file
 from scripts.lib.project import ROOT
 from scripts.names import write_names
 from scripts.stack import Stack
-from tests.commands import command, output_of, ports_of, read_until
+from tests.commands import READY, command, output_of, ports_of, read_until
 from tests.dapr.secure_stack import render_configurations
 from tests.faults.network import Network, two_hosts
 
@@ -62,7 +62,7 @@ async def listeners_beyond_loopback(host: str) -> list[str]:
 async def run_sh(host: str, folder: Path, *arguments: str | Path) -> AsyncIterator[None]:
     start = ("ip", "netns", "exec", host, "scripts/run.sh", *arguments)
     async with command(*start, folder=folder) as process:
-        await read_until(process, "Ctrl-C stops everything")
+        await read_until(process, READY)
         yield
 
 

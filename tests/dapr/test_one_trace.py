@@ -18,7 +18,8 @@ from grpc import StatusCode, aio
 from daca.chat.v1 import chat_pb2, chat_pb2_grpc
 from lab.machine import free_port
 from lab.stack import RunningStack, eventually, render_run_file, running_stack
-from tests.commands import command, is_free, ports_of, read_until
+from scripts.lib.probes import is_free
+from tests.commands import command, ports_of, read_until
 from tests.dapr.otlp import ReceivedSpan, Receiver, receiving
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -249,7 +250,7 @@ async def test_run_sh_shows_a_chat_in_a_real_zipkin(tmp_path: Path, daprd: Path)
             found = await spans()
         process.send_signal(signal.SIGINT)
         await process.wait()
-    assert is_free(port)
+    assert is_free("127.0.0.1", port)
     get = f"/{GET}".lower()
     kinds = Counter(span["kind"] for span in found if get.endswith(span["name"].lower()))
     assert kinds == {"CLIENT": 2, "SERVER": 2}  # at both ends of both hops

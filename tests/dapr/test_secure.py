@@ -23,9 +23,10 @@ from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.server import GrpcServer
 from lab.machine import free_port, tool
 from lab.stack import eventually, http, render_run_file
+from scripts.lib.probes import is_free
 from scripts.service import Service
 from scripts.stack import Stack
-from tests.commands import ask, command, is_free, output_of, ports_of, read_until
+from tests.commands import READY, ask, command, output_of, ports_of, read_until
 from tests.dapr.secure_stack import (
     SecureStack,
     certificate_authority,
@@ -375,7 +376,7 @@ async def test_run_sh_secure_serves_those_with_a_token_and_leaves_nothing_behind
     start: list[str | Path] = ["env", *settings, "scripts/run.sh"]
     start += ["--run-file", run_file, "--secure", config_dir]
     async with command(*start, folder=tmp_path) as process:
-        shown = await read_until(process, "Ctrl-C stops everything")
+        shown = await read_until(process, READY)
         assert "mTLS" in shown
         assert await ask(ports["http"]) == 5
         # Exactly the command that is shown.
@@ -392,7 +393,7 @@ async def test_run_sh_secure_serves_those_with_a_token_and_leaves_nothing_behind
 
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 20) == 0
-    assert [use for use, port in ports.items() if not is_free(port)] == []
+    assert [use for use, port in ports.items() if not is_free("127.0.0.1", port)] == []
 
 
 def contents_of(folder: Path) -> dict[Path, bytes]:

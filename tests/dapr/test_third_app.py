@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from lab.stack import eventually, render_run_file
-from tests.commands import command, output_of, read_until
+from tests.commands import READY, command, output_of, read_until
 
 CALLER = """
 import json, os, sys, urllib.request
@@ -33,7 +33,7 @@ async def test_a_caller_without_ports_has_a_sidecar_of_its_own(tmp_path: Path) -
     async with command(
         "scripts/run.sh", "--run-file", run_file, folder=tmp_path, OPENAI_API_KEY=""
     ) as process:
-        shown = await read_until(process, "Ctrl-C stops everything")
+        shown = await read_until(process, READY)
         told = f"{run_file}: fields that have no effect here: appLogDestination"
         assert shown.splitlines()[0] == told
 

@@ -10,7 +10,7 @@ import pytest
 from lab.stack import eventually, render_run_file
 from scripts.lib.programs import get
 from scripts.lib.project import ROOT, StackError
-from tests.commands import command, read_until
+from tests.commands import READY, command, read_until
 
 
 def script(folder: Path, text: str) -> str:
@@ -58,7 +58,7 @@ async def test_a_stack_can_run_without_a_program_that_is_being_installed(tmp_pat
     async with command(*start, folder=tmp_path, settings=alone) as waiting:
         await read_until(waiting, "downloading")
         async with command(*start, "--direct", folder=tmp_path) as direct:
-            await read_until(direct, "Ctrl-C stops everything")
+            await read_until(direct, READY)
             direct.send_signal(signal.SIGINT)
             assert await asyncio.wait_for(direct.wait(), 20) == 0
         waiting.send_signal(signal.SIGTERM)

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from lab.stack import eventually, render_run_file
-from tests.commands import ask, command, output_of, ports_of, read_until, stopped, typed
+from tests.commands import READY, ask, command, output_of, ports_of, read_until, stopped, typed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,7 +33,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
     start = ("scripts/run.sh", "--direct", "--run-file", run_file)
     host = "0.0.0.0"  # noqa: S104 - as people set it
     async with command("nohup", *start, folder=folder, DACA_HOST=host) as process:
-        shown = await read_until(process, "Ctrl-C stops everything")
+        shown = await read_until(process, READY)
         yield Running(process, folder, start, ports_of(run_file)["http"], shown)
 
 

@@ -9,11 +9,9 @@ import pytest
 
 from lab.machine import free_port
 from lab.stack import http, render_run_file
-from scripts.lib import probes
+from scripts.lib.probes import is_free
 from scripts.lib.project import ROOT
-from tests.commands import command, output_of, ports_of, read_until, stopped, typed, url_in
-
-READY = "Ctrl-C stops everything"
+from tests.commands import READY, command, output_of, ports_of, read_until, stopped, typed, url_in
 
 
 async def test_neither_a_hostile_environment_nor_another_server_changes_anything(
@@ -106,7 +104,7 @@ async def test_the_address_the_port_and_the_data_folder_can_be_changed(tmp_path:
         assert "through our sidecar" in status
         assert "DOWN" not in status
         await stopped(process)
-    assert probes.is_free("::1", port)
+    assert is_free("::1", port)
     logs = [path.read_text() for path in (folder / "logs").iterdir()]
     assert not any("APP_API_TOKEN is not set" in log for log in logs)
 

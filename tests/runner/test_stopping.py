@@ -9,18 +9,17 @@ from pathlib import Path
 import yaml
 
 from lab.stack import render_run_file
+from scripts.lib.probes import is_free
 from tests.commands import (
+    READY,
     ask,
     children,
     command,
     gone,
-    is_free,
     ports_of,
     read_until,
     stopped,
 )
-
-READY = "Ctrl-C stops everything"
 
 
 async def pid_of(process: asyncio.subprocess.Process, text: str) -> int:
@@ -47,7 +46,7 @@ async def test_a_stop_ends_what_hangs_too(tmp_path: Path) -> None:
         for name in ("chat_service", "analytics_service"):
             os.kill(await pid_of(process, name), signal.SIGSTOP)
         await stopped(process)
-    assert [use for use, port in ports.items() if not is_free(port)] == []
+    assert [use for use, port in ports.items() if not is_free("127.0.0.1", port)] == []
 
 
 async def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:

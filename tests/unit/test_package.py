@@ -16,8 +16,9 @@ import yaml
 
 from lab.machine import free_port
 from lab.stack import UNSET
+from scripts.lib.probes import is_free
 from scripts.lib.project import ROOT
-from tests.commands import ask, command, is_free, read_until
+from tests.commands import ask, command, read_until
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PORTS = ("CHAT_HTTP_PORT", "CHAT_GRPC_PORT", "ANALYTICS_GRPC_PORT")
@@ -71,7 +72,7 @@ async def test_one_command_runs_both_services_until_it_is_stopped(
             process.send_signal(number)
             # What was answered is counted before it exits.
             assert await asyncio.wait_for(process.wait(), 20) == 0
-            assert is_free(port)
+            assert is_free("127.0.0.1", port)
 
 
 def test_the_command_starts_nothing_when_it_is_asked_for_what_it_cannot_do() -> None:
