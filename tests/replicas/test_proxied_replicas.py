@@ -23,15 +23,13 @@ from lab.postgres import Cluster, run_sql
 from lab.proxied import ProxiedProcesses
 from lab.stack import eventually
 from scripts.service import Service
-from tests.fault_table import FULL, Report
+from tests.fault_table import FULL, PAUSE_S, Report
 from tests.faults.conftest import count_of
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(600)]
 
 _ROUNDS = 5 if FULL else 1
-_CHATTERS, _CALLERS = 4, 4
-# Limits the short pass to a hundred requests per second, so that clients leave CPU for starts.
-_PAUSE_S = 0 if FULL else 0.05
+_CHATTERS, _CALLERS = 8, 8
 _DEADLINE_S = 2.0
 
 
@@ -87,7 +85,7 @@ async def calling_analytics(system: System, callers: int) -> AsyncIterator[Calls
                     calls.failed[f"{error.code().name} {error.details()}"[:90]] += 1
             calls.total += 1
             calls.times_s.append(time.monotonic() - began)
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
 
     async with (
         aio.insecure_channel(f"127.0.0.1:{port}") as channel,
@@ -110,7 +108,7 @@ async def test_rolling_restarts_fail_no_request(system: System, report: Report, 
     callers = _CALLERS if who == "analytics" else 0
     async with (
         calling_analytics(system, callers) as calls,
-        balanced_load(replicas.urls, _CHATTERS, _PAUSE_S) as load,
+        balanced_load(replicas.urls, _CHATTERS, PAUSE_S) as load,
     ):
         exit_codes = [await replicas.restart(app) for _ in range(_ROUNDS) for app in apps]
     await eventually(lambda: system.stored(load), len(load.accepted))
