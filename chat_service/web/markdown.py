@@ -15,6 +15,8 @@ from pyromark import Markdown, Options, Theme
 _AT_ONCE = 2_000
 # Beyond these limits a text isn't rendered: sanitizing takes the square of the depth.
 _MAX_GROWTH, _MAX_LENGTH, _MAX_DEPTH = 20, 256_000, 100
+# How many characters may be read to find out what in a text is raw HTML.
+_MAX_READ = 40_000
 
 # Highlighting takes about 1 µs a character, and far more in very long lines.
 _MAX_COLOURED, _MAX_LINE = 20_000, 500
@@ -33,6 +35,8 @@ _is_class = re.compile(rf"language-[\w.+#-]{{1,40}}|{'|'.join(_KINDS.values())}"
 _ALIGNED = re.compile(r'<(t[hd]) style="text-align: (\w+)">')
 _IMAGE = re.compile(r'(<a [^>]*>)?<img src="([^"]*)" alt="([^"]*)"[^>]*>')
 _is_break = re.compile(rb"<br */?>", re.IGNORECASE).fullmatch
+_openings = re.compile(rb"<(?!br */?>)", re.IGNORECASE).sub
+_may_begin_code = re.compile(rb"`|~~~|\n[ \t>]*\n").search
 
 
 def _coloured(language: str | None, code: str) -> str | None:
@@ -94,15 +98,25 @@ def render(text: str) -> str:
 def _with_tags_as_text(text: str) -> str:
     """Escape raw HTML, which the sanitizer would drop. It may be text, like `List<String>`. Line
     breaks stay, as Markdown's tables have no other way to write them."""
-    if "<" not in text:
-        return text
-    source, done, parts = text.encode(), 0, list[bytes]()
-    for event, span in _markdown.events_with_range(text):
-        tag = source[span["start"] : span["end"]]
-        if "Html" in event or ("InlineHtml" in event and not _is_break(tag)):
-            parts += [source[done : span["start"]], tag.replace(b"<", b"&lt;")]
-            done = span["end"]
-    return b"".join([*parts, source[done:]]).decode()
+    # Behind a tag that is text there may be code, in which an escape would be shown as it is. So
+    # only what is certainly no code is escaped, and the result is read again. Not without end:
+    # finally, all that is left is escaped.
+    for left in reversed(range(_MAX_READ // (len(text) + 1) + 1)):
+        source, done, parts = text.encode(), 0, list[bytes]()
+        for event, span in _markdown.events_with_range(text) if "<" in text else ():
+            start, end = span["start"], span["end"]
+            is_tag = "InlineHtml" in event and not _is_break(source[start:end])
+            if is_tag or event == {"Start": "HtmlBlock"}:
+                code = _may_begin_code(source, start + 1, end) if left else None
+                end = code.start() if code else end
+                parts += [source[done:start], _openings(b"&lt;", source[start:end])]
+                done = end
+                if code:
+                    break
+        if not parts:
+            break
+        text = b"".join([*parts, source[done:]]).decode()
+    return text
 
 
 @dataclass(frozen=True)
@@ -149,8 +163,10 @@ async def with_html(
 
 def _last_block(lines: str) -> int:
     """The index at which the last block begins."""
+    shown = _with_tags_as_text(lines)
     start = end = 0
-    for _, span in _markdown.events_with_range(lines):
+    for _, span in _markdown.events_with_range(shown):
         if span["start"] >= end:
             start, end = span["start"], span["end"]
-    return lines.encode()[:start].decode().rfind("\n") + 1
+    earlier = lines.split("\n")[: shown.encode()[:start].count(b"\n")]
+    return sum(len(line) + 1 for line in earlier)

@@ -115,6 +115,25 @@ def test_raw_html_is_shown_as_it_was_written(text: str) -> None:
     assert shown.replace("&lt;", "<").replace("&gt;", ">") == text
 
 
+@pytest.mark.parametrize(
+    ("begin", "html"),
+    [
+        ("<?php begins:\n\n```\n", "<pre><code>"),
+        ("<!-- begins\n~~~\n", "<pre><code>"),
+        ("Put this\n<style>\nthere:\n\n```\n", "<pre><code>"),
+        ("1. <pre> keeps spaces:\n\n       ", "<pre><code>"),
+        ("<script> and `", "<code>"),
+        ("<div>\n<br>\n<div> or `", "<br>"),
+    ],
+)
+def test_code_after_raw_html_is_shown_as_it_was_written(begin: str, html: str) -> None:
+    code = "a < b; <!-- </style> <script> -->"
+    shown = render(begin + code + ("`" if begin.endswith("`") else ""))
+    assert html in shown
+    assert code.replace("<", "&lt;").replace(">", "&gt;") in shown
+    assert "amp;" not in shown
+
+
 def test_an_empty_text_is_empty_html() -> None:
     assert render("") == ""
 

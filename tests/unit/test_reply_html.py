@@ -90,6 +90,12 @@ async def test_a_reader_sees_all_that_came_so_far(size: int) -> None:
     assert views == [render(text) for text in texts]
 
 
+async def test_raw_html_has_the_same_blocks_while_it_comes() -> None:
+    lines = ("In the head:", "<style>", "p { color: red }", "</style>", "", "and <div>, below:")
+    reply = "\n".join([*lines, "<div>hi</div>", "", "```html", "<style> & <b>", "```", "All."])
+    assert (await shown(with_html(pieces(reply, 5), pace_s=0, share=1e9)))[-1] == render(reply)
+
+
 async def test_finished_blocks_are_sent_once() -> None:
     events = with_html(pieces("A paragraph of some words.\n\n" * 400, 50, 0.001), pace_s=0.01)
     sent = [event async for event in events if isinstance(event, Html)]
