@@ -12,11 +12,20 @@ from openai.types.chat import ChatCompletionChunk
 
 from chat_service.chat.speech import clean
 
-_LENGTH = ("length", "max_tokens", "max_output_tokens", "model_length")
-_FILTER = ("content_filter", "safety", "sensitive", "recitation", "blocklist", "prohibited_content")
-_ERROR = ("error", "network_error", "abort", "cancelled", "insufficient_system_resource")
+_LENGTH = (
+    "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"
+)  # fmt: skip
+_FILTER = (
+    "content_filter", "content_filtered", "safety", "sensitive", "recitation", "blocklist", "spii",
+    "prohibited_content", "image_safety", "guardrail_intervened", "error_toxic",
+)  # fmt: skip
+_ERROR = (
+    "error", "network_error", "abort", "cancelled", "timeout", "insufficient_system_resource",
+    "function_call_filter", "malformed_function_call",
+)  # fmt: skip
 # All other reasons mean that the answer is complete.
 _FINISHES = dict.fromkeys(_LENGTH, "length") | dict.fromkeys(_FILTER, "content_filter")
+_NO_REASON = "none given"
 _CUT = {"length": "the model's limit", "content_filter": "a filter of the model's host"}
 # By status. The class for all 5xx statuses has no status of its own: it is under None.
 _ERRORS = {vars(kind).get("status_code"): kind for kind in APIStatusError.__subclasses__()}
@@ -71,7 +80,7 @@ class AnswerReader:
             return self._piece(data)
         self.is_over = True
         has_ended = self.is_whole and not self._calls
-        return None if has_ended else self._chunk(self._choice({}, "stop"), None)
+        return None if has_ended else self._chunk(self._choice({}, _NO_REASON), None)
 
     def _piece(self, data: bytes | bytearray) -> ChatCompletionChunk | None:
         # A character may be split over two pieces, even in the middle of its bytes.
@@ -91,7 +100,8 @@ class AnswerReader:
         if given is None:  # some hosts send both; then the message is the text so far
             given = choice.get("message") or {"content": choice.get("text")}
             finish = finish or ("message" in choice and "stop")
-        reason = str(finish or "").lower().removeprefix("null")
+        # Gemini's may have a detail behind a colon.
+        reason = str(finish or "").lower().removeprefix("null").partition(":")[0]
         if reason in _ERROR:
             raise status_error(None, json.dumps(event))
         return self._chunk(self._choice(given, reason), usage)
@@ -106,6 +116,8 @@ class AnswerReader:
         finish = _FINISHES.get(reason, "stop") if reason else None
         if finish:
             is_cut, self.is_whole = finish in _CUT and not self.is_whole, True
+            if is_cut or reason == _NO_REASON:
+                self._check_calls()
             delta["tool_calls"], self._calls = [*map(self._call, enumerate(self._calls))], []
             if is_cut and self._has_text and not delta["tool_calls"]:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
@@ -128,15 +140,11 @@ class AnswerReader:
         function = given.get("function") or given
         name, arguments = text_in(function.get("name")), function.get("arguments") or ""
         call_id, index = clean(text_in(given.get("id"))), given.get("index") or 0
-        for call in reversed(known):
-            # Some hosts number all calls 0, some send no ids, some repeat id and name each time.
-            if call_id and call["id"]:
-                goes_on = call_id == call["id"]
-            else:
-                goes_on = index == call["index"] and not (name and is_object(call["arguments"]))
-            if goes_on:
-                break
-        else:
+        # Some hosts number all calls 0, some send no ids or new ones each time, some repeat id and
+        # name each time.
+        call = next((c for c in reversed(known) if call_id and c["id"] == call_id), None)
+        call = call or next((c for c in reversed(known) if _goes_on(c, call_id, name, index)), None)
+        if call is None:
             call = {"id": "", "name": "", "arguments": "", "index": index}
             call["extra_content"] = given.get("extra_content")  # Gemini must get its own back
             self._calls.append(call)
@@ -146,6 +154,11 @@ class AnswerReader:
             call["arguments"] = ""  # some gateways to Anthropic begin with it
         if not is_object(call["arguments"]):  # else the host repeats itself
             call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+    def _check_calls(self) -> None:
+        """Raises `ValueError` for half a call: without its arguments a tool might do anything."""
+        if any(not is_object(call["arguments"].strip() or "{}") for call in self._calls):
+            raise ValueError("a tool call is cut short")
 
     def _call(self, noted: tuple[int, dict[str, Any]]) -> dict[str, Any]:
         """The call in a form that every host accepts in a later request."""
@@ -162,6 +175,12 @@ class AnswerReader:
         chunk = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
         choices = [choice] if choice else []
         return ChatCompletionChunk.model_validate(chunk | {"choices": choices, "usage": usage})
+
+
+def _goes_on(call: dict[str, Any], call_id: str, name: str, index: Any) -> bool:
+    """Whether a piece with another id, or without one, is the next of `call`."""
+    is_next = not (name and (is_object(call["arguments"]) or (call_id and call["id"])))
+    return bool(index == call["index"] and is_next)
 
 
 def is_object(text: str) -> bool:

@@ -138,7 +138,10 @@ async def test_a_cut_or_empty_answer_is_no_reply(talking: Talking, answer: Reply
         assert await talk.say() == "well again"
 
 
-@pytest.mark.parametrize("finish", ["length", "MAX_TOKENS", "content_filter", "SAFETY"])
+@pytest.mark.parametrize("finish", [
+    "length", "MAX_TOKENS", "model_context_window_exceeded", "content_filter", "SAFETY", "SPII",
+    "content_filter: RECITATION", "content_filtered", "guardrail_intervened",
+])  # fmt: skip
 async def test_a_reply_that_its_host_truncates_says_so(talking: Talking, finish: str) -> None:
     async with talking(either(finish, content="Once upon a")) as talk:
         assert (await talk.say()).startswith("Once upon a\n\n[cut short by ")

@@ -98,8 +98,14 @@ TWO = part(1, "b", "two")
             called(part(text='{"a"')),
             called(part(text=":1}"), TWO),
         ],
+        [called(part(0, "a", "one", '{"a"')), called(part(0, "b", "", ":1}")), called(TWO)],
+        [
+            called(part(0, "a", "one", '{"a"'), TWO),
+            called(part(0, "c", None, ":1"), part(1, "d", None, "{")),
+            called(part(0, "e", None, "}"), part(1, "f", None, "}")),
+        ],
     ],
-    ids=range(10),
+    ids=range(12),
 )
 async def test_two_calls_in_chunks_stay_separate(talking: Talking, pieces: list[Any]) -> None:
     async with talking(events(*pieces, STOP, DONE), either(content="done")) as talk:
@@ -108,6 +114,24 @@ async def test_two_calls_in_chunks_stay_separate(talking: Talking, pieces: list[
         made = [(call.tool, json.loads(call.arguments)) for call in turn.answer.tool_calls]
         assert made == [("one", {"a": 1}), ("two", {})]
         assert all(call.output for call in turn.answer.tool_calls)
+
+
+HALF = {"index": 0, "id": "1", "function": {"name": "get_current_time", "arguments": '{"zone"'}}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(either(finish, tool_calls=[HALF]) for finish in ("length", "content_filter")),
+        events(called(HALF), DONE),
+    ],
+    ids=["length", "filter", "no reason"],
+)
+async def test_a_call_that_is_cut_short_is_not_made(talking: Talking, answer: Answer) -> None:
+    async with talking(answer) as talk:
+        with pytest.raises(Unavailable, match="cut short"):
+            await talk.say()
+        assert all(roles(request)[-1] == "user" for request in talk.host.requests)
 
 
 async def test_ids_that_a_host_reuses_are_made_unique(talking: Talking) -> None:
