@@ -20,6 +20,8 @@ class Reply:
     more: bytes = b""
     retry: str = "retry-after-ms: 1"
     """The header that says when to retry."""
+    pieces: int = 1
+    """In how many pieces the body is sent."""
 
 
 type Answer = Reply | Callable[[dict[str, Any]], Reply]
@@ -50,8 +52,11 @@ class OddHost:
             writer.write(
                 f"HTTP/1.1 {reply.status} X\r\ncontent-type: {reply.kind}\r\n"
                 f"{reply.retry}\r\nconnection: close\r\n\r\n".encode()
-                + reply.body
             )
+            size = -(-len(reply.body) // reply.pieces) or 1
+            for start in range(0, len(reply.body), size):
+                await asyncio.sleep(0.02 if start else 0)
+                writer.write(reply.body[start : start + size])
             while reply.more:
                 writer.write(reply.more)
                 self.sent += len(reply.more)

@@ -16,7 +16,7 @@ from chat_service.agent.answers import is_object, text_in
 from chat_service.agent.models import ChatModel
 from chat_service.agent.refusals import LACKS_TOOLS, TOO_LONG, failure, refuses, tool_failure
 from chat_service.agent.spans import trace_runs
-from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall, Turn, latest
+from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall, Turn, latest, latest_said
 from chat_service.chat.speech import Speech, clean
 from daca_shared import domain
 from daca_shared.observe.tracing import NO_TRACING, Tracing
@@ -112,29 +112,29 @@ class ChatAgent:
         """Raises a `DomainError` when the model or its host fails. If they take no tools, or not so
         long a history, they are asked again, now and later without tools or with its newer half."""
         context = RunContext(message.user_id, count)
-        before = [{"role": role, "content": text} for role, text in message.history]
-        agent, shown, halved = self._agent, latest(history, self._max_history_length), False
+        agent, limit, half = self._agent, self._max_history_length, 0
         while True:
             speech = Speech(self._max_reply_length, say)
-            items = before + _items(shown, message.text, with_tools=_has_tools(agent))
+            said, shown = latest_said(message.history, limit), latest(history, limit)
+            items = [{"role": role, "content": text} for role, text in said]
+            items += _items(shown, message.text, with_tools=_has_tools(agent))
             try:
                 answer = await self._run(agent, items, context, speech)
             except Exception as error:
                 told = failure(error, self._key)
-                if speech.text:
-                    raise told from None
-                if _has_tools(agent) and refuses(error, LACKS_TOOLS):
+                length = sum(turn.length for turn in shown)
+                length += sum(len(text) for role, text in said if role != "system")
+                if not speech.text and _has_tools(agent) and refuses(error, LACKS_TOOLS):
                     agent = agent.clone(tools=[], handoffs=[], mcp_servers=[])
-                elif shown and not halved and refuses(error, TOO_LONG):
-                    half, halved = sum(turn.length for turn in shown) // 2, True
-                    shown = latest(shown, half)
-                    if half > len(message.text):
-                        self._max_history_length = max(half, _LEAST_HISTORY)
+                elif not (speech.text or half) and length and refuses(error, TOO_LONG):
+                    limit = half = length // 2
                 else:
                     raise told from None
-                log.warning("asking again; tools: %s, turns: %d", _has_tools(agent), len(shown))
+                log.warning("asking again; tools: %s, history: %d", _has_tools(agent), limit)
             else:
                 self._agent = self._agent if _has_tools(agent) else agent
+                if half > len(message.text):
+                    self._max_history_length = max(half, _LEAST_HISTORY)
                 return answer
 
     async def _run(

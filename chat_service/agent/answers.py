@@ -97,7 +97,8 @@ class AnswerReader:
         if choice is None:
             return self._chunk(None, usage) if usage else None
         given, finish = choice.get("delta"), choice.get("finish_reason")
-        if given is None:  # some hosts send both; then the message is the text so far
+        # Some hosts send both. Then, in a stream, the message is the text so far.
+        if given is None or (self._json and choice.get("message")):
             given = choice.get("message") or {"content": choice.get("text")}
             finish = finish or ("message" in choice and "stop")
         # Gemini's may have a detail behind a colon.

@@ -20,7 +20,7 @@ from aiohttp.http_exceptions import LineTooLong
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, Omit
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from chat_service.agent.answers import REQUEST, AnswerReader, status_error
+from chat_service.agent.answers import REQUEST, AnswerReader, status_error, text_in
 from chat_service.agent.refusals import LACKS_TOOLS, MAX_ANSWER_BYTES, TOO_LONG, refuses, too_large
 from chat_service.chat.speech import clean
 
@@ -71,10 +71,12 @@ class CompletionsClient:
         body |= body.pop("extra_body", None) or {}
         if not self._takes_stream_options:
             body.pop("stream_options", None)
-        if with_thoughts := self._wants_thoughts:
-            for said in body["messages"]:
-                if said["role"] == "assistant":
-                    said.setdefault("reasoning_content", " ")
+        with_thoughts = self._wants_thoughts
+        for said in body["messages"]:
+            if with_thoughts and said["role"] == "assistant":
+                said.setdefault("reasoning_content", " ")
+            if said["role"] == "tool":  # not all hosts take it in parts
+                said["content"] = text_in(said["content"]) or "(nothing)"
         send = partial(self._send, params=query, headers=headers)
         try:
             response = await send(body)
@@ -100,32 +102,39 @@ class CompletionsClient:
             response = await self._http.post(f"{self.base_url}chat/completions", json=body, **more)
             if response.ok:
                 return response
+            words = bytearray()
             async with response:
-                words = (await response.content.read(_MAX_ERROR_BYTES)).decode(errors="replace")
+                while data := await response.content.read(_MAX_ERROR_BYTES - len(words)):
+                    words += data
         headers = {n: v for n, v in response.headers.items() if n.lower() not in _UNDONE}
-        raise status_error(response.status, words, headers)
+        raise status_error(response.status, words.decode(errors="replace"), headers)
 
     async def _chunks(self, response: aiohttp.ClientResponse, reader: AnswerReader) -> _Chunks:
         """The pieces of an answer. Raises `APIConnectionError` if it is cut short, which the SDK
         checks only for OpenAI's own host."""
-        size = 0
-        with self._openai_errors():
+        size, has_begun = 0, False
+        with self._openai_errors() as words:
             async with response:
                 while not reader.is_over:
                     line = await response.content.readline(max_line_length=_MAX_LINE_BYTES)
                     size += len(line)
                     if size > MAX_ANSWER_BYTES:
                         raise too_large()
+                    if not has_begun:
+                        words.extend(line[: _MAX_ERROR_BYTES - len(words)])
                     if piece := reader.read(line):
+                        has_begun = True
                         yield piece
         if not reader.is_whole:
-            reason = "The answer ended before its finish"
+            reason = f"The answer ended before its finish{_quoted(words)}"
             raise APIConnectionError(message=reason, request=REQUEST)
 
     @contextmanager
-    def _openai_errors(self) -> Iterator[None]:
+    def _openai_errors(self) -> Iterator[bytearray]:
+        """Raises openai's errors. The context puts what the host has said into the bytes."""
+        words = bytearray()
         try:
-            yield
+            yield words
         except TimeoutError as error:
             raise APITimeoutError(REQUEST) from error
         except LineTooLong:
@@ -133,7 +142,14 @@ class CompletionsClient:
         except (aiohttp.ClientError, OSError) as error:
             raise APIConnectionError(request=REQUEST) from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise APIError("The answer can't be read", REQUEST, body=None) from error
+            told = f"The answer can't be read{_quoted(words)}"
+            raise APIError(told, REQUEST, body=None) from error
+
+
+def _quoted(words: bytearray) -> str:
+    """What a host has said, for the log, unless it is a reply: that is its user's alone."""
+    is_reply = b'"choices"' in words or b'"content"' in words
+    return "" if is_reply or not words.strip() else f": {words.decode(errors='replace')}"
 
 
 async def _whole(chunks: _Chunks) -> ChatCompletion:

@@ -28,7 +28,8 @@ MAX_ANSWER_BYTES = 16 * 2**20
 TOO_LONG = re.compile(
     r"^413|^(?!402|429(?!.*request too large)).*("
     r"context_length_exceeded|exceed_context|context[ _](length|window|size|limit)|context.overflow"
-    r"|context the overflow|max_model_len|maximum (model|sequence|input) length|reduce the length"
+    r"|context the overflow|max_model_len|maximum (model|sequence|input|prompt) length"
+    r"|range of input length|inputs\W{1,3}(tokens|must have less)|reduce the length"
     r"|(input|prompt|request|messages?)\W.{0,60}(too (long|large|many tokens)|exceeds?)"
     r"|too many (input )?tokens(?!.{0,9}wait)|token(s| count).{0,40}exceed)",
     re.IGNORECASE | re.DOTALL,
@@ -39,8 +40,8 @@ _WELL = r"^(?!429|503|504|529|.*(temporar|overload))"
 LACKS_TOOLS = re.compile(
     _WELL + r"(?!.*(invalid schema|\btools\W{1,3}\d)).*("
     r"\b(tool|function)s?([ _-]?(use|calls?|calling|choice|param))?\b.{0,60}"
-    r"(not (support|enabled|available|permitted)|unsupported|requires? --)"
-    r"|(not support|that support|unsupported|unrecognized|unknown).{0,80}\b(tool|function)s?\b)",
+    r"(n.t (support|enabled|available|permitted)|unsupported|requires? --)"
+    r"|(n.t support|that support|unsupported|unrecognized|unknown).{0,80}\b(tool|function)s?\b)",
     re.IGNORECASE | re.DOTALL,
 )
 _NO_CREDIT = re.compile(
@@ -51,8 +52,12 @@ _NO_CREDIT = re.compile(
 )
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
 # After these, hosts quote the request or its model, which may contain any words.
-_QUOTES = re.compile(r"[\"'](input|failed_generation)\\?[\"']:")
-_FILTERED = re.compile("content_filter|content_policy_violation|data_inspection|invalid_prompt")
+_QUOTES = re.compile(r"[\"'](input|flagged_input|failed_generation)\\?[\"']:")
+_FILTERED = re.compile(
+    "content_?filter|content_policy_violation|data_inspection|invalid_prompt|content exists risk"
+    "|requires moderation|input was flagged|sensitivecontent|violates usage guidelines",
+    re.IGNORECASE,
+)
 _NO_MODEL = re.compile(
     _WELL + r".*("
     r"model_not_found|deploymentnotfound|(invalid|unknown|no such) model|not a valid model"
@@ -71,9 +76,9 @@ _LATE = domain.TimedOut, "The model took too long to answer; try again"
 _AWAY = Unavailable, "The model can't be reached; try again later"
 _NONSENSE = Unavailable, "The model's answer is cut short, or makes no sense; try again"
 _BY_WORDS: list[tuple[re.Pattern[str], _Made]] = [
+    (_FILTERED, (_TEXT, "was refused by a filter of the model's host")),
     (_NO_CREDIT, _CREDIT), (_BAD_KEY, _KEY), (_NO_MODEL, _MODEL),
     (re.compile("tool_use_failed"), _NONSENSE),
-    (_FILTERED, (_TEXT, "was refused by a filter of the model's host")),
 ]  # fmt: skip
 _BY_STATUS = {
     400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _MODEL, 408: _LATE, 422: _REFUSED,

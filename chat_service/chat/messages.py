@@ -15,6 +15,9 @@ from daca_shared.domain import UserId
 Text = Annotated[str, StringConstraints(max_length=1_000_000)]
 """A message's text: valid Unicode. The service's own limit is lower."""
 
+type Said = tuple[Literal["system", "user", "assistant"], str]
+"""Who has said something, and what."""
+
 Tags = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=1, max_length=64)], ...],
     Field(max_length=20, fail_fast=True),
@@ -53,7 +56,7 @@ class ChatMessage(BaseModel, frozen=True):
     session_id: UUID = Field(default_factory=_session_of)
     """The conversation that it belongs to; a new one unless given."""
     tags: Tags = ()
-    history: tuple[tuple[Literal["system", "user", "assistant"], str], ...] = ()
+    history: tuple[Said, ...] = ()
     """What was said before, by whom, if the client keeps that itself."""
     regenerate: bool = False
     """Whether to answer a message that was answered before once more, replacing its reply."""
@@ -121,6 +124,17 @@ def latest(turns: Sequence[Turn], max_length: int) -> Sequence[Turn]:
     """The latest turns, as many as have at most `max_length` characters together."""
     lengths = accumulate(turn.length for turn in reversed(turns))
     return turns[len(turns) - sum(length <= max_length for length in lengths) :]
+
+
+def latest_said(history: Sequence[Said], max_length: int) -> list[Said]:
+    """All that the system has said, and of the others the latest, from a message of the user on:
+    as much as has at most `max_length` characters together."""
+    start, left = len(history), max_length
+    for n, (role, text) in reversed([*enumerate(history)]):
+        left -= len(text) if role != "system" else 0
+        if left >= 0 and (role == "user" or n == 0):
+            start = n
+    return [said for n, said in enumerate(history) if n >= start or said[0] == "system"]
 
 
 @dataclass(frozen=True)

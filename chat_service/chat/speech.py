@@ -50,7 +50,8 @@ class Speech:
         """Count `length` more characters. Raises `Failed` beyond the limit."""
         self._left -= length
         if self._left < 0:
-            raise Failed(f"The model's reply is longer than {self._max_length} characters")
+            told = f"The reply, with its tool calls, is longer than {self._max_length} characters"
+            raise Failed(told)
 
     def _tell(self, text: str) -> None:
         if not self._begun:

@@ -63,6 +63,13 @@ async def test_content_may_come_in_parts(talking: Talking, content: Any) -> None
         assert await talk.say() == "hi"
 
 
+async def test_a_document_may_have_an_empty_delta_beside_its_message(talking: Talking) -> None:
+    answer = message(content="hi")
+    answer["choices"][0]["delta"] = {"role": "assistant", "content": ""}
+    async with talking(Reply(json.dumps(answer).encode())) as talk:
+        assert await talk.say() == "hi"
+
+
 @pytest.mark.parametrize(
     "first",
     [

@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from chat_service.chat.messages import ChatMessage
 from daca_shared.domain import (
     DomainError,
     Failed,
@@ -17,7 +19,18 @@ from daca_shared.domain import (
 )
 from lab.postgres import Place
 from tests.hosts.conftest import KEY, Talking
-from tests.odd_host import Answer, Reply, calling, delta, either, error, events, name_of
+from tests.odd_host import (
+    Answer,
+    Reply,
+    calling,
+    delta,
+    either,
+    error,
+    events,
+    message,
+    name_of,
+    roles,
+)
 
 TOO_LONG: list[Reply] = [
     error({"error": {"message": "too long", "code": "context_length_exceeded"}}),
@@ -37,6 +50,12 @@ TOO_LONG: list[Reply] = [
     error({"error": {"message": "Please reduce the length of the messages or completion."}}, 422),
     error({"error": {"message": "maximum context length is 9", "code": 400}}, 200),
     events({"error": {"message": "Context size has been exceeded.", "code": 400}}),
+    error({"error": "This model's maximum prompt length is 131072 but the request contains 136973 "
+           "tokens."}),
+    error({"error": {"message": "Range of input length should be [1, 30720]"}}),
+    error({"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. "
+           "Given: 4090 `inputs` tokens and 20 `max_new_tokens`"}, 422),
+    error({"error": "`inputs` must have less than 1024 tokens. Given: 2000"}, 422),
 ]  # fmt: skip
 LACKS_TOOLS: list[Reply] = [
     error({"error": {"message": "registry.ollama.ai/library/gemma:2b does not support tools"}}),
@@ -51,6 +70,9 @@ LACKS_TOOLS: list[Reply] = [
     error({"error": {"message": "Unrecognized request arguments supplied: tools"}}),
     error({"detail": [{"type": "extra_forbidden", "loc": ["body", "tools"],
            "msg": "Extra inputs are not permitted"}]}, 422),
+    error({"error": {"message": "litellm.BadRequestError: BedrockException - This model doesn't "
+           "support tool use in streaming mode."}}),
+    error({"error": {"message": "Tools aren't supported"}}),
 ]  # fmt: skip
 
 
@@ -117,6 +139,33 @@ async def test_a_message_that_is_too_long_by_itself_is_reported_to_the_user(
         assert len(await talk.turns()) == 1
 
 
+async def test_what_half_does_not_help_shortens_nobody_elses_history(
+    talking: Talking, place: Place
+) -> None:
+    async with talking(either(content="x" * 9000), place=place) as talk:
+        for n in range(3):
+            await talk.say(f"message {n}")
+        talk.host.answers = [TOO_LONG[0]]
+        for _ in range(2):
+            with pytest.raises(InvalidInput, match="too long for the model"):
+                await talk.say()
+        talk.host.answers = [either(content="hi")]
+        await talk.say()
+        assert len(talk.host.requests[-1]["messages"]) == 8
+
+
+async def test_a_clients_own_history_is_bounded_and_halved_too(talking: Talking) -> None:
+    said = [("system", "Be brief."), *[("user", "x" * 900), ("assistant", "x" * 100)] * 10]
+    sent = {"user_id": "alice", "text": "and now?", "history": said}
+    async with talking(either(content="fine"), max_history_length=7900) as talk:
+        await talk.chat.conversation.reply(ChatMessage.model_validate(sent))
+        talk.host.answers = [unless(longer_than(6000), TOO_LONG[0])]
+        await talk.chat.conversation.reply(ChatMessage.model_validate(sent))
+        shown = [roles(request)[1:] for request in talk.host.requests]
+    pairs = ["user", "assistant"]
+    assert shown == [["system", *pairs * n, "user"] for n in (7, 7, 3)]
+
+
 async def test_history_is_bounded_by_size(talking: Talking, place: Place) -> None:
     async with talking(either(content="x" * 90), place=place, max_history_length=250) as talk:
         for n in range(5):
@@ -161,10 +210,17 @@ NONSENSE = Unavailable, "makes no sense"
         (400, {"error": {"type": "content_filter", "message": "high risk"}}, FILTERED),
         (400, {"error": {"code": "data_inspection_failed"}}, FILTERED),
         (400, {"error": {"code": "invalid_prompt", "message": "flagged"}}, FILTERED),
+        (400, {"error": {"message": "Content Exists Risk"}}, FILTERED),
+        (403, {"error": {"message": "m requires moderation on P. Your input was flagged for \"x\". "
+                         "No credits were charged.", "code": 403}}, FILTERED),
+        (403, "Content violates usage guidelines", FILTERED),
+        (400, {"contentFilter": [{"level": 1}], "error": {"code": "1301"}}, FILTERED),
+        (403, {"error": {"message": "requires moderation", "code": 403, "metadata": {
+            "flagged_input": "bad: prompt is too long"}}}, FILTERED),
         (400, {"error": {"code": "tool_use_failed", "failed_generation": "no"}}, NONSENSE),
     ],
     ids=name_of,
-)
+)  # fmt: skip
 async def test_the_user_gets_a_safe_error_and_the_log_the_details(
     talking: Talking,
     caplog: pytest.LogCaptureFixture,
@@ -190,6 +246,50 @@ async def test_a_key_in_a_hosts_message_and_what_follows_are_not_logged(
             await talk.say()
     assert "Bad temperature, and your key is [redacted]" in caplog.text
     assert not re.search("sk-Very|yyyy", caplog.text)
+
+
+NOT_FOUND = {"code": 500, "msg": "404 NOT_FOUND", "success": False}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Reply(json.dumps(NOT_FOUND).encode()), "404 NOT_FOUND"),
+        (Reply(b"<html>\n<h1>Please sign in</h1></html>", "text/html"), "Please sign in"),
+        (Reply(b'{"base_resp": {"status_msg": "insufficient balance"'), "insufficient balance"),
+    ],
+    ids=["object", "page", "half"],
+)
+async def test_what_a_host_says_with_status_200_is_logged(
+    talking: Talking, caplog: pytest.LogCaptureFixture, answer: Reply, words: str
+) -> None:
+    async with talking(answer) as talk:
+        with pytest.raises(Unavailable):
+            await talk.say()
+    assert words in caplog.text
+
+
+async def test_a_reply_that_can_not_be_read_is_not_logged(
+    talking: Talking, caplog: pytest.LogCaptureFixture
+) -> None:
+    half = json.dumps(message(content="the user's secret"))[:-9]
+    for answer in (
+        Reply(half.encode()),
+        events(delta(content="the user's secret"), b"data: {\n\n"),
+    ):
+        async with talking(answer) as talk:
+            with pytest.raises(Unavailable):
+                await talk.say()
+    assert "no reply" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("refusal", [TOO_LONG[1], LACKS_TOOLS[0]], ids=["history", "tools"])
+async def test_a_refusal_may_come_in_pieces(talking: Talking, refusal: Reply) -> None:
+    async with talking(either(content="x" * 900)) as talk:
+        await talk.say()
+        talk.host.answers = [replace(refusal, pieces=3), either(content="fine")]
+        assert await talk.say() == "fine"
 
 
 async def test_an_error_in_a_stream_is_logged(

@@ -4,8 +4,10 @@ import json
 import re
 from typing import Any
 
+import agents
 import pytest
 
+from chat_service.agent.agent import OurAgent
 from daca_shared.domain import Unavailable
 from tests.hosts.conftest import Talking
 from tests.odd_host import Answer, Reply, calling, delta, either, error, events, message, roles
@@ -162,6 +164,21 @@ async def test_an_unknown_tool_is_reported_to_the_model(talking: Talking, name: 
         assert "not found" in told["content"]
         assert re.fullmatch(r"[\w-]{1,64}", asked["tool_calls"][0]["function"]["name"])
         await talk.say("again")
+
+
+@agents.function_tool
+def parts() -> list[agents.ToolOutputText]:
+    """As an MCP tool answers."""
+    return [agents.ToolOutputText(text="one "), agents.ToolOutputText(text="two")]
+
+
+async def test_outputs_in_parts_are_sent_as_one_text(talking: Talking) -> None:
+    def extend(agent: OurAgent) -> OurAgent:
+        return agent.clone(tools=[parts])
+
+    async with talking(calling("parts"), either(content="done"), extend=extend) as talk:
+        assert await talk.say() == "done"
+        assert talk.host.requests[-1]["messages"][-1]["content"] == "one two"
 
 
 async def test_text_before_a_tool_call_is_kept(talking: Talking) -> None:
