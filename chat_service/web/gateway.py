@@ -18,7 +18,7 @@ from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
-from chat_service.chat.messages import ChatMessage, ConversationKey
+from chat_service.chat.messages import ChatMessage, ChatReply, ConversationKey
 from chat_service.health.status import Status
 from chat_service.outbox.analytics import SettledAnalytics
 from chat_service.turns import history
@@ -108,9 +108,12 @@ def build_gateway(
     async def chat(
         message: Annotated[ChatMessage, Depends(sent)], request: Request
     ) -> bodies.ReplyBody:
+        return await bodies.ReplyBody.of(await replied(message, request))
+
+    async def replied(message: ChatMessage, request: Request) -> ChatReply:
         with admission:
             check(message, request)
-            return await bodies.ReplyBody.of(await conversation.reply(message))
+            return await conversation.reply(message)
 
     async def replying(
         message: Annotated[ChatMessage, Depends(sent)], request: Request, rich: bool = False
@@ -142,9 +145,13 @@ def build_gateway(
         body: completions.CompletionBody, request: Request, idempotency_key: IdempotencyKey = ""
     ) -> AsyncIterator[Any]:
         message = body.message(request.state.caller, idempotency_key)
-        async with opened(message, request) as events:
-            model = conversation.agent.model
-            yield await completions.answer(events, message, model, is_streamed=bool(body.stream))
+        model = conversation.agent.model
+        if body.stream:
+            async with opened(message, request) as events:
+                yield completions.streamed(events, message, model)
+        else:
+            reply = await replied(message, request)
+            yield completions.whole(reply.turn.answer.text, message, model)
 
     @chats.post("/v1/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
     async def chat_completions(answer: Annotated[Any, Depends(completed)]) -> Any:

@@ -1,5 +1,6 @@
 """The official OpenAI client, and requests that similar clients send."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -47,6 +48,21 @@ async def test_a_whole_reply(client: openai.AsyncOpenAI, chat: FakeChat) -> None
     (turn,) = chat.turns.kept
     assert (turn.conversation.user_id, turn.prompt) == ("alice", "hi")
     assert answer.id == f"chatcmpl-{turn.message_id.hex}"
+
+
+async def test_a_stop_of_the_service_keeps_nothing_of_a_whole_reply(
+    client: openai.AsyncOpenAI, chat: FakeChat
+) -> None:
+    """Nobody has seen any of it, and its client will send the message again."""
+    chat.agent.delay_s = FOREVER_S
+    asked = client.chat.completions.create(model="fake", messages=HI)
+    asking = asyncio.ensure_future(asked)
+    await eventually(lambda: chat.agent.messages)
+    await chat.conversation.close()
+    assert not asking.done()
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert chat.turns.kept == []
 
 
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])

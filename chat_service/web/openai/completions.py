@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from chat_service.access.identity import Caller
-from chat_service.chat.messages import ChatMessage, ChatReply, Text
+from chat_service.chat.messages import ChatMessage, Text
 from chat_service.web.bodies import Event, uuid_of
 from chat_service.web.problems import Problem
 from daca_shared.domain import InvalidInput, UserId, validated
@@ -63,18 +63,20 @@ class CompletionBody(BaseModel):
         return validated(ChatMessage, {"user_id": user_id, **given})
 
 
-async def answer(
-    events: AsyncIterator[Event], message: ChatMessage, model: str, *, is_streamed: bool
-) -> Any:
-    """The reply, whole or streamed. Raises `DomainError` only if it is whole."""
-    id_ = f"chatcmpl-{message.message_id.hex}"
-    about = {"id": id_, "model": model, "created": int(time.time())}
-    if is_streamed:
-        chunks = _chunks(events, about | {"object": "chat.completion.chunk"})
-        return StreamingResponse(chunks, 200, {"x-accel-buffering": "no"}, "text/event-stream")
-    (text,) = [event.turn.answer.text async for event in events if isinstance(event, ChatReply)]
+def whole(text: str, message: ChatMessage, model: str) -> dict[str, Any]:
     said = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    return about | {"object": "chat.completion", "choices": [{"index": 0, **said}]}
+    choices = [{"index": 0, **said}]
+    return _about(message, model) | {"object": "chat.completion", "choices": choices}
+
+
+def streamed(events: AsyncIterator[Event], message: ChatMessage, model: str) -> StreamingResponse:
+    chunks = _chunks(events, _about(message, model) | {"object": "chat.completion.chunk"})
+    return StreamingResponse(chunks, 200, {"x-accel-buffering": "no"}, "text/event-stream")
+
+
+def _about(message: ChatMessage, model: str) -> dict[str, Any]:
+    id_ = f"chatcmpl-{message.message_id.hex}"
+    return {"id": id_, "model": model, "created": int(time.time())}
 
 
 async def _chunks(events: AsyncIterator[Event], about: dict[str, Any]) -> AsyncIterator[str]:
