@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 
 from analytics_service.settings import AnalyticsSettings
@@ -17,8 +18,15 @@ _SERVICES = ("analytics_service", "chat_service")
 def _environment() -> dict[str, str]:
     """The environment, with analytics' address for chat. Ends the program if one is invalid."""
     analytics, chat = AnalyticsSettings.from_environment(), ChatSettings.from_environment()
-    found = {"ANALYTICS_ADDRESS": address(analytics.host, analytics.grpc_port)}
-    return {**os.environ, **({} if "analytics_address" in chat.model_fields_set else found)}
+    if "analytics_address" in chat.model_fields_set:
+        return {**os.environ}
+    port = analytics.grpc_port
+    if port == 0:  # chat must know which free one it is
+        family = socket.AF_INET6 if ":" in analytics.host else socket.AF_INET
+        with socket.create_server((analytics.host, 0), family=family) as listener:
+            port = listener.getsockname()[1]
+    found = {"ANALYTICS_ADDRESS": address(analytics.host, port), "ANALYTICS_GRPC_PORT": str(port)}
+    return {**os.environ, **found}
 
 
 async def _run() -> int:

@@ -21,7 +21,7 @@ from scripts.lib.project import ROOT
 from tests.commands import ask, command, read_until
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PORTS = ("CHAT_HTTP_PORT", "CHAT_GRPC_PORT", "ANALYTICS_GRPC_PORT")
+PORTS = ("CHAT_HTTP_PORT", "CHAT_GRPC_PORT")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,7 @@ async def both(wheel: Path, folder: Path) -> AsyncIterator[tuple[asyncio.subproc
     ports = {name: free_port() for name in PORTS}
     settings = UNSET | paths | {name: str(port) for name, port in ports.items()}
     settings |= {"CHAT_METRICS_PORT": "off", "ANALYTICS_METRICS_PORT": "off"}
+    settings["ANALYTICS_GRPC_PORT"] = "0"  # chat must find it nevertheless
     settings |= {"APP_API_TOKEN": "which chat shows"}
     program = (sys.executable, "-m", "daca_chat")
     async with command(*program, folder=folder, settings=settings) as process:
