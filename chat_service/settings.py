@@ -31,6 +31,14 @@ def _check_base_url(value: str) -> str:
     raise ValueError(told)
 
 
+def _check_address(value: str) -> str:
+    with suppress(ValueError):
+        url = urlsplit(f"//{value}")
+        if value.isascii() and host_in(value) and url.port and url.netloc == value:
+            return value
+    raise ValueError("must be a host and a port, like 127.0.0.1:8001")
+
+
 def _parse_rates(value: str) -> list[RateLimitItem]:
     with suppress(ValueError):
         rates = parse_many(value)
@@ -45,7 +53,12 @@ type _Many[T] = Annotated[
 type _Rate = InstanceOf[RateLimitItem]
 type _Rates = Annotated[tuple[_Rate, ...], NoDecode, BeforeValidator(_parse_rates)]
 # An origin doesn't end in a slash, but one copied from the address bar does.
-type _Origin = Annotated[str, AfterValidator(lambda origin: origin.rstrip("/"))]
+type _Origin = Annotated[
+    str,
+    Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/?#@]+/?)$"),
+    AfterValidator(lambda origin: origin.rstrip("/")),
+]
+type _Address = Annotated[str, AfterValidator(_check_address)]
 type _Name = Annotated[str, AfterValidator(_check_name)]
 type _BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 
@@ -96,9 +109,9 @@ class ChatSettings(ServiceSettings):
     trusted_proxies: _Many[pydantic.IPvAnyNetwork] = Field((), alias="CHAT_TRUSTED_PROXIES")
     """Proxies whose `X-Forwarded-For` is trusted: addresses or networks, separated by commas."""
 
-    analytics_app_id: str = Field("analytics-service", alias="ANALYTICS_APP_ID")
+    analytics_app_id: str = Field("analytics-service", pattern="^[!-~]+$", alias="ANALYTICS_APP_ID")
     """The Dapr app id of the analytics service."""
-    analytics_address: str = Field("127.0.0.1:8001", alias="ANALYTICS_ADDRESS")
+    analytics_address: _Address = Field("127.0.0.1:8001", alias="ANALYTICS_ADDRESS")
     """The address of the analytics service, used without a sidecar."""
 
     model: str | None = Field(None, alias="CHAT_MODEL")

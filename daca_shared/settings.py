@@ -88,6 +88,7 @@ class ServiceSettings(BaseSettings):
         frozen=True,
         env_file=".env",
         env_ignore_empty=True,
+        case_sensitive=True,  # as for the scripts, and all other programs
         extra="ignore",
         validate_default=False,
         use_attribute_docstrings=True,  # scripts/gen_docs.sh makes documentation of them

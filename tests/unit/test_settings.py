@@ -38,6 +38,14 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "CHAT_RATE_LIMIT_ADDRESS", "0/hour"),
         (ChatSettings, "CHAT_RATE_LIMIT_ADDRESS", "5/hour;sometimes"),
         (ChatSettings, "CHAT_TRUSTED_HOSTS", "https://chat.example"),
+        (ChatSettings, "CHAT_CORS_ORIGINS", "localhost:3000"),
+        (ChatSettings, "CHAT_CORS_ORIGINS", "http://localhost:3000,http://a/b"),
+        (ChatSettings, "ANALYTICS_APP_ID", "análisis"),
+        (ChatSettings, "ANALYTICS_ADDRESS", "http://127.0.0.1:8001"),
+        (ChatSettings, "ANALYTICS_ADDRESS", "[::1"),
+        (ChatSettings, "ANALYTICS_ADDRESS", "localhost"),
+        (ChatSettings, "ANALYTICS_ADDRESS", "127.0.0.1:0"),
+        (ChatSettings, "ANALYTICS_ADDRESS", "análisis:8001"),
         (ChatSettings, "CHAT_TRUSTED_HOSTS", "a-host,,another"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "*"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1,a-host"),
@@ -90,6 +98,16 @@ def test_an_empty_variable_counts_as_unset(
     for field in settings.model_fields.values():
         environment.setenv(str(field.validation_alias), nothing)
     assert settings.from_environment() == unset
+
+
+def test_names_in_lower_case_are_no_settings(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`scripts/run.sh`, which doesn't pass them on, would promise what is not so."""
+    (tmp_path / ".env").write_text("auth_jwt_secret=" + "x" * 32)
+    environment.setenv("chat_http_port", "1")
+    settings = ChatSettings.from_environment()
+    assert (settings.jwt_secret, settings.http_port) == (None, 8000)
 
 
 @BOTH
