@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import AsyncExitStack
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -44,9 +45,9 @@ async def run(settings: AnalyticsSettings) -> None:
             settings.database, seed_demo_users=settings.seed_demo_users, tracing=tracing
         )
         stack.push_async_callback(store.database.close)
-        await stack.enter_async_context(running(watch_lag()))
+        await stack.enter_async_context(running(watch_lag))
         server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
-        await stack.enter_async_context(running(server.watch(store.database.check)))
+        await stack.enter_async_context(running(partial(server.watch, store.database.check)))
         await server.start(settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         where = settings.database if isinstance(settings.database, Path) else "PostgreSQL"
         listening = address(settings.host, server.port)

@@ -63,11 +63,11 @@ async def run(settings: ChatSettings) -> None:
         stack.push_async_callback(database.close)
         outbox = Outbox(database, analytics.record, tracing)
         stack.push_async_callback(outbox.send_the_rest)
-        await stack.enter_async_context(running(outbox.run()))
+        await stack.enter_async_context(running(outbox.run))
         locks = TurnLocks()
         if database.is_shared:
             locks = leases = TurnLeases(database)
-            await stack.enter_async_context(running(leases.renew_for_ever()))
+            await stack.enter_async_context(running(leases.renew_for_ever))
         turns = TurnStore(database, outbox, locks)
 
         conversation = Conversation(
@@ -90,7 +90,7 @@ async def run(settings: ChatSettings) -> None:
         stack.push_async_callback(conversation.close)
 
         admission = Admission(most_chats(settings.max_concurrent))
-        await stack.enter_async_context(running(watch_lag(admission.note_lag)))
+        await stack.enter_async_context(running(partial(watch_lag, admission.note_lag)))
         stack.enter_context(serving_metrics(settings, settings.metrics_port, "CHAT_METRICS_PORT"))
         stack.enter_context(observed(admission, outbox, conversation))
 
@@ -101,7 +101,7 @@ async def run(settings: ChatSettings) -> None:
             tracing=tracing,
             timeout_s=settings.timeout_s + READING_S,
         )
-        await stack.enter_async_context(running(grpc_server.watch(database.check)))
+        await stack.enter_async_context(running(partial(grpc_server.watch, database.check)))
         servicer = ChatServicer(conversation, turns, admission, identity, rates)
         grpc_server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
         status = Status(

@@ -6,6 +6,7 @@ import logging
 import pkgutil
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import agents
@@ -50,7 +51,7 @@ async def connected(
     tries = asyncio.Semaphore(0)
     async with AsyncExitStack() as stack:
         for server in servers:
-            await stack.enter_async_context(running(_keep(server, up, tries, retry_s)))
+            await stack.enter_async_context(running(partial(_keep, server, up, tries, retry_s)))
         with suppress(TimeoutError):
             async with asyncio.timeout(_START_TIMEOUT_S):
                 for _ in servers:

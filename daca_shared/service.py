@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import resource
 import signal
@@ -15,6 +16,10 @@ import uvloop
 from daca_shared.domain import DomainError
 from daca_shared.observe.logs import configure_logging
 from daca_shared.settings import PortTaken, ServiceSettings
+
+log = logging.getLogger(__name__)
+
+_PAUSE_S = 1.0
 
 
 def main[S: ServiceSettings](
@@ -47,9 +52,19 @@ def stop_signal() -> asyncio.Event:
 
 
 @asynccontextmanager
-async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """A context in which `work` runs as a task, which is cancelled at the end."""
-    task = asyncio.create_task(work)
+async def running(work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """A context in which `work` runs as a task, which is cancelled at the end. If it fails
+    unexpectedly, it begins again after a second: nobody would notice its end."""
+
+    async def work_on() -> None:
+        while True:
+            try:
+                return await work()
+            except Exception:
+                log.exception("work in the background has failed unexpectedly, and begins again")
+                await asyncio.sleep(_PAUSE_S)
+
+    task = asyncio.create_task(work_on())
     try:
         yield
     finally:

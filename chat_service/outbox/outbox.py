@@ -12,7 +12,7 @@ from datetime import datetime
 from uuid import UUID, uuid5
 
 from chat_service.chat.messages import Turn
-from daca_shared.domain import DomainError, InvalidInput
+from daca_shared.domain import DomainError, InvalidInput, TimedOut
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.storage.database import Database, Row, Statements, Work
 
@@ -124,6 +124,8 @@ class Outbox:
             except DomainError as error:
                 if retry_s == _MIN_RETRY_S:
                     log.warning("analytics does not count now, messages wait here: %s", error)
+                if isinstance(error, TimedOut):
+                    self._batch = max(_MIN_BATCH, self._batch // 2)
                 self._work.set()
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _MAX_RETRY_S)

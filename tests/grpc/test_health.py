@@ -1,6 +1,7 @@
 """A service's health reports problems of its own database."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ async def server(place: Place) -> AsyncIterator[GrpcServer]:
     store = await AnalyticsStore.open(place, seed_demo_users=False)
     async with (
         listening(build_server(store)) as server,
-        running(server.watch(store.database.check)),
+        running(partial(server.watch, store.database.check)),
     ):
         yield server
     await store.database.close()

@@ -4,6 +4,7 @@ services."""
 import asyncio
 import json
 import os
+from functools import partial
 
 import pytest
 from compose_spec import PyCompose
@@ -63,7 +64,7 @@ async def test_health_checks_use_the_metrics(app: str, is_ready: bool, code: int
             raise Unavailable("no")
 
     server = GrpcServer()
-    async with listening(server), running(server.watch(check)):
+    async with listening(server), running(partial(server.watch, check)):
         await asyncio.sleep(0.1)
         variable = f"{app.upper()}_METRICS_PORT"
         with serving_metrics(SETTINGS[f"{app}-service"](), 0, variable) as port:
