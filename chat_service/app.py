@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -43,11 +44,27 @@ SCHEMA = Path(__file__).with_name("turns") / "schema"
 _PATIENCE_S = 0.3
 
 
+class _Threads(ThreadPoolExecutor):
+    """In them a blocking tool that calls `sys.exit`, as argparse does, fails like any other.
+    Otherwise it would end the service."""
+
+    def submit[**P, T](
+        self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        def work_on() -> T:
+            try:
+                return work(*args, **kwargs)
+            except SystemExit as error:
+                raise RuntimeError(f"it has called sys.exit({error.code})") from error
+
+        return super().submit(work_on)
+
+
 async def run(settings: ChatSettings) -> None:
     """Serve until told to stop. Raises `DomainError` or `PortTaken` if that can't be done."""
     stop = stop_signal()
     # Each blocking tool takes a thread. By default there are only six on two cores.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(256))
+    asyncio.get_running_loop().set_default_executor(_Threads(256))
     async with AsyncExitStack() as stack:
         tracing = choose_tracing(settings, "chat_service")
         stack.push_async_callback(tracing.close)

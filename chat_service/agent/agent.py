@@ -120,7 +120,7 @@ class ChatAgent:
             items += _items(shown, message.text, with_tools=_has_tools(agent))
             try:
                 answer = await self._run(agent, items, context, speech)
-            except Exception as error:
+            except BaseException as error:
                 told = failure(error, self._key)
                 length = sum(turn.length for turn in shown)
                 length += sum(len(text) for role, text in said if role != "system")
@@ -213,7 +213,7 @@ def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech
         last = str(result.final_output)
         speech.add(last)
         speech.end_message()
-    if not last.strip():
+    if not last.strip() or result.final_output is None:  # None if an extension has cut it short
         raise domain.Unavailable("The model has given no answer; try again")
     made = [ToolCall(*call, outputs.get(call_id, "")) for call_id, call in calls.items()]
     speech.count(sum(len(call.arguments + call.output) for call in made))

@@ -1,5 +1,6 @@
 """What can go wrong with a model and its host, recognised by what hosts say."""
 
+import asyncio
 import errno
 import json
 import logging
@@ -100,7 +101,7 @@ _BY_KIND: list[tuple[Any, _Made]] = [
         (_TEXT, "led to what a guardrail refuses"),
     ),
     (agents.MaxTurnsExceeded, (Failed, "The agent found no reply within its turns")),
-    (Exception, (Failed, "The agent could not make a reply")),
+    (BaseException, (Failed, "The agent could not make a reply")),
 ]
 
 
@@ -108,7 +109,7 @@ def too_large() -> Failed:
     return Failed("The model's answer is larger than this service takes")
 
 
-def refuses(error: Exception, pattern: re.Pattern[str]) -> bool:
+def refuses(error: BaseException, pattern: re.Pattern[str]) -> bool:
     """Whether the host has refused the request with a status and message that match `pattern`."""
     kinds = openai.APIError | agents.ModelBehaviorError
     is_answer = isinstance(error, kinds) and not isinstance(error, openai.APIConnectionError)
@@ -116,7 +117,7 @@ def refuses(error: Exception, pattern: re.Pattern[str]) -> bool:
     return is_answer and bool(pattern.search(told))
 
 
-def domain_error(error: Exception) -> domain.DomainError:
+def domain_error(error: BaseException) -> domain.DomainError:
     """What went wrong, in our own words, as the host's may quote our key."""
     cause = error.__cause__ or error
     if isinstance(cause, domain.DomainError):
@@ -137,9 +138,13 @@ def domain_error(error: Exception) -> domain.DomainError:
     return told
 
 
-def failure(error: Exception, key: str) -> domain.DomainError:
+def failure(error: BaseException, key: str) -> domain.DomainError:
     """What the caller is told. The log also gets what the host said, or what failed on the way to
-    it, without our key."""
+    it, without our key. Raises `error` again if it is our caller's cancellation, or an exit."""
+    task = asyncio.current_task()
+    is_failure = isinstance(error, Exception | asyncio.CancelledError | BaseExceptionGroup)
+    if not is_failure or (not isinstance(error, Exception) and task and task.cancelling()):
+        raise error
     is_away = isinstance(error, openai.APIConnectionError) and error.__cause__
     said = f"{error} {error.__cause__}" if is_away else str(error)
     told = said.replace(key, "[redacted]")[:_MAX_WORDS]

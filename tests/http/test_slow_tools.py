@@ -1,4 +1,4 @@
-"""Tools that take their time, in the service as it runs."""
+"""Tools that take their time, or want to end it, in the service as it runs."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ from tests.commands import command
 from tests.fakes import eventually
 
 AGENT = """
-import agents, pathlib, time
+import agents, argparse, pathlib, time
 @agents.function_tool
 def snooze(n: int) -> str:
     (HERE / f"asleep-{n}").touch()
@@ -19,7 +19,10 @@ def snooze(n: int) -> str:
         time.sleep(0.05)
     return "awake"
 def extend(agent):
-    return agent.clone(tools=[*agent.tools, snooze])
+    return agent.clone(tools=[*agent.tools, snooze, convert])
+@agents.function_tool
+def convert(to: str) -> str:
+    argparse.ArgumentParser().parse_args(["--to", to])
 """
 # The most threads that a loop has by itself are 32.
 SLEEPERS = 40
@@ -49,6 +52,7 @@ async def test_tools_that_block_hold_up_no_other_chat(tmp_path: Path) -> None:
         asleep = [chat(f"user{n}", f'snooze {{"n": {n}}}') for n in range(SLEEPERS)]
         chats = asyncio.gather(*asleep)
         await eventually(lambda: len([*tmp_path.glob("asleep-*")]) == SLEEPERS, timeout_s=20)
+        assert "The tool has failed" in await chat("alice", 'convert {"to": "a"}')
         assert "It is 20" in await chat("alice", "What time is it?")
         (tmp_path / "alarm").touch()
         assert {*await chats} == {"[offline model] snooze says: awake"}

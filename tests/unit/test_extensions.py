@@ -3,9 +3,10 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import agents
 import pytest
@@ -17,7 +18,7 @@ from chat_service.agent.agent import ChatAgent, OurAgent
 from chat_service.agent.models import ChatModel
 from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall
 from chat_service.extensions import connected, extended
-from daca_shared.domain import Failed, InvalidInput, Misconfigured
+from daca_shared.domain import Failed, InvalidInput, Misconfigured, Unavailable
 from lab.machine import free_port
 from scripts.lib.project import ROOT
 from tests.commands import command
@@ -182,7 +183,38 @@ async def test_a_tools_guardrail_is_a_clear_error(where: str) -> None:
         await ask(agent, "do it")
 
 
-@pytest.mark.parametrize("say", [None, lambda piece: None], ids=["whole", "streamed"])
+WAYS = pytest.mark.parametrize("say", [None, lambda piece: None], ids=["whole", "streamed"])
+
+
+async def cancelled(*_: object) -> agents.GuardrailFunctionOutput:
+    raise asyncio.CancelledError
+
+
+async def group(*_: object) -> agents.GuardrailFunctionOutput:
+    raise BaseExceptionGroup("", [asyncio.CancelledError()])
+
+
+@WAYS
+@pytest.mark.parametrize("ends", [cancelled, group])
+@pytest.mark.parametrize("where", ["instructions", "input", "output"])
+async def test_an_extension_that_cancels_itself_is_an_error(
+    say: Say | None,
+    where: str,
+    ends: Callable[..., Awaitable[agents.GuardrailFunctionOutput]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    given: Any = {
+        "instructions": {"instructions": ends},
+        "input": {"input_guardrails": [agents.InputGuardrail(ends)]},
+        "output": {"output_guardrails": [agents.OutputGuardrail(ends)]},
+    }[where]
+    agent = ChatAgent(offline(), extend=lambda agent: agent.clone(**given))
+    with pytest.raises((Failed, Unavailable)):
+        await asyncio.wait_for(answer(agent, "hi", say), 5)
+    assert "no reply" in caplog.text
+
+
+@WAYS
 async def test_text_before_a_call_that_nobody_approves_is_kept(
     say: Say | None,
 ) -> None:
