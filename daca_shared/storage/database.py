@@ -2,15 +2,17 @@
 statements: `$1` for an argument, `ON CONFLICT`, `RETURNING`, and tables named with their schema
 (`chat.turns`). UUIDs and times are passed as `UUID` and `datetime`."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from daca_shared.domain import Unavailable
+from daca_shared.domain import TimedOut, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,8 @@ class Database(Protocol):
         """Run one statement that changes nothing, and return its rows."""
 
     async def search(self, statement: str, *arguments: Any) -> Sequence[Row]:
-        """The same, for a statement that searches many texts."""
+        """The same, for a statement that searches many texts, which may take long. Few run at once.
+        Raises `TimedOut` after `search_timeout_s`, including the wait for others."""
 
     async def write[T](self, work: Work[T]) -> T:
         """Run `work` in a transaction; once this returns, its effect is on disk. Nothing of a
@@ -62,6 +65,17 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Finish current writes, and disconnect."""
+
+
+@asynccontextmanager
+async def searching(turn: asyncio.Semaphore, timeout_s: float) -> AsyncIterator[None]:
+    """A context for one search, which waits for its `turn`. Raises `TimedOut`."""
+    try:
+        async with asyncio.timeout(timeout_s), turn:
+            yield
+    except TimeoutError:
+        told = "The search took too long; try other words, or try again later"
+        raise TimedOut(told, code="SEARCH_TIMED_OUT") from None
 
 
 def storage_failed(database: str, error: Exception) -> Unavailable:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Work, storage_failed
+from daca_shared.storage.database import Row, Work, searching, storage_failed
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +43,13 @@ class PostgresDatabase:
     timeout_s = 5.0
     """The time limit of a transaction, including the wait for a connection. The server has the same
     limit for a statement and a silent client: it doesn't work, or hold locks, for nobody."""
+    search_timeout_s = 4.5
     idle_s = 10.0
     """After this, unused connections are closed for others to have, as a server has few."""
 
     def __init__(self, pool: asyncpg.Pool, schema: str, tracing: Tracing) -> None:
         self._pool, self._schema, self._tracing = pool, schema, tracing
+        self._searches = asyncio.Semaphore(2)
 
     @classmethod
     async def open(
@@ -72,7 +74,10 @@ class PostgresDatabase:
         async with self._connection("PostgreSQL read") as connection:
             return list(await connection.fetch(statement, *arguments))
 
-    search = read
+    async def search(self, statement: str, *arguments: Any) -> list[Row]:
+        # Otherwise searches could take all connections.
+        async with searching(self._searches, self.search_timeout_s):
+            return await self.read(statement, *arguments)
 
     async def write[T](self, work: Work[T]) -> T:
         async with self._connection("PostgreSQL write") as connection:

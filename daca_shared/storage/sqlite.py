@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
 
-from daca_shared.domain import Unavailable
+from daca_shared.domain import MOMENT_S, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Work, purge, storage_failed
+from daca_shared.storage.database import Row, Work, purge, searching, storage_failed
 from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, is_lost, what_is_wrong
 
 _BUSY_POLL_S = 0.005
@@ -37,6 +37,7 @@ class SqliteDatabase:
     takes one disk flush for all of them."""
 
     is_shared = False
+    search_timeout_s = 4.5
 
     def __init__(self, open_file: Callable[[], SqliteFile], tracing: Tracing) -> None:
         self._open_file = open_file
@@ -47,6 +48,7 @@ class SqliteDatabase:
         self._writing: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
         self._searches = ThreadPoolExecutor(1, thread_name_prefix="sqlite-search")
+        self._search_turn = asyncio.Semaphore(1)
 
     @classmethod
     async def open(
@@ -65,9 +67,10 @@ class SqliteDatabase:
 
     async def search(self, statement: str, *arguments: Any) -> list[Row]:
         with self._use("SQLite search"):
-            search = self._searches.submit(self._file.search, statement, _named(arguments))
-            found = await asyncio.wrap_future(search)
-            return _decoded(found)
+            async with searching(self._search_turn, self.search_timeout_s):
+                limit_s = self.search_timeout_s + MOMENT_S
+                search = partial(self._file.search, statement, _named(arguments), limit_s)
+                return _decoded(await asyncio.wrap_future(self._searches.submit(search)))
 
     async def write[T](self, work: Work[T]) -> T:
         with self._use("SQLite write"):

@@ -4,6 +4,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -53,10 +54,13 @@ class SqliteFile:
         # SQLite also writes to deleted files without an error.
         self._check_present()
 
-    def search(self, statement: str, arguments: dict[str, Any]) -> list[Any]:
-        """Runs in any thread, with a connection of its own."""
+    def search(self, statement: str, arguments: dict[str, Any], limit_s: float) -> list[Any]:
+        """Runs in any thread, with a connection of its own. Raises `sqlite3.Error` after
+        `limit_s`, by when nobody waits for it any more."""
+        end = time.monotonic() + limit_s
         with ExitStack() as stack:
             db = _connect(_read_only(self.path), self._schema, stack)
+            db.set_progress_handler(lambda: time.monotonic() > end, 1000)
             return db.execute(statement, arguments).fetchall()
 
     def check(self) -> None:

@@ -175,6 +175,24 @@ async def test_a_search_through_many_texts_does_not_block_the_event_loop(chat: S
     assert rounds > 5
 
 
+async def test_searches_that_take_long_end_and_leave_chats_alone(
+    chat: StoredChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"{n:x}z" for n in range(60)]
+    chat.conversation.max_text_length = 1_000_000
+    for text in (*["q" * 300_000] * 20, " ".join(words)):
+        await chat.say(text)
+    monkeypatch.setattr(chat.stores.database, "search_timeout_s", 0.2)
+    searches = [titles(chat, " ".join(words)[:200]) for _ in range(16)]
+    ended = asyncio.gather(*searches, return_exceptions=True)
+    async with asyncio.timeout(2):
+        await chat.say("still here?", "bob")
+        codes = [getattr(error, "code", "") for error in await ended]
+    assert codes == ["SEARCH_TIMED_OUT"] * 16
+    monkeypatch.undo()
+    assert len(await titles(chat, "still here?", "bob")) == 1
+
+
 async def test_search_results_come_in_pages(chat: StoredChat) -> None:
     for n in range(6):
         await chat.say(f"{'even' if n % 2 == 0 else 'odd'} {n}", session_id=uuid4())
