@@ -40,7 +40,7 @@ const sidebar = new Sidebar({
   onChange: (id, gone) => {
     tell({ user, session: id });
     if (!gone) return;
-    [`draft ${user} ${id}`, ...keysOf(`unsent ${user} ${id} `)].forEach((key) => forget(key));
+    [`draft ${owner()} ${id}`, ...keysOf(`unsent ${owner()} ${id} `)].forEach((key) => forget(key));
     if (id === session) go();
   },
   onProblem(error, retry) {
@@ -78,8 +78,10 @@ function hideProblem() {
 
 // Conversations
 
-const draft = () => `draft ${user} ${location.hash.slice(1)}`;
-const unsent = (id = "") => `unsent ${user} ${session} ${id}`;
+// Encoded, as a user's name may begin with another's and a blank, which also ends it in a key.
+const owner = () => encodeURIComponent(user);
+const draft = () => `draft ${owner()} ${location.hash.slice(1)}`;
+const unsent = (id = "") => `unsent ${owner()} ${session} ${id}`;
 
 /** Show a conversation, or a new one. The browser's Back button returns to the one before. */
 async function go(id = "") {
@@ -169,7 +171,7 @@ function signIn(name) {
 
 /** Forget the user's data, as others may use this machine. */
 function signOut() {
-  [...keysOf(`draft ${user} `), ...keysOf(`unsent ${user} `), "user"].forEach((key) => forget(key));
+  [...keysOf(`draft ${owner()} `), ...keysOf(`unsent ${owner()} `), "user"].forEach((key) => forget(key));
   forget("user", TAB);
   $("user").value = "";
   history.replaceState(null, "", location.pathname);

@@ -150,6 +150,18 @@ async def test_signing_out_removes_the_users_data(guarded: Page) -> None:
     await expect(replies(guarded)).to_have_count(1)
 
 
+async def test_signing_out_leaves_the_drafts_of_similar_users(guarded: Page) -> None:
+    await button(guarded, "Sign out").click()
+    await sign_in(guarded, "alice b")
+    await message_box(guarded).fill("a draft")
+    other = await guarded.context.new_page()
+    await other.goto(guarded.url)
+    await sign_in(other, "alice")
+    await button(other, "Sign out").click()
+    await guarded.reload()
+    await expect(message_box(guarded)).to_have_value("a draft")
+
+
 async def test_a_failed_message_survives_a_reload_and_can_be_resent(
     site: Site, open_site: OpenPage
 ) -> None:
