@@ -105,13 +105,15 @@ def main() -> None:
     # Only chat among the apps has an HTTP port.
     chats = [s for s in services.values() if "HTTP" in s["ports"] and not s["is_sidecar"]]
     where = ", ".join(address(chat["host"], chat["ports"]["HTTP"]) for chat in chats[:1])
-    _, status = probes.get(f"http://{where}/status")
+    code, answer = probes.get(f"http://{where}/status")
+    status = answer if code == _OK and isinstance(answer, dict) and "outbox" in answer else None
     rows = asyncio.run(processes(services))
     # If the stack runs without sidecars, they are not missing.
     if status and status["analytics_way"].startswith("directly"):
         rows = [(name, how) for name, how in rows if not services[name]["is_sidecar"]]
     lines = [(name, how or "DOWN") for name, how in rows]
-    lines += describe(status) if status else [("gateway", f"DOWN: no answer at {where}")]
+    what = f"the answer {code} and no status" if code else "no answer"
+    lines += describe(status) if status else [("gateway", f"DOWN: {what} at {where}")]
     width = max(len(name) for name, _ in lines)
     for name, how in lines:
         print(f"{name.ljust(width)}  {how}")

@@ -5,11 +5,15 @@ export HOME="${HOME:-$(unset HOME; echo ~)}" # systemd may give none
 export DACA_STARTED_IN="${OLDPWD-}"
 DACA_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/daca-chat"
 UV_VERSION=0.13.9
+UV_AT_LEAST=0.6.0 # knows the options used here
 GO_VERSION=1.26.6
 GO_AT_LEAST=1.26.4 # what Dapr asks for
 # What would lead these scripts, uv or Python astray. Packages go where dapr.yaml looks for them.
 unset CDPATH BASH_ENV ENV GREP_OPTIONS TAR_OPTIONS PYTHONHOME PYTHONPATH UV_PROJECT UV_WORKING_DIRECTORY UV_NO_EDITABLE
 export UV_PROJECT_ENVIRONMENT=.venv
+
+# Bash itself goes on if a program that it waits for takes Ctrl-C for a failure, as pip does.
+trap 'exit 130' INT
 
 say() { printf '%s\n' "daca: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -43,15 +47,23 @@ with_progress() {
     fi
     sleep 0.1
   done
-  trap - INT TERM
+  trap 'exit 130' INT
+  trap - TERM
   wait "$child"
 }
 last_line() { local line; line=$(tail -n 1 "$1" | cut -c 1-70); [[ -z $line ]] || printf ': %s' "$line"; }
 
-# uv from PATH, from our cache, from PyPI, or from its own installer.
+is_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
+
+# uv from PATH if it is new enough, from our cache, from PyPI, or from its own installer.
 find_uv() {
-  local home="$DACA_CACHE/uv/$UV_VERSION"
-  if command -v uv; then return; fi
+  local home="$DACA_CACHE/uv/$UV_VERSION" found
+  trap 'exit 130' INT # again, as $(find_uv) doesn't inherit it
+  found=$(uv --version 2>/dev/null | cut -d' ' -f2 || true)
+  if is_at_least "$UV_AT_LEAST" "$found"; then
+    command -v uv
+    return
+  fi
   if [[ ! -x $home/bin/uv ]]; then
     say "installing uv $UV_VERSION into $home"
     if ! { python3 -m venv "$home" && "$home/bin/pip" -q --disable-pip-version-check install "uv==$UV_VERSION"; } >&2; then
@@ -68,7 +80,7 @@ find_uv() {
 find_go() {
   local home="$DACA_CACHE/go/$GO_VERSION" found uv into
   found=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null || true)
-  if [[ -n $found && $(printf '%s\n' "go$GO_AT_LEAST" "$found" | sort -V | head -n 1) == "go$GO_AT_LEAST" ]]; then
+  if is_at_least "go$GO_AT_LEAST" "$found"; then
     command -v go
     return
   fi
@@ -118,7 +130,9 @@ ensure_python() {
 sync_and_compile() {
   local uv=$1 packages
   shift
-  "$uv" sync --frozen "$@" || return
+  # If pyproject.toml was touched, uv looks for what builds our package, which without a network is
+  # only in its cache.
+  "$uv" sync --frozen "$@" || "$uv" sync --frozen --offline "$@" || return
   packages=(.venv/lib/python3.*/site-packages)
   [[ .venv/compiled -nt ${packages[0]} ]] && return
   "$uv" sync --frozen --compile-bytecode "$@" && : >.venv/compiled

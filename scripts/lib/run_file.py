@@ -70,6 +70,9 @@ class App:
         for value in (*self.command, *self.environment.values()):
             if not isinstance(value, str):
                 raise TypeError(f"{value!r} must be a text")
+        for port in (self.port, *self.sidecar_ports.values()):
+            if port not in range(65536):
+                raise ValueError(f"{port} is no port")
 
 
 @dataclass(frozen=True)

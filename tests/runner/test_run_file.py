@@ -181,6 +181,8 @@ def test_fields_without_an_effect_are_named(tmp_path: Path) -> None:
         ("apps: [{appDirPath: ~nobody-here/a}]", "home directory"),
         ("apps: [{appID: a}]", "a has no appDirPath"),
         ("apps: [{appDirPath: a, appPort: many}]", "many"),
+        ("apps: [{appDirPath: a, appPort: -5}]", "-5 is no port"),
+        ("apps: [{appDirPath: a, daprHTTPPort: 73501}]", "73501 is no port"),
         ("apps: [{appDirPath: a, command: python app.py}]", "'python app.py' must be a list"),
         ("apps: [{appDirPath: a, env: {PORTS: [1, 2]}}]", "['1', '2'] must be a text"),
     ],

@@ -1,19 +1,31 @@
 """Which Python and packages the scripts bring; with a fake uv."""
 
+import os
+import signal
+import time
+
+import pytest
+
 from tests.unit.test_setup import Machine, machine
 
 __all__ = ["machine"]
 
+UV = "[[ $1 != --version ]] || echo uv 0.6.0"
+PYTHON = """
+mkdir -p "$3/bin"
+printf '#!/bin/bash\\n%s\\n' "$PIP" >"$3/bin/pip"; chmod 755 "$3/bin/pip"
+"""
+
 
 def test_run_sh_installs_no_development_tools_and_removes_none(machine: Machine) -> None:
-    machine.has("uv", "")
+    machine.has("uv", UV)
     assert machine.sourced(f"cd {machine.venv()}; ensure_runtime --extra local")[0] == 0
     options = "--inexact --no-default-groups --group run --extra local"
     assert {call.partition(options)[1:] for call in machine.called()[-2:]} == {(options, "")}
 
 
 def test_packages_are_compiled_once_after_they_came(machine: Machine) -> None:
-    machine.has("uv", "")
+    machine.has("uv", UV)
     folder = machine.venv()
     for comes, compiles in ((False, True), (False, False), (True, True)):
         if comes:
@@ -25,7 +37,7 @@ def test_packages_are_compiled_once_after_they_came(machine: Machine) -> None:
 
 
 def test_packages_that_were_not_compiled_are_the_next_time(machine: Machine) -> None:
-    machine.has("uv", "[[ $* != *--compile-bytecode ]]")
+    machine.has("uv", f"{UV}; [[ $* != *--compile-bytecode ]]")
     folder = machine.venv()
     for _ in range(2):
         code, _, told = machine.sourced(f"cd {folder}; ensure_python")
@@ -34,6 +46,38 @@ def test_packages_that_were_not_compiled_are_the_next_time(machine: Machine) -> 
 
 
 def test_any_later_python_that_is_here_is_taken_before_one_is_fetched(machine: Machine) -> None:
-    machine.has("uv", f'[[ $* != "python find --system" ]] && echo "$UV_PYTHON" >>{machine.calls}')
+    finds = f'[[ $* != "python find --system" ]] && echo "$UV_PYTHON" >>{machine.calls}'
+    machine.has("uv", f"{UV}; {finds}")
     assert machine.sourced(f"cd {machine.venv()}; ensure_runtime")[0] == 0
     assert machine.called()[-1] == ">=3.12"
+
+
+def test_without_a_network_packages_come_from_the_cache(machine: Machine) -> None:
+    machine.has("uv", f"{UV}; [[ $1 != sync || $* == *--offline* || $* == *--compile* ]]")
+    assert machine.sourced(f"cd {machine.venv()}; ensure_runtime")[0] == 0
+
+
+@pytest.mark.parametrize("version", [None, "0.4.30", "0.5.31"])
+def test_an_old_uv_is_not_taken(machine: Machine, version: str | None) -> None:
+    if version:
+        machine.has("uv", f"echo 'uv {version} (of a day)'")
+    brings = ': >"${0%/*}/uv"; chmod 755 "${0%/*}/uv"'
+    machine.has("python3", f"PIP='{brings}'{PYTHON}")
+    code, out, _ = machine.sourced("find_uv")
+    assert code == 0
+    assert out.startswith(f"{machine.home}/.cache/daca-chat/uv/")
+
+
+def test_ctrl_c_during_pip_runs_no_installer(machine: Machine) -> None:
+    fails = f"trap 'exit 1' INT; echo >{machine.home}/begun; while :; do sleep 0.1; done"
+    machine.has("python3", f'PIP="{fails}"{PYTHON}')
+    machine.has("curl", "")
+    process = machine.start("set -euo pipefail; . scripts/lib/env.sh; uv=$(find_uv); echo $uv")
+    deadline = time.monotonic() + 10
+    while not (machine.home / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert not [call for call in machine.called() if call.startswith("curl")]

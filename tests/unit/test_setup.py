@@ -82,6 +82,7 @@ def says_version(version: str) -> str:
 
 
 UV_THAT_BRINGS_GO = """
+if [[ $1 == --version ]]; then echo uv 0.13.9; exit; fi
 while [[ $1 != --target ]]; do shift; done
 mkdir -p "$2/go/bin"
 printf '#!/bin/bash\\nexit 1\\n' >"$2/go/bin/go"; chmod 755 "$2/go/bin/go"
@@ -158,7 +159,7 @@ def test_a_proto_that_is_none_leaves_the_stubs_of_the_last_good_one(
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "protos/daca/chat/v1/chat.proto").write_text("message {")
-    machine.has("uv", "")
+    machine.has("uv", "[[ $1 != --version ]] || echo uv 0.13.9")
     machine.has("find", "printf '%s\\n' protos/daca/*/v1/*.proto")
     code, _, err = machine.run(f"{tmp_path}/scripts/gen_protos.sh")
     assert (code, "chat.proto:1" in err) == (1, True)
