@@ -22,6 +22,8 @@ class Reply:
     """The header that says when to retry."""
     pieces: int = 1
     """In how many pieces the body is sent."""
+    hangs: bool = False
+    """Whether the body doesn't end."""
 
 
 type Answer = Reply | Callable[[dict[str, Any]], Reply]
@@ -57,6 +59,8 @@ class OddHost:
             for start in range(0, len(reply.body), size):
                 await asyncio.sleep(0.02 if start else 0)
                 writer.write(reply.body[start : start + size])
+            if reply.hangs:
+                await reader.read()
             while reply.more:
                 writer.write(reply.more)
                 self.sent += len(reply.more)
@@ -108,11 +112,16 @@ def either(finish: str | None = "stop", **fields: Any) -> Answer:
     return answer
 
 
-def calling(name: Any = "get_current_time", arguments: Any = "{}", **more: Any) -> Answer:
+def calling(
+    name: Any = "get_current_time",
+    arguments: Any = "{}",
+    finish: str = "tool_calls",
+    **more: Any,
+) -> Answer:
     """A tool call, streamed or not, as requested."""
     call = {"id": "1", "index": 0, "type": "function", **more}
     call["function"] = {"name": name, "arguments": arguments}
-    return either("tool_calls", tool_calls=[{k: v for k, v in call.items() if v is not ...}])
+    return either(finish, tool_calls=[{k: v for k, v in call.items() if v is not ...}])
 
 
 def response(*output: dict[str, Any], status: str = "completed") -> dict[str, Any]:

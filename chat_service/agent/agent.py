@@ -79,7 +79,7 @@ class ChatAgent:
     ) -> None:
         self.model = model.name
         self._key = model.client.api_key if model.client else "no-key"
-        self._max_history_length = max_history_length
+        self._history_limit = max_history_length
         self._max_reply_length = max_reply_length
         ours = agents.Agent[RunContext](
             name="DACA Chat",
@@ -112,7 +112,7 @@ class ChatAgent:
         """Raises a `DomainError` when the model or its host fails. If they take no tools, or not so
         long a history, they are asked again, now and later without tools or with its newer half."""
         context = RunContext(message.user_id, count)
-        agent, limit, half = self._agent, self._max_history_length, 0
+        agent, limit, half = self._agent, self._history_limit, 0
         while True:
             speech = Speech(self._max_reply_length, say)
             said, shown = latest_said(message.history, limit), latest(history, limit)
@@ -122,8 +122,9 @@ class ChatAgent:
                 answer = await self._run(agent, items, context, speech)
             except BaseException as error:
                 told = failure(error, self._key)
-                length = sum(turn.length for turn in shown)
-                length += sum(len(text) for role, text in said if role != "system")
+                length = sum(t.length for t in shown) + sum(
+                    len(t) for r, t in said if r != "system"
+                )
                 if not speech.text and _has_tools(agent) and refuses(error, LACKS_TOOLS):
                     agent = agent.clone(tools=[], handoffs=[], mcp_servers=[])
                 elif not (speech.text or half) and length and refuses(error, TOO_LONG):
@@ -133,8 +134,8 @@ class ChatAgent:
                 log.warning("asking again; tools: %s, history: %d", _has_tools(agent), limit)
             else:
                 self._agent = self._agent if _has_tools(agent) else agent
-                if half > len(message.text):
-                    self._max_history_length = max(half, _LEAST_HISTORY)
+                if half > len(message.text) + sum(len(t) for role, t in said if role == "system"):
+                    self._history_limit = min(self._history_limit, max(half, _LEAST_HISTORY))
                 return answer
 
     async def _run(

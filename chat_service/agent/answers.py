@@ -100,11 +100,11 @@ class AnswerReader:
         # Some hosts send both. Then, in a stream, the message is the text so far.
         if given is None or (self._json and choice.get("message")):
             given = choice.get("message") or {"content": choice.get("text")}
-            finish = finish or ("message" in choice and "stop")
+            finish = finish or ("message" in choice and _NO_REASON)
         # Gemini's may have a detail behind a colon.
         reason = str(finish or "").lower().removeprefix("null").partition(":")[0]
         if reason in _ERROR:
-            raise status_error(None, json.dumps(event))
+            raise status_error(None, f"finish_reason {reason}")
         return self._chunk(self._choice(given, reason), usage)
 
     def _choice(self, given: dict[str, Any], reason: str) -> dict[str, Any]:
@@ -117,8 +117,8 @@ class AnswerReader:
         finish = _FINISHES.get(reason, "stop") if reason else None
         if finish:
             is_cut, self.is_whole = finish in _CUT and not self.is_whole, True
-            if is_cut or reason == _NO_REASON:
-                self._check_calls()
+            if self._calls and (is_cut or reason == _NO_REASON):
+                self._check_calls(("", "{}") if is_cut else ("",))
             delta["tool_calls"], self._calls = [*map(self._call, enumerate(self._calls))], []
             if is_cut and self._has_text and not delta["tool_calls"]:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
@@ -143,8 +143,8 @@ class AnswerReader:
         call_id, index = clean(text_in(given.get("id"))), given.get("index") or 0
         # Some hosts number all calls 0, some send no ids or new ones each time, some repeat id and
         # name each time.
-        call = next((c for c in reversed(known) if call_id and c["id"] == call_id), None)
-        call = call or next((c for c in reversed(known) if _goes_on(c, call_id, name, index)), None)
+        same = [c for c in known if call_id and c["id"] == call_id] or known
+        call = next((c for c in reversed(same) if _goes_on(c, call_id, name, index)), None)
         if call is None:
             call = {"id": "", "name": "", "arguments": "", "index": index}
             call["extra_content"] = given.get("extra_content")  # Gemini must get its own back
@@ -156,9 +156,11 @@ class AnswerReader:
         if not is_object(call["arguments"]):  # else the host repeats itself
             call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
-    def _check_calls(self) -> None:
-        """Raises `ValueError` for half a call: without its arguments a tool might do anything."""
-        if any(not is_object(call["arguments"].strip() or "{}") for call in self._calls):
+    def _check_calls(self, begun: tuple[str, ...]) -> None:
+        """Raises `ValueError` if a call is cut short, as without its arguments a tool might do
+        anything. The last one's may have only `begun`."""
+        *others, last = [call["arguments"].strip() for call in self._calls]
+        if last in begun or not all(is_object(arguments or "{}") for arguments in (*others, last)):
             raise ValueError("a tool call is cut short")
 
     def _call(self, noted: tuple[int, dict[str, Any]]) -> dict[str, Any]:
@@ -179,9 +181,12 @@ class AnswerReader:
 
 
 def _goes_on(call: dict[str, Any], call_id: str, name: str, index: Any) -> bool:
-    """Whether a piece with another id, or without one, is the next of `call`."""
-    is_next = not (name and (is_object(call["arguments"]) or (call_id and call["id"])))
-    return bool(index == call["index"] and is_next)
+    """Whether a piece with these is the next of `call`."""
+    is_same = call_id == call["id"] != ""
+    if not name or not call["name"]:
+        return is_same or bool(index == call["index"])
+    is_open = is_same or not ((call_id and call["id"]) or is_object(call["arguments"]))
+    return bool((name, index) == (call["name"], call["index"])) and is_open
 
 
 def is_object(text: str) -> bool:

@@ -4,12 +4,13 @@ openai's own client takes more CPU than the rest of a chat: it searches every pa
 translate, and so takes longer the more history there is (ADR 0008). This one sends what the Agents
 SDK has built, over aiohttp, and returns and raises openai's public types."""
 
+import asyncio
 import json
 import logging
 import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Self
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 _MAX_CONNECTIONS = 1000
 # A whole answer may be one line, and so may a large piece of a stream.
 _MAX_LINE_BYTES = 4 * 2**20
-_MAX_ERROR_BYTES = 64 * 1024
+_MAX_ERROR_BYTES, _ERROR_TIMEOUT_S = 64 * 1024, 2.0
 # Some hosts require a model's thoughts with its earlier messages, and most others refuse them. We
 # don't keep thoughts, so earlier turns get a blank instead.
 _WANTS_THOUGHTS = re.compile("reasoning_content.*(missing|passed back)", re.DOTALL)
@@ -103,9 +104,11 @@ class CompletionsClient:
             if response.ok:
                 return response
             words = bytearray()
-            async with response:
-                while data := await response.content.read(_MAX_ERROR_BYTES - len(words)):
-                    words += data
+            # If not all of it comes, the status still says what is wrong.
+            with suppress(aiohttp.ClientError, OSError):
+                async with response, asyncio.timeout(_ERROR_TIMEOUT_S):
+                    while data := await response.content.read(_MAX_ERROR_BYTES - len(words)):
+                        words += data
         headers = {n: v for n, v in response.headers.items() if n.lower() not in _UNDONE}
         raise status_error(response.status, words.decode(errors="replace"), headers)
 
@@ -148,7 +151,7 @@ class CompletionsClient:
 
 def _quoted(words: bytearray) -> str:
     """What a host has said, for the log, unless it is a reply: that is its user's alone."""
-    is_reply = b'"choices"' in words or b'"content"' in words
+    is_reply = any(name in words for name in (b'"choices"', b'content"', b'text"'))
     return "" if is_reply or not words.strip() else f": {words.decode(errors='replace')}"
 
 

@@ -15,8 +15,8 @@ from pyromark import Markdown, Options, Theme
 _AT_ONCE = 2_000
 # Beyond these limits a text isn't rendered: sanitizing takes the square of the depth.
 _MAX_GROWTH, _MAX_LENGTH, _MAX_DEPTH = 20, 256_000, 100
-# How many characters may be read to find out what in a text is raw HTML.
-_MAX_READ = 40_000
+# How much may be read, and how often, to find out what in a text is raw HTML.
+_MAX_READ, _MAX_PASSES = 40_000, 50
 
 # Highlighting takes about 1 µs a character, and far more in very long lines.
 _MAX_COLOURED, _MAX_LINE = 20_000, 500
@@ -35,8 +35,8 @@ _is_class = re.compile(rf"language-[\w.+#-]{{1,40}}|{'|'.join(_KINDS.values())}"
 _ALIGNED = re.compile(r'<(t[hd]) style="text-align: (\w+)">')
 _IMAGE = re.compile(r'(<a [^>]*>)?<img src="([^"]*)" alt="([^"]*)"[^>]*>')
 _is_break = re.compile(rb"<br */?>", re.IGNORECASE).fullmatch
-_openings = re.compile(rb"<(?!br */?>)", re.IGNORECASE).sub
-_may_begin_code = re.compile(rb"`|~~~|\n[ \t>]*\n").search
+_openings = re.compile(rb"(?<!\\)<(?!br */?>)", re.IGNORECASE).sub
+_may_begin_code = re.compile(rb"`|~~~|\n[ \t>]*\r?\n").search
 
 
 def _coloured(language: str | None, code: str) -> str | None:
@@ -101,7 +101,7 @@ def _with_tags_as_text(text: str) -> str:
     # Behind a tag that is text there may be code, in which an escape would be shown as it is. So
     # only what is certainly no code is escaped, and the result is read again. Not without end:
     # finally, all that is left is escaped.
-    for left in reversed(range(_MAX_READ // (len(text) + 1) + 1)):
+    for left in reversed(range(min(_MAX_PASSES, _MAX_READ // (len(text) + 1) + 1))):
         source, done, parts = text.encode(), 0, list[bytes]()
         for event, span in _markdown.events_with_range(text) if "<" in text else ():
             start, end = span["start"], span["end"]
@@ -109,7 +109,8 @@ def _with_tags_as_text(text: str) -> str:
             if is_tag or event == {"Start": "HtmlBlock"}:
                 code = _may_begin_code(source, start + 1, end) if left else None
                 end = code.start() if code else end
-                parts += [source[done:start], _openings(b"&lt;", source[start:end])]
+                tag = source[start:end].replace(b"<", b"&lt;", 1)
+                parts += [source[done:start], _openings(b"&lt;", tag)]
                 done = end
                 if code:
                     break

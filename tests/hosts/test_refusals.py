@@ -1,8 +1,10 @@
 """A host's refusals: its text is logged, users get ours, and tools or old turns are left out."""
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -154,6 +156,33 @@ async def test_what_half_does_not_help_shortens_nobody_elses_history(
         assert len(talk.host.requests[-1]["messages"]) == 8
 
 
+async def test_a_clients_long_system_prompt_shortens_nobody_elses_history(
+    talking: Talking,
+) -> None:
+    said = [("system", "x" * 8000), ("user", "x" * 1900), ("assistant", "x" * 100)]
+    sent = {"user_id": "mallory", "text": "hi", "history": said}
+    async with talking(either(content="x" * 1500)) as talk:
+        for n in range(6):
+            await talk.say(f"message {n}")
+        talk.host.answers = [unless(longer_than(9000), TOO_LONG[0])]
+        with suppress(InvalidInput):
+            await talk.chat.conversation.reply(ChatMessage.model_validate(sent))
+        talk.host.answers = [either(content="fine")]
+        await talk.say()
+        assert len(talk.host.requests[-1]["messages"]) == 14
+
+
+async def test_a_low_bound_of_the_history_stays(talking: Talking) -> None:
+    async with talking(either(content="x" * 90), max_history_length=450) as talk:
+        for n in range(5):
+            await talk.say(f"message {n}!")
+        talk.host.answers = [unless(longer_than(400), TOO_LONG[0])]
+        await talk.say("hi")
+        talk.host.answers = [either(content="fine")]
+        await talk.say("hi")
+        assert len(talk.host.requests[-1]["messages"]) <= 2 + 2 * 5
+
+
 async def test_a_clients_own_history_is_bounded_and_halved_too(talking: Talking) -> None:
     said = [("system", "Be brief."), *[("user", "x" * 900), ("assistant", "x" * 100)] * 10]
     sent = {"user_id": "alice", "text": "and now?", "history": said}
@@ -290,6 +319,27 @@ async def test_a_refusal_may_come_in_pieces(talking: Talking, refusal: Reply) ->
         await talk.say()
         talk.host.answers = [replace(refusal, pieces=3), either(content="fine")]
         assert await talk.say() == "fine"
+
+
+async def test_an_error_that_does_not_end_is_known_by_its_status(talking: Talking) -> None:
+    refusal = replace(error("Slow down", 429), retry="retry-after: 7", hangs=True)
+    async with talking(refusal) as talk, asyncio.timeout(10):
+        with pytest.raises(LimitReached) as told:
+            await talk.say()
+    assert told.value.retry_after_s == 7
+
+
+@pytest.mark.parametrize("finish", ["error", "timeout", "network_error"])
+async def test_a_reply_that_ends_in_an_error_is_neither_logged_nor_taken_for_the_hosts_words(
+    talking: Talking, caplog: pytest.LogCaptureFixture, finish: str
+) -> None:
+    async with talking(either(content="fine")) as talk:
+        await talk.say()
+        talk.host.answers = [either(finish, content="a secret of the context window of a model")]
+        with pytest.raises(Unavailable):
+            await talk.say()
+    assert f"finish_reason {finish}" in caplog.text
+    assert "secret" not in caplog.text
 
 
 async def test_an_error_in_a_stream_is_logged(

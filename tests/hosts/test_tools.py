@@ -21,6 +21,11 @@ def called(*calls: dict[str, Any]) -> dict[str, Any]:
     return delta(tool_calls=list(calls))
 
 
+def part(index: Any = 0, call_id: Any = None, name: Any = None, text: str = "") -> dict[str, Any]:
+    call = {"index": index, "id": call_id, "function": {"name": name, "arguments": text}}
+    return {key: value for key, value in call.items() if value is not ...}
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -62,11 +67,6 @@ async def test_tool_calls_in_any_form_are_made(talking: Talking, call: Answer) -
         assert asked["function"] == {"name": "get_current_time", "arguments": made.arguments}
 
 
-def part(index: Any = 0, call_id: Any = None, name: Any = None, text: str = "") -> dict[str, Any]:
-    call = {"index": index, "id": call_id, "function": {"name": name, "arguments": text}}
-    return {key: value for key, value in call.items() if value is not ...}
-
-
 async def test_geminis_signatures_are_sent_back_with_calls(talking: Talking) -> None:
     extra = {"google": {"thought_signature": "signed"}}
     async with talking(
@@ -106,8 +106,9 @@ TWO = part(1, "b", "two")
             called(part(0, "c", None, ":1"), part(1, "d", None, "{")),
             called(part(0, "e", None, "}"), part(1, "f", None, "}")),
         ],
+        [called(part(0, "same", "one", '{"a":1}')), called(part(1, "same", "two", "{}"))],
     ],
-    ids=range(12),
+    ids=range(13),
 )
 async def test_two_calls_in_chunks_stay_separate(talking: Talking, pieces: list[Any]) -> None:
     async with talking(events(*pieces, STOP, DONE), either(content="done")) as talk:
@@ -125,15 +126,28 @@ HALF = {"index": 0, "id": "1", "function": {"name": "get_current_time", "argumen
     "answer",
     [
         *(either(finish, tool_calls=[HALF]) for finish in ("length", "content_filter")),
+        *(calling(arguments=begun, finish="length") for begun in ("", "{}", None)),
+        either("length", tool_calls=[{"function": CLOCK, "id": "2"}, HALF]),
         events(called(HALF), DONE),
+        events(called(part(0, "1", "get_current_time")), DONE),
+        Reply(json.dumps(message(None, tool_calls=[HALF])).encode()),
     ],
-    ids=["length", "filter", "no reason"],
+    ids=range(9),
 )
 async def test_a_call_that_is_cut_short_is_not_made(talking: Talking, answer: Answer) -> None:
     async with talking(answer) as talk:
         with pytest.raises(Unavailable, match="cut short"):
             await talk.say()
         assert all(roles(request)[-1] == "user" for request in talk.host.requests)
+
+
+async def test_calls_without_ids_and_arguments_stay_separate(talking: Talking) -> None:
+    pieces = called(part(..., ..., "one")), called(part(..., ..., "two", '{"a":1}'))
+    async with talking(events(*pieces, STOP, DONE), either(content="done")) as talk:
+        await talk.say()
+        (turn,) = await talk.turns()
+        made = [(call.tool, call.arguments) for call in turn.answer.tool_calls]
+        assert made == [("one", "{}"), ("two", '{"a":1}')]
 
 
 async def test_ids_that_a_host_reuses_are_made_unique(talking: Talking) -> None:

@@ -134,6 +134,12 @@ def test_code_after_raw_html_is_shown_as_it_was_written(begin: str, html: str) -
     assert "amp;" not in shown
 
 
+def test_a_line_break_that_begins_a_line_is_text_and_markdown_follows_it() -> None:
+    assert render("<br>\n**bold**") == "<p>&lt;br&gt;\n<strong>bold</strong></p>\n"
+    assert "<pre><code" in render("<br>\n```\n<b>\n```\n")
+    assert render("<div>\n\\<b\\>") == "<p>&lt;div&gt;\n&lt;b&gt;</p>\n"
+
+
 def test_an_empty_text_is_empty_html() -> None:
     assert render("") == ""
 
