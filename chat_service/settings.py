@@ -1,5 +1,6 @@
 """The settings of the chat service."""
 
+import re
 from contextlib import suppress
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -31,8 +32,18 @@ def _check_base_url(value: str) -> str:
     raise ValueError(told)
 
 
+def _check_origin(origin: str) -> str:
+    # An origin doesn't end in a slash, but one copied from the address bar does.
+    origin = origin.rstrip("/")
+    if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*:(//[^/?#@]+)?", origin):
+        raise ValueError("must be origins like https://chat.example.com, or *")
+    return origin
+
+
 def _check_address(value: str) -> str:
     with suppress(ValueError):
+        if value.startswith(("dns:", "unix:", "ipv4:", "ipv6:")):  # as gRPC knows them
+            return value
         url = urlsplit(f"//{value}")
         if value.isascii() and host_in(value) and url.port and url.netloc == value:
             return value
@@ -48,16 +59,13 @@ def _parse_rates(value: str) -> list[RateLimitItem]:
 
 
 type _Many[T] = Annotated[
-    tuple[T, ...], NoDecode, BeforeValidator(lambda text: text.replace(" ", "").split(","))
+    tuple[T, ...],
+    NoDecode,
+    BeforeValidator(lambda text: text.replace(" ", "").removesuffix(",").split(",")),
 ]
 type _Rate = InstanceOf[RateLimitItem]
 type _Rates = Annotated[tuple[_Rate, ...], NoDecode, BeforeValidator(_parse_rates)]
-# An origin doesn't end in a slash, but one copied from the address bar does.
-type _Origin = Annotated[
-    str,
-    Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/?#@]+/?)$"),
-    AfterValidator(lambda origin: origin.rstrip("/")),
-]
+type _Origin = Annotated[str, AfterValidator(_check_origin)]
 type _Address = Annotated[str, AfterValidator(_check_address)]
 type _Name = Annotated[str, AfterValidator(_check_name)]
 type _BaseUrl = Annotated[str, AfterValidator(_check_base_url)]

@@ -79,7 +79,7 @@ function hideProblem() {
 // Conversations
 
 // Encoded, as a user's name may begin with another's and a blank, which also ends it in a key.
-const owner = () => encodeURIComponent(user);
+const owner = () => user.replace(/[ %]/g, encodeURIComponent);
 const draft = () => `draft ${owner()} ${location.hash.slice(1)}`;
 const unsent = (id = "") => `unsent ${owner()} ${session} ${id}`;
 

@@ -4,8 +4,7 @@ statements: `$1` for an argument, `ON CONFLICT`, `RETURNING`, and tables named w
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,12 +66,25 @@ class Database(Protocol):
         """Finish current writes, and disconnect."""
 
 
-@asynccontextmanager
-async def searching(turn: asyncio.Semaphore, timeout_s: float) -> AsyncIterator[None]:
-    """A context for one search, which waits for its `turn`. Raises `TimedOut`."""
+async def searched[T](
+    turn: asyncio.Semaphore, search: Callable[[], Coroutine[Any, Any, T]], timeout_s: float
+) -> T:
+    """Run a search in its `turn`, which lasts until the search has ended, even if its caller has
+    left: the database works on. Raises `TimedOut`."""
+
+    async def work() -> T:
+        try:
+            return await search()
+        finally:
+            turn.release()
+
     try:
-        async with asyncio.timeout(timeout_s), turn:
-            yield
+        async with asyncio.timeout(timeout_s):
+            await turn.acquire()
+            searching = asyncio.create_task(work())
+            # Nobody may be left to take its exception.
+            searching.add_done_callback(lambda task: task.cancelled() or task.exception())
+            return await asyncio.shield(searching)
     except TimeoutError:
         told = "The search took too long; try other words, or try again later"
         raise TimedOut(told, code="SEARCH_TIMED_OUT") from None

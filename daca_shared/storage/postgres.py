@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from ssl import create_default_context
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -14,7 +15,7 @@ from pydantic import SecretStr
 
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Work, searching, storage_failed
+from daca_shared.storage.database import Row, Work, searched, storage_failed
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,8 @@ class PostgresDatabase:
 
     async def search(self, statement: str, *arguments: Any) -> list[Row]:
         # Otherwise searches could take all connections.
-        async with searching(self._searches, self.search_timeout_s):
-            return await self.read(statement, *arguments)
+        search = partial(self.read, statement, *arguments)
+        return await searched(self._searches, search, self.search_timeout_s)
 
     async def write[T](self, work: Work[T]) -> T:
         async with self._connection("PostgreSQL write") as connection:

@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from uuid import UUID
 
 from daca_shared.domain import MOMENT_S, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Work, purge, searching, storage_failed
+from daca_shared.storage.database import Row, Work, purge, searched, storage_failed
 from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, is_lost, what_is_wrong
 
 _BUSY_POLL_S = 0.005
@@ -66,15 +66,20 @@ class SqliteDatabase:
             return await _Statements(self._file.reader).fetch(statement, *arguments)
 
     async def search(self, statement: str, *arguments: Any) -> list[Row]:
-        with self._use("SQLite search"):
-            async with searching(self._search_turn, self.search_timeout_s):
-                limit_s = self.search_timeout_s + MOMENT_S
-                search = partial(self._file.search, statement, _named(arguments), limit_s)
-                return _decoded(await asyncio.wrap_future(self._searches.submit(search)))
+        limit_s = self.search_timeout_s
+
+        async def search() -> list[Row]:
+            with self._use("SQLite search"):
+                found = partial(self._file.search, statement, _named(arguments), limit_s + MOMENT_S)
+                return _decoded(await asyncio.wrap_future(self._searches.submit(found)))
+
+        return await searched(self._search_turn, search, limit_s)
 
     async def write[T](self, work: Work[T]) -> T:
         with self._use("SQLite write"):
-            return await self._put(work)
+            # What a search still reads would stay in the log (WAL).
+            async with self._search_turn if work is purge else nullcontext():
+                return await self._put(work)
 
     async def check(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -10,6 +11,7 @@ import pytest
 from chat_service.chat.messages import ChatMessage, ConversationKey
 from chat_service.turns.history import ConversationsQuery
 from daca_shared.domain import NotFound, TimedOut
+from daca_shared.storage.database import searched
 from lab.postgres import Place, run_sql
 from tests.chats import SESSION, SlowAgent, StoredChat, chatting
 from tests.fakes import FakeAgent, eventually, opened_stores, turn_of
@@ -99,6 +101,21 @@ async def test_nothing_of_a_deleted_conversation_is_left_in_sqlites_files(tmp_pa
         assert [name for name, held in files.items() if b"s3cret" in held] == []
         assert b"harmless 59" in files["chat.db"]
         assert len(await chat.history(session_id=UUID(int=0))) == 12
+
+
+async def test_nothing_is_left_even_if_somebody_searches_meanwhile(tmp_path: Path) -> None:
+    words = [f"{n:x}z" for n in range(60)]
+    async with chatting(tmp_path / "chat.db", FakeAgent()) as chat:
+        chat.conversation.max_text_length = 1_000_000
+        for text in (*["q" * 300_000] * 6, " ".join(words)):
+            await chat.say(text, "bob")
+        await chat.say("s3cret")
+        searching = asyncio.create_task(titles(chat, " ".join(words)[:200], "bob"))
+        await asyncio.sleep(0.05)
+        assert not searching.done()
+        await chat.conversation.delete(KEY)
+        assert [name for name, held in contents(tmp_path).items() if b"s3cret" in held] == []
+        assert len(await searching) == 1
 
 
 async def test_a_current_reply_is_waited_for_and_deleted(place: Place) -> None:
@@ -191,6 +208,24 @@ async def test_searches_that_take_long_end_and_leave_chats_alone(
     assert codes == ["SEARCH_TIMED_OUT"] * 16
     monkeypatch.undo()
     assert len(await titles(chat, "still here?", "bob")) == 1
+
+
+async def test_abandoned_searches_end_before_others_begin(chat: StoredChat) -> None:
+    database, running = chat.stores.database, list[int]()
+
+    async def search() -> None:
+        running.append(1)
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.3)
+        running.pop()
+
+    turn = asyncio.Semaphore(1)
+    for _ in range(2):
+        with pytest.raises(TimedOut):
+            await searched(turn, search, 0.05)
+        assert len(running) == 1
+    found = await searched(turn, lambda: database.search("SELECT 1"), 5)
+    assert ([[*row] for row in found], running) == ([[1]], [])
 
 
 async def test_search_results_come_in_pages(chat: StoredChat) -> None:

@@ -110,6 +110,24 @@ def test_names_in_lower_case_are_no_settings(
     assert (settings.jwt_secret, settings.http_port) == (None, 8000)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CHAT_CORS_ORIGINS", "null"),
+        ("CHAT_CORS_ORIGINS", "capacitor://localhost"),
+        ("ANALYTICS_ADDRESS", "analytics_service:8001"),
+        ("ANALYTICS_ADDRESS", "[::1]:8001"),
+        ("ANALYTICS_ADDRESS", "dns:///analytics:8001"),
+    ],
+)
+def test_unusual_values_are_accepted(
+    environment: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    environment.setenv(variable, value)
+    settings = ChatSettings.from_environment()
+    assert value in (settings.analytics_address, *settings.cors_origins)
+
+
 @BOTH
 def test_settings_cannot_change(
     environment: pytest.MonkeyPatch, settings: type[ServiceSettings]
@@ -140,8 +158,12 @@ def test_the_environment_outranks_the_env_file(
 
 @pytest.mark.parametrize(
     "value",
-    ["http://a.example, http://b.example:81", "http://a.example/,http://b.example:81"],
-    ids=["with blanks", "as copied from an address bar"],
+    [
+        "http://a.example, http://b.example:81",
+        "http://a.example/,http://b.example:81",
+        "http://a.example,http://b.example:81,",
+    ],
+    ids=["with blanks", "as copied from an address bar", "with a comma at the end"],
 )
 def test_cors_origins_are_separated_by_commas(environment: pytest.MonkeyPatch, value: str) -> None:
     environment.setenv("CHAT_CORS_ORIGINS", value)
