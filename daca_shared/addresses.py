@@ -25,3 +25,13 @@ def host_in(written: str) -> IPv4Address | IPv6Address | str:
         address = ip_address(host)
         return getattr(address, "ipv4_mapped", None) or address
     return host.lower() if found else ""
+
+
+class PortTaken(Exception):
+    """Another process listens on the port."""
+
+    def __init__(self, host: str, port: int, variable: str) -> None:
+        super().__init__(
+            f"Port {port} on {host} is taken (or may not be used); "
+            f"stop what listens there, or set {variable} to another"
+        )

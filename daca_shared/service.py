@@ -13,9 +13,10 @@ from typing import Any
 
 import uvloop
 
+from daca_shared.addresses import PortTaken
 from daca_shared.domain import DomainError
 from daca_shared.observe.logs import configure_logging
-from daca_shared.settings import PortTaken, ServiceSettings
+from daca_shared.settings import ServiceSettings, except_this_machine
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ def main[S: ServiceSettings](
     """Run a service with settings from the environment. If it can't, end with one clear line."""
     os.umask(0o077)  # our files are for nobody else
     found = settings.from_environment()
+    except_this_machine()
     configure_logging(found.log_level, secrets=found.secrets(), show_user_ids=found.log_user_ids)
     # Each connection is an open file, and the default limit is low.
     with suppress(ValueError, OSError):

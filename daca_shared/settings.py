@@ -16,6 +16,8 @@ from opentelemetry.util.re import parse_env_headers
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from daca_shared.addresses import THIS_MACHINE
+
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
 _is_secret = re.compile("pass|secret|token|key|sig", re.IGNORECASE).search
@@ -71,14 +73,12 @@ def _passwords_in(url: str) -> Iterator[str]:
                 yield from (password, unquote(password))
 
 
-class PortTaken(Exception):
-    """Another process listens on the port."""
-
-    def __init__(self, host: str, port: int, variable: str) -> None:
-        super().__init__(
-            f"Port {port} on {host} is taken (or may not be used); "
-            f"stop what listens there, or set {variable} to another"
-        )
+def except_this_machine() -> None:
+    """Let no library use a proxy of the environment for what runs on this machine."""
+    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if excepted != "*":
+        told = ",".join([*filter(None, [excepted]), *THIS_MACHINE])
+        os.environ.update(no_proxy=told, NO_PROXY=told)
 
 
 class ServiceSettings(BaseSettings):

@@ -1,6 +1,7 @@
 """An issuer's public keys (RFC 7517)."""
 
 import asyncio
+import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 ASYMMETRIC = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 )  # fmt: skip
-_TIMEOUT_S = 5.0
+_TIMEOUT_S, _MAX_BYTES = 5.0, 1_000_000
 
 
 @dataclass(eq=False)
@@ -28,6 +29,7 @@ class Jwks:
     their host is away, the known ones stay valid for a time."""
 
     url: str
+    proxy: str | None = None
     max_age_s: float = 300.0
     max_stale_s: float = 3600.0
     """The longest that a withdrawn key is trusted: while its host answers, and while it doesn't."""
@@ -64,9 +66,7 @@ class Jwks:
 
     async def _fetch(self) -> None:
         try:
-            async with asyncio.timeout(_TIMEOUT_S), httpx2.AsyncClient() as client:
-                answer = await client.get(self.url)
-            published = answer.raise_for_status().json()["keys"]
+            published = json.loads(await self._get())["keys"]
             if keys := [(jwk.get("kid"), key) for jwk in published for key in _usable(jwk)]:
                 self._keys, self._is_away = keys, False
                 self._fetched_at_s = asyncio.get_running_loop().time()
@@ -76,6 +76,15 @@ class Jwks:
             problem = error
         self._is_away = True
         log.warning("the keys at AUTH_JWKS_URL can't be had: %r", problem)
+
+    async def _get(self) -> bytes:
+        client, body = httpx2.AsyncClient(trust_env=False, proxy=self.proxy), bytearray()
+        async with asyncio.timeout(_TIMEOUT_S), client, client.stream("GET", self.url) as answer:
+            async for piece in answer.raise_for_status().aiter_bytes():
+                body += piece
+                if len(body) > _MAX_BYTES:
+                    raise ValueError("they are too many")
+        return bytes(body)
 
 
 def _usable(jwk: Any) -> Iterator[jwt.PyJWK]:

@@ -23,9 +23,8 @@ from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
-_MAX_TURNS = 6
-# In characters. A model that can read less than this is of no use here.
-_LEAST_HISTORY = 4000
+# The history is in characters. A model that can read less than this is of no use here.
+_MAX_TURNS, _LEAST_HISTORY = 6, 4000
 _DELTAS = responses.ResponseTextDeltaEvent | responses.ResponseRefusalDeltaEvent
 _CALL = responses.ResponseFunctionToolCall
 

@@ -147,7 +147,7 @@ def failure(error: BaseException, key: str) -> domain.DomainError:
         raise error
     is_away = isinstance(error, openai.APIConnectionError) and error.__cause__
     said = f"{error} {error.__cause__}" if is_away else str(error)
-    told = said.replace(key, "[redacted]")[:_MAX_WORDS]
+    told = _QUOTES.split(said)[0].replace(key, "[redacted]")[:_MAX_WORDS]
     known = openai.OpenAIError | agents.AgentsException | httpx2.HTTPError | domain.DomainError
     # Known errors are logged without a traceback, which has the host's text and so maybe our key.
     trace = not isinstance(error, known)

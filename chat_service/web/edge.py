@@ -131,9 +131,9 @@ class _Exchange:
         # Not the spans of FastAPI's instrumentation, which hold paths and queries, and so user ids.
         if edge.tracer and scope["path"] not in _PROBES:
             parent = PROPAGATOR.extract(headers, Context())
-            attributes = {"http.request.method": scope["method"], "url.scheme": scope["scheme"]}
+            attributes = {"http.request.method": self._method, "url.scheme": scope["scheme"]}
             server = trace.SpanKind.SERVER
-            self._span = edge.tracer.start_span(scope["method"], parent, server, attributes)
+            self._span = edge.tracer.start_span(self._method, parent, server, attributes)
             # Never detached, as each request has its own task and so its own context.
             attach(trace.set_span_in_context(self._span))
         self._request = begin_request(headers.getlist(REQUEST_ID))

@@ -15,7 +15,7 @@ from granian.server.embed import Server
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from starlette.types import ASGIApp
 
-from daca_shared.settings import PortTaken
+from daca_shared.addresses import PortTaken
 
 # A request with a longer head is refused with 431.
 _MAX_HEAD_BYTES = 64 * 1024

@@ -10,12 +10,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pydantic import SecretStr
 
-from daca_shared.addresses import address
+from daca_shared.addresses import PortTaken, address
 from daca_shared.calls.wrap import MAX_CALLS, Methods
 from daca_shared.domain import Unavailable
 from daca_shared.observe.metrics import ready
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.settings import PortTaken
 
 _OPTIONS = (
     # Otherwise a second server could silently bind the same port and get half of the calls.

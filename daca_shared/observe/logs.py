@@ -13,6 +13,7 @@ from typing import Any
 from daca_shared.observe.requests import Request, current_request, current_trace_id
 
 _encode = json.JSONEncoder(default=str).encode
+_LEAST_SECRET = 4
 
 
 def configure_logging(
@@ -47,8 +48,10 @@ class _Handler(logging.StreamHandler[Any]):
 
     def __init__(self, secrets: Iterable[str], *, show_user_ids: bool, readable: bool) -> None:
         super().__init__()
-        # As they are, and as they look in JSON.
-        self._secrets = {form for secret in secrets for form in (secret, _encode(secret)[1:-1])}
+        # As they are, and as they look in JSON that a library has logged. Shorter ones are no
+        # secrets, and occur in every line.
+        long = [secret for secret in secrets if len(secret) >= _LEAST_SECRET]
+        self._secrets = {form for secret in long for form in (secret, _encode(secret)[1:-1])}
         self._show_user_ids = show_user_ids
         self._readable = readable
 
@@ -75,16 +78,25 @@ class _Handler(logging.StreamHandler[Any]):
         if request:
             line["request_id"] = request.id
             if (user_id := request.user_id) is not None:
-                line["user"] = user_id[:128] if self._show_user_ids else hash_user_id(user_id)
+                line["user"] = user_id if self._show_user_ids else hash_user_id(user_id)
         if trace_id := request.trace_id if request else current_trace_id():
             line["trace_id"] = trace_id
+        if self._secrets:
+            line = {name: self._redacted(value) for name, value in line.items()}
         text = _as_text(line) if self._readable else _encode(line)
-        for secret in self._secrets:
-            text = text.replace(secret, "[redacted]")
         # A full disk, or a closed pipe, must not fail a request.
         with suppress(OSError):
             self.stream.write(text + "\n")
             self.flush()
+
+    def _redacted(self, value: Any) -> Any:
+        """Without secrets. Numbers have none, and the line must remain JSON."""
+        if isinstance(value, int | float):
+            return value
+        value = str(value)
+        for secret in self._secrets:
+            value = value.replace(secret, "[redacted]")
+        return value
 
 
 @lru_cache(4096)

@@ -10,13 +10,14 @@ from functools import cache
 
 from prometheus_client import Gauge, Histogram, disable_created_metrics, start_http_server
 
-from daca_shared.addresses import address
-from daca_shared.settings import PortTaken, ServiceSettings
+from daca_shared.addresses import PortTaken, address
+from daca_shared.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
 _TICK_S = 0.05
+_TIMEOUT_S = 5.0
 
 # `_created` series would double the number of series, and nobody reads them.
 disable_created_metrics()
@@ -62,6 +63,8 @@ def serving_metrics(
         server, _ = start_http_server(port, host)
     except OSError as error:
         raise PortTaken(host, port, variable) from error
+    # Otherwise a silent client would keep a thread. It is a class, not a function as typed.
+    server.RequestHandlerClass.timeout = _TIMEOUT_S  # type: ignore[attr-defined]
     log.info("metrics on http://%s/metrics", address(host, server.server_port))
     try:
         yield server.server_port

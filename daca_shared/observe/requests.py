@@ -51,9 +51,9 @@ def current_trace_id() -> str | None:
 
 
 def note_user(user_id: str) -> None:
-    """Note whose request the current one is."""
+    """Note whose request the current one is. Of an id that is too long, only what may be one."""
     if request := current_request.get():
-        request.user_id = user_id
+        request.user_id = user_id[:128]
 
 
 def request_metadata() -> tuple[tuple[str, str], ...]:

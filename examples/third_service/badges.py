@@ -5,7 +5,7 @@ import json
 import os
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import grpc
 
@@ -23,7 +23,7 @@ class Badges(BaseHTTPRequestHandler):
     )
 
     def do_GET(self) -> None:
-        folder, _, user_id = self.path.removeprefix("/").partition("/")
+        folder, _, user_id = urlsplit(self.path).path.removeprefix("/").partition("/")
         if folder != "badges" or not user_id:
             return self._answer(HTTPStatus.NOT_FOUND, {"detail": "Ask for /badges/{user_id}"})
         try:
@@ -34,6 +34,8 @@ class Badges(BaseHTTPRequestHandler):
                 metadata=(("dapr-app-id", "analytics-service"),),
             )
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                return self._answer(HTTPStatus.BAD_REQUEST, {"detail": str(error.details())})
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 detail = {"detail": f"Analytics does not answer ({error.code().name})"}
                 return self._answer(HTTPStatus.SERVICE_UNAVAILABLE, detail)

@@ -9,8 +9,8 @@ from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from daca_shared.addresses import PortTaken
 from daca_shared.calls.server import GrpcServer
-from daca_shared.settings import PortTaken
 from tests.fakes import channel_to
 from tests.grpc.refusals import refusal, send_bytes
 

@@ -6,8 +6,7 @@ from limits import parse_many
 
 from chat_service.access.rates import Rates
 from chat_service.web.server import HttpServer
-from daca_shared.addresses import address
-from daca_shared.settings import PortTaken
+from daca_shared.addresses import PortTaken, address
 from tests.fakes import FakeChat
 from tests.http.gateways import gateway_app
 

@@ -14,7 +14,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from chat_service.web.server import HttpServer
-from daca_shared.settings import PortTaken
+from daca_shared.addresses import PortTaken
 from tests.fakes import FakeChat, eventually
 from tests.http.gateways import body, gateway_app, served
 from tests.tokens import secret_identity

@@ -44,6 +44,14 @@ async def test_a_span_has_route_and_status_and_the_answer_has_its_trace_id(
     assert not [word for word in ("alice", "secret") if word in span.to_json()]
 
 
+async def test_an_unknown_method_is_not_in_the_span(chat: FakeChat, spans: Spans) -> None:
+    async with gateway(chat, tracer=spans.tracer) as http:
+        await http.request("alice-is-ill", "/users/alice/analytics")
+    _, attributes = the_one(spans)
+    assert attributes["http.request.method"] == "_OTHER"
+    assert "ill" not in spans.ended[0].to_json()
+
+
 async def test_a_request_goes_on_with_its_callers_trace(chat: FakeChat, spans: Spans) -> None:
     headers = {"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-01"}
     async with gateway(chat, tracer=spans.tracer) as http:

@@ -10,7 +10,7 @@ import pytest
 from analytics_service.settings import AnalyticsSettings
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Misconfigured
-from daca_shared.settings import ServiceSettings
+from daca_shared.settings import ServiceSettings, except_this_machine
 
 NO_ADDRESSES = {
     "a name": "somewhere.invalid",
@@ -144,3 +144,21 @@ def test_a_socks_proxy_in_the_environment_breaks_no_chat(variables: dict[str, An
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("excepted", "then"),
+    [
+        ("", "localhost,127.0.0.1,::1"),
+        ("a.example", "a.example,localhost,127.0.0.1,::1"),
+        ("*", "*"),
+    ],
+)
+def test_no_library_uses_a_proxy_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch, excepted: str, then: str
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("no_proxy", excepted)
+    monkeypatch.setenv("NO_PROXY", excepted)
+    except_this_machine()
+    assert (os.environ["no_proxy"], os.environ["NO_PROXY"]) == (then, then)

@@ -173,6 +173,22 @@ async def test_known_keys_work_while_their_host_fails(
     assert await identity.caller(header("ec"))
 
 
+async def test_a_huge_answer_is_not_read(host: JwksHost, caplog: pytest.LogCaptureFixture) -> None:
+    host.answer["more"] = "x" * 2_000_000
+    with pytest.raises(Unavailable):
+        await jwks_identity(Jwks(host.url)).caller(header("ec"))
+    assert "too many" in caplog.text
+
+
+async def test_the_host_is_asked_through_the_proxy_that_settings_choose(
+    host: JwksHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    assert await jwks_identity(Jwks(host.url)).caller(header("ec"))
+    with pytest.raises(Unavailable):
+        await jwks_identity(Jwks(host.url, "http://127.0.0.1:1")).caller(header("ec"))
+
+
 async def test_known_keys_do_not_wait_for_a_slow_host(host: JwksHost) -> None:
     identity = jwks_identity(Jwks(host.url, max_age_s=0))
     await identity.caller(header("ec"))

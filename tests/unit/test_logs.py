@@ -1,6 +1,7 @@
 import errno
 import io
 import logging
+from contextvars import copy_context
 
 import pytest
 from opentelemetry import trace
@@ -43,6 +44,24 @@ def test_an_exception_is_one_json_line_or_a_readable_trace(readable: bool) -> No
     assert "in failing" in report.text
     if not readable:
         assert report.lines[0]["event"] == "it failed"
+
+
+@pytest.mark.parametrize("secret", ["0", "1", "x", "2026", "211.4"])
+def test_secrets_that_look_like_other_parts_leave_lines_as_json(secret: str) -> None:
+    with reported(secrets=[secret]) as report:
+        fields = {"duration_ms": 211.4, "status": 503}
+        log_request(log, logging.INFO, "call", Request("req-10", None), fields)
+    (line,) = report.lines
+    assert (line["duration_ms"], line["status"], line["request_id"]) == (211.4, 503, "req-10")
+
+
+def test_of_a_user_id_that_is_too_long_little_is_kept() -> None:
+    def noted() -> str | None:
+        request = begin_request([])
+        note_user("a" * 1_000_000)
+        return request.user_id
+
+    assert copy_context().run(noted) == "a" * 128
 
 
 @pytest.mark.parametrize("secret", ["sk-1234", 'a "quoted" one', "back\\slash", "geheimnüs"])

@@ -12,9 +12,10 @@ from chat_service.agent.models import ChatModel
 from chat_service.agent.offline import OfflineModel
 from chat_service.chat.messages import ChatMessage, ToolCall
 from chat_service.health.metrics import count_fallback, measured, observed
+from daca_shared.addresses import PortTaken
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.metrics import serving_metrics
-from daca_shared.settings import PortTaken, ServiceSettings
+from daca_shared.settings import ServiceSettings
 from lab.postgres import Place
 from tests.fakes import FakeChat, eventually, opened_stores, turn_of
 from tests.model_server import Fault, ModelServer, model_server
