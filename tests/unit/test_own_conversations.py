@@ -207,7 +207,14 @@ async def test_searches_that_take_long_end_and_leave_chats_alone(
         codes = [getattr(error, "code", "") for error in await ended]
     assert codes == ["SEARCH_TIMED_OUT"] * 16
     monkeypatch.undo()
-    assert len(await titles(chat, "still here?", "bob")) == 1
+
+    async def is_found() -> bool:
+        # The database may still work on those that have timed out.
+        with suppress(TimedOut):
+            return len(await titles(chat, "still here?", "bob")) == 1
+        return False
+
+    await eventually(is_found, timeout_s=20)
 
 
 async def test_abandoned_searches_end_before_others_begin(chat: StoredChat) -> None:
