@@ -4,12 +4,11 @@ import argparse
 import asyncio
 import contextlib
 import os
-import socket
 import sys
 
 from analytics_service.settings import AnalyticsSettings
 from chat_service.settings import ChatSettings
-from daca_shared.addresses import address
+from daca_shared.addresses import address, listen
 from daca_shared.service import stop_signal
 
 _SERVICES = ("analytics_service", "chat_service")
@@ -22,8 +21,7 @@ def _environment() -> dict[str, str]:
         return {**os.environ}
     port = analytics.grpc_port
     if port == 0:  # chat must know which free one it is
-        family = socket.AF_INET6 if ":" in analytics.host else socket.AF_INET
-        with socket.create_server((analytics.host, 0), family=family) as listener:
+        with listen(analytics.host, 0) as listener:
             port = listener.getsockname()[1]
     found = {"ANALYTICS_ADDRESS": address(analytics.host, port), "ANALYTICS_GRPC_PORT": str(port)}
     return {**os.environ, **found}

@@ -1,6 +1,7 @@
 """Hosts and ports, as people and HTTP headers write them."""
 
 import re
+import socket
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -14,6 +15,17 @@ _host_and_port = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/@\s]+))(?::\d*)?").full
 def address(host: str, port: int) -> str:
     """`host:port`, as URLs and gRPC have it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes a free one. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
+
+
+def excepting_this_machine(no_proxy: str) -> str:
+    """The value of `NO_PROXY` with this machine's names in it; `*` excepts all hosts anyway."""
+    return "*" if no_proxy == "*" else ",".join(filter(None, (no_proxy, *THIS_MACHINE)))
 
 
 @lru_cache(256)

@@ -16,7 +16,7 @@ from opentelemetry.util.re import parse_env_headers
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from daca_shared.addresses import THIS_MACHINE
+from daca_shared.addresses import excepting_this_machine
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
@@ -75,10 +75,8 @@ def _passwords_in(url: str) -> Iterator[str]:
 
 def except_this_machine() -> None:
     """Let no library use a proxy of the environment for what runs on this machine."""
-    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    if excepted != "*":
-        told = ",".join([*filter(None, [excepted]), *THIS_MACHINE])
-        os.environ.update(no_proxy=told, NO_PROXY=told)
+    found = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = excepting_this_machine(found)
 
 
 class ServiceSettings(BaseSettings):

@@ -15,7 +15,7 @@ from granian.server.embed import Server
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from starlette.types import ASGIApp
 
-from daca_shared.addresses import PortTaken
+from daca_shared.addresses import PortTaken, listen
 
 # A request with a longer head is refused with 431.
 _MAX_HEAD_BYTES = 64 * 1024
@@ -39,8 +39,7 @@ class HttpServer:
         """Listen. Raises `PortTaken`."""
         try:
             # Granian reports a taken port late, and doesn't name the setting.
-            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-            with socket.create_server((self.host, self.port), family=family) as listener:
+            with listen(self.host, self.port) as listener:
                 self.port = listener.getsockname()[1]
         except OSError as error:
             raise PortTaken(self.host, self.port, "CHAT_HTTP_PORT") from error

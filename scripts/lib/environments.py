@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from analytics_service.settings import AnalyticsSettings
 from chat_service.settings import ChatSettings
-from daca_shared.addresses import THIS_MACHINE
+from daca_shared.addresses import excepting_this_machine
 from daca_shared.settings import ServiceSettings
 from scripts.lib.settings import RunnerSettings
 
@@ -53,7 +53,7 @@ def share(environment: Mapping[str, str], kind: str) -> dict[str, str]:
     if any(name.lower() in _PROXIES[:3] for name in found):
         # No library may use a proxy to reach what runs on this machine.
         for name in ("no_proxy", "NO_PROXY"):
-            found[name] = ",".join(filter(None, (environment.get(name), *THIS_MACHINE)))
+            found[name] = excepting_this_machine(environment.get(name, ""))
     return found
 
 

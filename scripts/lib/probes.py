@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-import socket
 import urllib.error
 import urllib.request
 from http.client import HTTPException
 from ipaddress import ip_address
 from typing import Any
+
+from daca_shared.addresses import listen
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _TIMEOUT_S = 2.0
@@ -46,7 +47,7 @@ async def listens(host: str, port: int) -> bool:
 def is_free(host: str, port: int) -> bool:
     """Whether this port can be listened on."""
     try:
-        _listen(host, port).close()
+        listen(host, port).close()
     except OSError:
         return False
     return True
@@ -54,7 +55,7 @@ def is_free(host: str, port: int) -> bool:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nobody listens on now."""
-    with _listen(host, 0) as listener:
+    with listen(host, 0) as listener:
         port: int = listener.getsockname()[1]
         return port
 
@@ -64,8 +65,3 @@ def reachable(host: str) -> str:
     if not ip_address(host).is_unspecified:
         return host
     return "::1" if ":" in host else "127.0.0.1"
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
