@@ -121,9 +121,8 @@ class ChatAgent:
                 answer = await self._run(agent, items, context, speech)
             except BaseException as error:
                 told = failure(error, self._key)
-                length = sum(t.length for t in shown) + sum(
-                    len(t) for r, t in said if r != "system"
-                )
+                spoken = [text for role, text in said if role != "system"]
+                length = sum(turn.length for turn in shown) + sum(map(len, spoken))
                 if not speech.text and _has_tools(agent) and refuses(error, LACKS_TOOLS):
                     agent = agent.clone(tools=[], handoffs=[], mcp_servers=[])
                 elif not (speech.text or half) and length and refuses(error, TOO_LONG):

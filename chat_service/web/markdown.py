@@ -102,22 +102,30 @@ def _with_tags_as_text(text: str) -> str:
     # only what is certainly no code is escaped, and the result is read again. Not without end:
     # finally, all that is left is escaped.
     for left in reversed(range(min(_MAX_PASSES, _MAX_READ // (len(text) + 1) + 1))):
-        source, done, parts = text.encode(), 0, list[bytes]()
-        for event, span in _markdown.events_with_range(text) if "<" in text else ():
-            start, end = span["start"], span["end"]
-            is_tag = "InlineHtml" in event and not _is_break(source[start:end])
-            if is_tag or event == {"Start": "HtmlBlock"}:
-                code = _may_begin_code(source, start + 1, end) if left else None
-                end = code.start() if code else end
-                tag = source[start:end].replace(b"<", b"&lt;", 1)
-                parts += [source[done:start], _openings(b"&lt;", tag)]
-                done = end
-                if code:
-                    break
-        if not parts:
+        escaped = _escaped(text, is_last=left == 0)
+        if escaped == text:
             break
-        text = b"".join([*parts, source[done:]]).decode()
+        text = escaped
     return text
+
+
+def _escaped(text: str, *, is_last: bool) -> str:
+    """One pass, which ends where code may begin, unless it `is_last`."""
+    if "<" not in text:
+        return text
+    source, done, parts = text.encode(), 0, list[bytes]()
+    for event, span in _markdown.events_with_range(text):
+        start, end = span["start"], span["end"]
+        is_tag = "InlineHtml" in event and not _is_break(source[start:end])
+        if is_tag or event == {"Start": "HtmlBlock"}:
+            code = None if is_last else _may_begin_code(source, start + 1, end)
+            end = code.start() if code else end
+            tag = source[start:end].replace(b"<", b"&lt;", 1)
+            parts += [source[done:start], _openings(b"&lt;", tag)]
+            done = end
+            if code:
+                break
+    return b"".join([*parts, source[done:]]).decode()
 
 
 @dataclass(frozen=True)
