@@ -2,15 +2,13 @@
 
 import os
 import signal
-import time
 
 import pytest
 
-from tests.unit.test_setup import Machine, machine
+from tests.unit.test_setup import UV, Machine, machine
 
 __all__ = ["machine"]
 
-UV = "[[ $1 != --version ]] || echo uv 0.6.0"
 PYTHON = """
 mkdir -p "$3/bin"
 printf '#!/bin/bash\\n%s\\n' "$PIP" >"$3/bin/pip"; chmod 755 "$3/bin/pip"
@@ -73,10 +71,7 @@ def test_ctrl_c_during_pip_runs_no_installer(machine: Machine) -> None:
     machine.has("python3", f'PIP="{fails}"{PYTHON}')
     machine.has("curl", "")
     process = machine.start("set -euo pipefail; . scripts/lib/env.sh; uv=$(find_uv); echo $uv")
-    deadline = time.monotonic() + 10
-    while not (machine.home / "begun").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    machine.wait_for(machine.home / "begun")
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 130

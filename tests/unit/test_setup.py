@@ -65,6 +65,13 @@ class Machine:
         out, err = process.communicate(timeout=30)
         return process.returncode, out, err
 
+    @staticmethod
+    def wait_for(path: Path) -> None:
+        deadline = time.monotonic() + 10
+        while not path.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
     def sourced(self, command: str) -> tuple[int, str, str]:
         return self.run(f"set -euo pipefail; . scripts/lib/env.sh; {command}")
 
@@ -81,6 +88,7 @@ def says_version(version: str) -> str:
     return f"echo {version}"
 
 
+UV = "[[ $1 != --version ]] || echo uv 0.6.0"
 UV_THAT_BRINGS_GO = """
 if [[ $1 == --version ]]; then echo uv 0.13.9; exit; fi
 while [[ $1 != --target ]]; do shift; done
@@ -159,7 +167,7 @@ def test_a_proto_that_is_none_leaves_the_stubs_of_the_last_good_one(
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     (tmp_path / "protos/daca/chat/v1/chat.proto").write_text("message {")
-    machine.has("uv", "[[ $1 != --version ]] || echo uv 0.13.9")
+    machine.has("uv", UV)
     machine.has("find", "printf '%s\\n' protos/daca/*/v1/*.proto")
     code, _, err = machine.run(f"{tmp_path}/scripts/gen_protos.sh")
     assert (code, "chat.proto:1" in err) == (1, True)
@@ -208,10 +216,7 @@ def test_ctrl_c_ends_a_long_step_too(machine: Machine, tmp_path: Path) -> None:
     started = tmp_path / "started"
     machine.has("step", f'echo $$ >"{started}.new"; mv "{started}.new" "{started}"; exec sleep 60')
     process = machine.start(f"set -e; . scripts/lib/env.sh; with_progress {tmp_path}/log 1 step")
-    deadline = time.monotonic() + 10
-    while not started.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    machine.wait_for(started)
     os.killpg(process.pid, signal.SIGINT)
     try:
         process.communicate(timeout=10)
