@@ -19,7 +19,7 @@ from openai import AsyncOpenAI
 from pydantic import BaseModel
 
 from bench.systems.old_design import get_current_time
-from chat_service.agent.completions import CompletionsClient
+from chat_service.hosts.completions import CompletionsClient
 from chat_service.web.server import HttpServer
 
 

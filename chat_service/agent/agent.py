@@ -1,5 +1,6 @@
 """The agent: an OpenAI Agents SDK agent whose instructions are built for each run."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -12,13 +13,12 @@ from agents.mcp import MCPServer
 from openai.types import responses
 
 from chat_service.agent import tools
-from chat_service.agent.answers import is_object, text_in
+from chat_service.agent.items import answer_of, items_of
 from chat_service.agent.models import ChatModel
-from chat_service.agent.refusals import LACKS_TOOLS, TOO_LONG, failure, refuses, tool_failure
 from chat_service.agent.spans import trace_runs
 from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall, Turn, latest, latest_said
 from chat_service.chat.speech import Speech, clean
-from daca_shared import domain
+from chat_service.hosts.refusals import LACKS_TOOLS, TOO_LONG, failure, refuses
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class ChatAgent:
             tracing_disabled=tracing.tracer is None,
             trace_include_sensitive_data=tracing.content,
             tool_not_found_behavior="return_error_to_model",
-            tool_error_formatter=tool_failure,
+            tool_error_formatter=_tool_failure,
         )
 
     async def answer(
@@ -116,10 +116,12 @@ class ChatAgent:
             speech = Speech(self._max_reply_length, say)
             said, shown = latest_said(message.history, limit), latest(history, limit)
             items = [{"role": role, "content": text} for role, text in said]
-            items += _items(shown, message.text, with_tools=_has_tools(agent))
+            items += items_of(shown, message.text, with_tools=_has_tools(agent))
             try:
                 answer = await self._run(agent, items, context, speech)
             except BaseException as error:
+                if not _has_failed(error):
+                    raise
                 told = failure(error, self._key)
                 spoken = [text for role, text in said if role != "system"]
                 length = sum(turn.length for turn in shown) + sum(map(len, spoken))
@@ -151,7 +153,7 @@ class ChatAgent:
         while True:
             result = await (_streamed(run, speech) if speech.say else agents.Runner.run(**run))
             if not result.interruptions:
-                return _answer(result, speech)
+                return answer_of(result, speech)
             # Nobody is here to approve a tool call. The model is told so, and goes on.
             run["input"] = state = result.to_state()
             for asked in result.interruptions:
@@ -175,45 +177,21 @@ async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStre
     return result
 
 
-def _items(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[dict[str, Any]]:
-    """The conversation as the SDK's input items, in a form that every host accepts: call ids of
-    nine letters and digits (Mistral), arguments that are JSON objects, and no empty text."""
-    items: list[dict[str, Any]] = []
-    for turn in history:
-        items.append({"role": "user", "content": turn.prompt})
-        for call in turn.answer.tool_calls if with_tools else ():
-            call_id = f"call{len(items):05}"
-            arguments = call.arguments if is_object(call.arguments) else "{}"
-            asked = {"type": "function_call", "name": call.tool, "arguments": arguments}
-            answered = {"type": "function_call_output", "output": call.output or "(nothing)"}
-            items += [asked | {"call_id": call_id}, answered | {"call_id": call_id}]
-        reply = f"{turn.answer.text} [stopped by the user]" if turn.stopped else turn.answer.text
-        items.append({"role": "assistant", "content": reply.strip() or "(nothing)"})
-    return [*items, {"role": "user", "content": text}]
+def _has_failed(error: BaseException) -> bool:
+    """Whether the run has failed, instead of being cancelled by our caller, or by an exit. An
+    extension may cancel itself, or what it waits for."""
+    task = asyncio.current_task()
+    is_cancelled = isinstance(error, asyncio.CancelledError | BaseExceptionGroup)
+    is_by_caller = task is not None and task.cancelling() > 0
+    return isinstance(error, Exception) or (is_cancelled and not is_by_caller)
 
 
-def _answer(result: agents.RunResult | agents.RunResultStreaming, speech: Speech) -> Answer:
-    outputs: dict[str, str] = {}
-    calls: dict[str, tuple[str, str]] = {}  # a call that needs approval occurs twice
-    last, was_heard = "", bool(speech.text)
-    for item in result.new_items:
-        if isinstance(item, agents.MessageOutputItem):
-            last = agents.ItemHelpers.text_message_output(item)
-            if not was_heard:
-                speech.add(last)
-                speech.end_message()
-        elif isinstance(item.raw_item, dict) and item.type.endswith("_output_item"):
-            outputs[str(item.raw_item.get("call_id"))] = clean(text_in(item.raw_item.get("output")))
-            last = ""
-        elif isinstance(item.raw_item, _CALL):
-            calls[item.raw_item.call_id] = clean(item.raw_item.name), clean(item.raw_item.arguments)
-    if not last.strip() and result.final_output:
-        # With `tool_use_behavior`, an agent may make a tool's output the reply.
-        last = str(result.final_output)
-        speech.add(last)
-        speech.end_message()
-    if not last.strip() or result.final_output is None:  # None if an extension has cut it short
-        raise domain.Unavailable("The model has given no answer; try again")
-    made = [ToolCall(*call, outputs.get(call_id, "")) for call_id, call in calls.items()]
-    speech.count(sum(len(call.arguments + call.output) for call in made))
-    return Answer(speech.text, tuple(made))
+def _tool_failure(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
+    """What a model is told when a tool raises, and may pass on to its user: the exception's text
+    only if it is about how to call the tool. None stands for the SDK's own words."""
+    if failed.error is None:
+        return None
+    if isinstance(failed.error, agents.ModelBehaviorError):
+        return f"{failed.default_message} {failed.error}"
+    log.warning("the tool %s has failed", failed.tool_name, exc_info=failed.error)
+    return "The tool has failed."

@@ -11,9 +11,9 @@ import agents
 import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit
 
-from chat_service.agent.completions import CompletionsClient
 from chat_service.agent.offline import OfflineModel
-from chat_service.agent.refusals import MAX_ANSWER_BYTES, too_large
+from chat_service.hosts.completions import CompletionsClient
+from chat_service.hosts.refusals import MAX_ANSWER_BYTES, too_large
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Misconfigured
 

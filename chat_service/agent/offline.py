@@ -11,7 +11,7 @@ from agents.items import ModelResponse, TResponseStreamEvent
 from agents.models.interface import Model
 from agents.testing import ModelCall, ModelStep, ScriptedModel, assistant_message, function_call
 
-from chat_service.agent.answers import text_in
+from chat_service.hosts.answers import text_in
 
 _PROFILE = re.compile(
     r'The user\'s id is (?P<user>"(?:[^"\\]|\\.)*")\.'

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from chat_service.agent.completions import CompletionsClient
+from chat_service.hosts.completions import CompletionsClient
 from lab.machine import free_port
 
 JSON, EVENTS = "application/json", "text/event-stream"

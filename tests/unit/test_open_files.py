@@ -10,7 +10,7 @@ from httpx2 import Request
 from openai import APIConnectionError
 
 from chat_service.access.admission import most_chats
-from chat_service.agent.refusals import domain_error
+from chat_service.hosts.refusals import domain_error
 from daca_shared.domain import Unavailable
 
 _START = """

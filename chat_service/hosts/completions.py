@@ -21,9 +21,9 @@ from aiohttp.http_exceptions import LineTooLong
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, Omit
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from chat_service.agent.answers import REQUEST, AnswerReader, status_error, text_in
-from chat_service.agent.refusals import LACKS_TOOLS, MAX_ANSWER_BYTES, TOO_LONG, refuses, too_large
 from chat_service.chat.speech import clean
+from chat_service.hosts.answers import REQUEST, AnswerReader, status_error, text_in
+from chat_service.hosts.refusals import LACKS_TOOLS, MAX_ANSWER_BYTES, TOO_LONG, refuses, too_large
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,5 @@
 """What can go wrong with a model and its host, recognised by what hosts say."""
 
-import asyncio
 import errno
 import json
 import logging
@@ -140,11 +139,7 @@ def domain_error(error: BaseException) -> domain.DomainError:
 
 def failure(error: BaseException, key: str) -> domain.DomainError:
     """What the caller is told. The log also gets what the host said, or what failed on the way to
-    it, without our key. Raises `error` again if it is our caller's cancellation, or an exit."""
-    task = asyncio.current_task()
-    is_failure = isinstance(error, Exception | asyncio.CancelledError | BaseExceptionGroup)
-    if not is_failure or (not isinstance(error, Exception) and task and task.cancelling()):
-        raise error
+    it, without our key."""
     is_away = isinstance(error, openai.APIConnectionError) and error.__cause__
     said = f"{error} {error.__cause__}" if is_away else str(error)
     told = _QUOTES.split(said)[0].replace(key, "[redacted]")[:_MAX_WORDS]
@@ -155,14 +150,3 @@ def failure(error: BaseException, key: str) -> domain.DomainError:
     made.code = f"MODEL_{made.code.removeprefix('MODEL_')}"
     log.warning("no reply: %s (%s: %s)", made, type(error).__name__, told, exc_info=trace)
     return made
-
-
-def tool_failure(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
-    """What a model is told when a tool raises, and may pass on to its user: the exception's text
-    only if it is about how to call the tool. None stands for the SDK's own words."""
-    if failed.error is None:
-        return None
-    if isinstance(failed.error, agents.ModelBehaviorError):
-        return f"{failed.default_message} {failed.error}"
-    log.warning("the tool %s has failed", failed.tool_name, exc_info=failed.error)
-    return "The tool has failed."
