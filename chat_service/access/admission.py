@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 _MAX_LAG_S, _CALM_LAG_S = 0.05, 0.015
 # The weight of the latest measurement: a single pause of the loop is no overload.
 _LAG_WEIGHT = 0.4
-# A burst of up to 256 chats is always taken. If the loop isn't calm for longer than such a burst
-# lasts, that is overload, and the limit moves between 16 and 256 (ADR 0011 explains how).
-_LARGEST_BURST, _FEWEST = 256, 16
+# A burst of up to 256 chats is always taken. If the loop isn't calm for a second, or while more
+# chats than that come, it is overload, and the limit moves between 32 and 256 (ADR 0011 says how).
+_LARGEST_BURST, _FEWEST = 256, 32
 _BURST_S = 1.0
 _DECREASE, _INCREASE = 0.9, 1
 _RETRY_AFTER_S = 1.0
@@ -49,7 +49,8 @@ class Admission:
         self._arriving = 0
         self._limit: float = _LARGEST_BURST
         self._is_overloaded = False
-        self._confirmed_at = time.monotonic()
+        # When the loop was last as we take it to be, calm or overloaded; and how many chats since.
+        self._confirmed_at, self._taken = time.monotonic(), 0
         self._seen = 0  # how many of those turned away `note_lag` knows of
         self._told, self._tell_at = 0, 0.0
 
@@ -60,8 +61,8 @@ class Admission:
         self.lag_s += _LAG_WEIGHT * (lag_s - self.lag_s)
         is_calm = self.lag_s < _CALM_LAG_S
         if is_calm != self._is_overloaded:
-            self._confirmed_at = now
-        elif now - self._confirmed_at > _BURST_S:
+            self._confirmed_at, self._taken = now, 0
+        elif now - self._confirmed_at > _BURST_S or self._taken > _LARGEST_BURST:
             self._is_overloaded, self._limit = not is_calm, _LARGEST_BURST
         if self.lag_s < _MAX_LAG_S:
             self._limit = min(_LARGEST_BURST, self._limit + _INCREASE)
@@ -82,6 +83,7 @@ class Admission:
         self._arriving = max(0, self._arriving - 1)
         self._check(arriving=0)
         self.chats += 1
+        self._taken += 1
 
     def __exit__(self, *_: object) -> None:
         self.chats -= 1

@@ -9,7 +9,7 @@ from daca_shared.domain import Unavailable
 from tests.fakes import eventually, watched
 
 LATE_S = 0.06
-LARGEST_BURST, FEWEST = 256, 16
+LARGEST_BURST, FEWEST = 256, 32
 
 
 def measure(admission: Admission, lag_s: float, times: int = 20) -> None:
@@ -75,6 +75,19 @@ def test_a_loop_that_stays_late_admits_fewer_and_fewer_but_always_some() -> None
     assert FEWEST < taken(admission) < LARGEST_BURST
     flood(admission, 100)
     assert taken(admission) == FEWEST
+
+
+def test_a_late_loop_that_takes_more_than_a_large_burst_is_overloaded_at_once() -> None:
+    admission = Admission()
+    measure(admission, LATE_S)
+    for _ in range(LARGEST_BURST + 1):
+        with admission:
+            pass
+    measure(admission, LATE_S, 1)
+    # Under overload the limit falls, and applies even while the loop is on time.
+    flood(admission, 1)
+    measure(admission, LATE_S / 2, 2)
+    assert taken(admission) < LARGEST_BURST
 
 
 def test_a_flood_with_an_intermittently_late_loop_is_no_burst() -> None:
