@@ -11,6 +11,9 @@ from chat_service.chat.speech import Speech, clean
 from chat_service.hosts.answers import is_object, text_in
 from daca_shared.domain import Unavailable
 
+# How many characters of a tool's output are kept. In its own run the model reads all of them.
+_MAX_OUTPUT = 4000
+
 
 def items_of(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[dict[str, Any]]:
     """The conversation as the SDK's input items, in a form that every host accepts: call ids of
@@ -40,7 +43,10 @@ def answer_of(result: agents.RunResult | agents.RunResultStreaming, speech: Spee
                 speech.add(last)
                 speech.end_message()
         elif isinstance(item.raw_item, dict) and item.type.endswith("_output_item"):
-            outputs[str(item.raw_item.get("call_id"))] = clean(text_in(item.raw_item.get("output")))
+            output = clean(text_in(item.raw_item.get("output")))
+            if len(output) > _MAX_OUTPUT:
+                output = f"{output[:_MAX_OUTPUT]} [shortened]"
+            outputs[str(item.raw_item.get("call_id"))] = output
             last = ""
         elif isinstance(item.raw_item, ResponseFunctionToolCall):
             calls[item.raw_item.call_id] = clean(item.raw_item.name), clean(item.raw_item.arguments)

@@ -79,7 +79,7 @@ class ToolCall:
     arguments: str
     """As JSON."""
     output: str = ""
-    """Empty while it runs."""
+    """Empty while it runs; of a long one the beginning."""
 
 
 type Say = Callable[[str | ToolCall], None]

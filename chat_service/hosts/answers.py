@@ -3,6 +3,7 @@
 import codecs
 import json
 import re
+from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -57,6 +58,7 @@ class AnswerReader:
         """Whether the host has said that the answer is complete."""
         self._json, self._data = bytearray(), bytearray()
         self._calls: list[dict[str, Any]] = []
+        self._numbers = count()  # some hosts give each call a finish reason
         self._has_text = False
         self._thoughts: str | None = ""
 
@@ -119,7 +121,7 @@ class AnswerReader:
             is_cut, self.is_whole = finish in _CUT and not self.is_whole, True
             if self._calls and (is_cut or reason == _NO_REASON):
                 self._check_calls(("", "{}") if is_cut else ("",))
-            delta["tool_calls"], self._calls = [*map(self._call, enumerate(self._calls))], []
+            delta["tool_calls"], self._calls = [*map(self._call, self._calls)], []
             if is_cut and self._has_text and not delta["tool_calls"]:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
         return {"index": 0, "delta": delta, "finish_reason": finish}
@@ -143,12 +145,14 @@ class AnswerReader:
         call_id, index = clean(text_in(given.get("id"))), given.get("index") or 0
         # Some hosts number all calls 0, some send no ids or new ones each time, some repeat id and
         # name each time.
-        same = [c for c in known if call_id and c["id"] == call_id] or known
+        begun = known if name else self._calls  # without a name, it can't begin one
+        same = [c for c in begun if call_id and c["id"] == call_id] or begun
         call = next((c for c in reversed(same) if _goes_on(c, call_id, name, index)), None)
         if call is None:
             call = {"id": "", "name": "", "arguments": "", "index": index}
-            call["extra_content"] = given.get("extra_content")  # Gemini must get its own back
             self._calls.append(call)
+        if extra := given.get("extra_content"):
+            call["extra_content"] = extra  # Gemini must get its own back
         call["id"] = call["id"] or call_id
         call["name"] = call["name"] or name
         if call["arguments"] == "{}" and arguments:
@@ -163,16 +167,15 @@ class AnswerReader:
         if last in begun or not all(is_object(arguments or "{}") for arguments in (*others, last)):
             raise ValueError("a tool call is cut short")
 
-    def _call(self, noted: tuple[int, dict[str, Any]]) -> dict[str, Any]:
+    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
         """The call in a form that every host accepts in a later request."""
-        index, call = noted
         if not call["id"] or call["id"] in self._taken:
             call["id"] = uuid4().hex[:9]
         self._taken.add(call["id"])
         arguments = clean(call["arguments"]) if is_object(call["arguments"]) else "{}"
         name = _NO_NAME.sub("_", call["name"])[:64] or "unknown"
         function = {"name": name, "arguments": arguments}
-        return call | {"index": index, "type": "function", "function": function}
+        return call | {"index": next(self._numbers), "type": "function", "function": function}
 
     def _chunk(self, choice: dict[str, Any] | None, usage: Any) -> ChatCompletionChunk:
         chunk = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}

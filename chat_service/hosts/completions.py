@@ -23,7 +23,14 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from chat_service.chat.speech import clean
 from chat_service.hosts.answers import REQUEST, AnswerReader, status_error, text_in
-from chat_service.hosts.refusals import LACKS_TOOLS, MAX_ANSWER_BYTES, TOO_LONG, refuses, too_large
+from chat_service.hosts.refusals import (
+    LACKS_TOOLS,
+    MAX_ANSWER_BYTES,
+    TOO_LONG,
+    by_words,
+    refuses,
+    too_large,
+)
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +80,12 @@ class CompletionsClient:
         if not self._takes_stream_options:
             body.pop("stream_options", None)
         with_thoughts = self._wants_thoughts
+        # Some models take only one message from the system, and only as the first.
+        system = [said for said in body["messages"] if said["role"] == "system"]
+        if len(system) > 1:
+            others = [said for said in body["messages"] if said["role"] != "system"]
+            joined = "\n\n".join(text_in(said["content"]) for said in system)
+            body["messages"] = [{"role": "system", "content": joined}, *others]
         for said in body["messages"]:
             if with_thoughts and said["role"] == "assistant":
                 said.setdefault("reasoning_content", " ")
@@ -86,7 +99,7 @@ class CompletionsClient:
                 self._wants_thoughts = True
                 return await self._create(**parameters)
             # Hosts that don't know stream_options refuse it, each in its own words.
-            known = refuses(error, TOO_LONG) or refuses(error, LACKS_TOOLS)
+            known = by_words(error) or refuses(error, TOO_LONG) or refuses(error, LACKS_TOOLS)
             if known or error.status_code not in (400, 422) or not body.pop("stream_options", None):
                 raise
             response = await send(body)

@@ -30,15 +30,18 @@ TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context|context[ _](length|window|size|limit)|context.overflow"
     r"|context the overflow|max_model_len|maximum (model|sequence|input|prompt) length"
     r"|range of input length|inputs\W{1,3}(tokens|must have less)|reduce the length"
-    r"|(input|prompt|request|messages?)\W.{0,60}(too (long|large|many tokens)|exceeds?)"
+    # Not behind the key "message", as any error may say that something is exceeded.
+    r"|(input|prompt|request|messages?)(?!\\?[\"']\s*:)\W"
+    r".{0,60}(too (long|large|many tokens)|exceeds?)"
     r"|too many (input )?tokens(?!.{0,9}wait)|token(s| count).{0,40}exceed)",
     re.IGNORECASE | re.DOTALL,
 )
 # What a host that is busy or away says tells nothing about what it supports.
 _WELL = r"^(?!429|503|504|529|.*(temporar|overload))"
-# A fault in one tool doesn't mean that the host takes no tools at all.
+# A fault in one tool doesn't mean that the host takes no tools at all, nor does it if Bedrock wants
+# `tools=` with earlier calls.
 LACKS_TOOLS = re.compile(
-    _WELL + r"(?!.*(invalid schema|\btools\W{1,3}\d)).*("
+    _WELL + r"(?!.*(invalid schema|\btools\W{1,3}\d|tools=)).*("
     r"\b(tool|function)s?([ _-]?(use|calls?|calling|choice|param))?\b.{0,60}"
     r"(n.t (support|enabled|available|permitted)|unsupported|requires? --)"
     r"|(n.t support|that support|unsupported|unrecognized|unknown).{0,80}\b(tool|function)s?\b)",
@@ -47,15 +50,16 @@ LACKS_TOOLS = re.compile(
 _NO_CREDIT = re.compile(
     r"insufficient_quota|exceeded_current_quota|billing_(hard_limit|not_active)|payment required"
     r"|(insufficient|no|any|more|out of|all available) (balance|credit|fund)|credit balance"
-    r"|arrearage",
+    r"|arrearage|key limit exceeded|budget.{0,30}exceeded|exceeded.{0,30}budget",
     re.IGNORECASE,
 )
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
 # After these, hosts quote the request or its model, which may contain any words.
 _QUOTES = re.compile(r"[\"'](input|flagged_input|failed_generation)\\?[\"']:")
 _FILTERED = re.compile(
-    "content_?filter|content_policy_violation|data_inspection|invalid_prompt|content exists risk"
-    "|requires moderation|input was flagged|sensitivecontent|violates usage guidelines",
+    "content.?filter|content.?(policy.?violation|management policy)|data_inspection|invalid_prompt"
+    "|content exists risk|requires moderation|input was flagged|flagged as potentially"
+    "|sensitivecontent|violate[sd] (usage guidelines|safety guidelines|guardrail)|[\"']1301[\"']",
     re.IGNORECASE,
 )
 _NO_MODEL = re.compile(
@@ -78,9 +82,9 @@ _NONSENSE = Unavailable, "The model's answer is cut short, or makes no sense; tr
 _BY_WORDS: list[tuple[re.Pattern[str], _Made]] = [
     (_FILTERED, (_TEXT, "was refused by a filter of the model's host")),
     (_NO_CREDIT, _CREDIT), (_BAD_KEY, _KEY), (_NO_MODEL, _MODEL),
-    (re.compile("tool_use_failed"), _NONSENSE),
+    (re.compile("tool_use_failed"), _NONSENSE), (re.compile("rate_limit_exceeded"), _LIMIT),
 ]  # fmt: skip
-_BY_STATUS = {
+_BY_STATUS: dict[int, _Made] = {
     400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _MODEL, 408: _LATE, 422: _REFUSED,
     429: _LIMIT, 504: _LATE,
 }  # fmt: skip
@@ -116,6 +120,11 @@ def refuses(error: BaseException, pattern: re.Pattern[str]) -> bool:
     return is_answer and bool(pattern.search(told))
 
 
+def by_words(error: BaseException) -> _Made | None:
+    """What the host's words mean, if they are in the table."""
+    return next((made for pattern, made in _BY_WORDS if refuses(error, pattern)), None)
+
+
 def domain_error(error: BaseException) -> domain.DomainError:
     """What went wrong, in our own words, as the host's may quote our key."""
     cause = error.__cause__ or error
@@ -126,14 +135,12 @@ def domain_error(error: BaseException) -> domain.DomainError:
     if refuses(error, TOO_LONG):
         text = "The conversation is too long for the model; start a new one, or say less"
         return InvalidInput.field("text", "is too long for the model", text)
-    make, text = next(made for kinds, made in _BY_KIND if isinstance(error, kinds))
-    if not isinstance(error, openai.APIStatusError):
-        return make(text)
-    found = (made for pattern, made in _BY_WORDS if refuses(error, pattern))
-    make, text = next(found, _BY_STATUS.get(error.status_code, (make, text)))
+    made = by_words(error) or _BY_STATUS.get(getattr(error, "status_code", 0))
+    make, text = made or next(made for kinds, made in _BY_KIND if isinstance(error, kinds))
     told = make(text)
-    wait = error.response.headers.get("retry-after", "")
-    told.retry_after_s = float(wait) if re.fullmatch("[0-9]{1,5}", wait) else None
+    if isinstance(error, openai.APIStatusError):
+        wait = error.response.headers.get("retry-after", "")
+        told.retry_after_s = float(wait) if re.fullmatch("[0-9]{1,5}", wait) else None
     return told
 
 

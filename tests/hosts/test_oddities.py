@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from daca_shared.domain import Failed
+from daca_shared.domain import DomainError, Failed
 from tests.hosts.conftest import Talking
 from tests.odd_host import Answer, Reply, delta, either, error, events, message, name_of
 
@@ -137,6 +137,19 @@ async def test_a_request_that_is_refused_without_stream_options_too_is_refused(
         talk.host.answers = [error("bad request")]
         with pytest.raises(Failed):
             await talk.say()
+        talk.host.answers = [either(content="hi")]
+        await talk.say()
+        assert ("stream_options" in talk.host.requests[-1]) == (talk.way == "stream")
+
+
+@pytest.mark.parametrize("code", ["tool_use_failed", "content_filter"])
+async def test_a_refusal_for_a_known_reason_is_not_one_of_stream_options(
+    talking: Talking, code: str
+) -> None:
+    async with talking(error({"error": {"code": code}})) as talk:
+        with pytest.raises(DomainError):
+            await talk.say()
+        assert len(talk.host.requests) == 1
         talk.host.answers = [either(content="hi")]
         await talk.say()
         assert ("stream_options" in talk.host.requests[-1]) == (talk.way == "stream")

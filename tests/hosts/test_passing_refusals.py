@@ -70,6 +70,11 @@ NOT_ALL_TOOLS = [
     error({"error": {"message": "tools.0.custom.strict: Extra inputs are not permitted"}}),
     error({"detail": [{"loc": ["body", "tools", 0, "function", "strict"],
            "msg": "Extra inputs are not permitted"}]}, 422),
+    # How Bedrock and Anthropic, through LiteLLM, refuse an agent without tools that takes over.
+    error({"error": {"message": "litellm.UnsupportedParamsError: Bedrock doesn't support tool "
+           "calling without `tools=` param specified."}}),
+    error({"error": {"message": "litellm.UnsupportedParamsError: Anthropic expects the `tools=` "
+           "param to be passed in."}}),
     # What a model or a user has said is not the host's word.
     error({"error": {"code": "tool_use_failed", "failed_generation": "I know no such function: it "
            "is not supported"}}),

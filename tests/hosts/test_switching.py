@@ -16,12 +16,28 @@ from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel, choose_model, openai_client
 from chat_service.chat.messages import Answer, ChatMessage, ToolCall
 from chat_service.settings import ChatSettings
-from daca_shared.domain import DomainError
+from daca_shared.domain import (
+    DomainError,
+    InvalidInput,
+    LimitReached,
+    Misconfigured,
+    Unavailable,
+)
 from lab.postgres import Place
 from tests.chats import chatting
 from tests.fakes import turn_of
 from tests.hosts.conftest import KEY, Talk, closing
-from tests.odd_host import OddHost, Reply, calling, either, error, odd_host, response, spoken
+from tests.odd_host import (
+    EVENTS,
+    OddHost,
+    Reply,
+    calling,
+    either,
+    error,
+    odd_host,
+    response,
+    spoken,
+)
 
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_current_time"}
 CALL |= {"arguments": "{}", "status": "completed"}
@@ -168,3 +184,25 @@ async def test_a_response_that_is_not_complete_is_no_reply() -> None:
         sent = ChatMessage(user_id="alice", text="hi")
         with pytest.raises(DomainError):
             await ChatAgent(model).answer(sent, 5, [])
+
+
+def failed(code: str) -> Reply:
+    ended = response(status="failed") | {"error": {"code": code, "message": "No"}}
+    event = {"type": "response.failed", "response": ended, "sequence_number": 0}
+    return Reply(f"event: response.failed\ndata: {json.dumps(event)}\n\n".encode(), EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("rate_limit_exceeded", LimitReached),
+        ("insufficient_quota", Misconfigured),
+        ("invalid_prompt", InvalidInput),
+        ("server_error", Unavailable),
+    ],
+)
+async def test_openais_failure_in_a_stream_says_why(code: str, kind: type[DomainError]) -> None:
+    async with odd_host(failed(code)) as host, openai(host) as model:
+        sent = ChatMessage(user_id="alice", text="hi")
+        with pytest.raises(kind):
+            await ChatAgent(model).answer(sent, 5, [], lambda piece: None)

@@ -67,14 +67,22 @@ async def test_tool_calls_in_any_form_are_made(talking: Talking, call: Answer) -
         assert asked["function"] == {"name": "get_current_time", "arguments": made.arguments}
 
 
-async def test_geminis_signatures_are_sent_back_with_calls(talking: Talking) -> None:
-    extra = {"google": {"thought_signature": "signed"}}
-    async with talking(
-        calling(extra_content=extra), either(content="done"), model="gemini"
-    ) as talk:
+EXTRA = {"google": {"thought_signature": "signed"}}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        calling(extra_content=EXTRA),
+        events(called({"function": CLOCK}), called({"extra_content": EXTRA}), STOP, DONE),
+    ],
+    ids=["with the call", "in a piece of its own"],
+)
+async def test_geminis_signatures_are_sent_back_with_calls(talking: Talking, call: Answer) -> None:
+    async with talking(call, either(content="done"), model="gemini") as talk:
         await talk.say()
-        (call,) = talk.host.requests[-1]["messages"][-2]["tool_calls"]
-        assert call["extra_content"] == extra
+        (sent_back,) = talk.host.requests[-1]["messages"][-2]["tool_calls"]
+        assert sent_back["extra_content"] == EXTRA
 
 
 TWO = part(1, "b", "two")
@@ -107,8 +115,13 @@ TWO = part(1, "b", "two")
             called(part(0, "e", None, "}"), part(1, "f", None, "}")),
         ],
         [called(part(0, "same", "one", '{"a":1}')), called(part(1, "same", "two", "{}"))],
+        [called(part(0, "a", "one"), part(0, text='{"a"')), called(part(0, text=":1}"), TWO)],
+        [
+            delta("stop", tool_calls=[part(0, "a", "one", '{"a":1}')]),
+            delta("stop", tool_calls=[part(1, "b", "two", "{}")]),
+        ],
     ],
-    ids=range(13),
+    ids=range(15),
 )
 async def test_two_calls_in_chunks_stay_separate(talking: Talking, pieces: list[Any]) -> None:
     async with talking(events(*pieces, STOP, DONE), either(content="done")) as talk:
@@ -193,6 +206,32 @@ async def test_outputs_in_parts_are_sent_as_one_text(talking: Talking) -> None:
     async with talking(calling("parts"), either(content="done"), extend=extend) as talk:
         assert await talk.say() == "done"
         assert talk.host.requests[-1]["messages"][-1]["content"] == "one two"
+
+
+@agents.function_tool
+def file() -> str:
+    """Much text."""
+    return "x" * 200_000
+
+
+async def test_a_long_output_does_not_push_the_conversation_out_of_the_history(
+    talking: Talking,
+) -> None:
+    def with_file(agent: OurAgent) -> OurAgent:
+        return agent.clone(tools=[file])
+
+    async with talking(calling("file"), either(content="done"), extend=with_file) as talk:
+        assert [await talk.say("Read it"), await talk.say("Again")] == ["done", "done"]
+        outputs = [
+            said["content"]
+            for request in talk.host.requests[1:3]
+            for said in request["messages"]
+            if said["role"] == "tool"
+        ]
+        (turn, _) = await talk.turns()
+    whole, kept = outputs
+    assert len(whole) == 200_000
+    assert kept == turn.answer.tool_calls[0].output == f"{'x' * 4000} [shortened]"
 
 
 async def test_text_before_a_tool_call_is_kept(talking: Talking) -> None:
