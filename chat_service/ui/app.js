@@ -25,6 +25,8 @@ let view = 0;
 let readAt = Date.now();
 /** Whether this conversation was changed elsewhere while a reply was being streamed. */
 let isStale = false;
+/** Whether the problem that is shown is one of the sidebar's. */
+let isSidebars = false;
 
 const log = new Log({ onEdit: (turn) => composer.beginEdit(turn), onAgain: sendAgain });
 const composer = new Composer({
@@ -45,8 +47,11 @@ const sidebar = new Sidebar({
   },
   onProblem(error, retry) {
     // The problem of an unanswered message matters more. The list is reloaded after each message.
-    if ($("problem").hidden) showProblem(error, retry);
+    if (!$("problem").hidden && !isSidebars) return;
+    showProblem(error, retry);
+    isSidebars = true;
   },
+  onLoad: () => isSidebars && hideProblem(),
 });
 const tell = otherTabs((news) => {
   if (news.user !== user) return;
@@ -60,6 +65,7 @@ const tell = otherTabs((news) => {
 // Problems
 
 function showProblem(error, retry) {
+  isSidebars = false;
   if (!(error instanceof api.Problem)) console.error(error);
   $("problem-text").textContent =
     error instanceof api.Problem ? error.message : "Something went wrong in this page.";
@@ -85,9 +91,10 @@ const unsent = (id = "") => `unsent ${owner()} ${session} ${id}`;
 
 /** Show a conversation, or a new one. The browser's Back button returns to the one before. */
 async function go(id = "") {
-  history.pushState(null, "", id ? `#${id}` : location.pathname);
   sidebar.toggle(false);
   composer.focus();
+  if (coming && id === session) return;
+  history.pushState(null, "", id ? `#${id}` : location.pathname);
   await show(id);
 }
 
@@ -151,10 +158,16 @@ function become(name) {
   $("user").value = name || user;
   if (!name || name === user) return;
   user = name;
+  count.clear();
+  // A link that could not be shown yet may be to this user's conversation.
+  if (location.hash && !log.turns.length) showAddress();
+  else go();
+  showUser();
+}
+
+function showUser() {
   remember("user", user);
   remember("user", user, TAB);
-  count.clear();
-  go();
   sidebar.refresh(user);
   count.refresh(user);
 }
@@ -165,8 +178,7 @@ function signIn(name) {
   $("user").value = name;
   if (name !== user) return become(name);
   if (!log.turns.length) showAddress();
-  sidebar.refresh(user);
-  count.refresh(user);
+  showUser();
 }
 
 /** Forget the user's data, as others may use this machine. */
@@ -221,11 +233,15 @@ async function run(turn, text, regenerate = false) {
       turn.failed();
       $("status").textContent = "";
       if (turn.text !== text) composer.beginEdit(turn, text);
-      // It is no longer the last message: another tab has sent one.
-      if (error.status === 409) isStale = true;
+      // It is no longer the last message: another tab or machine has sent one.
+      if (error.status === 409) {
+        isStale = true;
+        forget(record);
+      }
       showProblem(error, () => {
         composer.endEdit();
-        run(turn, text, regenerate);
+        if (error.status !== 409) run(turn, text, regenerate);
+        else if (turn.text !== text) send(text, turn);
       });
     }
   }
@@ -233,7 +249,7 @@ async function run(turn, text, regenerate = false) {
     coming = null;
     setBusy(false);
   }
-  count.refresh(user, before);
+  if (!$("sign-in").open) count.refresh(user, before);
   setTimeout(() => afterwards(turn, place), control.signal.aborted ? KEPT_MS : 0);
 }
 
@@ -251,11 +267,12 @@ function setBusy(busy) {
 }
 
 function send(text, edited) {
-  const isShown = log.turns.includes(edited);
+  const isLast = edited && edited === log.last;
   // A message that was stopped early may not be stored. Without `regenerate` it is accepted anyway.
-  if (isShown && (edited.isKept || edited.state === "stopped")) return run(edited, text, edited.isKept);
-  // A failed message was not stored, or was deleted elsewhere. Its edited version replaces it.
-  if (edited) {
+  if (isLast && (edited.isKept || edited.state === "stopped")) return run(edited, text, edited.isKept);
+  // A failed message was not stored, or was deleted elsewhere. Its edited version replaces it. One that
+  // is no longer the last stays, and its edited version is a new message.
+  if (edited && !(edited.isKept && log.turns.includes(edited))) {
     log.drop(edited);
     forget(unsent(edited.id));
   }

@@ -13,7 +13,7 @@ export class Composer {
     this.onSend = onSend;
     this.onCancel = onCancel;
     this.onStop = onStop;
-    this.limit = Infinity;
+    this.most = Infinity;
     this.key = "";
     this.isBusy = false;
     this.sendClickedAt = -Infinity;
@@ -50,6 +50,12 @@ export class Composer {
 
   focus() {
     $("text").focus();
+  }
+
+  /** The most characters that can be sent. */
+  set limit(limit) {
+    this.most = limit;
+    this.#fit();
   }
 
   /** Show the draft stored under `key`, and store there what is typed from now on. */
@@ -118,14 +124,14 @@ export class Composer {
   /** By how many characters the text is too long, counted as on the server. */
   get #excess() {
     const text = $("text").value;
-    return text.length <= this.limit ? 0 : [...text].length - this.limit;
+    return text.length <= this.most ? 0 : [...text].length - this.most;
   }
 
   /** Make the box as high as its text, up to the limit in the style sheet. */
   #fit() {
     $("text").rows = Math.min($("text").value.split("\n").length, ROWS);
     const excess = Math.max(0, this.#excess);
-    const words = `${excess} ${excess === 1 ? "character" : "characters"} too many: at most ${this.limit} can be sent.`;
+    const words = `${excess} ${excess === 1 ? "character" : "characters"} too many: at most ${this.most} can be sent.`;
     $("limit").textContent = excess ? words : "";
     $("text").ariaInvalid = excess ? "true" : null;
   }

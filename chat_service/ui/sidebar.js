@@ -12,11 +12,12 @@ const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit
 const sameYear = (time) => new Date(time).getFullYear() === new Date().getFullYear();
 
 export class Sidebar {
-  constructor({ onOpen, onDelete, onChange, onProblem }) {
+  constructor({ onOpen, onDelete, onChange, onProblem, onLoad }) {
     this.onOpen = onOpen;
     this.onDelete = onDelete;
     this.onChange = onChange;
     this.onProblem = onProblem;
+    this.onLoad = onLoad;
     this.user = "";
     this.next = "";
     this.filter = "";
@@ -99,7 +100,9 @@ export class Sidebar {
     const mine = ++this.loads;
     try {
       const page = await api.conversations(this.user, { filter: this.filter, ...query });
-      return mine === this.loads ? page : null;
+      if (mine !== this.loads) return null;
+      this.onLoad();
+      return page;
     } catch (error) {
       if (mine === this.loads) this.onProblem(error, retry);
       return null;
@@ -190,18 +193,13 @@ export class Sidebar {
     $("delete-what").textContent = title;
     dialog.returnValue = "";
     const listed = () => $("conversations").querySelector(`[data-session="${session}"]`);
-    dialog.onclose = async () => {
-      if (dialog.returnValue !== "delete") {
-        // A refresh may have replaced the button to which the browser returns the focus.
-        listed()?.querySelector(".delete").focus();
-        return;
-      }
+    const remove = async () => {
       this.onDelete(session);
       try {
         await api.remove(this.user, session);
       } catch (error) {
         // It may have been deleted already, in another tab.
-        if (error.status !== 404) return this.onProblem(error, () => dialog.onclose());
+        if (error.status !== 404) return this.onProblem(error, remove);
       }
       const item = listed();
       const near = item?.nextElementSibling ?? item?.previousElementSibling;
@@ -209,6 +207,11 @@ export class Sidebar {
       (near?.querySelector(".open") ?? $("new")).focus();
       this.onChange(session, true);
       this.refresh(this.user);
+    };
+    dialog.onclose = () => {
+      if (dialog.returnValue === "delete") remove();
+      // A refresh may have replaced the button to which the browser returns the focus.
+      else listed()?.querySelector(".delete").focus();
     };
     dialog.showModal();
   }

@@ -37,6 +37,7 @@ export class TurnView {
     this.said.textContent = text;
     this.reply = "";
     this.finished = 0;
+    this.shown = "";
     this.article.ariaBusy = "true";
     this.tools.replaceChildren();
     this.answer.replaceChildren();
@@ -60,13 +61,18 @@ export class TurnView {
 
   /** Show the turn as the server has stored it. */
   complete({ text = this.text, reply, reply_html: html, tools = [], stopped = false }) {
+    const kept = { text, reply, reply_html: html, tools, stopped };
+    const shown = JSON.stringify(kept);
+    // Screen readers would read out again whatever is shown anew.
+    if (shown === this.shown) return;
+    this.shown = shown;
     this.isKept = true;
     if (text !== this.text) this.said.textContent = this.text = text;
     this.reply = reply;
     show(this.answer, 0, html);
     this.tools.replaceChildren();
     for (const name of tools) this.addTool(name);
-    this.kept = { text, reply, reply_html: html, tools, stopped };
+    this.kept = kept;
     this.#finish(stopped ? "stopped" : "complete");
   }
 

@@ -114,6 +114,14 @@ async def test_names_and_titles_can_be_composed(open_site: OpenPage) -> None:
     await expect(name).to_be_focused()
 
 
+async def test_a_draft_that_is_too_long_is_reported_after_a_reload_too(open_site: OpenPage) -> None:
+    page = await open_site()
+    await message_box(page).fill("x" * 8001)
+    await page.reload()
+    length = page.get_by_role("status", name="Length")
+    await expect(length).to_contain_text("1 character too many")
+
+
 async def test_enter_on_a_touch_keyboard_makes_a_new_line(open_site: OpenPage) -> None:
     page = await open_site(has_touch=True, is_mobile=True, viewport={"width": 360, "height": 640})
     await message_box(page).press_sequentially("one")

@@ -8,7 +8,7 @@ from playwright.async_api import expect
 
 from chat_service.chat.messages import ToolCall
 from tests.browser.conftest import OpenPage
-from tests.browser.people import progress, replies, send
+from tests.browser.people import button, past, progress, replies, send, send_and_wait
 from tests.browser.sites import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -26,6 +26,46 @@ async def test_waiting_is_visible(site: Site, open_site: OpenPage) -> None:
     go.set()
     await expect(progress(page)).to_have_text("Reply complete.")
     assert await said.evaluate(waiting) == "none"
+
+
+async def test_choosing_the_conversation_that_is_open_does_not_stop_its_reply(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site(viewport={"width": 390, "height": 800})
+    await send_and_wait(page, "apples")
+    go = asyncio.Event()
+    site.agent.script = ["Hello ", go, "and the end."]
+    await send(page, "pears")
+    await expect(replies(page).last).to_contain_text("Hello")
+    await button(page, "Conversations").click()
+    await past(page).click()
+    await expect(button(page, "Conversations")).to_have_attribute("aria-expanded", "false")
+    await expect(button(page, "Stop")).to_be_visible()
+    go.set()
+    await expect(replies(page).last).to_contain_text("Hello and the end.")
+    await expect(progress(page)).to_have_text("Reply complete.")
+
+
+async def test_a_return_to_the_window_reads_out_nothing_again(
+    site: Site, open_site: OpenPage
+) -> None:
+    site.agent.script = [ToolCall("get_current_time", "{}"), "It is noon."]
+    page = await open_site()
+    await send_and_wait(page, "When?")
+    await page.clock.install()
+    await page.clock.fast_forward(4000)
+    added = """() => {
+        window.added = [];
+        const note = (changes) => changes.forEach((change) => added.push(...change.addedNodes));
+        const log = document.getElementById("log");
+        new MutationObserver(note).observe(log, { childList: true, subtree: true });
+    }"""
+    await page.evaluate(added)
+    async with page.expect_response(re.compile("/conversations/")):
+        await page.evaluate("dispatchEvent(new Event('focus'))")
+    assert (
+        await page.evaluate("new Promise(done => setTimeout(() => done(added.length), 100))") == 0
+    )
 
 
 async def test_tool_calls_are_shown_also_after_a_reload(site: Site, open_site: OpenPage) -> None:

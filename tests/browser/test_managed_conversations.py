@@ -68,6 +68,35 @@ async def test_a_deleted_conversation_is_gone(fruits: Page) -> None:
     await expect(past(fruits)).to_contain_text("apples")
 
 
+async def test_a_failed_deletion_can_be_retried_after_another_was_cancelled(fruits: Page) -> None:
+    async def fail(route: Route) -> None:
+        await (route.abort() if route.request.method == "DELETE" else route.continue_())
+
+    await fruits.route("**/conversations/**", fail)
+    for name, choice in (("apples", "Delete"), ("pears", "Cancel")):
+        await button(fruits, f"Delete: {name}").click()
+        dialog = fruits.get_by_role("dialog", name=f"Delete “{name}”?")
+        await dialog.get_by_role("button", name=choice).click()
+        await expect(dialog).to_be_hidden()
+    await fruits.unroute_all()
+    await button(fruits, "Retry").click()
+    await expect(past(fruits)).to_have_count(1)
+    await expect(past(fruits)).to_contain_text("pears")
+
+
+async def test_a_problem_of_the_list_goes_once_it_is_loaded(fruits: Page) -> None:
+    async def fail(route: Route) -> None:
+        await route.fulfill(status=504, json={"detail": "The search took too long"})
+
+    await fruits.route("**/conversations?*filter=x*", fail)
+    search = fruits.get_by_label("Search conversations")
+    await search.fill("x")
+    await expect(fruits.get_by_role("alert")).to_contain_text("The search took too long")
+    await search.fill("plums")
+    await expect(past(fruits)).to_have_count(1)
+    await expect(fruits.get_by_role("alert")).to_be_hidden()
+
+
 async def test_a_refreshed_list_keeps_the_focus(fruits: Page) -> None:
     go = asyncio.Event()
 

@@ -43,6 +43,38 @@ async def sign_in(page: Page, user: str) -> None:
     await expect(dialog).to_be_hidden()
 
 
+async def test_a_link_to_a_conversation_is_shown_after_signing_in(guarded: Page) -> None:
+    await send_and_wait(guarded, "apples")
+    link = guarded.url
+    await button(guarded, "Sign out").click()
+    await sign_in(guarded, "alice")
+    await guarded.evaluate("localStorage.removeItem('user')")
+    other = await guarded.context.new_page()
+    await other.goto(link)
+    await sign_in(other, "alice")
+    await expect(questions(other)).to_contain_text("apples")
+    # Alice has signed in again, so this browser remembers her.
+    assert await other.evaluate("localStorage.getItem('user')") == "alice"
+
+
+async def test_an_edited_message_that_is_no_longer_the_last_is_sent_as_a_new_one(
+    open_site: OpenPage,
+) -> None:
+    one = await open_site()
+    await send_and_wait(one, "apples")
+    two = await one.context.new_page()
+    await two.goto(one.url)
+    await expect(questions(two)).to_have_count(1)
+    await button(one, "Edit and resend").click()
+    await message_box(one).fill("plums")
+    await send_and_wait(two, "pears")
+    await expect(questions(one)).to_have_count(2)
+    await message_box(one).press("Enter")
+    for page in (one, two):
+        await expect(questions(page)).to_contain_text(["apples", "pears", "plums"])
+    await expect(one.get_by_role("alert")).to_be_hidden()
+
+
 async def test_tabs_see_each_others_messages(open_site: OpenPage) -> None:
     one = await open_site()
     await send_and_wait(one, "apples")
