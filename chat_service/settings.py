@@ -17,8 +17,10 @@ from daca_shared.settings import MetricsPort, Port, ServiceSettings, Token
 
 
 def _check_name(host: str) -> str:
-    if host != "*" and not host_in(host):
-        raise ValueError("must be names of hosts, like chat.example.com")
+    name = host_in(host)
+    is_name = name and (not isinstance(name, str) or re.fullmatch(r"\w[\w.-]*", name, re.ASCII))
+    if host != "*" and not is_name:
+        raise ValueError("must be names of hosts, like chat.example.com, or *")
     return host
 
 
@@ -33,16 +35,19 @@ def _check_base_url(value: str) -> str:
 
 
 def _check_origin(origin: str) -> str:
-    # An origin doesn't end in a slash, but one copied from the address bar does.
-    origin = origin.rstrip("/")
-    if not re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*:(//[^/?#@]+)?", origin):
-        raise ValueError("must be origins like https://chat.example.com, or *")
-    return origin
+    # Browsers send it in lower case, and without the slash that an address bar shows.
+    origin = origin.rstrip("/").lower()
+    with suppress(ValueError):
+        url = urlsplit(origin)
+        is_usual = (url.scheme, url.port) in (("http", 80), ("https", 443))  # not sent either
+        if re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@*\s]+", origin) and not is_usual:
+            return origin
+    raise ValueError("must be origins as browsers send them, like https://chat.example.com, or *")
 
 
 def _check_address(value: str) -> str:
     with suppress(ValueError):
-        if value.startswith(("dns:", "unix:", "ipv4:", "ipv6:")):  # as gRPC knows them
+        if re.match("(dns|unix|ipv4|ipv6):.", value):  # as gRPC knows them
             return value
         url = urlsplit(f"//{value}")
         if value.isascii() and host_in(value) and url.port and url.netloc == value:
@@ -61,7 +66,7 @@ def _parse_rates(value: str) -> list[RateLimitItem]:
 type _Many[T] = Annotated[
     tuple[T, ...],
     NoDecode,
-    BeforeValidator(lambda text: text.replace(" ", "").removesuffix(",").split(",")),
+    BeforeValidator(lambda text: [part.strip() for part in text.removesuffix(",").split(",")]),
 ]
 type _Rate = InstanceOf[RateLimitItem]
 type _Rates = Annotated[tuple[_Rate, ...], NoDecode, BeforeValidator(_parse_rates)]
@@ -94,8 +99,8 @@ class ChatSettings(ServiceSettings):
     """How long one chat may take. A caller's own deadline can only shorten it."""
     max_concurrent: int = Field(2000, ge=1, alias="CHAT_MAX_CONCURRENT")
     """How many chats may run at once. Each takes some 100 KB."""
-    max_text_length: int = Field(8000, ge=1, alias="CHAT_MAX_TEXT_LENGTH")
-    """The longest message text, in characters."""
+    max_text_length: int = Field(8000, ge=1, le=160_000, alias="CHAT_MAX_TEXT_LENGTH")
+    """The longest message text, in characters. It must fit into a request's body of 1 MB."""
     max_history_length: int = Field(60_000, ge=0, alias="CHAT_MAX_HISTORY_LENGTH")
     """How much of a conversation the model is shown, in characters: the latest whole turns."""
     max_reply_length: int = Field(100_000, ge=1, le=1_000_000, alias="CHAT_MAX_REPLY_LENGTH")

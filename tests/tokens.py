@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
 
@@ -58,7 +59,8 @@ def public_jwk(key: PrivateKey, kid: str, **others: str) -> dict[str, Any]:
 class JwksHost:
     """Publishes `keys`, and counts requests. Can be slow or fail."""
 
-    def __init__(self, *keys: dict[str, Any]) -> None:
+    def __init__(self, *keys: dict[str, Any], tls: SSLContext | None = None) -> None:
+        self._tls = tls
         self.answer: Any = {"keys": [*keys]}
         self.status = 200
         self.delay_s = 0.0
@@ -66,10 +68,11 @@ class JwksHost:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/jwks"
+        port = self._server.sockets[0].getsockname()[1]
+        return f"https://localhost:{port}/jwks" if self._tls else f"http://127.0.0.1:{port}/jwks"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(

@@ -47,6 +47,17 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "ANALYTICS_ADDRESS", "127.0.0.1:0"),
         (ChatSettings, "ANALYTICS_ADDRESS", "análisis:8001"),
         (ChatSettings, "CHAT_TRUSTED_HOSTS", "a-host,,another"),
+        (ChatSettings, "CHAT_TRUSTED_HOSTS", "a.example b.example"),
+        (ChatSettings, "CHAT_TRUSTED_HOSTS", "*.example.com"),
+        (ChatSettings, "CHAT_TRUSTED_HOSTS", ".own.example"),
+        (ChatSettings, "CHAT_TRUSTED_HOSTS", "bücher.example"),
+        (ChatSettings, "CHAT_CORS_ORIGINS", "ftp:"),
+        (ChatSettings, "CHAT_CORS_ORIGINS", "https://*.example.com"),
+        (ChatSettings, "CHAT_CORS_ORIGINS", "https://chat.example.com:443"),
+        (ChatSettings, "CHAT_CORS_ORIGINS", "http://chat.example.com:99999"),
+        (ChatSettings, "CHAT_CORS_ORIGINS", "http://a.example http://b.example"),
+        (ChatSettings, "ANALYTICS_ADDRESS", "dns:"),
+        (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "160001"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "*"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1,a-host"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1/"),
@@ -162,8 +173,9 @@ def test_the_environment_outranks_the_env_file(
         "http://a.example, http://b.example:81",
         "http://a.example/,http://b.example:81",
         "http://a.example,http://b.example:81,",
+        "HTTP://A.example,http://b.example:81",
     ],
-    ids=["with blanks", "as copied from an address bar", "with a comma at the end"],
+    ids=["with blanks", "as copied from an address bar", "with a comma at the end", "in capitals"],
 )
 def test_cors_origins_are_separated_by_commas(environment: pytest.MonkeyPatch, value: str) -> None:
     environment.setenv("CHAT_CORS_ORIGINS", value)
