@@ -31,6 +31,7 @@ def main[S: ServiceSettings](
     found = settings.from_environment()
     except_this_machine()
     configure_logging(found.log_level, secrets=found.secrets(), show_user_ids=found.log_user_ids)
+    logging.captureWarnings(capture=True)  # otherwise Python prints them beside the log
     # Each connection is an open file, and the default limit is low.
     with suppress(ValueError, OSError):
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

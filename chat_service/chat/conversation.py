@@ -94,7 +94,8 @@ class Conversation:
             async with asyncio.timeout(self._limit_s(timeout_s)), self.locks.turn(key):
                 await self.turns.delete(key)
         except TimeoutError:
-            raise TimedOut("A reply is still on its way; try again", code="REPLY_RUNS") from None
+            told = "The conversation is still in use; try again"
+            raise TimedOut(told, code="REPLY_RUNS") from None
 
     async def close(self) -> None:
         """Stop the streams that are still running, and keep what they have."""

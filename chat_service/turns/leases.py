@@ -26,6 +26,8 @@ ON CONFLICT (user_id, session_id) DO UPDATE
 RETURNING holder"""
 _RENEW = f"UPDATE chat.leases SET end_time = now() + interval '3 seconds' {_MINE}"  # noqa: S608
 _LET_GO = f"DELETE FROM chat.leases {_MINE}"  # noqa: S608
+# Dead replicas leave theirs.
+_FORGET = "DELETE FROM chat.leases WHERE end_time < now() - interval '1 hour'"
 # Locks the row until the commit, so that whoever takes over the lease finds this turn.
 _CONFIRM = f"SELECT holder FROM chat.leases {_MINE} FOR SHARE"  # noqa: S608
 
@@ -77,6 +79,8 @@ class TurnLeases(TurnLocks):
             raise Unavailable(told, code="CONVERSATION_WENT_ON")
 
     async def renew_for_ever(self) -> None:
+        with suppress(DomainError):
+            await self._database.write(lambda statements: statements.fetch(_FORGET))
         while True:
             await asyncio.sleep(_RENEW_S)
             if self._held:

@@ -1,5 +1,6 @@
 """The tables of turns and conversations."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -134,8 +135,10 @@ class TurnStore:
             await statements.fetch(_DELETE_TURNS, key.user_id, key.session_id)
             return await statements.fetch(_DELETE, key.user_id, key.session_id)
 
-        _only(await self.database.write(delete))
-        await self.database.write(purge)
+        rows = await self.database.write(delete)
+        # Even if the caller leaves meanwhile, or comes again for a conversation that has gone.
+        await asyncio.shield(asyncio.create_task(self.database.write(purge)))
+        _only(rows)
 
     async def messages(self, query: MessagesQuery) -> Page[Turn]:
         """The page, oldest first; empty if unknown. Raises `InvalidInput`, `Unavailable`."""

@@ -74,14 +74,18 @@ class GrpcServer:
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await self._report()
 
-    async def watch(self, check: Callable[[], Awaitable[None]]) -> None:
-        """Run for ever, and report unhealthy while `check` raises `Unavailable`."""
+    async def watch(self, check: Callable[[], Awaitable[None]], timeout_s: float = 6) -> None:
+        """Run for ever, and report unhealthy while `check` raises `Unavailable`, or takes longer
+        than `timeout_s`, as it does while a disk hangs."""
         while True:
             problem = None
             try:
-                await check()
+                async with asyncio.timeout(timeout_s):
+                    await check()
             except Unavailable as error:
                 problem = error.message
+            except TimeoutError:
+                problem = "The database doesn't answer"
             if problem != self.problem:
                 self.problem = problem
                 log.warning("not ready: %s", problem) if problem else log.info("ready again")

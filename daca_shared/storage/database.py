@@ -67,19 +67,21 @@ class Database(Protocol):
 
 
 async def searched[T](
-    turn: asyncio.Semaphore, search: Callable[[], Coroutine[Any, Any, T]], timeout_s: float
+    turn: asyncio.Semaphore, search: Callable[[float], Coroutine[Any, Any, T]], timeout_s: float
 ) -> T:
     """Run a search in its `turn`, which lasts until the search has ended, even if its caller has
-    left: the database works on. Raises `TimedOut`."""
+    left: the database works on. `search` is given the seconds that are left. Raises `TimedOut`."""
+    now_s = asyncio.get_running_loop().time
+    ends_at_s = now_s() + timeout_s
 
     async def work() -> T:
         try:
-            return await search()
+            return await search(ends_at_s - now_s())
         finally:
             turn.release()
 
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout_at(ends_at_s):
             await turn.acquire()
             searching = asyncio.create_task(work())
             # Nobody may be left to take its exception.

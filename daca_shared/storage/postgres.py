@@ -2,36 +2,30 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
-from ssl import create_default_context
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg
 from pydantic import SecretStr
 
-from daca_shared.domain import DomainError, Unavailable
+from daca_shared.domain import MOMENT_S, DomainError, TimedOut, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.storage.database import Row, Work, searched, storage_failed
+from daca_shared.storage.postgres_url import connecting
 
 log = logging.getLogger(__name__)
 
 # Time limits of a migration: for all of it, and for each wait for a table that is in use.
 _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
 
-# URL parameters of libpq that asyncpg would pass on to the server, which refuses them. All but the
-# first two are ignored: no connection idles for long, each call has a limit, texts are UTF-8.
-_OUR_PARAMETERS = (
-    "pgbouncer", "connect_timeout", "channel_binding", "keepalives", "keepalives_idle",
-    "keepalives_interval", "keepalives_count", "tcp_user_timeout", "client_encoding",
-    "fallback_application_name", "gssencmode", "sslcompression", "sslsni",
-)  # fmt: skip
 # TimeoutError is an OSError. A connection that was just closed may raise the last one.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _ANSWERS = (asyncpg.PostgresError, DomainError)
+# The disk is full, or another program holds a lock for too long.
+_NO_ROOM = (asyncpg.InsufficientResourcesError, asyncpg.QueryCanceledError)
 _ReadOnly = asyncpg.ReadOnlySQLTransactionError
 # These are bugs of ours, where trying again won't help.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
@@ -45,12 +39,16 @@ class PostgresDatabase:
     """The time limit of a transaction, including the wait for a connection. The server has the same
     limit for a statement and a silent client: it doesn't work, or hold locks, for nobody."""
     search_timeout_s = 4.5
+    suspect_s = 10.0
+    """How long it isn't ready after it has refused a write, unless it takes another: only writes
+    show that its disk is full, or a table locked."""
     idle_s = 10.0
     """After this, unused connections are closed for others to have, as a server has few."""
 
     def __init__(self, pool: asyncpg.Pool, schema: str, tracing: Tracing) -> None:
         self._pool, self._schema, self._tracing = pool, schema, tracing
         self._searches = asyncio.Semaphore(2)
+        self._refused: tuple[BaseException | None, float] = None, 0.0
 
     @classmethod
     async def open(
@@ -58,7 +56,7 @@ class PostgresDatabase:
     ) -> Self:
         """Connect, and run the `scripts` that `schema` has not had. Raises `Unavailable`."""
         pool = await asyncpg.create_pool(
-            **_connecting(url.get_secret_value(), cls.timeout_s), init=_prepare,
+            **connecting(url.get_secret_value(), cls.timeout_s), init=_prepare,
             # Nothing needs a reset: all that we set ends with its transaction.
             reset=lambda connection: asyncio.sleep(0),
             min_size=0, max_size=8, max_inactive_connection_lifetime=cls.idle_s,
@@ -76,8 +74,16 @@ class PostgresDatabase:
             return list(await connection.fetch(statement, *arguments))
 
     async def search(self, statement: str, *arguments: Any) -> list[Row]:
+        async def search(left_s: float) -> list[Row]:
+            async with self._connection("PostgreSQL search") as connection:
+                try:
+                    # Then the server is told to give it up.
+                    limit_s = left_s + MOMENT_S
+                    return list(await connection.fetch(statement, *arguments, timeout=limit_s))
+                except TimeoutError:
+                    raise TimedOut("The search was ended") from None
+
         # Otherwise searches could take all connections.
-        search = partial(self.read, statement, *arguments)
         return await searched(self._searches, search, self.search_timeout_s)
 
     async def write[T](self, work: Work[T]) -> T:
@@ -86,25 +92,32 @@ class PostgresDatabase:
             await transaction.start()
             try:
                 result = await work(connection)
-            except _ANSWERS:
+            except _ANSWERS as error:
+                if isinstance(error, _NO_ROOM):
+                    self._refused = error, time.monotonic()
                 await transaction.rollback()
                 raise
             await transaction.commit()
+            self._refused = None, 0.0
             return result
 
     async def check(self) -> None:
         # This also shows whether the tables are there.
         read_only = f"SELECT current_setting('transaction_read_only') FROM {self._schema}.version"  # noqa: S608
+        refused, at_s = self._refused
+        cause = refused if time.monotonic() - at_s < self.suspect_s else None
         try:
             async with self._connection("PostgreSQL check") as connection:
                 if await connection.fetchval(read_only) == "on":
                     raise _ReadOnly("it takes no writes")
         except Unavailable as error:
+            cause = error.__cause__
+        if cause:
             # By its type, as its text is not for strangers.
-            is_lost = isinstance(cause := error.__cause__, OSError | asyncpg.InternalClientError)
+            is_lost = isinstance(cause, OSError | asyncpg.InternalClientError)
             what = "it can't be reached" if is_lost else type(cause).__name__
             what = "it takes no writes" if isinstance(cause, _ReadOnly) else what
-            raise Unavailable(f"PostgreSQL can't be used: {what}") from error
+            raise Unavailable(f"PostgreSQL can't be used: {what}") from cause
 
     def time(self, stored: datetime) -> datetime:
         """Infinities come from asyncpg without a time zone, other times with one."""
@@ -128,7 +141,8 @@ class PostgresDatabase:
                         # unknown state, and nobody should use it again or wait for it. Nor one
                         # that takes no writes: its server's name may be the new primary's by now.
                         if isinstance(error, _ReadOnly) or not isinstance(error, _ANSWERS):
-                            connection.terminate()
+                            with suppress(asyncpg.InterfaceError):  # it is closed already
+                                connection.terminate()
                         raise
             except _FAULTS:
                 raise
@@ -171,28 +185,6 @@ async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
     if row["version"] > known:
         log.warning("schema %s is at version %d, newer than ours", schema, row["version"])
     return int(row["version"])
-
-
-def _connecting(url: str, timeout_s: float) -> dict[str, Any]:
-    """Arguments for asyncpg, from a URL as libpq knows it. Raises `Unavailable`."""
-    parts = urlsplit(url)
-    given = {"application_name": "daca-chat"} | dict(parse_qsl(parts.query))
-    pgbouncer, connect_timeout, *_ = [given.pop(name, "") for name in _OUR_PARAMETERS]
-    if not (connect_timeout or "0").isdecimal():
-        raise Unavailable("PostgreSQL can't be used: connect_timeout must be whole seconds")
-    # Compiling a query (JIT) takes tens of milliseconds, and our queries take one.
-    limits = ("statement_timeout", "idle_in_transaction_session_timeout")
-    settings = {"jit": "off"} | dict.fromkeys(limits, f"{timeout_s * 1000:.0f}")
-    # PgBouncer gives each transaction another connection, so nothing can be prepared or set on it.
-    is_own = pgbouncer != "true"
-    return {
-        "dsn": parts._replace(scheme="postgresql", query=urlencode(given)).geturl(),
-        "timeout": int(connect_timeout or 0) or timeout_s,
-        # libpq's name for the machine's trusted CAs. asyncpg would look for a file of that name.
-        "ssl": create_default_context() if given.get("sslrootcert") == "system" else None,
-        "server_settings": settings if is_own else {},
-        "statement_cache_size": 100 if is_own else 0,
-    }
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:

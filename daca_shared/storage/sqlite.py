@@ -66,14 +66,12 @@ class SqliteDatabase:
             return await _Statements(self._file.reader).fetch(statement, *arguments)
 
     async def search(self, statement: str, *arguments: Any) -> list[Row]:
-        limit_s = self.search_timeout_s
-
-        async def search() -> list[Row]:
+        async def search(left_s: float) -> list[Row]:
             with self._use("SQLite search"):
-                found = partial(self._file.search, statement, _named(arguments), limit_s + MOMENT_S)
+                found = partial(self._file.search, statement, _named(arguments), left_s + MOMENT_S)
                 return _decoded(await asyncio.wrap_future(self._searches.submit(found)))
 
-        return await searched(self._search_turn, search, limit_s)
+        return await searched(self._search_turn, search, self.search_timeout_s)
 
     async def write[T](self, work: Work[T]) -> T:
         with self._use("SQLite write"):
@@ -98,8 +96,9 @@ class SqliteDatabase:
         while self._writing:
             await asyncio.wait([self._writing])
         self._is_closed = True
-        self._searches.shutdown(wait=False, cancel_futures=True)
         # Closing the last connection writes everything into the main file.
+        self._file.ends_searches = True
+        await asyncio.to_thread(self._searches.shutdown, cancel_futures=True)
         await asyncio.wrap_future(self._disk.submit(self._file.close))
         self._disk.shutdown()
 
@@ -154,9 +153,7 @@ class SqliteDatabase:
             results = [await work(_Statements(self._file.writer)) for work in group]
             await asyncio.wrap_future(self._disk.submit(self._file.commit))
             if purge in group:
-                # Deleted rows are overwritten in the file itself, but still in the log (WAL).
-                emptying = "PRAGMA wal_checkpoint(TRUNCATE)"
-                await asyncio.wrap_future(self._disk.submit(self._file.writer.execute, emptying))
+                await asyncio.wrap_future(self._disk.submit(self._file.empty_log))
         except BaseException as error:
             # After some failures (disk full) SQLite has already rolled back by itself.
             if self._file.writer.in_transaction:

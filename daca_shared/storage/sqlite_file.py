@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from daca_shared.domain import TimedOut
+
 BUSY_TIMEOUT_S = 1.0
 """How long a write waits for another program's lock, such as a backup's, before it fails."""
 # More than a chat writes.
@@ -46,6 +48,7 @@ class SqliteFile:
                 connection.execute("PRAGMA busy_timeout = 0")
             self.close = on_failure.pop_all().close
         self.path, self._schema = path, schema
+        self.ends_searches = False
         files = (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
         self._opened = {file: _identity(file) for file in files}
 
@@ -55,13 +58,23 @@ class SqliteFile:
         self._check_present()
 
     def search(self, statement: str, arguments: dict[str, Any], limit_s: float) -> list[Any]:
-        """Runs in any thread, with a connection of its own. Raises `sqlite3.Error` after
-        `limit_s`, by when nobody waits for it any more."""
+        """Runs in any thread, with a connection of its own. Raises `TimedOut` after `limit_s`, or
+        once `ends_searches` is true."""
         end = time.monotonic() + limit_s
         with ExitStack() as stack:
             db = _connect(_read_only(self.path), self._schema, stack)
-            db.set_progress_handler(lambda: time.monotonic() > end, 1000)
-            return db.execute(statement, arguments).fetchall()
+            db.set_progress_handler(lambda: self.ends_searches or time.monotonic() > end, 1000)
+            try:
+                return db.execute(statement, arguments).fetchall()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                    raise
+                raise TimedOut("The search was ended") from None
+
+    def empty_log(self) -> None:
+        """Deleted rows are overwritten in the file itself, but still in the log (WAL)."""
+        # Unread rows would keep the statement open, and the next commit would fail.
+        self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def check(self) -> None:
         """Raises `sqlite3.Error` if the file is damaged or gone, `OSError` if the disk is full."""

@@ -1,5 +1,6 @@
 """A service's health reports problems of its own database."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from analytics_service.store import AnalyticsStore
 from daca_shared.calls.server import LIVENESS, GrpcServer
 from daca_shared.service import running
 from lab.postgres import Cluster, Place
-from tests.fakes import channel_to, eventually, listening
+from tests.fakes import FOREVER_S, channel_to, eventually, listening
 from tests.reports import sample
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -63,6 +64,15 @@ async def test_health_is_bad_while_the_database_is_away(
             assert await serves(health, LIVENESS)
     await eventually(lambda: serves(health), 10)
     assert server.problem is None
+
+
+async def test_health_is_bad_while_a_disk_hangs(server: GrpcServer, health: Any) -> None:
+    async def hang() -> None:
+        await asyncio.sleep(FOREVER_S)
+
+    async with running(partial(server.watch, hang, 0.05)):
+        await eventually(lambda: server.problem == "The database doesn't answer")
+        assert not await serves(health)
 
 
 async def test_what_drains_is_not_ready_by_its_health_and_by_its_metric(

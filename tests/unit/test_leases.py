@@ -143,6 +143,23 @@ async def test_a_lease_that_could_not_be_released_expires_while_its_holder_lives
             assert await can_take(other, OTHER, within_s=5)
 
 
+async def test_leases_that_dead_replicas_have_left_are_deleted(
+    database_url: SecretStr, stores: ChatStores
+) -> None:
+    await run_sql(
+        database_url,
+        "INSERT INTO chat.leases SELECT 'alice', gen_random_uuid(), n, now() - n * interval "
+        "'40 minutes' FROM generate_series(1, 2) AS n",
+    )
+
+    async def left() -> bool:
+        return len(await stores.database.read("SELECT holder FROM chat.leases")) == 1
+
+    assert not await left()
+    async with renewing(TurnLeases(stores.database)):
+        await eventually(left)
+
+
 async def test_who_can_not_take_a_lease_of_a_hung_server_does_not_wait_to_give_it_back(
     postgres: Cluster, database_url: SecretStr
 ) -> None:

@@ -220,7 +220,7 @@ async def test_searches_that_take_long_end_and_leave_chats_alone(
 async def test_abandoned_searches_end_before_others_begin(chat: StoredChat) -> None:
     database, running = chat.stores.database, list[int]()
 
-    async def search() -> None:
+    async def search(left_s: float) -> None:
         running.append(1)
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(0.3)
@@ -231,8 +231,38 @@ async def test_abandoned_searches_end_before_others_begin(chat: StoredChat) -> N
         with pytest.raises(TimedOut):
             await searched(turn, search, 0.05)
         assert len(running) == 1
-    found = await searched(turn, lambda: database.search("SELECT 1"), 5)
+    found = await searched(turn, lambda left_s: database.search("SELECT 1"), 5)
     assert ([[*row] for row in found], running) == ([[1]], [])
+
+
+async def test_a_search_has_only_the_time_that_its_caller_has_left() -> None:
+    left: list[float] = []
+
+    async def search(left_s: float) -> None:
+        left.append(left_s)
+        await asyncio.sleep(0.2)
+
+    turn = asyncio.Semaphore(1)
+    await asyncio.gather(*(searched(turn, search, 1) for _ in range(2)))
+    assert 0.9 < left[0] <= 1
+    assert left[1] <= 0.8
+
+
+async def test_a_deletion_whose_caller_leaves_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+    async with chatting(tmp_path / "chat.db", FakeAgent()) as chat:
+        monkeypatch.setattr(chat.stores.database, "search_timeout_s", 0.5)
+        await chat.say("my secret")
+        search = asyncio.create_task(chat.stores.database.search(endless))
+        await asyncio.sleep(0.1)
+        # It waits for the search, which still reads what is deleted.
+        with pytest.raises(TimedOut):
+            await chat.conversation.delete(KEY, timeout_s=0.1)
+        with pytest.raises(TimedOut):
+            await search
+        await eventually(lambda: b"secret" not in b"".join(contents(tmp_path).values()))
 
 
 async def test_search_results_come_in_pages(chat: StoredChat) -> None:

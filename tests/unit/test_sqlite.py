@@ -9,10 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import uvloop
 
-from daca_shared.domain import Unavailable
+from daca_shared.domain import TimedOut, Unavailable
 from daca_shared.observe.tracing import NO_TRACING
-from daca_shared.storage.database import Statements, Work
+from daca_shared.storage.database import Statements, Work, purge
 from daca_shared.storage.sqlite import SqliteDatabase
 from daca_shared.storage.sqlite_file import SqliteFile
 
@@ -216,6 +217,36 @@ class SlowToClose(SqliteFile):
     def _slowly(self) -> None:
         time.sleep(0.1)
         self._at_once()
+
+
+def test_writes_beside_the_emptying_of_the_log_are_kept(path: Path) -> None:
+    async def write_beside() -> None:
+        database = await opened(path)
+        for n in range(0, 600, 2):
+            await database.write(add(n))
+            emptying = asyncio.create_task(database.write(purge))
+            for _ in range(2):
+                await asyncio.sleep(0)
+            await asyncio.create_task(database.write(add(n + 1)))
+            await emptying
+        await database.close()
+
+    # As the services do: this loop keeps longer what a thread returns.
+    uvloop.run(write_beside())
+
+
+async def test_closing_ends_searches_and_empties_the_log(path: Path) -> None:
+    database = await opened(path)
+    await database.write(add(1))
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+    search = asyncio.create_task(database.search(endless))
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    await database.close()
+    assert time.monotonic() - began < 1
+    assert not path.with_name(f"{path.name}-wal").exists()
+    with pytest.raises(TimedOut):
+        await search
 
 
 async def test_a_database_that_is_being_closed_refuses_work(path: Path) -> None:

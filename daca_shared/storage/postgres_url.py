@@ -1,0 +1,38 @@
+"""PostgreSQL's URLs, as libpq and so all other programs know them, for asyncpg."""
+
+from ssl import create_default_context
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from daca_shared.domain import Unavailable
+
+# URL parameters of libpq that asyncpg would pass on to the server, which refuses them. All but the
+# first two are ignored: no connection idles for long, each call has a limit, texts are UTF-8.
+_OUR_PARAMETERS = (
+    "pgbouncer", "connect_timeout", "channel_binding", "keepalives", "keepalives_idle",
+    "keepalives_interval", "keepalives_count", "tcp_user_timeout", "client_encoding",
+    "fallback_application_name", "gssencmode", "sslcompression", "sslsni",
+)  # fmt: skip
+
+
+def connecting(url: str, timeout_s: float) -> dict[str, Any]:
+    """Arguments for asyncpg, from a URL as libpq knows it. Raises `Unavailable`."""
+    parts = urlsplit(url)
+    given = {"application_name": "daca-chat"} | dict(parse_qsl(parts.query))
+    pgbouncer, connect_timeout, *_ = [given.pop(name, "") for name in _OUR_PARAMETERS]
+    if not (connect_timeout or "0").isdecimal():
+        raise Unavailable("PostgreSQL can't be used: connect_timeout must be whole seconds")
+    # Compiling a query (JIT) takes tens of milliseconds, and our queries take one.
+    limits = ("statement_timeout", "idle_in_transaction_session_timeout")
+    # The server's limit is shorter than ours, so that it says what was late.
+    settings = {"jit": "off"} | dict.fromkeys(limits, f"{timeout_s * 900:.0f}")
+    # PgBouncer gives each transaction another connection, so nothing can be prepared or set on it.
+    is_own = pgbouncer != "true"
+    return {
+        "dsn": parts._replace(scheme="postgresql", query=urlencode(given)).geturl(),
+        "timeout": int(connect_timeout or 0) or timeout_s,
+        # libpq's name for the machine's trusted CAs. asyncpg would look for a file of that name.
+        "ssl": create_default_context() if given.get("sslrootcert") == "system" else None,
+        "server_settings": settings if is_own else {},
+        "statement_cache_size": 100 if is_own else 0,
+    }
