@@ -99,7 +99,7 @@ class ChatSettings(ServiceSettings):
     """How long one chat may take. A caller's own deadline can only shorten it."""
     max_concurrent: int = Field(2000, ge=1, alias="CHAT_MAX_CONCURRENT")
     """How many chats may run at once. Each takes some 100 KB."""
-    max_text_length: int = Field(8000, ge=1, le=160_000, alias="CHAT_MAX_TEXT_LENGTH")
+    max_text_length: int = Field(8000, ge=1, le=1_000_000, alias="CHAT_MAX_TEXT_LENGTH")
     """The longest message text, in characters. It must fit into a request's body of 1 MB."""
     max_history_length: int = Field(60_000, ge=0, alias="CHAT_MAX_HISTORY_LENGTH")
     """How much of a conversation the model is shown, in characters: the latest whole turns."""

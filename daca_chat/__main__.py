@@ -39,13 +39,13 @@ async def _run() -> int:
     ]
     ends = [asyncio.create_task(process.wait()) for process in running]
     await asyncio.wait([stop, *ends], return_when=asyncio.FIRST_COMPLETED)
-    is_asked = stop.done()
+    is_asked, ended = stop.done(), [process.returncode for process in running]
     # Chat first, as it still sends its outbox to analytics.
     for process in reversed(running):
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
-    return 0 if is_asked else max(map(abs, await asyncio.gather(*ends))) or 1
+    return 0 if is_asked else next(abs(code) for code in ended if code is not None) or 1
 
 
 def main() -> None:

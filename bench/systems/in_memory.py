@@ -36,6 +36,9 @@ class InMemory:
     def time(self, stored: Any) -> datetime:
         raise NotImplementedError
 
+    async def purge(self) -> None:
+        """Nothing is deleted."""
+
     async def check(self) -> None:
         """Nothing can be wrong."""
 

@@ -73,7 +73,8 @@ class Identity:
 def choose_identity(settings: ChatSettings) -> Identity:
     audience, issuer = settings.jwt_audience, settings.jwt_issuer
     if settings.jwks_url:
-        return Identity(Jwks(str(settings.jwks_url)).find, ASYMMETRIC, audience, issuer)
+        url = str(settings.jwks_url)
+        return Identity(Jwks(url, settings.proxy_for(url)).find, ASYMMETRIC, audience, issuer)
     if settings.jwt_secret:
         secret = settings.jwt_secret.get_secret_value()
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import math
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ class Jwks:
     their host is away, the known ones stay valid for a time."""
 
     url: str
+    proxy: str | None = None
     max_age_s: float = 300.0
     max_stale_s: float = 3600.0
     """The longest that a withdrawn key is trusted: while its host answers, and while it doesn't."""
@@ -77,7 +79,11 @@ class Jwks:
         log.warning("the keys at AUTH_JWKS_URL can't be had: %r", problem)
 
     async def _get(self) -> bytes:
-        client, body = httpx2.AsyncClient(), bytearray()
+        # Not by the environment: one unusable proxy in it would spoil all requests. This context
+        # honours SSL_CERT_FILE, for an issuer with a private authority.
+        trusted = ssl.create_default_context()
+        client = httpx2.AsyncClient(trust_env=False, proxy=self.proxy, verify=trusted)
+        body = bytearray()
         async with asyncio.timeout(_TIMEOUT_S), client, client.stream("GET", self.url) as answer:
             async for piece in answer.raise_for_status().aiter_bytes():
                 body += piece

@@ -11,8 +11,9 @@ from chat_service.chat.speech import Speech, clean
 from chat_service.hosts.answers import is_object, text_in
 from daca_shared.domain import Unavailable
 
-# How many characters of a tool's output are kept. In its own run the model reads all of them.
-_MAX_OUTPUT = 4000
+# How many characters of tools' outputs are kept: of one and of all. In its own run the model reads
+# all of them.
+_MAX_OUTPUT, _MAX_OUTPUTS = 4000, 20_000
 
 
 def items_of(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[dict[str, Any]]:
@@ -43,10 +44,7 @@ def answer_of(result: agents.RunResult | agents.RunResultStreaming, speech: Spee
                 speech.add(last)
                 speech.end_message()
         elif isinstance(item.raw_item, dict) and item.type.endswith("_output_item"):
-            output = clean(text_in(item.raw_item.get("output")))
-            if len(output) > _MAX_OUTPUT:
-                output = f"{output[:_MAX_OUTPUT]} [shortened]"
-            outputs[str(item.raw_item.get("call_id"))] = output
+            outputs[str(item.raw_item.get("call_id"))] = clean(text_in(item.raw_item.get("output")))
             last = ""
         elif isinstance(item.raw_item, ResponseFunctionToolCall):
             calls[item.raw_item.call_id] = clean(item.raw_item.name), clean(item.raw_item.arguments)
@@ -57,6 +55,11 @@ def answer_of(result: agents.RunResult | agents.RunResultStreaming, speech: Spee
         speech.end_message()
     if not last.strip() or result.final_output is None:  # None if an extension has cut it short
         raise Unavailable("The model has given no answer; try again")
-    made = [ToolCall(*call, outputs.get(call_id, "")) for call_id, call in calls.items()]
+    limit = min(_MAX_OUTPUT, _MAX_OUTPUTS // max(1, len(calls)))
+    shortened = {
+        call_id: output if len(output) <= limit else f"{output[:limit]} [shortened]"
+        for call_id, output in outputs.items()
+    }
+    made = [ToolCall(*call, shortened.get(call_id, "")) for call_id, call in calls.items()]
     speech.count(sum(len(call.arguments + call.output) for call in made))
     return Answer(speech.text, tuple(made))

@@ -7,11 +7,10 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-import httpx2
-from openai import APIStatusError
 from openai.types.chat import ChatCompletionChunk
 
 from chat_service.chat.speech import clean
+from chat_service.hosts.refusals import status_error
 
 _LENGTH = (
     "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"
@@ -28,21 +27,7 @@ _ERROR = (
 _FINISHES = dict.fromkeys(_LENGTH, "length") | dict.fromkeys(_FILTER, "content_filter")
 _NO_REASON = "none given"
 _CUT = {"length": "the model's limit", "content_filter": "a filter of the model's host"}
-# By status. The class for all 5xx statuses has no status of its own: it is under None.
-_ERRORS = {vars(kind).get("status_code"): kind for kind in APIStatusError.__subclasses__()}
-_TOO_MANY, _SERVER_ERROR, _BAD_GATEWAY = 429, 500, 502
-REQUEST = httpx2.Request("POST", "http://model")  # openai's errors require one
 _NO_NAME = re.compile("[^a-zA-Z0-9_-]")
-
-
-def status_error(status: Any, words: str, headers: Any = None) -> APIStatusError:
-    """The openai error for a status. What is no error status counts as 429 or 502, by the words."""
-    status = int(status) if str(status).isdecimal() else 0
-    if status not in range(400, 600):
-        status = _TOO_MANY if "rate_limit" in words else _BAD_GATEWAY
-    kind = _ERRORS.get(status, _ERRORS[None] if status >= _SERVER_ERROR else APIStatusError)
-    response = httpx2.Response(status, headers=headers, content=words, request=REQUEST)
-    return kind(f"{status}: {words}", response=response, body=None)
 
 
 class AnswerReader:
@@ -58,7 +43,8 @@ class AnswerReader:
         """Whether the host has said that the answer is complete."""
         self._json, self._data = bytearray(), bytearray()
         self._calls: list[dict[str, Any]] = []
-        self._numbers = count()  # some hosts give each call a finish reason
+        # Some hosts give each call a finish reason.
+        self._numbers, self._made = count(), set[tuple[str, ...]]()
         self._has_text = False
         self._thoughts: str | None = ""
 
@@ -121,7 +107,10 @@ class AnswerReader:
             is_cut, self.is_whole = finish in _CUT and not self.is_whole, True
             if self._calls and (is_cut or reason == _NO_REASON):
                 self._check_calls(("", "{}") if is_cut else ("",))
-            delta["tool_calls"], self._calls = [*map(self._call, self._calls)], []
+            # Some hosts repeat, with another finish reason, what is complete.
+            new = [c for c in self._calls if not c["id"] or _shown(c) not in self._made]
+            self._made |= {*map(_shown, new)}
+            delta["tool_calls"], self._calls = [*map(self._call, new)], []
             if is_cut and self._has_text and not delta["tool_calls"]:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
         return {"index": 0, "delta": delta, "finish_reason": finish}
@@ -148,6 +137,8 @@ class AnswerReader:
         begun = known if name else self._calls  # without a name, it can't begin one
         same = [c for c in begun if call_id and c["id"] == call_id] or begun
         call = next((c for c in reversed(same) if _goes_on(c, call_id, name, index)), None)
+        if call is None and not (name or arguments):
+            return
         if call is None:
             call = {"id": "", "name": "", "arguments": "", "index": index}
             self._calls.append(call)
@@ -181,6 +172,10 @@ class AnswerReader:
         chunk = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
         choices = [choice] if choice else []
         return ChatCompletionChunk.model_validate(chunk | {"choices": choices, "usage": usage})
+
+
+def _shown(call: dict[str, Any]) -> tuple[str, ...]:
+    return call["id"], call["name"], call["arguments"]
 
 
 def _goes_on(call: dict[str, Any], call_id: str, name: str, index: Any) -> bool:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import takewhile
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -22,13 +23,15 @@ from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from chat_service.chat.speech import clean
-from chat_service.hosts.answers import REQUEST, AnswerReader, status_error, text_in
+from chat_service.hosts.answers import AnswerReader, text_in
 from chat_service.hosts.refusals import (
     LACKS_TOOLS,
     MAX_ANSWER_BYTES,
+    REQUEST,
     TOO_LONG,
     by_words,
     refuses,
+    status_error,
     too_large,
 )
 
@@ -81,10 +84,10 @@ class CompletionsClient:
             body.pop("stream_options", None)
         with_thoughts = self._wants_thoughts
         # Some models take only one message from the system, and only as the first.
-        system = [said for said in body["messages"] if said["role"] == "system"]
-        if len(system) > 1:
-            others = [said for said in body["messages"] if said["role"] != "system"]
-            joined = "\n\n".join(text_in(said["content"]) for said in system)
+        first = [*takewhile(lambda said: said["role"] == "system", body["messages"])]
+        if len(first) > 1:
+            joined = "\n\n".join(text_in(said["content"]) for said in first)
+            others = body["messages"][len(first) :]
             body["messages"] = [{"role": "system", "content": joined}, *others]
         for said in body["messages"]:
             if with_thoughts and said["role"] == "assistant":

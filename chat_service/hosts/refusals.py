@@ -25,15 +25,17 @@ MAX_ANSWER_BYTES = 16 * 2**20
 
 # Each pattern is matched against "<status> <message>". Rate limits count tokens, too. They mean
 # that a request is too long only if it is over the limit by itself.
+_NOT_LONG = r"^(?!402|408|504|429(?!.*request too large)"
 TOO_LONG = re.compile(
-    r"^413|^(?!402|429(?!.*request too large)).*("
+    r"^413|" + _NOT_LONG + r").*("
     r"context_length_exceeded|exceed_context|context[ _](length|window|size|limit)|context.overflow"
     r"|context the overflow|max_model_len|maximum (model|sequence|input|prompt) length"
     r"|range of input length|inputs\W{1,3}(tokens|must have less)|reduce the length"
-    # Not behind the key "message", as any error may say that something is exceeded.
-    r"|(input|prompt|request|messages?)(?!\\?[\"']\s*:)\W"
-    r".{0,60}(too (long|large|many tokens)|exceeds?)"
-    r"|too many (input )?tokens(?!.{0,9}wait)|token(s| count).{0,40}exceed)",
+    r"|too many (input )?tokens(?!.{0,9}wait))"
+    # What is exceeded may be something else, and behind the key "message" it mostly is.
+    r"|" + _NOT_LONG + r"|5|.*(retries|execution time|concurrency|rate exceeded)).*("
+    r"(input|prompt|request|messages?)(?!\\*[\"']\s*:)\W"
+    r".{0,60}(too (long|large|many tokens)|exceeds?)|token(s| count).{0,40}exceed)",
     re.IGNORECASE | re.DOTALL,
 )
 # What a host that is busy or away says tells nothing about what it supports.
@@ -57,10 +59,11 @@ _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.ke
 # After these, hosts quote the request or its model, which may contain any words.
 _QUOTES = re.compile(r"[\"'](input|flagged_input|failed_generation)\\?[\"']:")
 _FILTERED = re.compile(
-    "content.?filter|content.?(policy.?violation|management policy)|data_inspection|invalid_prompt"
-    "|content exists risk|requires moderation|input was flagged|flagged as potentially"
-    "|sensitivecontent|violate[sd] (usage guidelines|safety guidelines|guardrail)|[\"']1301[\"']",
-    re.IGNORECASE,
+    _WELL + r".*("
+    r"content.?filter|content.?(policy.?violation|management policy)|data_inspection|invalid_prompt"
+    r"|content exists risk|requires moderation|input was flagged|flagged as potentially"
+    r"|sensitivecontent|violate[sd] (usage guidelines|safety guidelines|guardrail)|[\"']1301[\"'])",
+    re.IGNORECASE | re.DOTALL,
 )
 _NO_MODEL = re.compile(
     _WELL + r".*("
@@ -106,6 +109,21 @@ _BY_KIND: list[tuple[Any, _Made]] = [
     (agents.MaxTurnsExceeded, (Failed, "The agent found no reply within its turns")),
     (BaseException, (Failed, "The agent could not make a reply")),
 ]
+
+# By status. The class for all 5xx statuses has no status of its own: it is under None.
+_ERRORS = {vars(kind).get("status_code"): kind for kind in openai.APIStatusError.__subclasses__()}
+_TOO_MANY, _SERVER_ERROR, _BAD_GATEWAY = 429, 500, 502
+REQUEST = httpx2.Request("POST", "http://model")  # openai's errors require one
+
+
+def status_error(status: Any, words: str, headers: Any = None) -> openai.APIStatusError:
+    """The openai error for a status. What is no error status counts as 429 or 502, by the words."""
+    status = int(status) if str(status).isdecimal() else 0
+    if status not in range(400, 600):
+        status = _TOO_MANY if "rate_limit" in words else _BAD_GATEWAY
+    kind = _ERRORS.get(status, _ERRORS[None] if status >= _SERVER_ERROR else openai.APIStatusError)
+    response = httpx2.Response(status, headers=headers, content=words, request=REQUEST)
+    return kind(f"{status}: {words}", response=response, body=None)
 
 
 def too_large() -> Failed:

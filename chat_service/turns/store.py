@@ -1,6 +1,5 @@
 """The tables of turns and conversations."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ from chat_service.turns import history
 from chat_service.turns.history import ConversationsQuery, MessagesQuery, Page, PastConversation
 from chat_service.turns.leases import TurnLocks
 from daca_shared.domain import NotFound
-from daca_shared.storage.database import Database, Row, Statements, purge
+from daca_shared.storage.database import Database, Row, Statements
 
 MAX_TURNS = 20
 """How many of a conversation's turns, the latest ones, the model is shown."""
@@ -135,9 +134,11 @@ class TurnStore:
             await statements.fetch(_DELETE_TURNS, key.user_id, key.session_id)
             return await statements.fetch(_DELETE, key.user_id, key.session_id)
 
-        rows = await self.database.write(delete)
-        # Even if the caller leaves meanwhile, or comes again for a conversation that has gone.
-        await asyncio.shield(asyncio.create_task(self.database.write(purge)))
+        try:
+            rows = await self.database.write(delete)
+        finally:
+            # Even if the caller leaves meanwhile, or comes again for a conversation that has gone.
+            await self.database.purge()
         _only(rows)
 
     async def messages(self, query: MessagesQuery) -> Page[Turn]:

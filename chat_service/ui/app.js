@@ -25,8 +25,8 @@ let view = 0;
 let readAt = Date.now();
 /** Whether this conversation was changed elsewhere while a reply was being streamed. */
 let isStale = false;
-/** Whether the problem that is shown is one of the sidebar's. */
-let isSidebars = false;
+/** Whether the problem that is shown is that the list of conversations could not be loaded. */
+let isOfList = false;
 
 const log = new Log({ onEdit: (turn) => composer.beginEdit(turn), onAgain: sendAgain });
 const composer = new Composer({
@@ -45,13 +45,14 @@ const sidebar = new Sidebar({
     [`draft ${owner()} ${id}`, ...keysOf(`unsent ${owner()} ${id} `)].forEach((key) => forget(key));
     if (id === session) go();
   },
-  onProblem(error, retry) {
-    // The problem of an unanswered message matters more. The list is reloaded after each message.
-    if (!$("problem").hidden && !isSidebars) return;
+  onProblem: showProblem,
+  onLoadProblem(error, retry) {
+    // Any other problem matters more. The list is reloaded after each message.
+    if (!$("problem").hidden && !isOfList) return;
     showProblem(error, retry);
-    isSidebars = true;
+    isOfList = true;
   },
-  onLoad: () => isSidebars && hideProblem(),
+  onLoad: () => isOfList && hideProblem(),
 });
 const tell = otherTabs((news) => {
   if (news.user !== user) return;
@@ -65,7 +66,7 @@ const tell = otherTabs((news) => {
 // Problems
 
 function showProblem(error, retry) {
-  isSidebars = false;
+  isOfList = false;
   if (!(error instanceof api.Problem)) console.error(error);
   $("problem-text").textContent =
     error instanceof api.Problem ? error.message : "Something went wrong in this page.";
@@ -94,7 +95,7 @@ async function go(id = "") {
   sidebar.toggle(false);
   composer.focus();
   if (coming && id === session) return;
-  history.pushState(null, "", id ? `#${id}` : location.pathname);
+  if (id !== session) history.pushState(null, "", id ? `#${id}` : location.pathname);
   await show(id);
 }
 
@@ -119,7 +120,11 @@ async function show(id) {
     for (const key of keysOf(unsent())) recallUnsent(key.split(" ").at(-1), recall(key));
     sayIfNotHere();
   } catch (error) {
-    if (mine === view) showProblem(error, () => show(id));
+    const again = () => {
+      show(id);
+      showUser();
+    };
+    if (mine === view) showProblem(error, again);
   } finally {
     if (mine === view) $("status").textContent = "";
   }
@@ -145,7 +150,7 @@ function recallUnsent(id, text) {
 /** Reload this conversation, which other tabs or machines may have changed. */
 async function reread() {
   const mine = view;
-  if (coming || !location.hash) return;
+  if (coming || !UUID.test(location.hash.slice(1))) return;
   const messages = await api.messages(user, session).catch(() => null);
   if (!messages || mine !== view || coming) return;
   isStale = false;
@@ -239,9 +244,8 @@ async function run(turn, text, regenerate = false) {
         forget(record);
       }
       showProblem(error, () => {
-        composer.endEdit();
-        if (error.status !== 409) run(turn, text, regenerate);
-        else if (turn.text !== text) send(text, turn);
+        if (composer.edited === turn) composer.send();
+        else if (error.status !== 409) run(turn, text, regenerate);
       });
     }
   }

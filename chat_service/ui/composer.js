@@ -21,7 +21,7 @@ export class Composer {
     this.edited = null;
     $("composer").onsubmit = (event) => {
       event.preventDefault();
-      this.#send();
+      this.send();
     };
     $("text").oninput = () => {
       if (!this.edited) this.#keep();
@@ -30,7 +30,7 @@ export class Composer {
     $("text").onkeydown = (event) => {
       if (event.key !== "Enter" || event.shiftKey || composes(event) || touch.matches) return;
       event.preventDefault();
-      this.#send();
+      this.send();
     };
     document.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || composes(event) || event.defaultPrevented) return;
@@ -96,7 +96,7 @@ export class Composer {
   }
 
   /** Send the text. If it can't be sent, it stays in the box. */
-  #send() {
+  send() {
     const text = $("text").value;
     if (this.isBusy || !text.trim() || this.#excess > 0) return;
     const { edited } = this;

@@ -12,11 +12,12 @@ const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit
 const sameYear = (time) => new Date(time).getFullYear() === new Date().getFullYear();
 
 export class Sidebar {
-  constructor({ onOpen, onDelete, onChange, onProblem, onLoad }) {
+  constructor({ onOpen, onDelete, onChange, onProblem, onLoadProblem, onLoad }) {
     this.onOpen = onOpen;
     this.onDelete = onDelete;
     this.onChange = onChange;
     this.onProblem = onProblem;
+    this.onLoadProblem = onLoadProblem;
     this.onLoad = onLoad;
     this.user = "";
     this.next = "";
@@ -104,7 +105,7 @@ export class Sidebar {
       this.onLoad();
       return page;
     } catch (error) {
-      if (mine === this.loads) this.onProblem(error, retry);
+      if (mine === this.loads) this.onLoadProblem(error, retry);
       return null;
     }
   }
@@ -203,8 +204,10 @@ export class Sidebar {
       }
       const item = listed();
       const near = item?.nextElementSibling ?? item?.previousElementSibling;
+      const had = item?.contains(document.activeElement);
       item?.remove();
-      (near?.querySelector(".open") ?? $("new")).focus();
+      // Meanwhile its user may have begun to write.
+      if (had) (near?.querySelector(".open") ?? $("new")).focus();
       this.onChange(session, true);
       this.refresh(this.user);
     };

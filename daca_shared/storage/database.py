@@ -33,10 +33,6 @@ type Work[T] = Callable[[Statements], Awaitable[T]]
 """What is done in one transaction, which may be repeated: other effects must be idempotent."""
 
 
-async def purge(statements: Statements) -> None:
-    """`Work` after which a SQLite database's files contain nothing of rows deleted before."""
-
-
 class Database(Protocol):
     """Each call raises `Unavailable` if the database fails, and logs the cause."""
 
@@ -55,6 +51,10 @@ class Database(Protocol):
         `work` that raises is kept. If the caller is cancelled, or the database fails during the
         commit, the effect may be there or not."""
 
+    async def purge(self) -> None:
+        """Remove deleted rows from a SQLite database's log (WAL), too. It goes on if its caller
+        leaves."""
+
     async def check(self) -> None:
         """Raises `Unavailable`, with words for an administrator, unless it can be read and written.
         Also reopens a database that has been repaired."""
@@ -64,6 +64,13 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Finish current writes, and disconnect."""
+
+
+def unattended[T](work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
+    """Its result. It goes on if its caller leaves, and then nobody takes its exception."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return asyncio.shield(task)
 
 
 async def searched[T](
@@ -83,10 +90,7 @@ async def searched[T](
     try:
         async with asyncio.timeout_at(ends_at_s):
             await turn.acquire()
-            searching = asyncio.create_task(work())
-            # Nobody may be left to take its exception.
-            searching.add_done_callback(lambda task: task.cancelled() or task.exception())
-            return await asyncio.shield(searching)
+            return await unattended(work())
     except TimeoutError:
         told = "The search took too long; try other words, or try again later"
         raise TimedOut(told, code="SEARCH_TIMED_OUT") from None

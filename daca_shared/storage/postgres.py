@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -11,9 +10,9 @@ from typing import Any, Self
 import asyncpg
 from pydantic import SecretStr
 
-from daca_shared.domain import MOMENT_S, DomainError, TimedOut, Unavailable
+from daca_shared.domain import DomainError, TimedOut, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Work, searched, storage_failed
+from daca_shared.storage.database import Row, Statements, Work, searched, storage_failed
 from daca_shared.storage.postgres_url import connecting
 
 log = logging.getLogger(__name__)
@@ -24,8 +23,6 @@ _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
 # TimeoutError is an OSError. A connection that was just closed may raise the last one.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _ANSWERS = (asyncpg.PostgresError, DomainError)
-# The disk is full, or another program holds a lock for too long.
-_NO_ROOM = (asyncpg.InsufficientResourcesError, asyncpg.QueryCanceledError)
 _ReadOnly = asyncpg.ReadOnlySQLTransactionError
 # These are bugs of ours, where trying again won't help.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
@@ -39,16 +36,12 @@ class PostgresDatabase:
     """The time limit of a transaction, including the wait for a connection. The server has the same
     limit for a statement and a silent client: it doesn't work, or hold locks, for nobody."""
     search_timeout_s = 4.5
-    suspect_s = 10.0
-    """How long it isn't ready after it has refused a write, unless it takes another: only writes
-    show that its disk is full, or a table locked."""
     idle_s = 10.0
     """After this, unused connections are closed for others to have, as a server has few."""
 
     def __init__(self, pool: asyncpg.Pool, schema: str, tracing: Tracing) -> None:
         self._pool, self._schema, self._tracing = pool, schema, tracing
         self._searches = asyncio.Semaphore(2)
-        self._refused: tuple[BaseException | None, float] = None, 0.0
 
     @classmethod
     async def open(
@@ -75,49 +68,52 @@ class PostgresDatabase:
 
     async def search(self, statement: str, *arguments: Any) -> list[Row]:
         async def search(left_s: float) -> list[Row]:
-            async with self._connection("PostgreSQL search") as connection:
+            async def work(statements: Statements) -> list[Row]:
+                # So the server gives it up, too, and tells us.
+                await statements.fetch(
+                    f"SET LOCAL statement_timeout = {max(1, round(1000 * left_s))}"
+                )
                 try:
-                    # Then the server is told to give it up.
-                    limit_s = left_s + MOMENT_S
-                    return list(await connection.fetch(statement, *arguments, timeout=limit_s))
-                except TimeoutError:
+                    return list(await statements.fetch(statement, *arguments))
+                except asyncpg.QueryCanceledError:
                     raise TimedOut("The search was ended") from None
+
+            return await self._transact("PostgreSQL search", work)
 
         # Otherwise searches could take all connections.
         return await searched(self._searches, search, self.search_timeout_s)
 
     async def write[T](self, work: Work[T]) -> T:
-        async with self._connection("PostgreSQL write") as connection:
+        return await self._transact("PostgreSQL write", work)
+
+    async def _transact[T](self, span: str, work: Work[T]) -> T:
+        async with self._connection(span) as connection:
             transaction = connection.transaction(isolation="read_committed")
             await transaction.start()
             try:
                 result = await work(connection)
-            except _ANSWERS as error:
-                if isinstance(error, _NO_ROOM):
-                    self._refused = error, time.monotonic()
+            except _ANSWERS:
                 await transaction.rollback()
                 raise
             await transaction.commit()
-            self._refused = None, 0.0
             return result
+
+    async def purge(self) -> None:
+        """Does nothing: other programs can't read the server's files."""
 
     async def check(self) -> None:
         # This also shows whether the tables are there.
         read_only = f"SELECT current_setting('transaction_read_only') FROM {self._schema}.version"  # noqa: S608
-        refused, at_s = self._refused
-        cause = refused if time.monotonic() - at_s < self.suspect_s else None
         try:
             async with self._connection("PostgreSQL check") as connection:
                 if await connection.fetchval(read_only) == "on":
                     raise _ReadOnly("it takes no writes")
         except Unavailable as error:
-            cause = error.__cause__
-        if cause:
             # By its type, as its text is not for strangers.
-            is_lost = isinstance(cause, OSError | asyncpg.InternalClientError)
+            is_lost = isinstance(cause := error.__cause__, OSError | asyncpg.InternalClientError)
             what = "it can't be reached" if is_lost else type(cause).__name__
             what = "it takes no writes" if isinstance(cause, _ReadOnly) else what
-            raise Unavailable(f"PostgreSQL can't be used: {what}") from cause
+            raise Unavailable(f"PostgreSQL can't be used: {what}") from error
 
     def time(self, stored: datetime) -> datetime:
         """Infinities come from asyncpg without a time zone, other times with one."""

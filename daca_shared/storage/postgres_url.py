@@ -24,8 +24,7 @@ def connecting(url: str, timeout_s: float) -> dict[str, Any]:
         raise Unavailable("PostgreSQL can't be used: connect_timeout must be whole seconds")
     # Compiling a query (JIT) takes tens of milliseconds, and our queries take one.
     limits = ("statement_timeout", "idle_in_transaction_session_timeout")
-    # The server's limit is shorter than ours, so that it says what was late.
-    settings = {"jit": "off"} | dict.fromkeys(limits, f"{timeout_s * 900:.0f}")
+    settings = {"jit": "off"} | dict.fromkeys(limits, f"{timeout_s * 1000:.0f}")
     # PgBouncer gives each transaction another connection, so nothing can be prepared or set on it.
     is_own = pgbouncer != "true"
     return {

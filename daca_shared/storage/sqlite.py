@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from uuid import UUID
 
 from daca_shared.domain import MOMENT_S, Unavailable
 from daca_shared.observe.tracing import NO_TRACING, Tracing
-from daca_shared.storage.database import Row, Work, purge, searched, storage_failed
+from daca_shared.storage.database import Row, Statements, Work, searched, storage_failed, unattended
 from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, is_lost, what_is_wrong
 
 _BUSY_POLL_S = 0.005
@@ -26,6 +26,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 sqlite3.register_adapter(UUID, lambda value: value.bytes)
 sqlite3.register_adapter(datetime, lambda value: (value - _EPOCH) // _MICROSECOND)
+
+
+async def _emptying(statements: Statements) -> None:
+    """After this work, and what else is in its group, the log (WAL) is emptied."""
 
 
 class SqliteDatabase:
@@ -75,15 +79,23 @@ class SqliteDatabase:
 
     async def write[T](self, work: Work[T]) -> T:
         with self._use("SQLite write"):
-            # What a search still reads would stay in the log (WAL).
-            async with self._search_turn if work is purge else nullcontext():
-                return await self._put(work)
+            return await self._put(work)
+
+    async def purge(self) -> None:
+        async def empty_log() -> None:
+            with self._use("SQLite purge"):
+                # What a search still reads would stay in the log.
+                async with self._search_turn:
+                    await self._put(_emptying)
+
+        await unattended(empty_log())
 
     async def check(self) -> None:
         try:
             with self._use("SQLite check"):
                 await self._put(lambda statements: asyncio.sleep(0))  # an empty transaction
-                await asyncio.to_thread(self._file.check)
+                # Not in the loop's own threads, which blocking tools may all have taken.
+                await self._on_disk(self._file.check)
         except Unavailable as error:
             told = f"The database can't be used: {what_is_wrong(error.__cause__)}"
             raise Unavailable(told) from error
@@ -93,14 +105,18 @@ class SqliteDatabase:
         return _EPOCH + stored * _MICROSECOND
 
     async def close(self) -> None:
-        while self._writing:
-            await asyncio.wait([self._writing])
-        self._is_closed = True
-        # Closing the last connection writes everything into the main file.
         self._file.ends_searches = True
+        async with self._search_turn:  # once searches and purges have ended
+            while self._writing:
+                await asyncio.wait([self._writing])
+            self._is_closed = True
+        # Closing the last connection writes everything into the main file.
         await asyncio.to_thread(self._searches.shutdown, cancel_futures=True)
-        await asyncio.wrap_future(self._disk.submit(self._file.close))
+        await self._on_disk(self._file.close)
         self._disk.shutdown()
+
+    async def _on_disk[T](self, work: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._disk.submit(work))
 
     @contextmanager
     def _use(self, span: str) -> Iterator[None]:
@@ -144,16 +160,17 @@ class SqliteDatabase:
         if self._is_lost:
             # Nothing is served until a good file is there. Closing first, as that writes the
             # log (WAL) into the file if the same file, though damaged, is still there.
+            self._file.ends_searches = True
             self._file.close()
-            await asyncio.to_thread(self._file.check_whole)
-            self._file = await asyncio.to_thread(self._open_file)
+            await self._on_disk(self._file.check_whole)
+            self._file = await self._on_disk(self._open_file)
             self._is_lost = False
         await self._begin()
         try:
             results = [await work(_Statements(self._file.writer)) for work in group]
-            await asyncio.wrap_future(self._disk.submit(self._file.commit))
-            if purge in group:
-                await asyncio.wrap_future(self._disk.submit(self._file.empty_log))
+            await self._on_disk(self._file.commit)
+            if _emptying in group:
+                await self._on_disk(self._file.empty_log)
         except BaseException as error:
             # After some failures (disk full) SQLite has already rolled back by itself.
             if self._file.writer.in_transaction:

@@ -114,6 +114,20 @@ async def test_names_and_titles_can_be_composed(open_site: OpenPage) -> None:
     await expect(name).to_be_focused()
 
 
+async def test_a_retry_sends_what_a_failed_edit_has_become_since(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route("**/chat/stream**", lambda route: route.abort())
+    await button(page, "Edit and resend").click()
+    await send(page, "pears")
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await message_box(page).fill("pears and plums")
+    await page.unroute_all()
+    await button(page, "Retry").click()
+    await expect(questions(page)).to_contain_text("pears and plums")
+    await expect(questions(page)).to_have_count(1)
+
+
 async def test_a_draft_that_is_too_long_is_reported_after_a_reload_too(open_site: OpenPage) -> None:
     page = await open_site()
     await message_box(page).fill("x" * 8001)

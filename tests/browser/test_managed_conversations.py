@@ -84,6 +84,42 @@ async def test_a_failed_deletion_can_be_retried_after_another_was_cancelled(frui
     await expect(past(fruits)).to_contain_text("pears")
 
 
+async def test_a_failed_deletion_stays_on_the_page_until_it_is_retried(fruits: Page) -> None:
+    async def fail(route: Route) -> None:
+        problem = {"detail": "The service's storage is unavailable"}
+        is_deletion = route.request.method == "DELETE"
+        await (route.fulfill(status=503, json=problem) if is_deletion else route.continue_())
+
+    await fruits.route("**/conversations/**", fail)
+    await button(fruits, "Delete: apples").click()
+    await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(fruits.get_by_role("alert")).to_contain_text("storage is unavailable")
+    await fruits.get_by_label("Search conversations").fill("apples")
+    await expect(past(fruits)).to_have_count(1)
+    await expect(fruits.get_by_role("alert")).to_contain_text("storage is unavailable")
+    await fruits.unroute_all()
+    await button(fruits, "Retry").click()
+    await expect(past(fruits)).to_have_count(0)
+
+
+async def test_what_is_written_during_a_deletion_stays_in_the_box(fruits: Page) -> None:
+    go = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        if route.request.method == "DELETE":
+            await go.wait()
+        await route.continue_()
+
+    await fruits.route("**/conversations/**", hold)
+    await button(fruits, "Delete: apples").click()
+    await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await message_box(fruits).press_sequentially("more ")
+    go.set()
+    await expect(past(fruits)).to_have_count(1)
+    await fruits.keyboard.type("pears")
+    await expect(message_box(fruits)).to_have_value("more pears")
+
+
 async def test_a_problem_of_the_list_goes_once_it_is_loaded(fruits: Page) -> None:
     async def fail(route: Route) -> None:
         await route.fulfill(status=504, json={"detail": "The search took too long"})

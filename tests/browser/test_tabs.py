@@ -75,6 +75,25 @@ async def test_an_edited_message_that_is_no_longer_the_last_is_sent_as_a_new_one
     await expect(one.get_by_role("alert")).to_be_hidden()
 
 
+async def test_a_page_that_was_opened_while_the_service_was_away_is_complete_after_a_retry(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route("**/conversations**", lambda route: route.abort())
+    await page.route("**/conversations/**", lambda route: route.abort())
+    await page.reload()
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await page.unroute_all()
+    await button(page, "Retry").click()
+    await expect(questions(page)).to_contain_text("apples")
+    await expect(past(page)).to_have_count(1)
+    # Choosing what is open already is no step that Back could undo.
+    steps = await page.evaluate("history.length")
+    await past(page).click()
+    assert await page.evaluate("history.length") == steps
+
+
 async def test_tabs_see_each_others_messages(open_site: OpenPage) -> None:
     one = await open_site()
     await send_and_wait(one, "apples")

@@ -17,6 +17,7 @@ from daca_shared.domain import (
     InvalidInput,
     LimitReached,
     Misconfigured,
+    TimedOut,
     Unavailable,
 )
 from lab.postgres import Place
@@ -211,6 +212,7 @@ NO_KEY = Misconfigured, "refuses this service's API key"
 NO_CREDIT = Misconfigured, "no credit left"
 REFUSED = Failed, "refused the request"
 AWAY = Unavailable, "can't be reached"
+LATE = TimedOut, "took too long"
 FILTERED = InvalidInput, "text: was refused by a filter"
 NONSENSE = Unavailable, "makes no sense"
 
@@ -237,6 +239,11 @@ NONSENSE = Unavailable, "makes no sense"
         (400, {"error": {"message": "ExceededBudget: a has exceeded their budget"}}, NO_CREDIT),
         (500, {"error": {"message": "Max retries exceeded with url: /v1"}}, AWAY),
         (498, {"error": {"message": "Flex tier capacity exceeded"}}, AWAY),
+        (500, r'{"error": "{\\\"message\\\": \\\"Max retries exceeded"}', AWAY),
+        (500, {"error": {"message": "Request failed: exceeded max retries"}}, AWAY),
+        (502, {"error": {"message": "The tokens per minute were exceeded"}}, AWAY),
+        (503, {"error": {"message": "The content filter is down"}}, AWAY),
+        (504, {"error": {"message": "The request exceeded its maximum execution time"}}, LATE),
         (503, "The model is temporarily not available, please retry", AWAY),
         (500, {"error": {"message": "The model `m` is overloaded and not available"}}, AWAY),
         (503, "Model m is not available", AWAY),
@@ -244,6 +251,7 @@ NONSENSE = Unavailable, "makes no sense"
         (400, {"error": {"message": "temperature must be 1"}}, REFUSED),
         (400, {"error": {"message": "Invalid 'tools': array too long. It has 130"}}, REFUSED),
         (400, {"error": {"message": "max_tokens is too large: 200000"}}, REFUSED),
+        (400, {"error": {"message": "Your request exceeded the maximum concurrency"}}, REFUSED),
         (422, {"detail": [{"loc": ["body", "x"], "msg": "missing"}]}, REFUSED),
         (400, {"error": {"code": "content_filter", "innererror": {}}}, FILTERED),
         (400, {"error": {"type": "content_filter", "message": "high risk"}}, FILTERED),

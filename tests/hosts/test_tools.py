@@ -120,8 +120,13 @@ TWO = part(1, "b", "two")
             delta("stop", tool_calls=[part(0, "a", "one", '{"a":1}')]),
             delta("stop", tool_calls=[part(1, "b", "two", "{}")]),
         ],
+        [
+            delta("stop", tool_calls=[part(0, "a", "one", '{"a":1}')]),
+            delta("stop", tool_calls=[part(0, "a", "one", '{"a":1}'), TWO]),
+        ],
+        [delta("stop", tool_calls=[part(0, "a", "one", '{"a":1}'), TWO]), called(part(1))],
     ],
-    ids=range(15),
+    ids=range(17),
 )
 async def test_two_calls_in_chunks_stay_separate(talking: Talking, pieces: list[Any]) -> None:
     async with talking(events(*pieces, STOP, DONE), either(content="done")) as talk:
@@ -232,6 +237,22 @@ async def test_a_long_output_does_not_push_the_conversation_out_of_the_history(
     whole, kept = outputs
     assert len(whole) == 200_000
     assert kept == turn.answer.tool_calls[0].output == f"{'x' * 4000} [shortened]"
+
+
+@agents.function_tool
+def page() -> str:
+    """Less text."""
+    return "x" * 5000
+
+
+async def test_many_outputs_leave_room_for_the_conversation(talking: Talking) -> None:
+    def with_page(agent: OurAgent) -> OurAgent:
+        return agent.clone(tools=[page])
+
+    calls = either(tool_calls=[{"id": str(n), "function": {"name": "page"}} for n in range(40)])
+    async with talking(calls, either(content="done"), extend=with_page) as talk:
+        assert [await talk.say("Read all"), await talk.say("Again")] == ["done", "done"]
+        assert "Read all" in json.dumps(talk.host.requests[-1])
 
 
 async def test_text_before_a_tool_call_is_kept(talking: Talking) -> None:

@@ -16,7 +16,6 @@ from cryptography.x509.oid import NameOID
 
 from chat_service.access.jwks import Jwks
 from daca_shared.domain import Unauthenticated, Unavailable
-from daca_shared.settings import except_this_machine
 from tests.fakes import FOREVER_S, eventually
 from tests.tokens import SECRET, JwksHost, PrivateKey, claims, jwks_identity, public_jwk
 
@@ -186,17 +185,14 @@ async def test_a_huge_answer_is_not_read(host: JwksHost, caplog: pytest.LogCaptu
     assert "too many" in caplog.text
 
 
-async def test_only_other_machines_are_asked_through_a_proxy(
+async def test_the_host_is_asked_through_the_proxy_that_settings_choose(
     host: JwksHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("HTTP_PROXY", "http_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "")
-    with pytest.raises(Unavailable):
-        await jwks_identity(Jwks(host.url)).caller(header("ec"))
-    except_this_machine()  # as every service does
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1")
     assert await jwks_identity(Jwks(host.url)).caller(header("ec"))
+    with pytest.raises(Unavailable):
+        await jwks_identity(Jwks(host.url, "http://127.0.0.1:1")).caller(header("ec"))
 
 
 async def test_an_issuers_certificate_may_be_from_a_private_authority(

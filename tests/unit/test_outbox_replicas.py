@@ -36,6 +36,9 @@ class WatchedDatabase:
     def time(self, stored: Any) -> datetime:
         return self._database.time(stored)
 
+    async def purge(self) -> None:
+        await self._database.purge()
+
     async def check(self) -> None:
         await self._database.check()
 

@@ -265,6 +265,22 @@ async def test_a_deletion_whose_caller_leaves_is_completed(
         await eventually(lambda: b"secret" not in b"".join(contents(tmp_path).values()))
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_deletion_whose_caller_leaves_at_once_is_complete_or_not_done(
+    tmp_path: Path, steps: int
+) -> None:
+    async with chatting(tmp_path / "chat.db", FakeAgent()) as chat:
+        await chat.say("my secret")
+        deletion = asyncio.create_task(chat.conversation.delete(KEY))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        deletion.cancel()
+        await asyncio.wait([deletion])
+        await chat.say("go on", "bob")
+        if not await chat.history():
+            assert b"secret" not in b"".join(contents(tmp_path).values())
+
+
 async def test_search_results_come_in_pages(chat: StoredChat) -> None:
     for n in range(6):
         await chat.say(f"{'even' if n % 2 == 0 else 'odd'} {n}", session_id=uuid4())

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from daca_shared.addresses import listen
 from lab.machine import free_port
 from lab.stack import UNSET
 from scripts.lib.probes import is_free
@@ -80,6 +81,18 @@ def test_the_command_starts_nothing_when_it_is_asked_for_what_it_cannot_do() -> 
     start = [sys.executable, "-m", "daca_chat", "--port", "8080"]
     told = subprocess.run(start, capture_output=True, text=True, check=False, cwd=ROOT, timeout=20)
     assert (told.returncode, "usage: daca-chat" in told.stderr) == (2, True)
+
+
+def test_the_exit_code_is_that_of_the_service_that_could_not_begin(tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        settings = {"PYTHONPATH": str(ROOT), "DACA_DATA_DIR": str(tmp_path), **UNSET}
+        settings["ANALYTICS_GRPC_PORT"] = str(taken.getsockname()[1])
+        settings |= {"CHAT_METRICS_PORT": "off", "ANALYTICS_METRICS_PORT": "off"}
+        start = [sys.executable, "-m", "daca_chat"]
+        ended = subprocess.run(
+            start, env=os.environ | settings, cwd=tmp_path, check=False, timeout=20
+        )
+    assert ended.returncode == 1
 
 
 @pytest.mark.parametrize("service", ["chat", "analytics"])

@@ -10,7 +10,6 @@ from itertools import batched
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import asyncpg
 import pytest
 from pydantic import SecretStr
 
@@ -21,7 +20,7 @@ from chat_service.outbox.outbox import Outbox
 from daca_shared.domain import TimedOut, Unavailable
 from daca_shared.storage.database import Statements, read_scripts
 from daca_shared.storage.postgres import PostgresDatabase
-from lab.postgres import Cluster, connected, run_sql
+from lab.postgres import Cluster, run_sql
 from tests.fakes import FakeRecorder, eventually, turn_of
 
 SCRIPTS = read_scripts(SCHEMA / "postgres")
@@ -191,44 +190,6 @@ async def test_a_search_that_takes_too_long_is_given_up_by_the_server_too(
         await database.search("SELECT pg_sleep(9)")
     await eventually(is_given_up, 1)
     await database.close()
-
-
-async def add_one(database: PostgresDatabase) -> None:
-    outbox = Outbox(database, FakeRecorder().record)
-    await database.write(outbox.adding(turn_of(ChatMessage(user_id="alice", text="hi"), "ok")))
-
-
-async def test_a_table_that_is_locked_is_reported_until_it_is_written(
-    database_url: SecretStr,
-) -> None:
-    async with opened(database_url) as database, connected(database_url) as other:
-        async with other.transaction():
-            await other.execute("LOCK TABLE chat.outbox")
-            with pytest.raises(Unavailable):
-                await add_one(database)
-            with pytest.raises(Unavailable, match="QueryCanceledError"):
-                await database.check()
-        await add_one(database)
-        await database.check()
-
-
-async def test_a_full_disk_is_reported_until_a_write_succeeds_or_for_some_time(
-    database_url: SecretStr,
-) -> None:
-    async def fill(statements: Statements) -> None:
-        raise asyncpg.DiskFullError("No space left on device")
-
-    async with opened(database_url) as database:
-        for suspect_s in (10, 0.2):
-            database.suspect_s = suspect_s
-            with pytest.raises(Unavailable):
-                await database.write(fill)
-            with pytest.raises(Unavailable, match="DiskFullError"):
-                await database.check()
-            if suspect_s == 10:
-                await add_one(database)
-            await asyncio.sleep(0.2)
-            await database.check()
 
 
 async def test_what_a_machine_that_is_lost_had_locked_is_soon_others_to_change(

@@ -57,7 +57,7 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "CHAT_CORS_ORIGINS", "http://chat.example.com:99999"),
         (ChatSettings, "CHAT_CORS_ORIGINS", "http://a.example http://b.example"),
         (ChatSettings, "ANALYTICS_ADDRESS", "dns:"),
-        (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "160001"),
+        (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "1000001"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "*"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1,a-host"),
         (ChatSettings, "CHAT_TRUSTED_PROXIES", "10.0.0.1/"),

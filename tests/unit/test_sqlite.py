@@ -13,7 +13,7 @@ import uvloop
 
 from daca_shared.domain import TimedOut, Unavailable
 from daca_shared.observe.tracing import NO_TRACING
-from daca_shared.storage.database import Statements, Work, purge
+from daca_shared.storage.database import Statements, Work
 from daca_shared.storage.sqlite import SqliteDatabase
 from daca_shared.storage.sqlite_file import SqliteFile
 
@@ -224,7 +224,7 @@ def test_writes_beside_the_emptying_of_the_log_are_kept(path: Path) -> None:
         database = await opened(path)
         for n in range(0, 600, 2):
             await database.write(add(n))
-            emptying = asyncio.create_task(database.write(purge))
+            emptying = asyncio.create_task(database.purge())
             for _ in range(2):
                 await asyncio.sleep(0)
             await asyncio.create_task(database.write(add(n + 1)))
