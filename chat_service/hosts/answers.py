@@ -108,8 +108,8 @@ class AnswerReader:
             if self._calls and (is_cut or reason == _NO_REASON):
                 self._check_calls(("", "{}") if is_cut else ("",))
             # Some hosts repeat, with another finish reason, what is complete.
-            new = [c for c in self._calls if not c["id"] or _shown(c) not in self._made]
-            self._made |= {*map(_shown, new)}
+            new = [c for c in self._calls if not c["id"] or _key(c) not in self._made]
+            self._made |= {*map(_key, new)}
             delta["tool_calls"], self._calls = [*map(self._call, new)], []
             if is_cut and self._has_text and not delta["tool_calls"]:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
@@ -174,7 +174,8 @@ class AnswerReader:
         return ChatCompletionChunk.model_validate(chunk | {"choices": choices, "usage": usage})
 
 
-def _shown(call: dict[str, Any]) -> tuple[str, ...]:
+def _key(call: dict[str, Any]) -> tuple[str, ...]:
+    """What two calls have in common only if one repeats the other."""
     return call["id"], call["name"], call["arguments"]
 
 

@@ -25,15 +25,15 @@ MAX_ANSWER_BYTES = 16 * 2**20
 
 # Each pattern is matched against "<status> <message>". Rate limits count tokens, too. They mean
 # that a request is too long only if it is over the limit by itself.
-_NOT_LONG = r"^(?!402|408|504|429(?!.*request too large)"
+_NEVER_LONG = "402|408|504|429(?!.*request too large)"
 TOO_LONG = re.compile(
-    r"^413|" + _NOT_LONG + r").*("
+    rf"^413|^(?!{_NEVER_LONG}).*("
     r"context_length_exceeded|exceed_context|context[ _](length|window|size|limit)|context.overflow"
     r"|context the overflow|max_model_len|maximum (model|sequence|input|prompt) length"
     r"|range of input length|inputs\W{1,3}(tokens|must have less)|reduce the length"
     r"|too many (input )?tokens(?!.{0,9}wait))"
     # What is exceeded may be something else, and behind the key "message" it mostly is.
-    r"|" + _NOT_LONG + r"|5|.*(retries|execution time|concurrency|rate exceeded)).*("
+    rf"|^(?!{_NEVER_LONG}|5|.*(retries|execution time|concurrency|rate exceeded)).*("
     r"(input|prompt|request|messages?)(?!\\*[\"']\s*:)\W"
     r".{0,60}(too (long|large|many tokens)|exceeds?)|token(s| count).{0,40}exceed)",
     re.IGNORECASE | re.DOTALL,

@@ -69,10 +69,9 @@ class PostgresDatabase:
     async def search(self, statement: str, *arguments: Any) -> list[Row]:
         async def search(left_s: float) -> list[Row]:
             async def work(statements: Statements) -> list[Row]:
-                # So the server gives it up, too, and tells us.
-                await statements.fetch(
-                    f"SET LOCAL statement_timeout = {max(1, round(1000 * left_s))}"
-                )
+                # So the server gives it up, too, and tells us. 0 would be no limit.
+                limit_ms = max(1, round(1000 * left_s))
+                await statements.fetch(f"SET LOCAL statement_timeout = {limit_ms}")
                 try:
                     return list(await statements.fetch(statement, *arguments))
                 except asyncpg.QueryCanceledError:
