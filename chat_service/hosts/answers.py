@@ -1,9 +1,9 @@
 """Turns answers of compatible servers into what OpenAI would send (oddities: docs/models.md)."""
 
 import codecs
+import itertools
 import json
 import re
-from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -44,7 +44,7 @@ class AnswerReader:
         self._json, self._data = bytearray(), bytearray()
         self._calls: list[dict[str, Any]] = []
         # Some hosts give each call a finish reason.
-        self._numbers, self._made = count(), set[tuple[str, ...]]()
+        self._numbers, self._made = itertools.count(), set[tuple[str, ...]]()
         self._has_text = False
         self._thoughts: str | None = ""
 

@@ -39,15 +39,20 @@ TOO_LONG = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 # What a host that is busy or away says tells nothing about what it supports.
-_WELL = r"^(?!429|503|504|529|.*(temporar|overload))"
+_BUSY = "429|503|504|529|.*(temporar|overload)"
+
+
+def _says(words: str, *, unless: str = _BUSY) -> re.Pattern[str]:
+    return re.compile(f"^(?!{unless}).*({words})", re.IGNORECASE | re.DOTALL)
+
+
 # A fault in one tool doesn't mean that the host takes no tools at all, nor does it if Bedrock wants
 # `tools=` with earlier calls.
-LACKS_TOOLS = re.compile(
-    _WELL + r"(?!.*(invalid schema|\btools\W{1,3}\d|tools=)).*("
+LACKS_TOOLS = _says(
     r"\b(tool|function)s?([ _-]?(use|calls?|calling|choice|param))?\b.{0,60}"
     r"(n.t (support|enabled|available|permitted)|unsupported|requires? --)"
-    r"|(n.t support|that support|unsupported|unrecognized|unknown).{0,80}\b(tool|function)s?\b)",
-    re.IGNORECASE | re.DOTALL,
+    r"|(n.t support|that support|unsupported|unrecognized|unknown).{0,80}\b(tool|function)s?\b",
+    unless=_BUSY + r"|.*(invalid schema|\btools\W{1,3}\d|tools=)",
 )
 _NO_CREDIT = re.compile(
     r"insufficient_quota|exceeded_current_quota|billing_(hard_limit|not_active)|payment required"
@@ -58,18 +63,14 @@ _NO_CREDIT = re.compile(
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
 # After these, hosts quote the request or its model, which may contain any words.
 _QUOTES = re.compile(r"[\"'](input|flagged_input|failed_generation)\\?[\"']:")
-_FILTERED = re.compile(
-    _WELL + r".*("
+_FILTERED = _says(
     r"content.?filter|content.?(policy.?violation|management policy)|data_inspection|invalid_prompt"
     r"|content exists risk|requires moderation|input was flagged|flagged as potentially"
-    r"|sensitivecontent|violate[sd] (usage guidelines|safety guidelines|guardrail)|[\"']1301[\"'])",
-    re.IGNORECASE | re.DOTALL,
+    r"|sensitivecontent|violate[sd] (usage guidelines|safety guidelines|guardrail)|[\"']1301[\"']"
 )
-_NO_MODEL = re.compile(
-    _WELL + r".*("
+_NO_MODEL = _says(
     r"model_not_found|deploymentnotfound|(invalid|unknown|no such) model|not a valid model"
-    r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist))",
-    re.IGNORECASE | re.DOTALL,
+    r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist)"
 )
 
 type _Made = tuple[Callable[[str], domain.DomainError], str]
