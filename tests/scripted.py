@@ -26,7 +26,8 @@ class ScriptedAgent(FakeAgent):
     ) -> Answer:
         self.asked.append(message.text)
         self.histories.append(history)
-        for step in self.script:
+        script = self.script
+        for step in script:
             if isinstance(step, asyncio.Event):
                 await step.wait()
             elif isinstance(step, float):
@@ -35,5 +36,5 @@ class ScriptedAgent(FakeAgent):
                 say(step)
         if self.failure:
             raise self.failure
-        calls = tuple(step for step in self.script if isinstance(step, ToolCall))
-        return Answer("".join(step for step in self.script if isinstance(step, str)), calls)
+        calls = tuple(step for step in script if isinstance(step, ToolCall))
+        return Answer("".join(step for step in script if isinstance(step, str)), calls)

@@ -18,13 +18,14 @@ const KEPT_MS = 300;
 const REREAD_MS = 3000;
 let user = subject() || recall("user", TAB) || recall("user") || "alice";
 let session = "";
-/** The AbortController of the reply that is being streamed. */
-let coming = null;
+/**
+ * The replies that are being streamed, by conversation. They go on while another one is shown. Each
+ * has its `stop`, its conversation's `turns`, and whether that was changed elsewhere (`isStale`).
+ */
+const coming = new Map();
 /** The number of the current view. Answers for an older one are dropped. */
 let view = 0;
 let readAt = Date.now();
-/** Whether this conversation was changed elsewhere while a reply was being streamed. */
-let isStale = false;
 /** Whether the problem that is shown is that the list of conversations could not be loaded. */
 let isOfList = false;
 
@@ -32,13 +33,13 @@ const log = new Log({ onEdit: (turn) => composer.beginEdit(turn), onAgain: sendA
 const composer = new Composer({
   onSend: send,
   onCancel: (turn) => forget(unsent(turn.id)),
-  onStop: () => coming?.abort(),
+  onStop: () => coming.get(session)?.stop(),
 });
 const count = new Count();
 const sidebar = new Sidebar({
   onOpen: (id) => go(id),
   // Stop the reply that is being streamed, as the server would wait for its end.
-  onDelete: (id) => id === session && coming?.abort(),
+  onDelete: (id) => coming.get(id)?.stop(),
   onChange: (id, gone) => {
     tell({ user, session: id });
     if (!gone) return;
@@ -58,9 +59,9 @@ const tell = otherTabs((news) => {
   if (news.user !== user) return;
   sidebar.refresh(user);
   count.refresh(user);
-  if (news.session !== session) return;
-  if (coming) isStale = true;
-  else reread();
+  const reply = coming.get(news.session);
+  if (reply) reply.isStale = true;
+  else if (news.session === session) reread();
 });
 
 // Problems
@@ -94,21 +95,26 @@ const unsent = (id = "") => `unsent ${owner()} ${session} ${id}`;
 async function go(id = "") {
   sidebar.toggle(false);
   composer.focus();
-  if (coming && id === session) return;
+  if (id === session && coming.has(id)) return;
   if (id !== session) history.pushState(null, "", id ? `#${id}` : location.pathname);
   await show(id);
 }
 
 async function show(id) {
-  coming?.abort();
+  const left = coming.get(session);
+  if (left) left.turns = log.turns;
   const mine = ++view;
   session = id || uuid();
+  const reply = coming.get(session);
   sidebar.current = session;
-  log.clear();
+  log.show(reply?.turns);
   hideProblem();
   composer.open(draft());
+  setBusy(Boolean(reply));
   $("empty").textContent = WELCOME;
-  if (!id) return;
+  // It may have been left before it was loaded.
+  if (reply) reply.isStale = true;
+  if (!id || reply) return;
   $("empty").hidden = true;
   $("status").textContent = "Loading the conversation…";
   try {
@@ -150,10 +156,9 @@ function recallUnsent(id, text) {
 /** Reload this conversation, which other tabs or machines may have changed. */
 async function reread() {
   const mine = view;
-  if (coming || !UUID.test(location.hash.slice(1))) return;
+  if (coming.has(session) || !UUID.test(location.hash.slice(1))) return;
   const messages = await api.messages(user, session).catch(() => null);
-  if (!messages || mine !== view || coming) return;
-  isStale = false;
+  if (!messages || mine !== view || coming.has(session)) return;
   log.reconcile(messages);
   forgetSent(messages);
   sayIfNotHere();
@@ -162,6 +167,7 @@ async function reread() {
 function become(name) {
   $("user").value = name || user;
   if (!name || name === user) return;
+  stopAll();
   user = name;
   count.clear();
   // A link that could not be shown yet may be to this user's conversation.
@@ -188,6 +194,7 @@ function signIn(name) {
 
 /** Forget the user's data, as others may use this machine. */
 function signOut() {
+  stopAll();
   [...keysOf(`draft ${owner()} `), ...keysOf(`unsent ${owner()} `), "user"].forEach((key) => forget(key));
   forget("user", TAB);
   $("user").value = "";
@@ -204,10 +211,13 @@ async function run(turn, text, regenerate = false) {
   // A reload then shows this conversation again.
   history.replaceState(null, "", `#${session}`);
   composer.move(draft());
-  const place = session;
+  const [place, whose] = [session, user];
+  const isShown = () => place === session;
   const record = unsent(turn.id);
   remember(record, text);
-  const control = (coming = new AbortController());
+  const control = new AbortController();
+  const mine = { stop: () => control.abort(), turns: log.turns, isStale: false };
+  coming.set(place, mine);
   turn.begin(text);
   setBusy(true);
   log.toEnd();
@@ -229,18 +239,17 @@ async function run(turn, text, regenerate = false) {
     before = reply.message_count;
     forget(record);
     log.keepPlace(() => turn.complete(reply));
-    $("status").textContent = "Reply complete.";
+    if (isShown()) $("status").textContent = "Reply complete.";
   } catch (error) {
-    if (control.signal.aborted) {
-      turn.stopped();
-      $("status").textContent = "Stopped.";
-    } else {
-      turn.failed();
-      $("status").textContent = "";
+    if (control.signal.aborted) turn.stopped();
+    else turn.failed();
+    if (isShown()) $("status").textContent = control.signal.aborted ? "Stopped." : "";
+    // If another conversation is shown, the message is found when its user comes back.
+    if (isShown() && !control.signal.aborted) {
       if (turn.text !== text) composer.beginEdit(turn, text);
       // It is no longer the last message: another tab or machine has sent one.
       if (error.status === 409) {
-        isStale = true;
+        mine.isStale = true;
         forget(record);
       }
       showProblem(error, () => {
@@ -249,25 +258,28 @@ async function run(turn, text, regenerate = false) {
       });
     }
   }
-  if (coming === control) {
-    coming = null;
-    setBusy(false);
-  }
+  coming.delete(place);
+  if (isShown()) composer.busy = false;
   if (!$("sign-in").open) count.refresh(user, before);
-  setTimeout(() => afterwards(turn, place), control.signal.aborted ? KEPT_MS : 0);
-}
-
-function afterwards(turn, place) {
-  if ($("sign-in").open) return;
-  sidebar.refresh(user);
-  tell({ user, session: place });
-  // Show a stopped reply as it was stored. Others may also have written in the meantime.
-  if (place === session && (isStale || turn.state === "stopped")) reread();
+  setTimeout(
+    () => {
+      if ($("sign-in").open) return;
+      sidebar.refresh(user);
+      tell({ user: whose, session: place });
+      // Show a stopped reply as it was stored. Others may also have written in the meantime.
+      if (isShown() && (mine.isStale || turn.state === "stopped")) reread();
+    },
+    control.signal.aborted ? KEPT_MS : 0,
+  );
 }
 
 function setBusy(busy) {
-  if (busy) $("status").textContent = "The assistant is replying…";
+  $("status").textContent = busy ? "The assistant is replying…" : "";
   composer.busy = busy;
+}
+
+function stopAll() {
+  for (const reply of coming.values()) reply.stop();
 }
 
 function send(text, edited) {
@@ -286,7 +298,7 @@ function send(text, edited) {
 
 /** Send the last message again, with the same id, so that it counts once. */
 function sendAgain(turn) {
-  if (coming) return;
+  if (coming.has(session)) return;
   composer.endEdit();
   composer.focus();
   run(turn, turn.text, turn.isKept);

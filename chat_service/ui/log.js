@@ -27,10 +27,12 @@ export class Log {
     return this.turns.at(-1);
   }
 
-  clear() {
-    this.turns = [];
-    this.element.replaceChildren();
+  /** Show these turns instead of the current ones. */
+  show(turns = []) {
+    this.turns = turns;
+    this.element.replaceChildren(...turns.map((turn) => turn.element));
     this.#mark();
+    this.toEnd();
   }
 
   add(message) {

@@ -7,8 +7,17 @@ import pytest
 from playwright.async_api import expect
 
 from chat_service.chat.messages import ToolCall
+from daca_shared.domain import Unavailable
 from tests.browser.conftest import OpenPage
-from tests.browser.people import button, past, progress, replies, send, send_and_wait
+from tests.browser.people import (
+    button,
+    past,
+    progress,
+    questions,
+    replies,
+    send,
+    send_and_wait,
+)
 from tests.browser.sites import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -44,6 +53,53 @@ async def test_choosing_the_conversation_that_is_open_does_not_stop_its_reply(
     go.set()
     await expect(replies(page).last).to_contain_text("Hello and the end.")
     await expect(progress(page)).to_have_text("Reply complete.")
+
+
+async def test_a_reply_goes_on_while_another_conversation_is_shown(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "plums")
+    go = asyncio.Event()
+    site.agent.script = ["Hello ", go, "and the end."]
+    await send(page, "apples")
+    await expect(replies(page).last).to_contain_text("Hello")
+    await button(page, "New conversation").click()
+    await expect(replies(page)).to_have_count(0)
+    await expect(progress(page)).to_have_text("")
+    site.agent.script = ["Fine."]
+    await send_and_wait(page, "pears")
+    await page.go_back()
+    await expect(replies(page)).to_have_count(2)
+    await expect(replies(page).last).to_contain_text("Hello")
+    await expect(button(page, "Stop")).to_be_visible()
+    await page.go_forward()
+    await expect(button(page, "Send")).to_be_visible()
+    go.set()
+    await expect(past(page).first).to_contain_text("2 messages")
+    await expect(replies(page)).to_have_count(1)
+    await page.go_back()
+    await expect(replies(page).last).to_contain_text("Hello and the end.")
+    await expect(button(page, "Regenerate")).to_be_visible()
+
+
+async def test_a_message_that_fails_while_another_conversation_is_shown_can_be_sent_again(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    go = asyncio.Event()
+    site.agent.script, site.agent.failure = [go], Unavailable("The model can't be reached")
+    await send(page, "apples")
+    await button(page, "New conversation").click()
+    async with page.expect_event("requestfinished", lambda r: "chat/stream" in r.url):
+        go.set()
+    await expect(page.get_by_role("alert")).to_be_hidden()
+    site.agent.failure = None
+    await page.go_back()
+    await expect(replies(page)).to_contain_text("Not answered.")
+    await button(page, "Send again").click()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await expect(questions(page)).to_have_text(re.compile("apples"))
 
 
 async def test_a_return_to_the_window_reads_out_nothing_again(
