@@ -1,6 +1,7 @@
 """What tests in several folders need."""
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,9 +38,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 gc.disable()
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
     gc.enable()
+    # If xdist doesn't group, all workers start each stack and each browser, which nobody notices.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        assert all("@" in item.nodeid for item in session.items), "pytest-xdist groups no tests"
 
 
 def _rank(item: pytest.Item) -> int:
