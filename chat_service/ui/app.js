@@ -4,7 +4,18 @@ import * as api from "./api.js";
 import { Composer } from "./composer.js";
 import { Count } from "./count.js";
 import { Log } from "./log.js";
-import { TAB, composes, forget, keysOf, otherTabs, recall, remember, uuid } from "./platform.js";
+import {
+  TAB,
+  composes,
+  forget,
+  keysOf,
+  noted,
+  otherTabs,
+  over,
+  recall,
+  remember,
+  uuid,
+} from "./platform.js";
 import { Sidebar } from "./sidebar.js";
 import { followTheme } from "./theme.js";
 import { followToken, subject } from "./token.js";
@@ -123,7 +134,7 @@ async function show(id) {
     log.reconcile(messages);
     log.toEnd();
     forgetSent(messages);
-    for (const key of keysOf(unsent())) recallUnsent(key.split(" ").at(-1), recall(key));
+    keysOf(unsent()).forEach(recallUnsent);
     sayIfNotHere();
   } catch (error) {
     const again = () => {
@@ -146,11 +157,18 @@ function forgetSent(messages) {
   for (const { message_id: id, text } of messages) if (recall(unsent(id)) === text) forget(unsent(id));
 }
 
-/** Show the message that was sent before a reload but has not reached the server. */
-function recallUnsent(id, text) {
-  const turn = log.turns.find((one) => one.id === id);
-  if (!turn) log.add({ id, text }).failed();
-  else if (turn.isKept && turn === log.last) composer.beginEdit(turn, text);
+/** Show a message whose reply has not come: it is being answered in another tab, or it failed. */
+async function recallUnsent(key) {
+  const [mine, text, id] = [view, recall(key), key.split(" ").at(-1)];
+  const turn = log.turns.find((one) => one.id === id) ?? log.add({ id, text });
+  await over(`reply ${id}`);
+  if (mine !== view) return;
+  if (!turn.isKept) {
+    turn.failed();
+    reread();
+  } else if (turn === log.last && recall(key) === text) {
+    composer.beginEdit(turn, text);
+  }
 }
 
 /** Reload this conversation, which other tabs or machines may have changed. */
@@ -223,19 +241,14 @@ async function run(turn, text, regenerate = false) {
   log.toEnd();
   let before = null;
   try {
-    const reply = await api.chat({
-      user,
-      session,
-      id: turn.id,
-      text,
-      regenerate,
-      signal: control.signal,
-      on: {
-        delta: (piece) => turn.addText(piece.text),
-        html: (html) => log.keepPlace(() => turn.update(html)),
-        tool: (tool) => log.keepPlace(() => turn.addTool(tool.name)),
-      },
-    });
+    const { signal } = control;
+    const on = {
+      delta: (piece) => turn.addText(piece.text),
+      html: (html) => log.keepPlace(() => turn.update(html)),
+      tool: (tool) => log.keepPlace(() => turn.addTool(tool.name)),
+    };
+    const chat = () => api.chat({ user: whose, session: place, id: turn.id, text, regenerate, signal, on });
+    const reply = await noted(`reply ${turn.id}`, chat, { signal });
     before = reply.message_count;
     forget(record);
     log.keepPlace(() => turn.complete(reply));

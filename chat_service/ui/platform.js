@@ -44,6 +44,14 @@ export function otherTabs(onNews) {
   return (news) => channel.postMessage(news);
 }
 
+/** Run `work`, while this page's other tabs can tell by `name` that it is running. */
+export function noted(name, work, options = {}) {
+  return navigator.locks ? navigator.locks.request(name, options, work) : work();
+}
+
+/** Wait until no tab, or only a closed one, has `noted` work of this name. */
+export const over = (name) => noted(name, () => {});
+
 /** While an IME (e.g. for Japanese) composes a word, keys are meant for it. Safari sends 229 then. */
 export const composes = (event) => event.isComposing || event.keyCode === 229;
 

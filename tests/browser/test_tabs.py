@@ -1,5 +1,6 @@
 """Several tabs, URLs of conversations, and signing in and out."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from tests.browser.people import (  # fmt: skip
     count,
     message_box,
     past,
+    progress,
     questions,
     replies,
     send,
@@ -112,6 +114,31 @@ async def test_tabs_see_each_others_messages(open_site: OpenPage) -> None:
     await one.get_by_role("textbox", name="Title").fill("Fruit")
     await one.keyboard.press("Enter")
     await expect(past(two)).to_contain_text("Fruit")
+
+
+async def test_a_tab_waits_for_a_reply_that_another_tab_is_getting(
+    site: Site, open_site: OpenPage
+) -> None:
+    one, go = await open_site(), asyncio.Event()
+    site.agent.script = ["Hello ", go, "and the end."]
+    await send(one, "apples")
+    await expect(replies(one)).to_contain_text("Hello")
+    two = await one.context.new_page()
+    await two.goto(one.url)
+    await expect(questions(two)).to_contain_text("apples")
+    await expect(replies(two)).to_have_attribute("aria-busy", "true")
+    go.set()
+    await expect(replies(two)).to_contain_text("Hello and the end.")
+    await expect(replies(two)).to_have_count(1)
+    go.clear()
+    await button(one, "Regenerate").click()
+    await expect(button(one, "Stop")).to_be_visible()
+    await two.reload()
+    await expect(replies(two)).to_contain_text("Hello and the end.")
+    await expect(button(two, "Cancel editing")).to_be_hidden()
+    go.set()
+    await expect(progress(one)).to_have_text("Reply complete.")
+    await expect(button(two, "Cancel editing")).to_be_hidden()
 
 
 async def test_each_tab_keeps_its_own_user(open_site: OpenPage) -> None:
