@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import takewhile
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import httpx2
@@ -68,10 +68,6 @@ class CompletionsClient:
             timeout=aiohttp.ClientTimeout(None, connect=timeout_s, sock_read=timeout_s),
         )
         self._takes_stream_options, self._wants_thoughts = True, False
-
-    def with_options(self, **_: Any) -> Self:
-        """Returns itself: the SDK wants a copy that doesn't retry, and this client never does."""
-        return self
 
     async def close(self) -> None:
         await self._http.close()
