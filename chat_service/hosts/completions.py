@@ -44,8 +44,6 @@ _MAX_ERROR_BYTES, _ERROR_TIMEOUT_S = 64 * 1024, 2.0
 # Some hosts require a model's thoughts with its earlier messages, and most others refuse them. We
 # don't keep thoughts, so earlier turns get a blank instead.
 _WANTS_THOUGHTS = re.compile("reasoning_content.*(missing|passed back)", re.DOTALL)
-# Headers that are no longer true once aiohttp has decoded the content.
-_UNDONE = {"content-encoding", "content-length", "transfer-encoding"}
 type _Chunks = AsyncGenerator[ChatCompletionChunk]
 
 
@@ -121,8 +119,7 @@ class CompletionsClient:
                 async with response, asyncio.timeout(_ERROR_TIMEOUT_S):
                     while data := await response.content.read(_MAX_ERROR_BYTES - len(words)):
                         words += data
-        headers = {n: v for n, v in response.headers.items() if n.lower() not in _UNDONE}
-        raise status_error(response.status, words.decode(errors="replace"), headers)
+        raise status_error(response.status, words.decode(errors="replace"), response.headers)
 
     async def _chunks(self, response: aiohttp.ClientResponse, reader: AnswerReader) -> _Chunks:
         """The pieces of an answer. Raises `APIConnectionError` if it is cut short, which the SDK

@@ -123,7 +123,7 @@ def status_error(status: Any, words: str, headers: Any = None) -> openai.APIStat
     if status not in range(400, 600):
         status = _TOO_MANY if "rate_limit" in words else _BAD_GATEWAY
     kind = _ERRORS.get(status, _ERRORS[None] if status >= _SERVER_ERROR else openai.APIStatusError)
-    response = httpx2.Response(status, headers=headers, content=words, request=REQUEST)
+    response = httpx2.Response(status, headers=headers, request=REQUEST)
     return kind(f"{status}: {words}", response=response, body=None)
 
 
