@@ -42,7 +42,6 @@ type OurAgent = agents.Agent[RunContext]
 
 
 def instructions(context: agents.RunContextWrapper[RunContext], agent: OurAgent) -> str:
-    """The system prompt of one run."""
     run = context.context
     # The id is the caller's own text. In quotes it can't pass for an instruction.
     user = json.dumps(run.user_id, ensure_ascii=False)

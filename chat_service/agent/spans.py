@@ -32,8 +32,6 @@ def trace_runs(tracing: Tracing) -> None:
 
 
 class AgentSpans(sdk.TracingProcessor):
-    """Makes a span for each agent run, each model request and each tool call."""
-
     def __init__(self, tracer: Tracer, *, content: bool) -> None:
         self._tracer = tracer
         self._content = content

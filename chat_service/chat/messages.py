@@ -16,7 +16,6 @@ Text = Annotated[str, StringConstraints(max_length=1_000_000)]
 """A message's text: valid Unicode. The service's own limit is lower."""
 
 type Said = tuple[Literal["system", "user", "assistant"], str]
-"""Who has said something, and what."""
 
 Tags = Annotated[
     tuple[Annotated[str, StringConstraints(min_length=1, max_length=64)], ...],
@@ -73,8 +72,6 @@ class ChatMessage(BaseModel, frozen=True):
 
 @dataclass(frozen=True)
 class ToolCall:
-    """One call of a tool that the agent made for a reply."""
-
     tool: str
     arguments: str
     """As JSON."""
@@ -88,16 +85,12 @@ type Say = Callable[[str | ToolCall], None]
 
 @dataclass(frozen=True)
 class Answer:
-    """The agent's reply, and the calls of tools that it made for it."""
-
     text: str
     tool_calls: Sequence[ToolCall] = ()
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A message and its reply, as they are kept."""
-
     conversation: ConversationKey
     message_id: UUID
     prompt: str
@@ -115,7 +108,6 @@ class Turn:
 
     @property
     def length(self) -> int:
-        """How many characters it has."""
         calls = sum(len(call.arguments + call.output) for call in self.answer.tool_calls)
         return len(self.prompt) + len(self.answer.text) + calls
 

@@ -36,7 +36,6 @@ class Speech:
         self._begun = False
 
     def add(self, piece: str) -> None:
-        """The next piece of a message."""
         piece = self._held + piece
         end = _OPEN_END.search(piece)
         self._held = end[0] if end else ""
