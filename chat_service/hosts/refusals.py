@@ -28,10 +28,9 @@ MAX_ANSWER_BYTES = 16 * 2**20
 _NEVER_LONG = "402|408|504|429(?!.*request too large)"
 TOO_LONG = re.compile(
     rf"^413|^(?!{_NEVER_LONG}).*("
-    r"context_length_exceeded|exceed_context|context[ _](length|window|size|limit)|context.overflow"
-    r"|context the overflow|max_model_len|maximum (model|sequence|input|prompt) length"
-    r"|range of input length|inputs\W{1,3}(tokens|must have less)|reduce the length"
-    r"|too many (input )?tokens(?!.{0,9}wait))"
+    r"context[ _](length|window|size|limit)|context.(the.)?overflow|max_model_len|reduce the length"
+    r"|maximum (model|sequence|input|prompt) length|range of input length"
+    r"|inputs\W{1,3}(tokens|must have less)|too many (input )?tokens(?!.{0,9}wait))"
     # What is exceeded may be something else, and behind the key "message" it mostly is.
     rf"|^(?!{_NEVER_LONG}|5|.*(retries|execution time|concurrency|rate exceeded)).*("
     r"(input|prompt|request|messages?)(?!\\*[\"']\s*:)\W"
