@@ -4,6 +4,7 @@ import codecs
 import itertools
 import json
 import re
+from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
@@ -28,6 +29,8 @@ _FINISHES = dict.fromkeys(_LENGTH, "length") | dict.fromkeys(_FILTER, "content_f
 _NO_REASON = "none given"
 _CUT = {"length": "the model's limit", "content_filter": "a filter of the model's host"}
 _NO_NAME = re.compile("[^a-zA-Z0-9_-]")
+# What two calls have in common only if one repeats the other.
+_key = itemgetter("id", "name", "arguments")
 
 
 class AnswerReader:
@@ -172,11 +175,6 @@ class AnswerReader:
         chunk = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
         choices = [choice] if choice else []
         return ChatCompletionChunk.model_validate(chunk | {"choices": choices, "usage": usage})
-
-
-def _key(call: dict[str, Any]) -> tuple[str, ...]:
-    """What two calls have in common only if one repeats the other."""
-    return call["id"], call["name"], call["arguments"]
 
 
 def _goes_on(call: dict[str, Any], call_id: str, name: str, index: Any) -> bool:
