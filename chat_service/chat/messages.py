@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID, uuid4, uuid5
 
 from pydantic import BaseModel, Field, StringConstraints
@@ -39,11 +39,6 @@ class ConversationKey:
     session_id: UUID
 
 
-def _session_of(message: dict[str, Any]) -> UUID:
-    # Derived from the message id, so that a first message sent again finds its conversation.
-    return uuid5(message.get("message_id") or uuid4(), "session")
-
-
 class ChatMessage(BaseModel, frozen=True):
     """A message that a user sends. HTTP and gRPC build it, so its rules hold for both."""
 
@@ -52,8 +47,11 @@ class ChatMessage(BaseModel, frozen=True):
     """Not blank, and at most as long as the service allows."""
     message_id: UUID = Field(default_factory=uuid4)
     """Its identity: a message that is sent again with the same id is answered and counted once."""
-    session_id: UUID = Field(default_factory=_session_of)
-    """The conversation that it belongs to; a new one unless given."""
+    session_id: UUID = Field(
+        default_factory=lambda given: uuid5(given.get("message_id") or uuid4(), "session")
+    )
+    """The conversation that it belongs to; a new one unless given. It is derived from the message
+    id, so that a first message sent again finds its conversation."""
     tags: Tags = ()
     history: tuple[Said, ...] = ()
     """What was said before, by whom, if the client keeps that itself."""
