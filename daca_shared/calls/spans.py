@@ -1,8 +1,6 @@
 """Client and server spans of gRPC calls, named by OpenTelemetry's conventions. Our own, because
 `opentelemetry-instrumentation-grpc` loses cancellations and statuses of `grpc.aio` calls."""
 
-import asyncio
-import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +14,8 @@ from daca_shared.observe.tracing import PROPAGATOR, fail
 
 # Health checks (`grpc.health`) and reflection (`grpc.reflection`) get no spans.
 _NOT_OURS = "/grpc."
+# Without a decision by us, sidecars would begin a trace for each health check.
+_NOT_SAMPLED = trace.NonRecordingSpan(SpanContext(trace_id=1, span_id=1, is_remote=False))
 # All other codes are the caller's fault, not the server's.
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 
@@ -43,28 +43,18 @@ class TracingClientInterceptor(aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], details: Any, request: Any
     ) -> Any:
-        path, code = details.method.decode(), StatusCode.CANCELLED
+        path = details.method.decode()
         is_ours = not path.startswith(_NOT_OURS)
-        span = _start(self.tracer, path, SpanKind.CLIENT) if is_ours else _not_sampled()
-        carrier: dict[str, str] = {}
-        PROPAGATOR.inject(carrier, trace.set_span_in_context(span))
-        metadata = aio.Metadata(*(details.metadata or ()), *carrier.items())
+        span = _start(self.tracer, path, SpanKind.CLIENT) if is_ours else _NOT_SAMPLED
+        metadata = aio.Metadata(*(details.metadata or ()))
+        PROPAGATOR.inject(metadata, trace.set_span_in_context(span))
+        call = await continuation(details._replace(metadata=metadata), request)
         try:
-            call = await continuation(details._replace(metadata=metadata), request)
-            try:
-                code = await call.code()
-            except asyncio.CancelledError:
-                call.cancel()
-                raise
+            await call
             return call
         finally:
+            code = await call.code()
             _end(span, code, failed=code is not StatusCode.OK)
-
-
-def _not_sampled() -> Span:
-    # Without a decision by us, sidecars would begin a trace for each health check.
-    ids = random.getrandbits(128) | 1, random.getrandbits(64) | 1
-    return trace.NonRecordingSpan(SpanContext(*ids, is_remote=False))
 
 
 def begin_server_span(
@@ -74,9 +64,8 @@ def begin_server_span(
     if tracer is None or path.startswith(_NOT_OURS):
         return lambda code: None
     # daprd 1.18 appends its own `traceparent` to the caller's: the last one is our parent.
-    last = dict(metadata)
-    carrier = {k: str(last[k]) for k in ("traceparent", "tracestate") if k in last}
-    span = _start(tracer, path, SpanKind.SERVER, PROPAGATOR.extract(carrier, Context()))
+    parent = PROPAGATOR.extract(dict(metadata), Context())
+    span = _start(tracer, path, SpanKind.SERVER, parent)
     # Never detached, as each call has its own task and so its own context.
     attach(trace.set_span_in_context(span))
     return lambda code: _end(span, code, failed=code.name in _FAULTS)
