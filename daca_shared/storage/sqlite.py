@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context
@@ -25,6 +25,7 @@ _MAX_GROUP = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 sqlite3.register_adapter(UUID, lambda value: value.bytes)
+sqlite3.register_converter("BLOB", lambda value: UUID(bytes=value))  # nothing else is a BLOB
 sqlite3.register_adapter(datetime, lambda value: (value - _EPOCH) // _MICROSECOND)
 
 
@@ -73,7 +74,7 @@ class SqliteDatabase:
         async def search(left_s: float) -> list[Row]:
             with self._use("SQLite search"):
                 found = partial(self._file.search, statement, _named(arguments), left_s + MOMENT_S)
-                return _decoded(await asyncio.wrap_future(self._searches.submit(found)))
+                return await asyncio.wrap_future(self._searches.submit(found))
 
         return await searched(self._search_turn, search, self.search_timeout_s)
 
@@ -201,7 +202,7 @@ class _Statements:
     connection: sqlite3.Connection
 
     async def fetch(self, statement: str, *arguments: Any) -> list[Row]:
-        return _decoded(self.connection.execute(statement, _named(arguments)))
+        return self.connection.execute(statement, _named(arguments)).fetchall()
 
     async def fetchmany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> list[Row]:
         return [row for each in arguments for row in await self.fetch(statement, *each)]
@@ -210,8 +211,3 @@ class _Statements:
 def _named(arguments: Sequence[Any]) -> dict[str, Any]:
     """For SQLite, `$1` is a parameter with the name 1."""
     return {str(n): argument for n, argument in enumerate(arguments, 1)}
-
-
-def _decoded(found: Iterable[Row]) -> list[Row]:
-    # Only UUIDs are stored as bytes.
-    return [[UUID(bytes=v) if isinstance(v, bytes) else v for v in row] for row in found]

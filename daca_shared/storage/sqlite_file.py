@@ -146,8 +146,9 @@ def keep_private(folder: Path, *patterns: str) -> None:
 
 def _connect(place: Path | str, schema: str, exits: ExitStack) -> sqlite3.Connection:
     db = sqlite3.connect(
-        ":memory:", timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=True
-    )
+        ":memory:", timeout=BUSY_TIMEOUT_S, detect_types=sqlite3.PARSE_DECLTYPES,
+        isolation_level=None, check_same_thread=False, uri=True,
+    )  # fmt: skip
     exits.callback(db.close)
     # Attached under the schema's name, so that tables have the same names as in PostgreSQL.
     db.execute(f"ATTACH ? AS {schema}", (os.fsencode(place),))
