@@ -32,7 +32,7 @@ class SqliteFile:
         `OSError`, also if another process uses it."""
         keep_private(path.parent, f"{path.stem}.*")
         with ExitStack() as on_failure:
-            on_failure.callback(os.close, _lock(path.with_suffix(".lock")))
+            _lock(path.with_suffix(".lock"), on_failure)
             # Kept open as long as the connections: closing any descriptor of a file releases all of
             # this process's locks on it, and then other programs believe that nobody uses it.
             self._raw = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
@@ -81,7 +81,6 @@ class SqliteFile:
         self._check_present()
         with TemporaryFile(dir=self.path.parent) as file:
             file.write(bytes(_ROOM_BYTES))
-            file.flush()
         # With a new connection, as open ones have the file's contents in their caches.
         _look(self.path, os.pread(self._raw, len(_HEADER), 0))
 
@@ -159,18 +158,17 @@ def _connect(place: Path | str, schema: str, exits: ExitStack) -> sqlite3.Connec
     return db
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, exits: ExitStack) -> None:
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    exits.callback(os.close, file)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         pid = os.read(file, 20).decode(errors="replace").strip() or "unknown"
-        os.close(file)
         problem = f"process {pid} uses this data folder, which is for one process at a time"
         raise OSError(problem) from None
     os.ftruncate(file, 0)
     os.write(file, f"{os.getpid()}\n".encode())
-    return file
 
 
 def _migrate(connection: sqlite3.Connection, schema: str, scripts: Sequence[str]) -> None:
