@@ -97,15 +97,13 @@ class AnalyticsStore:
 
         async def record(statements: Statements) -> int:
             new = await statements.fetchmany(_ADD_MESSAGE, messages)
-            sent = [(user_id, self.database.time(time)) for user_id, time in new]
-            # By time, so that each user's last message stays in the dict.
-            latest = dict(sorted(sent, key=lambda message: message[1]))
+            sent = sorted((user_id, self.database.time(time)) for user_id, time in new)
+            latest = dict(sent)  # each user's last message stays in it
             users = Counter(user_id for user_id, _ in sent)
-            counts = [(user_id, count, latest[user_id]) for user_id, count in sorted(users.items())]
+            counts = [(user_id, count, latest[user_id]) for user_id, count in users.items()]
             await statements.fetchmany(_COUNT, counts)
             days = Counter((user_id, time.date().isoformat()) for user_id, time in sent)
-            day_counts = [(*user_day, count) for user_day, count in sorted(days.items())]
-            await statements.fetchmany(_COUNT_DAY, day_counts)
+            await statements.fetchmany(_COUNT_DAY, [(*day, count) for day, count in days.items()])
             return len(sent)
 
         return await self.database.write(record)
