@@ -62,10 +62,8 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
     status = status_pb2.Status(code=number, message=error.message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.code, domain=ERROR_DOMAIN))
     if isinstance(error, domain.InvalidInput):
-        bad_request = error_details_pb2.BadRequest()
-        for field, description in error.violations:
-            bad_request.field_violations.add(field=field, description=description)
-        status.details.add().Pack(bad_request)
+        broken = [{"field": field, "description": rule} for field, rule in error.violations]
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=broken))
     if error.retry_after_s is not None:
         delay = timedelta(seconds=error.retry_after_s)
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
