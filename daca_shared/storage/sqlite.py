@@ -108,7 +108,7 @@ class SqliteDatabase:
     async def close(self) -> None:
         self._file.ends_searches = True
         async with self._search_turn:  # once searches and purges have ended
-            while self._writing:
+            while self._writing and not self._writing.done():
                 await asyncio.wait([self._writing])
             self._is_closed = True
         # Closing the last connection writes everything into the main file.
@@ -135,26 +135,23 @@ class SqliteDatabase:
         """Queue `work`; the future gets its result. If that is cancelled, it may be done or not."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.append((work, done))
-        if self._writing is None:
+        if self._writing is None or self._writing.done():
             # In its own context, as a group's log lines aren't just the first caller's.
             self._writing = asyncio.create_task(self._write_pending(), context=Context())
         return done
 
     async def _write_pending(self) -> None:
-        try:
-            while self._pending:
-                taken, self._pending = self._pending[:_MAX_GROUP], self._pending[_MAX_GROUP:]
-                group = [(work, done) for work, done in taken if not done.done()]
-                try:
-                    outcomes = await self._commit([work for work, _ in group]) if group else []
-                except Exception as error:
-                    outcomes = [error] * len(group)
-                for (_, done), outcome in zip(group, outcomes, strict=True):
-                    tell = done.set_exception if isinstance(outcome, Exception) else done.set_result
-                    if not done.done():
-                        tell(outcome)
-        finally:
-            self._writing = None
+        while self._pending:
+            taken, self._pending = self._pending[:_MAX_GROUP], self._pending[_MAX_GROUP:]
+            group = [(work, done) for work, done in taken if not done.done()]
+            try:
+                outcomes = await self._commit([work for work, _ in group]) if group else []
+            except Exception as error:
+                outcomes = [error] * len(group)
+            for (_, done), outcome in zip(group, outcomes, strict=True):
+                tell = done.set_exception if isinstance(outcome, Exception) else done.set_result
+                if not done.done():
+                    tell(outcome)
 
     async def _commit(self, group: list[Work[Any]]) -> list[Any]:
         """Their results; in place of a result, the exception of one that failed by itself."""
