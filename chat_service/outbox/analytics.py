@@ -73,12 +73,9 @@ class AnalyticsClient:
     async def close(self) -> None:
         await self._channel.close()
 
-    async def _call[Question, Answer](
-        self,
-        method: aio.UnaryUnaryMultiCallable[Question, Answer],
-        request: Question,
-        timeout_s: float,
-    ) -> Answer:
+    async def _call[Q, A](
+        self, method: aio.UnaryUnaryMultiCallable[Q, A], request: Q, timeout_s: float
+    ) -> A:
         name, outcome = type(request).__name__.removesuffix("Request"), "OK"
         metadata = (*self._peer.metadata, *request_metadata())
         try:
