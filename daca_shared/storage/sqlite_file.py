@@ -41,8 +41,7 @@ class SqliteFile:
             for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
                 self.writer.execute(f"PRAGMA {schema}.{setting}")
             _migrate(self.writer, schema, scripts)
-            self.reader = _connect(path, schema, on_failure)
-            self.reader.execute("PRAGMA query_only = ON")
+            self.reader = _connect(_read_only(path), schema, on_failure)
             # From now on nothing may block the event loop.
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
