@@ -3,17 +3,14 @@
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import agents
-import httpx2
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit
+from openai import AsyncOpenAI, Omit
 
 from chat_service.agent.offline import OfflineModel
 from chat_service.hosts.completions import CompletionsClient
-from chat_service.hosts.refusals import MAX_ANSWER_BYTES, too_large
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Misconfigured
 
@@ -89,11 +86,6 @@ def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> 
 def openai_client(
     key: str, timeout_s: float, base_url: str = _OPENAI_URL, headers: Any = None
 ) -> AsyncOpenAI:
-    """OpenAI's own client, with a limit on an answer's size."""
-
-    async def bound(response: httpx2.Response) -> None:
-        response.stream = _Bounded(cast(httpx2.AsyncByteStream, response.stream))
-
     # No retries by the client, which has no budget for them; `one_retry` has one.
     return AsyncOpenAI(
         api_key=key,
@@ -101,24 +93,7 @@ def openai_client(
         timeout=timeout_s,
         max_retries=0,
         default_headers=headers,
-        http_client=DefaultAsyncHttpxClient(event_hooks={"response": [bound]}),
     )
-
-
-@dataclass
-class _Bounded(httpx2.AsyncByteStream):
-    stream: httpx2.AsyncByteStream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        size = 0
-        async for data in self.stream:
-            size += len(data)
-            if size > MAX_ANSWER_BYTES:
-                raise too_large()
-            yield data
-
-    async def aclose(self) -> None:
-        await self.stream.aclose()
 
 
 # A retry helps after a dropped connection, but doubles the load of a host in trouble. This budget,

@@ -3,14 +3,10 @@
 import json
 
 import pytest
-from agents import ModelSettings, OpenAIResponsesModel
 
-from chat_service.agent.agent import ChatAgent
-from chat_service.agent.models import ChatModel, openai_client
-from chat_service.chat.messages import ChatMessage, ToolCall
 from daca_shared.domain import Failed
-from tests.hosts.conftest import KEY, Talking, closing
-from tests.odd_host import EVENTS, JSON, Answer, Reply, calling, delta, either, odd_host
+from tests.hosts.conftest import Talking
+from tests.odd_host import EVENTS, JSON, Answer, Reply, calling, delta, either
 
 MEGABYTE = 2**20
 LETTERS = b"x" * 65536
@@ -41,19 +37,6 @@ async def test_an_endless_answer_is_an_error(talking: Talking, answer: Reply) ->
         # More than we read, as it includes what fills the buffers at both ends.
         assert talk.host.sent < 32 * MEGABYTE
         assert await talk.turns() == []
-
-
-@pytest.mark.parametrize("more", [LETTERS, b": " + LETTERS])
-@pytest.mark.parametrize("is_stream", [False, True])
-async def test_an_endless_answer_of_openai_is_an_error(more: bytes, is_stream: bool) -> None:
-    async with odd_host(Reply(b"data: ", EVENTS if is_stream else JSON, more=more)) as host:
-        client = openai_client(KEY, 5, host.url)
-        model = ChatModel("m", OpenAIResponsesModel("m", client), ModelSettings(), client)
-        sent, said = ChatMessage(user_id="alice", text="hi"), list[str | ToolCall]()
-        async with closing(model):
-            with pytest.raises(Failed, match="larger than"):
-                await ChatAgent(model).answer(sent, 5, [], said.append if is_stream else None)
-        assert host.sent < 32 * MEGABYTE
 
 
 async def test_an_endless_error_is_an_error(talking: Talking) -> None:
