@@ -30,9 +30,6 @@ UserId = Annotated[
 """Who sent a message: 1 to 128 characters, no control characters and no slashes."""
 
 
-_in_capitals = re.compile(r"\B(?=[A-Z])").sub
-
-
 class DomainError(Exception):
     """An error for the caller, in our own words: another exception's text may hold a secret."""
 
@@ -41,7 +38,7 @@ class DomainError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.code = code or _in_capitals("_", type(self).__name__).upper()
+        self.code = code or re.sub(r"\B(?=[A-Z])", "_", type(self).__name__).upper()
         """The cause, for programs; it stays the same in later versions."""
         self.retry_after_s = retry_after_s
         """How long to wait before trying again; None if that isn't known."""
