@@ -2,7 +2,7 @@
 transport; `daca_shared.calls.errors` maps the errors to gRPC and HTTP."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from pydantic_core import PydanticCustomError
@@ -106,10 +106,11 @@ class Failed(DomainError):
     """The service failed in a known way, about which the caller can do nothing."""
 
 
-def validated[M: BaseModel](model: type[M], fields: dict[str, Any]) -> M:
-    """`fields` as a `model`. Raises `InvalidInput` naming every field that breaks a rule."""
+def validated[M: BaseModel](model: type[M], fields: object) -> M:
+    """A `model` of `fields`, a dict or an object that has them as attributes. Raises `InvalidInput`
+    naming every field that breaks a rule."""
     try:
-        return model.model_validate(fields)
+        return model.model_validate(fields, from_attributes=True)
     except ValidationError as error:
         # A default that depends on an invalid field is no error of its own.
         found = [e for e in error.errors() if e["type"] != "default_factory_not_called"]

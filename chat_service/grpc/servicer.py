@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from google.protobuf.message import Message
 from pydantic import BaseModel
 
 from chat_service.access.admission import Admission
@@ -29,9 +28,6 @@ class _Renamed(history.Renaming):
 class _Update(BaseModel):
     user_id: UserId
     conversation: _Renamed
-
-
-type _ChatRequest = pb.ChatRequest | pb.ChatStreamRequest
 
 
 @dataclass(eq=False)
@@ -74,8 +70,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         await self._authorize(request.user_id, context)
         if not {"title", "*"}.issuperset(request.update_mask.paths):
             raise InvalidInput.field("update_mask", "can name nothing but the title")
-        fields = {"user_id": request.user_id, "conversation": _fields(request.conversation)}
-        asked = validated(_Update, fields)
+        asked = validated(_Update, request)
         key = ConversationKey(asked.user_id, asked.conversation.session_id)
         renamed = await self.turns.rename(key, asked.conversation.title)
         return pb.UpdateConversationResponse(conversation=_listed(renamed))
@@ -104,38 +99,26 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
 
     @asynccontextmanager
     async def _admitted(
-        self, request: _ChatRequest, context: Context
+        self, request: pb.ChatRequest | pb.ChatStreamRequest, context: Context
     ) -> AsyncIterator[ChatMessage]:
         with self.admission:
             await self._authorize(request.user_id, context)
-            message = _decode(request)
+            # In proto3 a field that was not given is empty, and not listed.
+            given = {field.name: value for field, value in request.ListFields()}
+            required = {"user_id": request.user_id, "text": request.text}
+            message = validated(ChatMessage, given | required | {"tags": tuple(request.tags)})
             self.conversation.check(message)
             self.rates.spend(message.user_id)
             yield message
 
-    async def _own[T: history.PageQuery](
-        self, query: type[T], request: Message, context: Context
-    ) -> T:
-        fields = _fields(request)
-        await self._authorize(fields["user_id"], context)
-        return validated(query, fields)
+    async def _own[T: history.PageQuery](self, query: type[T], request: Any, context: Context) -> T:
+        await self._authorize(request.user_id, context)
+        return validated(query, request)
 
     async def _authorize(self, user_id: str, context: Context) -> None:
         metadata = context.invocation_metadata() or ()
         shown = [str(value) for name, value in metadata if name == "authorization"]
         (await self.identity.caller(*shown)).must_be(user_id)
-
-
-def _decode(request: _ChatRequest) -> ChatMessage:
-    # In proto3 a field that was not given is empty.
-    optional = ("session_id", "message_id")
-    fields = _fields(request).items()
-    given = {name: value for name, value in fields if value or name not in optional}
-    return validated(ChatMessage, given | {"tags": tuple(request.tags)})
-
-
-def _fields(request: Message) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in request.DESCRIPTOR.fields_by_name}
 
 
 def _listed(item: history.PastConversation) -> pb.Conversation:
