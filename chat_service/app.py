@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from chat_service.access.admission import Admission, most_chats
 from chat_service.access.identity import choose_identity
@@ -48,10 +49,8 @@ class _Threads(ThreadPoolExecutor):
     """In them a blocking tool that calls `sys.exit`, as argparse does, fails like any other.
     Otherwise it would end the service."""
 
-    def submit[**P, T](
-        self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
-        def work_on() -> T:
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        def work_on() -> Any:
             try:
                 return work(*args, **kwargs)
             except SystemExit as error:
