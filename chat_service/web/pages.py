@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from hashlib import sha256
-from itertools import starmap
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
@@ -36,7 +35,7 @@ _DATA: dict[str, Any] = {
     "completed": ReplyBody,
     "error": ErrorBody,
 }
-_Event: Any = Union[tuple(starmap(_event, _DATA.items()))]  # noqa: UP007 - made of a table
+_Event: Any = Union[tuple(map(_event, _DATA, _DATA.values()))]  # noqa: UP007 - made of a table
 _StreamEvent = create_model(
     "StreamEvent",
     __base__=RootModel[Any],
