@@ -11,13 +11,14 @@ from http import HTTPMethod
 from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
+from anyio import BrokenResourceError
 from opentelemetry import trace
 from opentelemetry.context import Context, attach
 from prometheus_client import Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_service.web.problems import Problem, is_of_leaving
+from chat_service.web.problems import Problem
 from daca_shared.addresses import THIS_MACHINE, host_in
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import DURATIONS_S
@@ -104,9 +105,11 @@ class Edge:
             async with exchange.time:
                 await app(scope, exchange.receive, exchange.send)
         except Exception as error:
+            # FastAPI ends an event stream that its reader has left with a group of only these.
+            left = isinstance(error, ExceptionGroup) and not error.split(BrokenResourceError)[1]
             if exchange.time.expired():
                 await exchange.give_up()
-            elif not is_of_leaving(error):
+            elif not left:
                 # The caller must not learn the cause, and granian doesn't log it.
                 log.exception("a request failed unexpectedly")
                 raise
@@ -196,9 +199,7 @@ class _Exchange:
 
     def report(self) -> None:
         duration_s = time.perf_counter() - self._began
-        if not self._complete and not self._request.error:
-            self._request.error = "cancelled"
-        error = self._request.error
+        error = self._request.error or ("" if self._complete else "cancelled")
         status = self._status or (_CLIENT_LEFT if error == "cancelled" else _SERVER_ERROR)
         # Never the path, which is the caller's text and holds user ids.
         found = self._scope.get("route")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
@@ -106,11 +105,6 @@ class Problem:
         body = self.body | of_openai
         answer = JSONResponse(body, self.status, self.headers, media_type=_MEDIA_TYPE)
         await answer(scope, receive, send)
-
-
-def is_of_leaving(error: Exception) -> bool:
-    """Whether it is an error with which FastAPI ends an event stream that its reader has left."""
-    return isinstance(error, ExceptionGroup) and not error.split(anyio.BrokenResourceError)[1]
 
 
 def answer_errors(app: FastAPI) -> None:
