@@ -16,7 +16,7 @@ from opentelemetry.util.re import parse_env_headers
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from daca_shared.addresses import excepting_this_machine
+from daca_shared.addresses import excepting_this_machine, listen
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
@@ -42,8 +42,7 @@ def _check_host(host: str) -> str:
     family = socket.AF_INET6 if ":" in bare else socket.AF_INET
     try:
         socket.inet_pton(family, bare)  # `bind` would also accept names, and look them up
-        with socket.socket(family) as listener:
-            listener.bind((bare, 0))
+        listen(bare, 0).close()
     except OSError:
         raise ValueError("must be an address of this machine, e.g. 127.0.0.1") from None
     return bare
