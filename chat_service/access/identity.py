@@ -34,15 +34,12 @@ class Caller:
         note_user(user_id)
 
 
-type FindKeys = Callable[[str | None, str], Awaitable[Sequence[Any]]]
-"""Finds the keys for a key id and an algorithm. Raises `Unavailable` if they can't be had."""
-
-
 @dataclass(frozen=True)
 class Identity:
     """Checks tokens: signature, expiry, audience, issuer. Without `find_keys` it trusts anyone."""
 
-    find_keys: FindKeys | None = None
+    find_keys: Callable[[str | None, str], Awaitable[Sequence[Any]]] | None = None
+    """Finds the keys for a key id and an algorithm. Raises `Unavailable` if they can't be had."""
     algorithms: Sequence[str] = ()
     audience: str = ""
     issuer: str | None = None
