@@ -20,8 +20,6 @@ from daca_shared.settings import ServiceSettings, except_this_machine
 
 log = logging.getLogger(__name__)
 
-_PAUSE_S = 1.0
-
 
 def main[S: ServiceSettings](
     name: str, settings: type[S], run: Callable[[S], Coroutine[Any, Any, None]]
@@ -65,7 +63,7 @@ async def running(work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterato
                 return await work()
             except Exception:
                 log.exception("work in the background has failed unexpectedly, and begins again")
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(1)
 
     task = asyncio.create_task(work_on())
     try:

@@ -18,7 +18,6 @@ _LAG_WEIGHT = 0.4
 _LARGEST_BURST, _FEWEST = 256, 32
 _BURST_S = 1.0
 _DECREASE, _INCREASE = 0.9, 1
-_RETRY_AFTER_S = 1.0
 # Open files without any chat, and for each chat: its caller's connection and the model's.
 _FILES_AT_REST, _FILES_OF_A_CHAT = 48, 2
 
@@ -95,4 +94,4 @@ class Admission:
         if is_full or self.chats >= self._max_chats:
             self.turned_away += 1
             told = "The service has more to do than it can; try again"
-            raise Unavailable(told, code="OVERLOADED", retry_after_s=_RETRY_AFTER_S)
+            raise Unavailable(told, code="OVERLOADED", retry_after_s=1)

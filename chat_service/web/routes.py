@@ -13,8 +13,6 @@ from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
 from daca_shared.domain import UserId
 
-_MAX_BODY_BYTES = 1_000_000
-
 
 def private_router(identity: Identity, admission: Admission | None = None) -> APIRouter:
     """Routes that identify the caller before they read the body. With `admission`, chats that are
@@ -31,7 +29,7 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
 
     # Only for the API documentation: the token is checked above.
     shown = [Depends(HTTPBearer(auto_error=False))] if identity.find_keys else []
-    return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=_MAX_BODY_BYTES)
+    return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=1_000_000)
 
 
 def _read_as_json(scope: Scope) -> None:
