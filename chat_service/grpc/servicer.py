@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import AliasPath, BaseModel, Field
 
 from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.messages import ChatMessage, ChatReply, ConversationKey
+from chat_service.chat.messages import ChatMessage, ChatReply, ConversationKey, Title
 from chat_service.turns import history
 from chat_service.turns.store import TurnStore
 from daca.chat.v1 import chat_pb2 as pb
@@ -21,13 +21,10 @@ from daca_shared.calls.errors import Context
 from daca_shared.domain import InvalidInput, UserId, validated
 
 
-class _Renamed(history.Renaming):
-    session_id: UUID
-
-
 class _Update(BaseModel):
     user_id: UserId
-    conversation: _Renamed
+    title: Title = Field(validation_alias=AliasPath("conversation", "title"))
+    session_id: UUID = Field(validation_alias=AliasPath("conversation", "session_id"))
 
 
 @dataclass(eq=False)
@@ -71,8 +68,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         if not {"title", "*"}.issuperset(request.update_mask.paths):
             raise InvalidInput.field("update_mask", "can name nothing but the title")
         asked = validated(_Update, request)
-        key = ConversationKey(asked.user_id, asked.conversation.session_id)
-        renamed = await self.turns.rename(key, asked.conversation.title)
+        key = ConversationKey(asked.user_id, asked.session_id)
+        renamed = await self.turns.rename(key, asked.title)
         return pb.UpdateConversationResponse(conversation=_listed(renamed))
 
     async def DeleteConversation(
