@@ -55,6 +55,7 @@ def _check_token(token: SecretStr) -> SecretStr:
     return token
 
 
+Folder = Annotated[Path, AfterValidator(_find_home)]
 Host = Annotated[str, AfterValidator(_check_host)]
 """An address to listen on, without the brackets that an IPv6 one has in URLs."""
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
@@ -93,9 +94,7 @@ class ServiceSettings(BaseSettings):
 
     database_file: ClassVar[str]
 
-    data_dir: Annotated[Path, AfterValidator(_find_home)] = Field(
-        Path("data"), alias="DACA_DATA_DIR"
-    )
+    data_dir: Folder = Field(Path("data"), alias="DACA_DATA_DIR")
     """The folder of each service's database, for one process of each service at a time."""
     database_url: SecretStr | None = Field(None, alias="DATABASE_URL")
     """A PostgreSQL to use instead, which allows several replicas of each service, like
