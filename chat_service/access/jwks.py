@@ -36,7 +36,7 @@ class Jwks:
     """The longest that a withdrawn key is trusted: while its host answers, and while it doesn't."""
     min_interval_s: float = 10.0
     """Otherwise each token with a made-up key id would cause a request to the host."""
-    _keys: list[tuple[object, jwt.PyJWK]] = field(default_factory=list, init=False)
+    _keys: list[jwt.PyJWK] = field(default_factory=list, init=False)
     _tried_at_s: float = field(default=-math.inf, init=False)
     _fetched_at_s: float = field(default=-math.inf, init=False)
     _is_away: bool = field(default=False, init=False)
@@ -62,13 +62,13 @@ class Jwks:
         return self._known(kid, algorithm)
 
     def _known(self, kid: str | None, algorithm: str) -> list[jwt.PyJWK]:
-        keys = (key for id_, key in self._keys if kid in (None, id_))
+        keys = (key for key in self._keys if kid in (None, key.key_id))
         return [key for key in keys if key.algorithm_name == algorithm]
 
     async def _fetch(self) -> None:
         try:
             published = json.loads(await self._get())["keys"]
-            if keys := [(jwk.get("kid"), key) for jwk in published for key in _usable(jwk)]:
+            if keys := [key for jwk in published for key in _usable(jwk)]:
                 self._keys, self._is_away = keys, False
                 self._fetched_at_s = asyncio.get_running_loop().time()
                 return
