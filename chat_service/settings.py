@@ -8,7 +8,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import pydantic
 from limits import RateLimitItem, parse_many
-from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, InstanceOf, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, PlainValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from daca_shared.addresses import THIS_MACHINE, host_in
@@ -55,9 +55,9 @@ def _check_address(value: str) -> str:
     raise ValueError("must be a host and a port, like 127.0.0.1:8001")
 
 
-def _parse_rates(value: str) -> list[RateLimitItem]:
+def _parse_rates(value: str) -> tuple[RateLimitItem, ...]:
     with suppress(ValueError):
-        rates = parse_many(value)
+        rates = tuple(parse_many(value))
         if all(rate.amount for rate in rates):
             return rates
     raise ValueError("must be like 60/minute or 60/minute;1000/day")
@@ -68,8 +68,7 @@ type _Many[T] = Annotated[
     NoDecode,
     BeforeValidator(lambda text: [part.strip() for part in text.removesuffix(",").split(",")]),
 ]
-type _Rate = InstanceOf[RateLimitItem]
-type _Rates = Annotated[tuple[_Rate, ...], NoDecode, BeforeValidator(_parse_rates)]
+type _Rates = Annotated[tuple[RateLimitItem, ...], NoDecode, PlainValidator(_parse_rates)]
 type _Origin = Annotated[str, AfterValidator(_check_origin)]
 type _Address = Annotated[str, AfterValidator(_check_address)]
 type _Name = Annotated[str, AfterValidator(_check_name)]
