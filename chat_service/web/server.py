@@ -77,8 +77,7 @@ class HttpServer:
         sockets = [path for path in Path("/proc/self/fd").glob("*") if path.is_socket()]
         for path in sockets:
             with suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as found:
-                listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                if listens and found.getsockname()[1:2] == (self.port,):
+                if found.getsockname()[1:2] == (self.port,):
                     timeout_ms = int(self.stuck_timeout_s * 1000)
                     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
