@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from itertools import accumulate
 from typing import Any
@@ -15,9 +16,6 @@ from pyromark import Markdown, Options, Theme
 _AT_ONCE = 2_000
 # Beyond these limits a text isn't rendered: sanitizing takes the square of the depth.
 _MAX_GROWTH, _MAX_LENGTH, _MAX_DEPTH = 20, 256_000, 100
-# How much may be read, and how often, to find out what in a text is raw HTML.
-_MAX_READ, _MAX_PASSES = 40_000, 50
-
 # Highlighting takes about 1 µs a character, and far more in very long lines.
 _MAX_COLOURED, _MAX_LINE = 20_000, 500
 
@@ -34,13 +32,20 @@ _KINDS = {
 _is_class = re.compile(rf"language-[\w.+#-]{{1,40}}|{'|'.join(_KINDS.values())}").fullmatch
 _ALIGNED = re.compile(r'<(t[hd]) style="text-align: (\w+)">')
 _IMAGE = re.compile(r'(<a [^>]*>)?<img src="([^"]*)" alt="([^"]*)"[^>]*>')
-_is_break = re.compile(rb"<br */?>", re.IGNORECASE).fullmatch
-_openings = re.compile(rb"(?<!\\)<(?!br */?>)", re.IGNORECASE).sub
-_may_begin_code = re.compile(rb"`|~~~|\n[ \t>]*\r?\n").search
+# Raw HTML is text, like `List<String>`; the sanitizer would drop it. While Markdown is parsed, this
+# stands for each `<` but those of addresses: an escape would be shown as it is in code.
+_LESS = "\ufdd0"  # no character, and no text has it
+_ADDRESS = r"https?:|mailto:|[^\s<>@]+@[^\s<>]+>"
+_openings = re.compile(rf"<(?<!(?<!\\)\\<)(?<!\]\(<)(?!{_ADDRESS})", re.IGNORECASE)
+_with_tags_as_text = partial(_openings.sub, _LESS)
+_CODE = re.compile("<code.*?</code>", re.DOTALL)
+# Line breaks are the exception, as Markdown's tables have no other way to write them.
+_BREAK = re.compile(f"{_LESS}br */?&gt;", re.IGNORECASE)
 
 
 def _coloured(language: str | None, code: str) -> str | None:
     """A block of code with classes for its tokens; None for one that isn't highlighted."""
+    code = code.replace(_LESS, "<")
     longest = max(map(len, code.splitlines()), default=0)
     if not language or len(code) > _MAX_COLOURED or longest > _MAX_LINE:
         return None
@@ -87,45 +92,15 @@ async def rendered(texts: Sequence[str]) -> list[str]:
 def render(text: str) -> str:
     """The same for one text, which stays plain text if its HTML would be excessive."""
     html = _markdown.html(_with_tags_as_text(text[:_MAX_LENGTH]))
+    if _LESS in html:
+        html = _CODE.sub(lambda code: code[0].replace(_LESS, "&lt;"), html)
+        html = _BREAK.sub("<br>", html).replace(_LESS, "&lt;")
     largest = min(_MAX_GROWTH * len(text) + 1000, _MAX_LENGTH)
     steps = (-1 if tag[1] else 1 for tag in _NESTING.finditer(html))
     if max(len(text), len(html)) > largest or max(accumulate(steps), default=0) > _MAX_DEPTH:
         return f"<pre>{escape(text, quote=False)}</pre>\n"
     html = _IMAGE.sub(lambda i: i[1] + i[3] if i[1] else f'<a href="{i[2]}">🖼 {i[3]}</a>', html)
     return _cleaner.clean(_ALIGNED.sub(r'<\1 align="\2">', html))
-
-
-def _with_tags_as_text(text: str) -> str:
-    """Escape raw HTML, which the sanitizer would drop. It may be text, like `List<String>`. Line
-    breaks stay, as Markdown's tables have no other way to write them."""
-    # Behind a tag that is text there may be code, in which an escape would be shown as it is. So
-    # only what is certainly no code is escaped, and the result is read again. Not without end:
-    # finally, all that is left is escaped.
-    for left in reversed(range(min(_MAX_PASSES, _MAX_READ // (len(text) + 1) + 1))):
-        escaped = _escaped(text, is_last=left == 0)
-        if escaped == text:
-            break
-        text = escaped
-    return text
-
-
-def _escaped(text: str, *, is_last: bool) -> str:
-    """One pass, which ends where code may begin, unless it `is_last`."""
-    if "<" not in text:
-        return text
-    source, done, parts = text.encode(), 0, list[bytes]()
-    for event, span in _markdown.events_with_range(text):
-        start, end = span["start"], span["end"]
-        is_tag = "InlineHtml" in event and not _is_break(source[start:end])
-        if is_tag or event == {"Start": "HtmlBlock"}:
-            code = None if is_last else _may_begin_code(source, start + 1, end)
-            end = code.start() if code else end
-            tag = source[start:end].replace(b"<", b"&lt;", 1)
-            parts += [source[done:start], _openings(b"&lt;", tag)]
-            done = end
-            if code:
-                break
-    return b"".join([*parts, source[done:]]).decode()
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,8 @@ def test_raw_html_is_shown_as_it_was_written(text: str) -> None:
         ("1. <pre> keeps spaces:\n\n       ", "<pre><code>"),
         ("<script> and `", "<code>"),
         ("<div>\n<br>\n<div> or `", "<br>"),
+        ("# On <b>\n    ", "<pre><code>"),
+        ("<div>\n\n    ", "<pre><code>"),
     ],
 )
 def test_code_after_raw_html_is_shown_as_it_was_written(begin: str, html: str) -> None:
@@ -134,10 +136,20 @@ def test_code_after_raw_html_is_shown_as_it_was_written(begin: str, html: str) -
     assert "amp;" not in shown
 
 
-def test_a_line_break_that_begins_a_line_is_text_and_markdown_follows_it() -> None:
-    assert render("<br>\n**bold**") == "<p>&lt;br&gt;\n<strong>bold</strong></p>\n"
+def test_markdown_follows_line_breaks_and_raw_html() -> None:
+    assert render("<br>\n**bold**") == "<p><br>\n<strong>bold</strong></p>\n"
     assert "<pre><code" in render("<br>\n```\n<b>\n```\n")
     assert render("<div>\n\\<b\\>") == "<p>&lt;div&gt;\n&lt;b&gt;</p>\n"
+
+
+def test_addresses_in_angle_brackets_are_links() -> None:
+    text = "<https://e.example/a>, <me@e.example>, [x](<https://e.example/a b>), \\<https://e.example/>"
+    links = re.findall('href="(.*?)"', render(text))
+    assert links == ["https://e.example/a", "mailto:me@e.example", "https://e.example/a%20b"]
+
+
+def test_a_line_break_in_code_is_shown_as_it_was_written() -> None:
+    assert render("`<br/>`") == "<p><code>&lt;br/&gt;</code></p>\n"
 
 
 def test_an_empty_text_is_empty_html() -> None:
