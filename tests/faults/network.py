@@ -36,11 +36,6 @@ class Network:
         for host, address in self.hosts.items():
             _run(*f"ip -n {host} address add {address}/24 dev eth0".split())
             _run("ip", "-n", host, "link", "set", "lo", "up")
-        _run(*f"ip link add {self._clients} type veth peer name eth1 netns {first}".split())
-        _run(*f"ip address add 10.201.8.1/24 dev {self._clients}".split())
-        _run(*f"ip link set {self._clients} up".split())
-        _run(*f"ip -n {first} address add {_CHAT}/24 dev eth1".split())
-        _run(*f"ip -n {first} link set eth1 up".split())
         self.up()
 
     def destroy(self) -> None:
@@ -69,6 +64,12 @@ class Network:
 
     def move(self, system: RunningStack) -> None:
         """Make each service and its sidecar start on its host."""
+        first, _ = self.hosts
+        _run(*f"ip link add {self._clients} type veth peer name eth1 netns {first}".split())
+        _run(*f"ip address add 10.201.8.1/24 dev {self._clients}".split())
+        _run(*f"ip link set {self._clients} up".split())
+        _run(*f"ip -n {first} address add {_CHAT}/24 dev eth1".split())
+        _run(*f"ip -n {first} link set eth1 up".split())
         chat = system.stack.services[system.chat]
         chat.environment["DACA_HOST"] = "0.0.0.0"  # noqa: S104 - of its own namespace
         system.url = f"http://{_CHAT}:{chat.ports['HTTP']}"
