@@ -127,7 +127,8 @@ def _domain_error(error: aio.AioRpcError) -> DomainError:
             return NotFound(error.details() or "Not found", code="USER_NOT_FOUND")
         case StatusCode.INVALID_ARGUMENT:
             return InvalidInput([], error.details() or "Analytics refused the request")
-        case StatusCode.DEADLINE_EXCEEDED:
+        # A sidecar cancels a call if its deadline passes there a moment earlier than here.
+        case StatusCode.DEADLINE_EXCEEDED | StatusCode.CANCELLED:
             return TimedOut("Analytics did not answer in time", code="ANALYTICS_TIMED_OUT")
         case code:
             told = "can't be reached" if code in UNREACHABLE else f"failed ({code.name})"

@@ -193,7 +193,9 @@ async def test_a_hanging_peer_is_a_deadline_exceeded(traced: TracedStack) -> Non
     assert answer.status_code == 504
     trace_id = answer.headers["x-trace-id"]
     span = await traced.ended(GET, "CLIENT", trace_id)
-    assert (span.attributes["rpc.response.status_code"], span.failed) == ("DEADLINE_EXCEEDED", True)
+    # CANCELLED if the deadline has passed at a sidecar first.
+    assert span.attributes["rpc.response.status_code"] in ("DEADLINE_EXCEEDED", "CANCELLED")
+    assert span.failed
     http_span = await traced.ended("GET /users/{user_id}/analytics", "SERVER", trace_id)
     assert (http_span.attributes["http.response.status_code"], http_span.failed) == (504, True)
 

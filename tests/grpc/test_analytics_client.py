@@ -125,6 +125,7 @@ async def test_a_dead_server_is_unavailable(store: AnalyticsStore) -> None:
         (StatusCode.NOT_FOUND, NotFound),
         (StatusCode.INVALID_ARGUMENT, InvalidInput),
         (StatusCode.DEADLINE_EXCEEDED, TimedOut),
+        (StatusCode.CANCELLED, TimedOut),
         (FOREVER_S, TimedOut),
     ],
 )
