@@ -16,6 +16,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _IDLE = 500
 _ROUNDS, _ROUND_S = (6, 4.0) if FULL else (3, 0.5)
+# In the short pass, other tests that run at the same time cause the slowest of the few answers.
+_PERCENT = 99 if FULL else 50
 _HALF = (
     b"POST /chat/ HTTP/1.1\r\nhost: te",
     b"POST /chat/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -40,29 +42,27 @@ async def slow_clients(url: str) -> AsyncIterator[None]:
         await asyncio.sleep(0.2)
 
 
-async def p99_s(url: str) -> tuple[float, int]:
+async def latency_s(url: str) -> tuple[float, int]:
     # Few clients, as at peak load the tail latency is due to the load itself.
     async with load(url, clients=4) as running:
         await asyncio.sleep(_ROUND_S)
-    return percentile(running.latencies_s, 99), running.failed()
+    return percentile(running.latencies_s, _PERCENT), running.failed()
 
 
 async def test_half_open_requests_do_not_slow_the_others(
     system: RunningStack, report: Report
 ) -> None:
-    await p99_s(system.url)
+    await latency_s(system.url)
     alone, beside = [], []
     failed = 0
     for _ in range(_ROUNDS):
         # The mean of the rounds before and after cancels out drift.
-        alone.append((await p99_s(system.url))[0])
+        alone.append((await latency_s(system.url))[0])
         async with slow_clients(system.url):
-            p99, failures = await p99_s(system.url)
-            beside.append(p99)
+            latency, failures = await latency_s(system.url)
+            beside.append(latency)
             failed += failures
-    # Other work on the machine may cause the tail of half a second, but not in every round.
-    typical = statistics.median if FULL else min
-    normal, slowed = typical(alone), typical(beside)
-    figures = {"p99 alone s": normal, "beside 500": slowed, "failed": failed}
-    bar = {"p99 within twice the normal": slowed <= 2 * normal, "none failed": failed == 0}
+    normal, slowed = statistics.median(alone), statistics.median(beside)
+    figures = {f"p{_PERCENT} alone s": normal, "beside 500": slowed, "failed": failed}
+    bar = {f"p{_PERCENT} within twice the normal": slowed <= 2 * normal, "none failed": failed == 0}
     report("500 half-open requests", figures, bar)
