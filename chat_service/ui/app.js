@@ -166,6 +166,8 @@ async function recallUnsent(key) {
   if (!turn.isKept) {
     turn.failed();
     reread();
+    // A moment later, the server has stored what a closed tab had received.
+    setTimeout(reread, KEPT_MS);
   } else if (turn === log.last && recall(key) === text) {
     composer.beginEdit(turn, text);
   }

@@ -141,6 +141,21 @@ async def test_a_tab_waits_for_a_reply_that_another_tab_is_getting(
     await expect(button(two, "Cancel editing")).to_be_hidden()
 
 
+async def test_a_reply_that_a_closed_tab_was_getting_is_shown_as_it_was_kept(
+    site: Site, open_site: OpenPage
+) -> None:
+    one = await open_site()
+    site.agent.script = ["Hello ", asyncio.Event()]
+    await send(one, "apples")
+    await expect(replies(one)).to_contain_text("Hello")
+    two = await one.context.new_page()
+    await two.goto(one.url)
+    await expect(replies(two)).to_have_attribute("aria-busy", "true")
+    await one.close()
+    await expect(replies(two)).to_contain_text("Hello")
+    await expect(replies(two)).to_contain_text("Stopped.")
+
+
 async def test_each_tab_keeps_its_own_user(open_site: OpenPage) -> None:
     one = await open_site("ann")
     await send_and_wait(one, "apples")
