@@ -1,5 +1,11 @@
 """The composition root: settings → store → servicer → server."""
 
+import signal
+
+if __name__ == "__main__":
+    # Until there is a `stop_signal`, Ctrl-C ends us at once, even during the imports.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import logging
 from contextlib import AsyncExitStack
 from functools import partial

@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from lab.stack import render_run_file
@@ -71,8 +72,9 @@ async def test_ctrl_c_before_it_is_ready_ends_it(tmp_path: Path) -> None:
         await stopped(process)
 
 
-async def test_ctrl_c_during_imports_prints_no_traceback(tmp_path: Path) -> None:
-    start = (sys.executable, "-X", "importtime", "-m", "scripts.run_stack", "--help")
+@pytest.mark.parametrize("module", ["scripts.run_stack", "chat_service", "analytics_service"])
+async def test_ctrl_c_during_imports_prints_no_traceback(module: str, tmp_path: Path) -> None:
+    start = (sys.executable, "-X", "importtime", "-m", module, "--help")
     async with command(*start, folder=tmp_path) as process:
         await read_until(process, "pydantic")
         process.send_signal(signal.SIGINT)
