@@ -41,7 +41,6 @@ def build_server(
 
 async def run(settings: AnalyticsSettings) -> None:
     """Serve until told to stop. Raises `DomainError` or `PortTaken` if that can't begin."""
-    stop = stop_signal()
     async with AsyncExitStack() as stack:
         metrics = serving_metrics(settings, settings.metrics_port, "ANALYTICS_METRICS_PORT")
         stack.enter_context(metrics)
@@ -51,6 +50,7 @@ async def run(settings: AnalyticsSettings) -> None:
             settings.database, seed_demo_users=settings.seed_demo_users, tracing=tracing
         )
         stack.push_async_callback(store.database.close)
+        stop = stop_signal()  # not before, as another process may be migrating the database
         await stack.enter_async_context(running(watch_lag))
         server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
         await stack.enter_async_context(running(partial(server.watch, store.database.check)))

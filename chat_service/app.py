@@ -61,7 +61,6 @@ class _Threads(ThreadPoolExecutor):
 
 async def run(settings: ChatSettings) -> None:
     """Serve until told to stop. Raises `DomainError` or `PortTaken` if that can't be done."""
-    stop = stop_signal()
     # Each blocking tool takes a thread. By default there are only six on two cores.
     asyncio.get_running_loop().set_default_executor(_Threads(256))
     async with AsyncExitStack() as stack:
@@ -77,6 +76,8 @@ async def run(settings: ChatSettings) -> None:
 
         database = await open_database(settings.database, "chat", SCHEMA, tracing)
         stack.push_async_callback(database.close)
+        # Not before: another process may be migrating the database, and nobody waits for that.
+        stop = stop_signal()
         outbox = Outbox(database, analytics.record, tracing)
         stack.push_async_callback(outbox.send_the_rest)
         await stack.enter_async_context(running(outbox.run))

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from starlette.responses import PlainTextResponse
 
 from chat_service.app import serve
@@ -16,7 +18,8 @@ from chat_service.settings import ChatSettings
 from chat_service.web.server import HttpServer
 from daca_shared.calls.server import GrpcServer
 from daca_shared.domain import Failed
-from lab.stack import UNSET
+from lab.postgres import connected
+from lab.stack import UNSET, eventually
 from scripts.lib.project import ROOT
 
 SETTINGS = ChatSettings.model_validate({"CHAT_GRPC_PORT": 0, "DACA_DRAIN_S": 0})
@@ -87,3 +90,26 @@ def test_a_service_that_cannot_start_logs_why_as_its_last_line(tmp_path: Path, p
     last = ended.stderr.splitlines()[-1]
     assert last.startswith(f"chat_service: Port {ports[port]} on 127.0.0.1 is taken")
     assert port in last
+
+
+@pytest.mark.parametrize("service", ["chat", "analytics"])
+async def test_a_service_that_waits_for_anothers_migration_can_be_stopped(
+    service: str, database_url: SecretStr
+) -> None:
+    settings = {"DATABASE_URL": database_url.get_secret_value()}
+    settings |= {"CHAT_METRICS_PORT": "off", "ANALYTICS_METRICS_PORT": "off"}
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with connected(database_url) as other:
+        await other.execute("SELECT pg_advisory_lock(hashtext($1))", f"daca {service}")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", f"{service}_service",
+            cwd=ROOT, env=UNSET | settings, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            await eventually(lambda: other.fetchval(waiting), 1)
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 2) == -signal.SIGTERM
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
