@@ -8,6 +8,7 @@ from functools import partial
 from html import escape
 from itertools import accumulate
 from typing import Any
+from urllib.parse import quote
 
 import nh3
 from pyromark import Markdown, Options, Theme
@@ -33,10 +34,13 @@ _is_class = re.compile(rf"language-[\w.+#-]{{1,40}}|{'|'.join(_KINDS.values())}"
 _ALIGNED = re.compile(r'<(t[hd]) style="text-align: (\w+)">')
 _IMAGE = re.compile(r'(<a [^>]*>)?<img src="([^"]*)" alt="([^"]*)"[^>]*>')
 # Raw HTML is text, like `List<String>`; the sanitizer would drop it. While Markdown is parsed, this
-# stands for each `<` but those of addresses: an escape would be shown as it is in code.
-_LESS = "\ufdd0"  # no character, and no text has it
-_ADDRESS = r"https?:|mailto:|[^\s<>@]+@[^\s<>]+>"
-_openings = re.compile(rf"<(?<!(?<!\\)\\<)(?<!\]\(<)(?!{_ADDRESS})", re.IGNORECASE)
+# stands for each `<` but those of addresses: an escape would be shown as it is in code. Like `<` it
+# is punctuation, which matters beside `**`. It is part of SignWriting, and no text has it.
+_LESS = "\U0001da8b"
+_ADDRESS = (
+    r"https?:|mailto:|[\w.+-]+@[\w.-]+>|(?:(?<=\]\(<)|(?<=\]: <))[^<>\n]*>(?:\)| *['\"(\n]|$)"
+)
+_openings = re.compile(rf"<(?<!(?<!\\)\\<)(?!{_ADDRESS})", re.IGNORECASE)
 _with_tags_as_text = partial(_openings.sub, _LESS)
 _CODE = re.compile("<code.*?</code>", re.DOTALL)
 # Line breaks are the exception, as Markdown's tables have no other way to write them.
@@ -92,14 +96,14 @@ async def rendered(texts: Sequence[str]) -> list[str]:
 def render(text: str) -> str:
     """The same for one text, which stays plain text if its HTML would be excessive."""
     html = _markdown.html(_with_tags_as_text(text[:_MAX_LENGTH]))
-    if _LESS in html:
-        html = _CODE.sub(lambda code: code[0].replace(_LESS, "&lt;"), html)
-        html = _BREAK.sub("<br>", html).replace(_LESS, "&lt;")
     largest = min(_MAX_GROWTH * len(text) + 1000, _MAX_LENGTH)
     steps = (-1 if tag[1] else 1 for tag in _NESTING.finditer(html))
     if max(len(text), len(html)) > largest or max(accumulate(steps), default=0) > _MAX_DEPTH:
         return f"<pre>{escape(text, quote=False)}</pre>\n"
     html = _IMAGE.sub(lambda i: i[1] + i[3] if i[1] else f'<a href="{i[2]}">🖼 {i[3]}</a>', html)
+    html = html.replace(quote(_LESS), "%3C")
+    html = _CODE.sub(lambda code: code[0].replace(_LESS, "&lt;"), html)
+    html = _BREAK.sub("<br>", html).replace(_LESS, "&lt;")
     return _cleaner.clean(_ALIGNED.sub(r'<\1 align="\2">', html))
 
 

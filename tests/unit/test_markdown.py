@@ -143,9 +143,25 @@ def test_markdown_follows_line_breaks_and_raw_html() -> None:
 
 
 def test_addresses_in_angle_brackets_are_links() -> None:
-    text = "<https://e.example/a>, <me@e.example>, [x](<https://e.example/a b>), \\<https://e.example/>"
+    text = "<https://e.example/a>, <me@e.example>, [x](<a b>), \\<https://e.example/>"
+    text += ", [y](<c> 't'), [c]\n\n[c]: <d>\n"
     links = re.findall('href="(.*?)"', render(text))
-    assert links == ["https://e.example/a", "mailto:me@e.example", "https://e.example/a%20b"]
+    assert links == ["https://e.example/a", "mailto:me@e.example", "a%20b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("**Note:**<br>text", "<strong>Note:</strong><br>text"),
+        ("~~a.~~<T>", "<del>a.</del>&lt;T&gt;"),
+        ("[q](https://h/?a<b 't<br>u')", 'href="https://h/?a%3Cb" title="t&lt;br&gt;u"'),
+        ("![i](u 'x<br>y') z", "🖼 i</a> z"),
+        ("x <!--me@e.example--> y", "x &lt;!--me@e.example--&gt; y"),
+        ("](<script> rest", "](&lt;script&gt; rest"),
+    ],
+)
+def test_raw_html_changes_nothing_around_it(text: str, html: str) -> None:
+    assert html in render(text)
 
 
 def test_a_line_break_in_code_is_shown_as_it_was_written() -> None:
