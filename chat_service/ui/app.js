@@ -27,11 +27,13 @@ const NOT_HERE = "There is no such conversation of yours: it may be another user
 /** How long the server may take to store a stopped reply. */
 const KEPT_MS = 300;
 const REREAD_MS = 3000;
+/** A browser has only six connections to a host. */
+const MOST_REPLIES = 4;
 let user = subject() || recall("user", TAB) || recall("user") || "alice";
 let session = "";
 /**
- * The replies that are being streamed, by conversation. They go on while another one is shown. Each
- * has its `stop`, its conversation's `turns`, and whether that was changed elsewhere (`isStale`).
+ * The replies that are being streamed, by conversation. They go on while another one is shown. Each has
+ * its `turn`, its `stop`, its conversation's `turns`, and whether that was changed elsewhere (`isStale`).
  */
 const coming = new Map();
 /** The number of the current view. Answers for an older one are dropped. */
@@ -43,11 +45,13 @@ let isOfList = false;
 const log = new Log({ onEdit: (turn) => composer.beginEdit(turn), onAgain: sendAgain });
 const composer = new Composer({
   onSend: send,
+  onEdit: (turn, text) => text.trim() && remember(unsent(turn.id), text),
   onCancel: (turn) => forget(unsent(turn.id)),
   onStop: () => coming.get(session)?.stop(),
 });
 const count = new Count();
 const sidebar = new Sidebar({
+  unanswered,
   onOpen: (id) => go(id),
   // Stop the reply that is being streamed, as the server would wait for its end.
   onDelete: (id) => coming.get(id)?.stop(),
@@ -113,7 +117,11 @@ async function go(id = "") {
 
 async function show(id) {
   const left = coming.get(session);
-  if (left) left.turns = log.turns;
+  if (left) {
+    left.turns = log.turns;
+    if (coming.size > MOST_REPLIES) left.stop();
+    sidebar.refresh(user);
+  }
   const mine = ++view;
   session = id || uuid();
   const reply = coming.get(session);
@@ -160,17 +168,26 @@ function forgetSent(messages) {
 /** Show a message whose reply has not come: it is being answered in another tab, or it failed. */
 async function recallUnsent(key) {
   const [mine, text, id] = [view, recall(key), key.split(" ").at(-1)];
+  if (coming.get(session)?.turn.id === id) return;
   const turn = log.turns.find((one) => one.id === id) ?? log.add({ id, text });
+  const isTyped = composer.typing();
   await over(`reply ${id}`);
+  if (!turn.isKept) turn.failed();
   if (mine !== view) return;
-  if (!turn.isKept) {
-    turn.failed();
-    reread();
-    // A moment later, the server has stored what a closed tab had received.
-    setTimeout(reread, KEPT_MS);
-  } else if (turn === log.last && recall(key) === text) {
-    composer.beginEdit(turn, text);
+  if (turn.isKept && recall(key) === text && !isTyped()) composer.beginEdit(turn, text);
+  reread();
+  // A moment later, the server has stored what a closed tab had received.
+  setTimeout(reread, KEPT_MS);
+}
+
+/** The conversations of messages that are being answered, or have failed. The server may not know them. */
+function unanswered() {
+  const found = new Map();
+  for (const key of keysOf(`unsent ${owner()} `)) {
+    const id = key.split(" ").at(-2);
+    found.set(id, { session_id: id, title: recall(key).slice(0, 60), isComing: coming.has(id) });
   }
+  return [...found.values()];
 }
 
 /** Reload this conversation, which other tabs or machines may have changed. */
@@ -236,8 +253,9 @@ async function run(turn, text, regenerate = false) {
   const record = unsent(turn.id);
   remember(record, text);
   const control = new AbortController();
-  const mine = { stop: () => control.abort(), turns: log.turns, isStale: false };
+  const mine = { turn, stop: () => control.abort(), turns: log.turns, isStale: false };
   coming.set(place, mine);
+  const change = (work) => (isShown() ? log.keepPlace(work) : work());
   turn.begin(text);
   setBusy(true);
   log.toEnd();
@@ -246,14 +264,14 @@ async function run(turn, text, regenerate = false) {
     const { signal } = control;
     const on = {
       delta: (piece) => turn.addText(piece.text),
-      html: (html) => log.keepPlace(() => turn.update(html)),
-      tool: (tool) => log.keepPlace(() => turn.addTool(tool.name)),
+      html: (html) => change(() => turn.update(html)),
+      tool: (tool) => change(() => turn.addTool(tool.name)),
     };
     const chat = () => api.chat({ user: whose, session: place, id: turn.id, text, regenerate, signal, on });
     const reply = await noted(`reply ${turn.id}`, chat, { signal });
     before = reply.message_count;
     forget(record);
-    log.keepPlace(() => turn.complete(reply));
+    change(() => turn.complete(reply));
     if (isShown()) $("status").textContent = "Reply complete.";
   } catch (error) {
     if (control.signal.aborted) turn.stopped();
@@ -303,8 +321,8 @@ function send(text, edited) {
   if (isLast && (edited.isKept || edited.state === "stopped")) return run(edited, text, edited.isKept);
   // A failed message was not stored, or was deleted elsewhere. Its edited version replaces it. One that
   // is no longer the last stays, and its edited version is a new message.
-  if (edited && !(edited.isKept && log.turns.includes(edited))) {
-    log.drop(edited);
+  if (edited) {
+    if (!(edited.isKept && log.turns.includes(edited))) log.drop(edited);
     forget(unsent(edited.id));
   }
   const id = uuid();

@@ -9,8 +9,9 @@ const ROWS = 8;
 const DOUBLE_CLICK_MS = 500;
 
 export class Composer {
-  constructor({ onSend, onCancel, onStop }) {
+  constructor({ onSend, onEdit, onCancel, onStop }) {
     this.onSend = onSend;
+    this.onEdit = onEdit;
     this.onCancel = onCancel;
     this.onStop = onStop;
     this.most = Infinity;
@@ -24,7 +25,8 @@ export class Composer {
       this.send();
     };
     $("text").oninput = () => {
-      if (!this.edited) this.#keep();
+      if (this.edited) this.onEdit(this.edited, $("text").value);
+      else this.#keep();
       this.#fit();
     };
     $("text").onkeydown = (event) => {
@@ -77,6 +79,12 @@ export class Composer {
     this.edited = turn;
     this.#show(text);
     this.focus();
+  }
+
+  /** Returns a function that tells whether its user has changed the box since. */
+  typing() {
+    const [edited, text] = [this.edited, $("text").value];
+    return () => edited !== this.edited || text !== $("text").value;
   }
 
   endEdit() {

@@ -45,8 +45,14 @@ export function otherTabs(onNews) {
 }
 
 /** Run `work`, while this page's other tabs can tell by `name` that it is running. */
-export function noted(name, work, options = {}) {
-  return navigator.locks ? navigator.locks.request(name, options, work) : work();
+export async function noted(name, work, options = {}) {
+  let running = null;
+  try {
+    return await navigator.locks.request(name, options, () => (running = work()));
+  } catch (error) {
+    if (running || options.signal?.aborted) throw error;
+    return work(); // on a page without https, or whose storage is disabled, there are no locks
+  }
 }
 
 /** Wait until no tab, or only a closed one, has `noted` work of this name. */

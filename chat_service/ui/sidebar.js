@@ -12,7 +12,8 @@ const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit
 const sameYear = (time) => new Date(time).getFullYear() === new Date().getFullYear();
 
 export class Sidebar {
-  constructor({ onOpen, onDelete, onChange, onProblem, onLoadProblem, onLoad }) {
+  constructor({ unanswered, onOpen, onDelete, onChange, onProblem, onLoadProblem, onLoad }) {
+    this.unanswered = unanswered;
     this.onOpen = onOpen;
     this.onDelete = onDelete;
     this.onChange = onChange;
@@ -115,6 +116,11 @@ export class Sidebar {
     const focus = document.activeElement;
     const item = focus.closest("#conversations > li");
     const items = conversations.map((one) => this.#item(one));
+    if (anew && !this.filter) {
+      const listed = new Set(conversations.map((one) => one.session_id));
+      const others = this.unanswered().filter((one) => !listed.has(one.session_id));
+      items.unshift(...others.map((one) => this.#item(one)));
+    }
     if (anew) $("conversations").replaceChildren(...items);
     else $("conversations").append(...items);
     this.next = next;
@@ -129,16 +135,20 @@ export class Sidebar {
 
   #item(conversation) {
     const { session_id: session, title, update_time: time, turn_count: turns } = conversation;
-    const when = new Date(time).toLocaleString([], sameYear(time) ? WHEN : { ...WHEN, year: "numeric" });
-    const size = `${turns} ${turns === 1 ? "message" : "messages"}`;
+    let about = conversation.isComing ? "Being answered…" : "Not answered";
+    if (time) {
+      const when = new Date(time).toLocaleString([], sameYear(time) ? WHEN : { ...WHEN, year: "numeric" });
+      about = `${when} · ${turns} ${turns === 1 ? "message" : "messages"}`;
+    }
     const open = element("button", { type: "button", className: "open" });
     open.onclick = () => this.onOpen(session);
     open.append(
       element("span", { className: "title", dir: "auto", textContent: title }),
-      element("small", { textContent: `${when} · ${size}` }),
+      element("small", { textContent: about }),
     );
     const rename = this.#tool("rename", "✎", `Rename: ${title}`, () => this.#rename(item, conversation));
     const remove = this.#tool("delete", "✕", `Delete: ${title}`, () => this.#delete(conversation));
+    rename.hidden = !time;
     const item = element("li", {}, open, rename, remove);
     item.dataset.session = session;
     return item;

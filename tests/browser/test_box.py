@@ -1,6 +1,7 @@
 """The box for writing messages."""
 
 import asyncio
+import re
 
 import pytest
 from playwright.async_api import Locator, Page, expect
@@ -30,6 +31,31 @@ async def test_each_conversations_draft_survives_a_reload(open_site: OpenPage) -
     await page.reload()
     await expect(replies(page)).to_have_count(2)
     await expect(message_box(page)).to_have_value("")
+
+
+async def test_an_edit_survives_another_conversation_and_a_reload(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await button(page, "Edit and resend").click()
+    await message_box(page).fill("apples and pears")
+    await button(page, "New conversation").click()
+    await expect(message_box(page)).to_have_value("")
+    await page.go_back()
+    await expect(message_box(page)).to_have_value("apples and pears")
+    await page.reload()
+    await expect(message_box(page)).to_have_value("apples and pears")
+    await button(page, "Cancel editing").click()
+    await page.reload()
+    await expect(questions(page)).to_have_text(re.compile("^apples"))
+    await expect(message_box(page)).to_have_value("")
+
+
+async def test_a_page_without_locks_can_chat(open_site: OpenPage) -> None:
+    page = await open_site()
+    refuse = "navigator.locks.request = async () => { throw new DOMException('', 'SecurityError') }"
+    await page.context.add_init_script(refuse)
+    await page.reload()
+    await send_and_wait(page, "apples")
 
 
 async def test_a_text_that_is_too_long_is_reported_before_it_is_sent(

@@ -83,6 +83,37 @@ async def test_a_reply_goes_on_while_another_conversation_is_shown(
     await expect(button(page, "Regenerate")).to_be_visible()
 
 
+async def test_a_first_message_is_in_the_list_while_it_is_answered(
+    site: Site, open_site: OpenPage
+) -> None:
+    page, go = await open_site(), asyncio.Event()
+    site.agent.script = ["Hello ", go, "and the end."]
+    await send(page, "apples")
+    await expect(replies(page)).to_contain_text("Hello")
+    await button(page, "New conversation").click()
+    await expect(past(page)).to_have_text("applesBeing answered…")
+    await past(page).click()
+    await expect(button(page, "Stop")).to_be_visible()
+    go.set()
+    await expect(replies(page)).to_contain_text("Hello and the end.")
+    await expect(past(page)).to_contain_text("1 message")
+
+
+async def test_many_replies_at_once_leave_connections_for_the_rest(
+    site: Site, open_site: OpenPage
+) -> None:
+    page, go = await open_site(), asyncio.Event()
+    await send_and_wait(page, "plums")
+    site.agent.script = ["Hello ", go]
+    for n in range(7):
+        await button(page, "New conversation").click()
+        await send(page, f"apples {n}")
+        await expect(replies(page)).to_contain_text("Hello")
+    await past(page).filter(has_text="plums").click()
+    await expect(replies(page)).to_contain_text("Fine.")
+    go.set()
+
+
 async def test_a_message_that_fails_while_another_conversation_is_shown_can_be_sent_again(
     site: Site, open_site: OpenPage
 ) -> None:
@@ -95,7 +126,9 @@ async def test_a_message_that_fails_while_another_conversation_is_shown_can_be_s
         go.set()
     await expect(page.get_by_role("alert")).to_be_hidden()
     site.agent.failure = None
-    await page.go_back()
+    await page.goto("ui/")
+    await expect(past(page)).to_have_text("applesNot answered")
+    await past(page).click()
     await expect(replies(page)).to_contain_text("Not answered.")
     await button(page, "Send again").click()
     await expect(progress(page)).to_have_text("Reply complete.")
