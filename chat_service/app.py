@@ -41,8 +41,9 @@ from daca_shared.storage.database import open_database
 log = logging.getLogger("chat_service")
 
 SCHEMA = Path(__file__).with_name("turns") / "schema"
-# How long a request for a count over HTTP waits for the user's latest messages to be counted.
-_PATIENCE_S = 0.3
+# How long a request for a count over HTTP waits for the user's latest messages to be counted: as
+# long as it may take to find an analytics again that has just come back.
+_PATIENCE_S = 1.0
 
 
 class _Threads(ThreadPoolExecutor):

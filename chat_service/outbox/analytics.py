@@ -16,7 +16,14 @@ from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.sidecar import UNREACHABLE, Peer
 from daca_shared.calls.spans import TracingClientInterceptor
-from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
+from daca_shared.domain import (
+    MOMENT_S,
+    DomainError,
+    InvalidInput,
+    NotFound,
+    TimedOut,
+    Unavailable,
+)
 from daca_shared.observe.requests import request_metadata
 
 # Shorter than a transaction's limit: on PostgreSQL the outbox waits for the answer inside one.
@@ -77,11 +84,12 @@ class AnalyticsClient:
         self, method: aio.UnaryUnaryMultiCallable[Q, A], request: Q, timeout_s: float
     ) -> A:
         name, outcome = type(request).__name__.removesuffix("Request"), "OK"
+        late = time.monotonic() + timeout_s - MOMENT_S
         metadata = (*self._peer.metadata, *request_metadata())
         try:
             return await method(request, timeout=timeout_s, metadata=metadata)
         except aio.AioRpcError as error:
-            failure = _domain_error(error)
+            failure = _domain_error(error, is_late=time.monotonic() > late)
             outcome = failure.message
             raise failure from error
         finally:
@@ -93,8 +101,9 @@ class AnalyticsClient:
 class SettledAnalytics:
     """Answers about a user, once all of the user's kept turns are counted.
 
-    With `patience_s` it waits at most so long, and then answers with what is counted so far.
-    Without, a wait that takes too long raises `TimedOut`. Other errors are `AnalyticsClient`'s."""
+    With `patience_s` it waits at most so long before it asks, and answers with what is counted by
+    then. Without, a wait that takes too long raises `TimedOut`. Other errors are
+    `AnalyticsClient`'s."""
 
     analytics: AnalyticsClient
     outbox: Outbox
@@ -109,7 +118,7 @@ class SettledAnalytics:
         return await self.analytics.activity(user_id, timeout_s=left_s)
 
     async def _settled(self, user_id: str, timeout_s: float) -> float:
-        """Wait for the user's turns to be counted; returns what is left of `timeout_s`."""
+        """Wait for the user's turns to be counted; returns how long the answer may take."""
         began = time.monotonic()
         try:
             async with asyncio.timeout(timeout_s if self.patience_s is None else self.patience_s):
@@ -118,18 +127,20 @@ class SettledAnalytics:
             if self.patience_s is None:
                 told = f"Analytics took over {timeout_s} s"
                 raise TimedOut(told, code="ANALYTICS_TIMED_OUT") from None
-        return timeout_s - (time.monotonic() - began)
+        return timeout_s - (time.monotonic() - began if self.patience_s is None else 0)
 
 
-def _domain_error(error: aio.AioRpcError) -> DomainError:
-    match error.code():
+def _domain_error(error: aio.AioRpcError, *, is_late: bool) -> DomainError:
+    code = error.code()
+    if code is StatusCode.CANCELLED and is_late:  # by a sidecar, whose deadline has passed
+        code = StatusCode.DEADLINE_EXCEEDED
+    match code:
         case StatusCode.NOT_FOUND:
             return NotFound(error.details() or "Not found", code="USER_NOT_FOUND")
         case StatusCode.INVALID_ARGUMENT:
             return InvalidInput([], error.details() or "Analytics refused the request")
-        # A sidecar cancels a call if its deadline passes there a moment earlier than here.
-        case StatusCode.DEADLINE_EXCEEDED | StatusCode.CANCELLED:
+        case StatusCode.DEADLINE_EXCEEDED:
             return TimedOut("Analytics did not answer in time", code="ANALYTICS_TIMED_OUT")
-        case code:
+        case _:
             told = "can't be reached" if code in UNREACHABLE else f"failed ({code.name})"
             return Unavailable(f"Analytics {told}", code="ANALYTICS_UNAVAILABLE")

@@ -38,7 +38,8 @@ _IMAGE = re.compile(r'(<a [^>]*>)?<img src="([^"]*)" alt="([^"]*)"[^>]*>')
 # is punctuation, which matters beside `**`. It is part of SignWriting, and no text has it.
 _LESS = "\U0001da8b"
 _ADDRESS = (
-    r"https?:|mailto:|[\w.+-]+@[\w.-]+>|(?:(?<=\]\(<)|(?<=\]: <))[^<>\n]*>(?:\)| *['\"(\n]|$)"
+    r"https?:|mailto:|[\w.+-]+@[\w.-]+>"
+    r"|(?<=\]\(<)[^<>\n]*>(?:\)| ['\"(])|(?<=\]: <)[^<>\n]*>(?: *['\"(\n]|$)"
 )
 _openings = re.compile(rf"<(?<!(?<!\\)\\<)(?!{_ADDRESS})", re.IGNORECASE)
 _with_tags_as_text = partial(_openings.sub, _LESS)

@@ -125,7 +125,7 @@ async def test_a_dead_server_is_unavailable(store: AnalyticsStore) -> None:
         (StatusCode.NOT_FOUND, NotFound),
         (StatusCode.INVALID_ARGUMENT, InvalidInput),
         (StatusCode.DEADLINE_EXCEEDED, TimedOut),
-        (StatusCode.CANCELLED, TimedOut),
+        (StatusCode.CANCELLED, Unavailable),
         (FOREVER_S, TimedOut),
     ],
 )
@@ -136,6 +136,21 @@ async def test_each_failure_has_its_domain_error(
         client = client_of(server)
         with pytest.raises(expected):
             await client.message_count("a", timeout_s=0.2)
+        await client.close()
+
+
+async def test_a_call_that_a_sidecar_cancels_at_its_deadline_has_timed_out() -> None:
+    class Cancelling(Scripted):
+        async def GetAnalytics(
+            self, request: pb.GetAnalyticsRequest, context: Context
+        ) -> pb.GetAnalyticsResponse:
+            await asyncio.sleep((context.time_remaining() or 0) - 0.05)
+            return await super().GetAnalytics(request, context)
+
+    async with listening(scripted_server(Cancelling(StatusCode.CANCELLED))) as server:
+        client = client_of(server)
+        with pytest.raises(TimedOut):
+            await client.message_count("a", timeout_s=0.3)
         await client.close()
 
 
