@@ -8,6 +8,7 @@ import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
 from daca_shared.domain import Unavailable
+from lab.stack import eventually
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
     button,
@@ -223,6 +224,10 @@ async def test_a_failure_leaves_the_old_reply_and_the_new_text(
     await expect(questions(page)).to_contain_text("How many?")
 
 
+async def under_way(site: Site) -> int:
+    return len(site.chat.conversation.streams)
+
+
 @pytest.mark.parametrize("elsewhere", ["deletes it", "keeps it waiting"])
 async def test_an_edited_message_that_the_service_does_not_have_is_sent(
     elsewhere: str, site: Site, open_site: OpenPage
@@ -245,6 +250,8 @@ async def test_an_edited_message_that_the_service_does_not_have_is_sent(
         await send(page, "cherries")
         await button(page, "Stop").click()
         await expect(replies(page).last).to_contain_text("Stopped.")
+        # Until the service knows, it would answer the message after the other one.
+        await eventually(lambda: under_way(site), 1)
         go.set()
         await expect(questions(page)).to_have_count(3)
         await button(page, "Edit and resend").click()
