@@ -127,7 +127,9 @@ class SettledAnalytics:
             if self.patience_s is None:
                 told = f"Analytics took over {timeout_s} s"
                 raise TimedOut(told, code="ANALYTICS_TIMED_OUT") from None
-        return timeout_s - (time.monotonic() - began if self.patience_s is None else 0)
+        if self.patience_s is None:
+            timeout_s -= time.monotonic() - began
+        return timeout_s
 
 
 def _domain_error(error: aio.AioRpcError, *, is_late: bool) -> DomainError:

@@ -175,8 +175,7 @@ async function recallUnsent(key) {
   if (!turn.isKept) turn.failed();
   if (mine !== view) return;
   if (turn.isKept && recall(key) === text && !isTyped()) composer.beginEdit(turn, text);
-  reread();
-  // A moment later, the server has stored what a closed tab had received.
+  // By then, the server has stored what a closed tab had received. An open one sends news of it.
   setTimeout(reread, KEPT_MS);
 }
 
@@ -253,6 +252,7 @@ async function run(turn, text, regenerate = false) {
   const record = unsent(turn.id);
   remember(record, text);
   const control = new AbortController();
+  const { signal } = control;
   const mine = { turn, stop: () => control.abort(), turns: log.turns, isStale: false };
   coming.set(place, mine);
   const change = (work) => (isShown() ? log.keepPlace(work) : work());
@@ -261,7 +261,6 @@ async function run(turn, text, regenerate = false) {
   log.toEnd();
   let before = null;
   try {
-    const { signal } = control;
     const on = {
       delta: (piece) => turn.addText(piece.text),
       html: (html) => change(() => turn.update(html)),
@@ -274,11 +273,11 @@ async function run(turn, text, regenerate = false) {
     change(() => turn.complete(reply));
     if (isShown()) $("status").textContent = "Reply complete.";
   } catch (error) {
-    if (control.signal.aborted) turn.stopped();
+    if (signal.aborted) turn.stopped();
     else turn.failed();
-    if (isShown()) $("status").textContent = control.signal.aborted ? "Stopped." : "";
+    if (isShown()) $("status").textContent = signal.aborted ? "Stopped." : "";
     // If another conversation is shown, the message is found when its user comes back.
-    if (isShown() && !control.signal.aborted) {
+    if (isShown() && !signal.aborted) {
       if (turn.text !== text) composer.beginEdit(turn, text);
       // It is no longer the last message: another tab or machine has sent one.
       if (error.status === 409) {
@@ -302,7 +301,7 @@ async function run(turn, text, regenerate = false) {
       // Show a stopped reply as it was stored. Others may also have written in the meantime.
       if (isShown() && (mine.isStale || turn.state === "stopped")) reread();
     },
-    control.signal.aborted ? KEPT_MS : 0,
+    signal.aborted ? KEPT_MS : 0,
   );
 }
 

@@ -96,15 +96,17 @@ async def rendered(texts: Sequence[str]) -> list[str]:
 
 def render(text: str) -> str:
     """The same for one text, which stays plain text if its HTML would be excessive."""
-    html = _markdown.html(_with_tags_as_text(text[:_MAX_LENGTH]))
+    source = _with_tags_as_text(text[:_MAX_LENGTH])
+    html = _markdown.html(source)
     largest = min(_MAX_GROWTH * len(text) + 1000, _MAX_LENGTH)
     steps = (-1 if tag[1] else 1 for tag in _NESTING.finditer(html))
     if max(len(text), len(html)) > largest or max(accumulate(steps), default=0) > _MAX_DEPTH:
         return f"<pre>{escape(text, quote=False)}</pre>\n"
     html = _IMAGE.sub(lambda i: i[1] + i[3] if i[1] else f'<a href="{i[2]}">🖼 {i[3]}</a>', html)
-    html = html.replace(quote(_LESS), "%3C")
-    html = _CODE.sub(lambda code: code[0].replace(_LESS, "&lt;"), html)
-    html = _BREAK.sub("<br>", html).replace(_LESS, "&lt;")
+    if _LESS in source:
+        html = html.replace(quote(_LESS), "%3C")
+        html = _CODE.sub(lambda code: code[0].replace(_LESS, "&lt;"), html)
+        html = _BREAK.sub("<br>", html).replace(_LESS, "&lt;")
     return _cleaner.clean(_ALIGNED.sub(r'<\1 align="\2">', html))
 
 

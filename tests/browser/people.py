@@ -1,6 +1,10 @@
 """What a person finds and does on the page, by accessible names, as screen readers use them."""
 
+import asyncio
+
 from playwright.async_api import Locator, Page, expect
+
+from tests.browser.sites import Site
 
 # The offline model repeats it word by word, which takes about ten seconds.
 LONG = "What was my first message? " + "word " * 500
@@ -44,6 +48,15 @@ async def send(page: Page, text: str) -> None:
 async def send_and_wait(page: Page, text: str) -> None:
     await send(page, text)
     await expect(progress(page)).to_have_text("Reply complete.")
+
+
+async def send_and_see(site: Site, page: Page, text: str) -> asyncio.Event:
+    """Send it, and see the reply's beginning, "Hello". Its end comes once the event is set."""
+    go = asyncio.Event()
+    site.agent.script = ["Hello ", go, "and the end."]
+    await send(page, text)
+    await expect(replies(page).last).to_contain_text("Hello")
+    return go
 
 
 async def stop_midway(page: Page) -> None:

@@ -16,6 +16,7 @@ from tests.browser.people import (
     questions,
     replies,
     send,
+    send_and_see,
     send_and_wait,
 )
 from tests.browser.sites import Site
@@ -42,10 +43,7 @@ async def test_choosing_the_conversation_that_is_open_does_not_stop_its_reply(
 ) -> None:
     page = await open_site(viewport={"width": 390, "height": 800})
     await send_and_wait(page, "apples")
-    go = asyncio.Event()
-    site.agent.script = ["Hello ", go, "and the end."]
-    await send(page, "pears")
-    await expect(replies(page).last).to_contain_text("Hello")
+    go = await send_and_see(site, page, "pears")
     await button(page, "Conversations").click()
     await past(page).click()
     await expect(button(page, "Conversations")).to_have_attribute("aria-expanded", "false")
@@ -60,10 +58,7 @@ async def test_a_reply_goes_on_while_another_conversation_is_shown(
 ) -> None:
     page = await open_site()
     await send_and_wait(page, "plums")
-    go = asyncio.Event()
-    site.agent.script = ["Hello ", go, "and the end."]
-    await send(page, "apples")
-    await expect(replies(page).last).to_contain_text("Hello")
+    go = await send_and_see(site, page, "apples")
     await button(page, "New conversation").click()
     await expect(replies(page)).to_have_count(0)
     await expect(progress(page)).to_have_text("")
@@ -86,10 +81,8 @@ async def test_a_reply_goes_on_while_another_conversation_is_shown(
 async def test_a_first_message_is_in_the_list_while_it_is_answered(
     site: Site, open_site: OpenPage
 ) -> None:
-    page, go = await open_site(), asyncio.Event()
-    site.agent.script = ["Hello ", go, "and the end."]
-    await send(page, "apples")
-    await expect(replies(page)).to_contain_text("Hello")
+    page = await open_site()
+    go = await send_and_see(site, page, "apples")
     await button(page, "New conversation").click()
     await expect(past(page)).to_have_text("applesBeing answered…")
     await past(page).click()

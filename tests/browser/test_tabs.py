@@ -1,6 +1,5 @@
 """Several tabs, URLs of conversations, and signing in and out."""
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from tests.browser.people import (  # fmt: skip
     questions,
     replies,
     send,
+    send_and_see,
     send_and_wait,
 )
 from tests.browser.sites import Site, running_site
@@ -119,10 +119,8 @@ async def test_tabs_see_each_others_messages(open_site: OpenPage) -> None:
 async def test_a_tab_waits_for_a_reply_that_another_tab_is_getting(
     site: Site, open_site: OpenPage
 ) -> None:
-    one, go = await open_site(), asyncio.Event()
-    site.agent.script = ["Hello ", go, "and the end."]
-    await send(one, "apples")
-    await expect(replies(one)).to_contain_text("Hello")
+    one = await open_site()
+    go = await send_and_see(site, one, "apples")
     two = await one.context.new_page()
     await two.goto(one.url)
     await expect(questions(two)).to_contain_text("apples")
@@ -145,9 +143,7 @@ async def test_a_reply_that_a_closed_tab_was_getting_is_shown_as_it_was_kept(
     site: Site, open_site: OpenPage
 ) -> None:
     one = await open_site()
-    site.agent.script = ["Hello ", asyncio.Event()]
-    await send(one, "apples")
-    await expect(replies(one)).to_contain_text("Hello")
+    await send_and_see(site, one, "apples")
     two = await one.context.new_page()
     await two.goto(one.url)
     await expect(replies(two)).to_have_attribute("aria-busy", "true")

@@ -21,6 +21,7 @@ from daca_shared.domain import Failed
 from lab.postgres import connected
 from lab.stack import UNSET, eventually
 from scripts.lib.project import ROOT
+from tests.commands import command
 
 SETTINGS = ChatSettings.model_validate({"CHAT_GRPC_PORT": 0, "DACA_DRAIN_S": 0})
 Error = BaseException | None
@@ -94,22 +95,15 @@ def test_a_service_that_cannot_start_logs_why_as_its_last_line(tmp_path: Path, p
 
 @pytest.mark.parametrize("service", ["chat", "analytics"])
 async def test_a_service_that_waits_for_anothers_migration_can_be_stopped(
-    service: str, database_url: SecretStr
+    service: str, database_url: SecretStr, tmp_path: Path
 ) -> None:
     settings = {"DATABASE_URL": database_url.get_secret_value()}
     settings |= {"CHAT_METRICS_PORT": "off", "ANALYTICS_METRICS_PORT": "off"}
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     async with connected(database_url) as other:
         await other.execute("SELECT pg_advisory_lock(hashtext($1))", f"daca {service}")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", f"{service}_service",
-            cwd=ROOT, env=UNSET | settings, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
+        start = (sys.executable, "-m", f"{service}_service")
+        async with command(*start, folder=tmp_path, settings=UNSET | settings) as process:
             await eventually(lambda: other.fetchval(waiting), 1)
             process.terminate()
             assert await asyncio.wait_for(process.wait(), 2) == -signal.SIGTERM
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
