@@ -103,6 +103,13 @@ async def stopped(
     await gone(running)
 
 
+def dapr_ready(run_file: Path) -> str:
+    """What `dapr run -f` prints once all is up. It can't be stopped well before that: it goes on
+    waiting, for 100 s, for a sidecar that has ended."""
+    app_id = yaml.safe_load(run_file.read_text())["apps"][-1]["appID"]
+    return f'Started Dapr with app id "{app_id}"'
+
+
 def ports_of(run_file: Path) -> dict[str, int]:
     analytics, chat = yaml.safe_load(run_file.read_text())["apps"]
     return {

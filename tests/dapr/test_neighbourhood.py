@@ -16,7 +16,7 @@ from lab.stack import eventually, render_run_file
 from scripts.lib.project import ROOT
 from scripts.names import write_names
 from scripts.stack import Stack
-from tests.commands import READY, command, output_of, ports_of, read_until
+from tests.commands import READY, command, dapr_ready, output_of, ports_of, read_until
 from tests.dapr.secure_stack import render_configurations
 from tests.faults.network import Network, two_hosts
 
@@ -127,7 +127,8 @@ async def test_dapr_run_needs_no_network(
             return False
 
     start = ("ip", "netns", "exec", alone, tool("DAPR_CLI"), "run", "-f", run_file)
-    async with command(*start, folder=tmp_path):
+    async with command(*start, folder=tmp_path) as process:
+        await read_until(process, dapr_ready(run_file))
         await eventually(a_chat_has_a_count, expected=True, timeout_s=60)
 
 

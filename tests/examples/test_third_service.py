@@ -10,7 +10,7 @@ import yaml
 from lab.machine import free_port, tool
 from lab.stack import UNSET, eventually, http
 from scripts.lib.project import ROOT
-from tests.commands import command
+from tests.commands import READY, command, dapr_ready, read_until
 
 EXAMPLE = ROOT / "examples/third_service"
 PORTS = re.compile(r"(?<=Port: )\d+|(?<=PORT: \")\d+|(?<=127.0.0.1:)\d+")
@@ -47,7 +47,9 @@ async def test_a_third_service_asks_analytics_through_its_sidecar(
     start = [str(tool("DAPR_CLI")) if part == "dapr" else part for part in program.split()]
     home = {"HOME": str(runtime.parents[2]), "DAPR_HOST_IP": "127.0.0.1"}
     environment = UNSET | (home if "dapr" in program else {})
-    async with command(*start, run_file, folder=tmp_path, settings=environment):
+    ready = dapr_ready(run_file) if "dapr" in program else READY
+    async with command(*start, run_file, folder=tmp_path, settings=environment) as process:
+        await read_until(process, ready)
         await eventually(lambda: badge_of("alice"), "silver", timeout_s=60)
         assert [await badge_of(user) for user in ("bob", "n%C3%A9w")] == ["bronze", "bronze"]
         assert (await asyncio.to_thread(http, "GET", f"{badges}/nothing"))[0] == 404
