@@ -4,7 +4,6 @@ any message."""
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,15 +11,14 @@ from datetime import datetime
 from uuid import UUID, uuid5
 
 from chat_service.chat.messages import Turn
-from daca_shared.domain import DomainError, InvalidInput, TimedOut
+from daca_shared.domain import DomainError, InvalidInput
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.storage.database import Database, Row, Statements, Work
 
 log = logging.getLogger(__name__)
 
-# A call takes up to _BATCH of the oldest messages, and up to _MOST with those of waiting users. If
-# it takes longer than _BATCH_S, the next is smaller, down to _MIN_BATCH, as chats wait for it.
-_BATCH, _MIN_BATCH, _MOST, _BATCH_S = 500, 50, 1000, 0.1
+# The most messages in one call. Small, as chats wait for the call under way; analytics takes 1000.
+_BATCH = 100
 MOST_COUNTED = 10_000
 """A backlog is counted up to this: counting a million rows would block everybody."""
 # The first failure is often just a restart. The longest pause is short, so that a count asked for
@@ -69,8 +67,6 @@ class Outbox:
     """Returns once they are counted. Raises `InvalidInput` if they are refused, and another
     `DomainError` if that is not certain."""
     tracing: Tracing = NO_TRACING
-    clock: Callable[[], float] = time.monotonic
-    """In seconds; measures how long a batch takes."""
     last_send_s: float = 2.0
     """How long a stop may take to send what is left."""
     # Users whose chats wait for their count.
@@ -78,7 +74,6 @@ class Outbox:
     _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _sent: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _batch: int = field(default=_BATCH, init=False)
 
     def adding(self, turn: Turn) -> Work[Sequence[Row]]:
         """The work that adds the turn's message. Call this in the chat's span."""
@@ -116,16 +111,15 @@ class Outbox:
             self._work.clear()
             self._hurry.clear()
             try:
-                if await self.send_batch() >= _MIN_BATCH:
+                if await self.send_batch() >= _BATCH // 2:  # there may be more
                     self._work.set()
+                    self._hurry.set()
                 if retry_s > _MIN_RETRY_S:
                     log.info("analytics counts again")
                 retry_s = _MIN_RETRY_S
             except DomainError as error:
                 if retry_s == _MIN_RETRY_S:
                     log.warning("analytics does not count now, messages wait here: %s", error)
-                if isinstance(error, TimedOut):
-                    self._batch = max(_MIN_BATCH, self._batch // 2)
                 self._work.set()
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _MAX_RETRY_S)
@@ -134,7 +128,7 @@ class Outbox:
         """Send what is left. If analytics is away or slow, the next process will send it."""
         try:
             async with asyncio.timeout(self.last_send_s):
-                while await self.send_batch() >= _MIN_BATCH:
+                while await self.send_batch():
                     pass
         except (DomainError, TimeoutError):
             log.info("messages that analytics has not counted stay in the outbox")
@@ -143,8 +137,8 @@ class Outbox:
         """Send the oldest messages, and those of users whose chats wait; returns how many. Raises
         `DomainError` if analytics or the storage fails."""
         waiting, self._waiting = self._waiting, set()
-        began = self.clock()
-        size = min(self._batch, 2 * _MIN_BATCH) if waiting else self._batch
+        # If more than a batch is waiting, half of it is for chats that wait for a count.
+        size = _BATCH // 2 if waiting else _BATCH
 
         async def send(statements: Statements) -> int:
             entries = await self._pending(statements.fetch, size, waiting)
@@ -161,9 +155,6 @@ class Outbox:
         if sent:
             self._sent.set()
             self._sent = asyncio.Event()
-        if sent >= size:
-            fitting = int(sent * _BATCH_S / (self.clock() - began))
-            self._batch = max(_MIN_BATCH, min(fitting, _BATCH))
         return sent
 
     async def _pending(
@@ -173,9 +164,8 @@ class Outbox:
         locking = " FOR UPDATE SKIP LOCKED" if self.database.is_shared else ""
         rows = {row[0]: row for row in await fetch(_OLDEST + locking, size)}
         if len(rows) == size:
-            # More than a batch is waiting: chats that wait for a count must not wait for all of it.
             for user_id in waiting:
-                if room := min(_MOST, 2 * self._batch) - len(rows):
+                if room := _BATCH - len(rows):
                     rows |= {row[0]: row for row in await fetch(_OF_USER + locking, user_id, room)}
         return [
             OutboxEntry(seq, message_id, user_id, self.database.time(sent), origin)

@@ -149,22 +149,6 @@ async def test_a_refused_message_is_found_among_hundreds_in_a_few_calls(place: P
     assert recorder.calls < 25
 
 
-class SlowRecorder(FakeRecorder):
-    """Has no time for more than a hundred messages."""
-
-    async def record(self, entries: Sequence[OutboxEntry]) -> None:
-        if len(entries) > 100:
-            raise TimedOut("too many")
-        await super().record(entries)
-
-
-async def test_a_batch_that_takes_too_long_is_sent_in_parts(place: Place) -> None:
-    async with running_stores(place, recorder := SlowRecorder()) as stores, asyncio.timeout(10):
-        sent = await send_many(stores, 600)
-        await stores.outbox.settled("alice")
-    assert Counter(recorder.ids) == Counter(sent)
-
-
 async def test_a_stopped_turn_that_is_answered_before_it_was_sent_is_sent_once(
     stores: ChatStores, recorder: FakeRecorder
 ) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from itertools import count
 
 import pytest
 
@@ -111,13 +110,11 @@ async def test_a_backlog_larger_than_a_batch_does_not_delay_waiting_users(
         await asyncio.wait([sending])
 
 
-async def test_many_waiting_users_behind_a_backlog_are_sent_in_valid_batches(
+async def test_many_waiting_users_behind_a_backlog_are_sent_in_few_small_batches(
     place: Place, recorder: RealisticRecorder
 ) -> None:
     users = [f"user{n}" for n in range(1200)]
     async with opened_stores(place, recorder) as stores:
-        # A fake clock, as a busy machine must not make batches smaller.
-        stores.outbox.clock = count(step=0.01).__next__
         await send(stores, *["batch job"] * 600, *users)
         waiting = [asyncio.create_task(stores.outbox.settled(user_id)) for user_id in users]
         await asyncio.sleep(0.1)
@@ -127,11 +124,11 @@ async def test_many_waiting_users_behind_a_backlog_are_sent_in_valid_batches(
         sending.cancel()
         await asyncio.wait([sending])
     assert users_of(recorder) >= Counter(users)
-    assert max(recorder.sizes) <= MAX_BATCH
-    assert len(recorder.sizes) <= 10
+    assert max(recorder.sizes) <= 100
+    assert len(recorder.sizes) <= 30
 
 
-async def test_batches_that_take_long_become_small(place: Place) -> None:
+async def test_a_slow_analytics_does_not_delay_waiting_users_behind_a_backlog(place: Place) -> None:
     class Slow(RealisticRecorder):
         async def record(self, entries: Sequence[OutboxEntry]) -> None:
             await asyncio.sleep(len(entries) / 1000)
@@ -142,9 +139,7 @@ async def test_batches_that_take_long_become_small(place: Place) -> None:
         sending = asyncio.create_task(stores.outbox.run())
         await eventually(lambda: recorder.sizes)
         await stores.outbox.settled("alice")
-        assert users_of(recorder)["batch job"] <= 800
-        await eventually(lambda: len(recorder.recorded) == 1501, 20)
-        assert max(recorder.sizes[1:]) <= 200
+        assert users_of(recorder)["batch job"] <= 300
         sending.cancel()
         await asyncio.wait([sending])
 
