@@ -23,8 +23,7 @@ from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
-# The history is in characters. A model that can read less than this is of no use here.
-_MAX_TURNS, _LEAST_HISTORY = 6, 4000
+_MAX_TURNS = 6
 _DELTAS = responses.ResponseTextDeltaEvent | responses.ResponseRefusalDeltaEvent
 _CALL = responses.ResponseFunctionToolCall
 
@@ -63,7 +62,7 @@ def _has_tools(agent: OurAgent) -> bool:
 
 
 class ChatAgent:
-    """Replies to messages with one model. It remembers nothing but what that model can't do."""
+    """Replies to messages with one model. It remembers nothing but whether that takes tools."""
 
     def __init__(
         self,
@@ -107,10 +106,10 @@ class ChatAgent:
         history: Sequence[Turn],
         say: Say | None = None,
     ) -> Answer:
-        """Raises a `DomainError` when the model or its host fails. If they take no tools, or not so
-        long a history, they are asked again, now and later without tools or with its newer half."""
+        """Raises a `DomainError` when the model or its host fails. If they take no tools, they are
+        asked again, now and later, without; if the history is too long, with its newer half."""
         context = RunContext(message.user_id, count)
-        agent, limit, half = self._agent, self._history_limit, 0
+        agent, limit, is_halved = self._agent, self._history_limit, False
         while True:
             speech = Speech(self._max_reply_length, say)
             said, shown = latest_said(message.history, limit), latest(history, limit)
@@ -126,15 +125,13 @@ class ChatAgent:
                 length = sum(turn.length for turn in shown) + sum(map(len, spoken))
                 if not speech.text and _has_tools(agent) and refuses(error, LACKS_TOOLS):
                     agent = agent.clone(tools=[], handoffs=[], mcp_servers=[])
-                elif not (speech.text or half) and length and refuses(error, TOO_LONG):
-                    limit = half = length // 2
+                elif not (speech.text or is_halved) and length and refuses(error, TOO_LONG):
+                    limit, is_halved = length // 2, True
                 else:
                     raise told from None
                 log.warning("asking again; tools: %s, history: %d", _has_tools(agent), limit)
             else:
                 self._agent = self._agent if _has_tools(agent) else agent
-                if half > len(message.text) + sum(len(t) for role, t in said if role == "system"):
-                    self._history_limit = min(self._history_limit, max(half, _LEAST_HISTORY))
                 return answer
 
     async def _run(
