@@ -16,6 +16,8 @@ const CUT = "The connection broke before the reply was complete.";
 const TIMEOUT_MS = 10_000;
 /** Longer than any reply takes. */
 const REPLY_MS = 90_000;
+/** A network that is silent for so long is gone. The server sends something every 15 s. */
+const SILENCE_MS = 45_000;
 const PAGE_SIZE = 200;
 
 /** The problem that an error response reports. FastAPI's own validation errors are lists. */
@@ -112,9 +114,17 @@ export async function messages(user, session) {
 export async function chat({ user, session, id, text, regenerate, signal, on }) {
   const body = { user_id: user, text, message_id: id, metadata: { session_id: session } };
   if (regenerate) body.regenerate = true;
+  const silence = new AbortController();
+  let timer;
+  const listen = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  };
+  listen();
+  const signals = AbortSignal.any([signal, silence.signal]);
   let response;
   try {
-    response = await fetchAs("chat/stream?rich=true", { method: "POST", ...json(body), signal });
+    response = await fetchAs("chat/stream?rich=true", { method: "POST", ...json(body), signal: signals });
   } catch {
     throw new Problem(AWAY);
   }
@@ -122,7 +132,7 @@ export async function chat({ user, session, id, text, regenerate, signal, on }) 
   let answer;
   try {
     // Read to its end, as browsers report a response that isn't as a failed request.
-    for await (const { event, data } of events(response.body)) {
+    for await (const { event, data } of events(response.body, listen)) {
       if (event === "completed") answer = JSON.parse(data);
       else if (event === "error") {
         const { status, detail } = JSON.parse(data);
@@ -132,6 +142,8 @@ export async function chat({ user, session, id, text, regenerate, signal, on }) 
     }
   } catch (error) {
     if (!answer) throw error instanceof Broken ? new Problem(CUT) : error;
+  } finally {
+    clearTimeout(timer);
   }
   if (!answer) throw new Problem(CUT);
   return answer;

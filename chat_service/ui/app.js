@@ -33,22 +33,21 @@ let user = subject() || recall("user", TAB) || recall("user") || "alice";
 let session = "";
 /**
  * The replies that are being streamed, by conversation. They go on while another one is shown. Each has
- * its `turn`, its `stop`, its conversation's `turns`, and whether that was changed elsewhere (`isStale`).
+ * its `turn`, its `stop`, and its conversation's `turns` while that isn't shown.
  */
 const coming = new Map();
+/** Conversations that the server may know more of than this page, as they changed elsewhere. */
+const stale = new Set();
+/** What has failed in conversations that were not shown: functions that tell it, by conversation. */
+const problems = new Map();
 /** The number of the current view. Answers for an older one are dropped. */
 let view = 0;
 let readAt = Date.now();
 /** Whether the problem that is shown is that the list of conversations could not be loaded. */
 let isOfList = false;
 
-const log = new Log({ onEdit: (turn) => composer.beginEdit(turn), onAgain: sendAgain });
-const composer = new Composer({
-  onSend: send,
-  onEdit: (turn, text) => text.trim() && remember(unsent(turn.id), text),
-  onCancel: (turn) => forget(unsent(turn.id)),
-  onStop: () => coming.get(session)?.stop(),
-});
+const log = new Log({ onEdit: edit, onAgain: sendAgain });
+const composer = new Composer({ onSend: send, onStop: () => coming.get(session)?.stop() });
 const count = new Count();
 const sidebar = new Sidebar({
   unanswered,
@@ -58,7 +57,7 @@ const sidebar = new Sidebar({
   onChange: (id, gone) => {
     tell({ user, session: id });
     if (!gone) return;
-    [`draft ${owner()} ${id}`, ...keysOf(`unsent ${owner()} ${id} `)].forEach((key) => forget(key));
+    [...keysOf(draft(id)), ...keysOf(unsent("", id))].forEach((key) => forget(key));
     if (id === session) go();
   },
   onProblem: showProblem,
@@ -74,8 +73,7 @@ const tell = otherTabs((news) => {
   if (news.user !== user) return;
   sidebar.refresh(user);
   count.refresh(user);
-  const reply = coming.get(news.session);
-  if (reply) reply.isStale = true;
+  if (coming.has(news.session)) stale.add(news.session);
   else if (news.session === session) reread();
 });
 
@@ -83,6 +81,7 @@ const tell = otherTabs((news) => {
 
 function showProblem(error, retry) {
   isOfList = false;
+  sidebar.toggle(false);
   if (!(error instanceof api.Problem)) console.error(error);
   $("problem-text").textContent =
     error instanceof api.Problem ? error.message : "Something went wrong in this page.";
@@ -103,8 +102,9 @@ function hideProblem() {
 
 // Encoded, as a user's name may begin with another's and a blank, which also ends it in a key.
 const owner = () => user.replace(/[ %]/g, encodeURIComponent);
-const draft = () => `draft ${owner()} ${location.hash.slice(1)}`;
-const unsent = (id = "") => `unsent ${owner()} ${session} ${id}`;
+const draft = (place = location.hash.slice(1)) => `draft ${owner()} ${place}`;
+/** The key of a message that was sent, but not answered yet. */
+const unsent = (id = "", place = session) => `unsent ${owner()} ${place} ${id}`;
 
 /** Show a conversation, or a new one. The browser's Back button returns to the one before. */
 async function go(id = "") {
@@ -119,7 +119,7 @@ async function show(id) {
   const left = coming.get(session);
   if (left) {
     left.turns = log.turns;
-    if (coming.size > MOST_REPLIES) left.stop();
+    if (coming.size > MOST_REPLIES && !coming.has(id)) left.stop();
     sidebar.refresh(user);
   }
   const mine = ++view;
@@ -131,19 +131,19 @@ async function show(id) {
   composer.open(draft());
   setBusy(Boolean(reply));
   $("empty").textContent = WELCOME;
-  // It may have been left before it was loaded.
-  if (reply) reply.isStale = true;
   if (!id || reply) return;
+  stale.add(id); // until it is loaded
   $("empty").hidden = true;
   $("status").textContent = "Loading the conversation…";
   try {
     const messages = await api.messages(user, id);
     if (mine !== view) return;
-    log.reconcile(messages);
-    log.toEnd();
-    forgetSent(messages);
+    receive(messages);
     keysOf(unsent()).forEach(recallUnsent);
+    recallEdit();
     sayIfNotHere();
+    problems.get(id)?.();
+    problems.delete(id);
   } catch (error) {
     const again = () => {
       show(id);
@@ -155,28 +155,45 @@ async function show(id) {
   }
 }
 
-function sayIfNotHere() {
-  if (log.turns.length) return;
-  $("empty").textContent = NOT_HERE;
-  $("empty").hidden = false;
+/** Show the server's messages of this conversation. */
+function receive(messages) {
+  stale.delete(session);
+  log.reconcile(messages);
+  for (const { message_id: id, text } of messages) if (recall(unsent(id)) === text) forget(unsent(id));
 }
 
-function forgetSent(messages) {
-  for (const { message_id: id, text } of messages) if (recall(unsent(id)) === text) forget(unsent(id));
+function sayIfNotHere() {
+  if (!log.turns.length) $("empty").textContent = NOT_HERE;
 }
 
 /** Show a message whose reply has not come: it is being answered in another tab, or it failed. */
 async function recallUnsent(key) {
   const [mine, text, id] = [view, recall(key), key.split(" ").at(-1)];
   if (coming.get(session)?.turn.id === id) return;
-  const turn = log.turns.find((one) => one.id === id) ?? log.add({ id, text });
-  const isTyped = composer.typing();
+  const turn = log.turn(id) ?? log.add({ id, text });
   await over(`reply ${id}`);
-  if (!turn.isKept) turn.failed();
+  if (recall(key) && !turn.isKept) turn.failed();
+  // After this time, the server has stored what a closed tab had received.
+  await new Promise((resolve) => setTimeout(resolve, KEPT_MS));
   if (mine !== view) return;
-  if (turn.isKept && recall(key) === text && !isTyped()) composer.beginEdit(turn, text);
-  // By then, the server has stored what a closed tab had received. An open one sends news of it.
-  setTimeout(reread, KEPT_MS);
+  await reread();
+  if (mine !== view || coming.has(session)) return;
+  if (!turn.isKept) turn.failed();
+  else if (recall(key)) asDraft(turn, text);
+}
+
+/** What could not be sent in place of what the server has of this turn becomes the draft of an edit. */
+function asDraft(turn, text, place = session) {
+  forget(unsent(turn.id, place));
+  remember(`${draft(place)} ${turn.id}`, text);
+  if (place === session) recallEdit();
+}
+
+/** Go on with an edit that was begun earlier, unless its user is writing something else. */
+function recallEdit() {
+  const key = keysOf(`${draft()} `).at(-1);
+  const turn = key && log.turn(key.split(" ").at(-1));
+  if (turn && !composer.isTyped) composer.beginEdit(turn);
 }
 
 /** The conversations of messages that are being answered, or have failed. The server may not know them. */
@@ -195,8 +212,7 @@ async function reread() {
   if (coming.has(session) || !UUID.test(location.hash.slice(1))) return;
   const messages = await api.messages(user, session).catch(() => null);
   if (!messages || mine !== view || coming.has(session)) return;
-  log.reconcile(messages);
-  forgetSent(messages);
+  receive(messages);
   sayIfNotHere();
 }
 
@@ -231,7 +247,7 @@ function signIn(name) {
 /** Forget the user's data, as others may use this machine. */
 function signOut() {
   stopAll();
-  [...keysOf(`draft ${owner()} `), ...keysOf(`unsent ${owner()} `), "user"].forEach((key) => forget(key));
+  [...keysOf(draft("")), ...keysOf(`unsent ${owner()} `), "user"].forEach((key) => forget(key));
   forget("user", TAB);
   $("user").value = "";
   history.replaceState(null, "", location.pathname);
@@ -253,8 +269,7 @@ async function run(turn, text, regenerate = false) {
   remember(record, text);
   const control = new AbortController();
   const { signal } = control;
-  const mine = { turn, stop: () => control.abort(), turns: log.turns, isStale: false };
-  coming.set(place, mine);
+  coming.set(place, { turn, stop: () => control.abort() });
   const change = (work) => (isShown() ? log.keepPlace(work) : work());
   turn.begin(text);
   setBusy(true);
@@ -266,29 +281,19 @@ async function run(turn, text, regenerate = false) {
       html: (html) => change(() => turn.update(html)),
       tool: (tool) => change(() => turn.addTool(tool.name)),
     };
-    const chat = () => api.chat({ user: whose, session: place, id: turn.id, text, regenerate, signal, on });
+    const chat = async () => {
+      const answer = await api.chat({ user: whose, session: place, id: turn.id, text, regenerate, signal, on });
+      forget(record);
+      return answer;
+    };
     const reply = await noted(`reply ${turn.id}`, chat, { signal });
     before = reply.message_count;
-    forget(record);
     change(() => turn.complete(reply));
     if (isShown()) $("status").textContent = "Reply complete.";
   } catch (error) {
-    if (signal.aborted) turn.stopped();
-    else turn.failed();
     if (isShown()) $("status").textContent = signal.aborted ? "Stopped." : "";
-    // If another conversation is shown, the message is found when its user comes back.
-    if (isShown() && !signal.aborted) {
-      if (turn.text !== text) composer.beginEdit(turn, text);
-      // It is no longer the last message: another tab or machine has sent one.
-      if (error.status === 409) {
-        mine.isStale = true;
-        forget(record);
-      }
-      showProblem(error, () => {
-        if (composer.edited === turn) composer.send();
-        else if (error.status !== 409) run(turn, text, regenerate);
-      });
-    }
+    if (signal.aborted) turn.stopped();
+    else fail(error);
   }
   coming.delete(place);
   if (isShown()) composer.busy = false;
@@ -299,10 +304,28 @@ async function run(turn, text, regenerate = false) {
       sidebar.refresh(user);
       tell({ user: whose, session: place });
       // Show a stopped reply as it was stored. Others may also have written in the meantime.
-      if (isShown() && (mine.isStale || turn.state === "stopped")) reread();
+      if (isShown() && (stale.has(place) || turn.state === "stopped")) reread();
     },
     signal.aborted ? KEPT_MS : 0,
   );
+
+  function fail(error) {
+    turn.failed();
+    if (turn.text !== text) asDraft(turn, text, place);
+    // It is no longer the last message: another tab or machine has sent one.
+    const isOld = error.status === 409;
+    if (isOld) {
+      stale.add(place);
+      forget(record);
+    }
+    const showIt = () =>
+      showProblem(error, () => {
+        if (composer.edited?.id === turn.id) composer.send();
+        else if (!isOld) run(log.turn(turn.id) ?? turn, text, regenerate);
+      });
+    if (isShown()) showIt();
+    else problems.set(place, showIt);
+  }
 }
 
 function setBusy(busy) {
@@ -311,6 +334,7 @@ function setBusy(busy) {
 }
 
 function stopAll() {
+  problems.clear();
   for (const reply of coming.values()) reply.stop();
 }
 
@@ -328,10 +352,15 @@ function send(text, edited) {
   return run(log.add({ id, text }), text);
 }
 
+function edit(turn) {
+  composer.beginEdit(turn);
+  composer.focus();
+}
+
 /** Send the last message again, with the same id, so that it counts once. */
 function sendAgain(turn) {
   if (coming.has(session)) return;
-  composer.endEdit();
+  if (composer.edited === turn) composer.endEdit();
   composer.focus();
   run(turn, turn.text, turn.isKept);
 }

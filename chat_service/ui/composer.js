@@ -1,4 +1,4 @@
-/** The box for writing messages. It keeps a draft for each conversation. */
+/** The box for writing messages. It stores a draft for each conversation, and for each message that is edited. */
 
 import { composes, forget, recall, remember } from "./platform.js";
 
@@ -9,10 +9,8 @@ const ROWS = 8;
 const DOUBLE_CLICK_MS = 500;
 
 export class Composer {
-  constructor({ onSend, onEdit, onCancel, onStop }) {
+  constructor({ onSend, onStop }) {
     this.onSend = onSend;
-    this.onEdit = onEdit;
-    this.onCancel = onCancel;
     this.onStop = onStop;
     this.most = Infinity;
     this.key = "";
@@ -20,13 +18,15 @@ export class Composer {
     this.sendClickedAt = -Infinity;
     /** The turn that is being edited. */
     this.edited = null;
+    /** Whether its user has typed since the page has filled the box. */
+    this.isTyped = false;
     $("composer").onsubmit = (event) => {
       event.preventDefault();
       this.send();
     };
     $("text").oninput = () => {
-      if (this.edited) this.onEdit(this.edited, $("text").value);
-      else this.#keep();
+      this.isTyped = true;
+      this.#keep();
       this.#fit();
     };
     $("text").onkeydown = (event) => {
@@ -38,14 +38,14 @@ export class Composer {
       if (event.key !== "Escape" || composes(event) || event.defaultPrevented) return;
       if (document.querySelector("dialog[open]")) return;
       if (this.isBusy) this.onStop();
-      else if (document.activeElement === $("text")) this.#cancel();
+      else if (document.activeElement === $("text")) this.endEdit();
     });
     $("send").onclick = () => (this.sendClickedAt = performance.now());
     $("stop").onclick = () => {
       if (performance.now() - this.sendClickedAt > DOUBLE_CLICK_MS) this.onStop();
     };
     $("cancel-edit").onclick = () => {
-      this.#cancel();
+      this.endEdit();
       this.focus();
     };
   }
@@ -75,25 +75,16 @@ export class Composer {
     if (!this.edited) this.#keep();
   }
 
-  beginEdit(turn, text = turn.text) {
+  /** Show the turn's message, or what was made of it earlier. */
+  beginEdit(turn) {
     this.edited = turn;
-    this.#show(text);
-    this.focus();
-  }
-
-  /** Returns a function that tells whether its user has changed the box since. */
-  typing() {
-    const [edited, text] = [this.edited, $("text").value];
-    return () => edited !== this.edited || text !== $("text").value;
+    this.#show(recall(this.#place) ?? turn.text);
   }
 
   endEdit() {
-    if (this.edited) this.open(this.key);
-  }
-
-  #cancel() {
-    if (this.edited) this.onCancel(this.edited);
-    this.endEdit();
+    if (!this.edited) return;
+    forget(this.#place);
+    this.open(this.key);
   }
 
   set busy(busy) {
@@ -108,24 +99,24 @@ export class Composer {
     const text = $("text").value;
     if (this.isBusy || !text.trim() || this.#excess > 0) return;
     const { edited } = this;
-    this.edited = null;
-    if (edited) {
-      this.#show(recall(this.key) ?? "");
-    } else {
-      forget(this.key);
-      this.#show("");
-    }
+    forget(this.#place);
+    this.open(this.key);
     this.onSend(text, edited);
   }
 
+  get #place() {
+    return this.edited ? `${this.key} ${this.edited.id}` : this.key;
+  }
+
   #keep() {
-    if ($("text").value) remember(this.key, $("text").value);
-    else forget(this.key);
+    if ($("text").value) remember(this.#place, $("text").value);
+    else forget(this.#place);
   }
 
   #show(text) {
     $("editing").hidden = !this.edited;
     $("text").value = text;
+    this.isTyped = false;
     this.#fit();
   }
 

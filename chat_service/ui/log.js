@@ -27,6 +27,11 @@ export class Log {
     return this.turns.at(-1);
   }
 
+  /** The turn of the message with this id, if it is here. */
+  turn(id) {
+    return this.turns.find((turn) => turn.id === id);
+  }
+
   /** Show these turns instead of the current ones. */
   show(turns = []) {
     this.turns = turns;
@@ -57,7 +62,7 @@ export class Log {
         const id = message.message_id;
         const turn = known.get(id) ?? new TurnView({ id, text: message.text }, this.actions);
         known.delete(id);
-        if (turn.state !== "coming" || !turn.element.isConnected) turn.complete(message);
+        turn.complete(message);
         return turn;
       });
       const local = [...known.values()].filter((turn) => !turn.isKept);

@@ -27,10 +27,12 @@ export function forget(key, storage = "localStorage") {
   }
 }
 
-/** The keys in storage that begin with `prefix`. */
+/** The keys in storage that begin with `prefix`, in order: of keys that end with ids, the oldest first. */
 export function keysOf(prefix) {
   try {
-    return Object.keys(localStorage).filter((key) => key.startsWith(prefix));
+    return Object.keys(localStorage)
+      .filter((key) => key.startsWith(prefix))
+      .sort();
   } catch {
     return [];
   }
@@ -61,12 +63,12 @@ export const over = (name) => noted(name, () => {});
 /** While an IME (e.g. for Japanese) composes a word, keys are meant for it. Safari sends 229 then. */
 export const composes = (event) => event.isComposing || event.keyCode === 229;
 
-/** `crypto.randomUUID` exists only on https and localhost. */
+/** A UUID that begins with the time (version 7, RFC 9562). `crypto.randomUUID` makes only random ones. */
 export function uuid() {
-  if (crypto.randomUUID) return crypto.randomUUID();
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  bytes[6] = (bytes[6] & 0x0f) | 0x40;
-  bytes[8] = (bytes[8] & 0x3f) | 0x80;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const bytes = crypto.getRandomValues(new Uint8Array(10));
+  bytes[0] = (bytes[0] & 0x0f) | 0x70;
+  bytes[2] = (bytes[2] & 0x3f) | 0x80;
+  const random = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const hex = Date.now().toString(16).padStart(12, "0") + random;
   return hex.replace(/(.{8})(.{4})(.{4})(.{4})(.{12})/, "$1-$2-$3-$4-$5");
 }

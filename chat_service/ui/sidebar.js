@@ -24,6 +24,8 @@ export class Sidebar {
     this.next = "";
     this.filter = "";
     this.loads = 0;
+    /** How many conversations are shown that the server has listed. */
+    this.count = 0;
     $("more").onclick = () => this.#more();
     $("drawer-button").onclick = () => this.toggle($("drawer-button").ariaExpanded !== "true");
     $("backdrop").onclick = () => this.toggle(false);
@@ -57,8 +59,7 @@ export class Sidebar {
     // A title is being edited. The list is refreshed afterwards.
     else if (this.isNaming) return;
     this.user = user;
-    const least = $("conversations").children.length || 1;
-    const page = await this.#load({ least }, () => this.refresh(user));
+    const page = await this.#load({ least: this.count || 1 }, () => this.refresh(user));
     if (page && !this.isNaming) this.#show(page, true);
   }
 
@@ -78,6 +79,7 @@ export class Sidebar {
   clear() {
     this.user = this.filter = $("search").value = "";
     this.loads++;
+    this.count = 0;
     $("conversations").replaceChildren();
     $("no-conversations").hidden = true;
     $("more").hidden = true;
@@ -121,8 +123,15 @@ export class Sidebar {
       const others = this.unanswered().filter((one) => !listed.has(one.session_id));
       items.unshift(...others.map((one) => this.#item(one)));
     }
-    if (anew) $("conversations").replaceChildren(...items);
-    else $("conversations").append(...items);
+    if (anew) {
+      $("conversations").replaceChildren(...items);
+      this.count = 0;
+    } else {
+      // Some may be shown already, because of an unanswered message.
+      conversations.forEach((one) => this.#listed(one.session_id)?.remove());
+      $("conversations").append(...items);
+    }
+    this.count += conversations.length;
     this.next = next;
     $("more").hidden = !next;
     $("no-conversations").hidden = $("conversations").children.length > 0;
@@ -131,6 +140,10 @@ export class Sidebar {
     if (!item || document.activeElement === focus) return;
     const selector = `[data-session="${item.dataset.session}"] .${focus.className.split(" ")[0]}`;
     ($("conversations").querySelector(selector) ?? $("new")).focus();
+  }
+
+  #listed(session) {
+    return $("conversations").querySelector(`[data-session="${session}"]`);
   }
 
   #item(conversation) {
@@ -203,7 +216,6 @@ export class Sidebar {
     const dialog = $("ask-delete");
     $("delete-what").textContent = title;
     dialog.returnValue = "";
-    const listed = () => $("conversations").querySelector(`[data-session="${session}"]`);
     const remove = async () => {
       this.onDelete(session);
       try {
@@ -212,7 +224,7 @@ export class Sidebar {
         // It may have been deleted already, in another tab.
         if (error.status !== 404) return this.onProblem(error, remove);
       }
-      const item = listed();
+      const item = this.#listed(session);
       const near = item?.nextElementSibling ?? item?.previousElementSibling;
       const had = item?.contains(document.activeElement);
       item?.remove();
@@ -224,7 +236,7 @@ export class Sidebar {
     dialog.onclose = () => {
       if (dialog.returnValue === "delete") remove();
       // A refresh may have replaced the button to which the browser returns the focus.
-      else listed()?.querySelector(".delete").focus();
+      else this.#listed(session)?.querySelector(".delete").focus();
     };
     dialog.showModal();
   }

@@ -3,8 +3,8 @@
 /** The connection broke. */
 export class Broken extends Error {}
 
-/** The events of a body: `{event, data}`, both strings. Only LF, CR and CRLF end a line. */
-export async function* events(body) {
+/** The events of a body: `{event, data}`, both strings. Only LF, CR and CRLF end a line. `onData` is called for all data, also comments. */
+export async function* events(body, onData = () => {}) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   let event = "";
@@ -14,6 +14,7 @@ export async function* events(body) {
       const { done, value = "" } = await reader.read().catch(() => {
         throw new Broken();
       });
+      onData();
       // A CR at the end may be half of a CRLF, unless the stream has ended.
       rest += done && rest.endsWith("\r") ? "\n" : value;
       const lines = rest.split(/\r\n|\n|\r(?=[^])/);
