@@ -48,7 +48,7 @@ class Admission:
         self._arriving = 0
         self._limit: float = _LARGEST_BURST
         self._is_overloaded = False
-        # When the loop was last as we take it to be, calm or overloaded; and how many chats since.
+        # When the loop was last as we assume, calm or overloaded; and how many chats since.
         self._confirmed_at, self._taken = time.monotonic(), 0
         self._seen = 0  # how many of those turned away `note_lag` knows of
         self._told, self._tell_at = 0, 0.0
@@ -59,7 +59,8 @@ class Admission:
         self._arriving = 0
         self.lag_s += _LAG_WEIGHT * (lag_s - self.lag_s)
         is_calm = self.lag_s < _CALM_LAG_S
-        if is_calm != self._is_overloaded:
+        is_as_assumed = is_calm != self._is_overloaded
+        if is_as_assumed:
             self._confirmed_at, self._taken = now, 0
         elif now - self._confirmed_at > _BURST_S or self._taken > _LARGEST_BURST:
             self._is_overloaded, self._limit = not is_calm, _LARGEST_BURST
