@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from daca_shared.calls.errors import Context, abort, final_status, grpc_status
 from daca_shared.calls.sidecar import check_token
 from daca_shared.calls.spans import begin_server_span
-from daca_shared.domain import DomainError, InvalidInput, LimitReached
+from daca_shared.domain import InvalidInput, LimitReached
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import call_durations
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -102,14 +102,18 @@ class Methods(grpc.GenericRpcHandler):
             async for request in requests:
                 yield decoded(request)
 
-        read: Callable[[Any], Any] = each_decoded if kind.startswith("stream") else decoded
+        def begin(request: Any, context: Context) -> Any:
+            if self.token is not None:
+                check_token(self.token, path, context.invocation_metadata() or ())
+            read = each_decoded if kind.startswith("stream") else decoded
+            return behaviour(read(request), context)
 
         async def single(request: Any, context: Context) -> Any:
             async with around(context):
-                return await behaviour(read(request), context)
+                return await begin(request, context)
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with around(context), aclosing(behaviour(read(request), context)) as responses:
+            async with around(context), aclosing(begin(request, context)) as responses:
                 async for response in responses:
                     yield response
 
@@ -131,11 +135,6 @@ class _Call:
         shown_ids = [str(value) for name, value in metadata if name == REQUEST_ID]
         self._request = begin_request(shown_ids)
         self._context.set_trailing_metadata(((REQUEST_ID, self._request.id),))
-        if self._methods.token is not None:
-            try:
-                check_token(self._methods.token, self._path, metadata)
-            except DomainError as refusal:
-                await self.__aexit__(None, refusal, None)
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
