@@ -103,6 +103,8 @@ function hideProblem() {
 // Encoded, as a user's name may begin with another's and a blank, which also ends it in a key.
 const owner = () => user.replace(/[ %]/g, encodeURIComponent);
 const draft = (place = location.hash.slice(1)) => `draft ${owner()} ${place}`;
+/** The key under which `composer` stores the edit of a message. */
+const editOf = (id, place) => `${draft(place)} ${id}`;
 /** The key of a message that was sent, but not answered yet. */
 const unsent = (id = "", place = session) => `unsent ${owner()} ${place} ${id}`;
 
@@ -185,7 +187,7 @@ async function recallUnsent(key) {
 /** What could not be sent in place of what the server has of this turn becomes the draft of an edit. */
 function asDraft(turn, text, place = session) {
   forget(unsent(turn.id, place));
-  remember(`${draft(place)} ${turn.id}`, text);
+  remember(editOf(turn.id, place), text);
   if (place === session) recallEdit();
 }
 
@@ -318,11 +320,13 @@ async function run(turn, text, regenerate = false) {
       stale.add(place);
       forget(record);
     }
-    const showIt = () =>
-      showProblem(error, () => {
-        if (composer.edited?.id === turn.id) composer.send();
-        else if (!isOld) run(log.turn(turn.id) ?? turn, text, regenerate);
-      });
+    const again = () => {
+      if (composer.edited?.id === turn.id) return composer.send();
+      if (isOld) return;
+      forget(editOf(turn.id, place));
+      run(log.turn(turn.id) ?? turn, text, regenerate);
+    };
+    const showIt = () => showProblem(error, again);
     if (isShown()) showIt();
     else problems.set(place, showIt);
   }

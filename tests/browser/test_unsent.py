@@ -91,6 +91,23 @@ async def test_a_failed_edit_does_not_replace_what_is_being_typed(
     await expect(message_box(page)).to_have_value("my next question")
 
 
+async def test_an_edit_that_was_sent_by_a_retry_is_over(site: Site, open_site: OpenPage) -> None:
+    page, go = await open_site(), asyncio.Event()
+    await send_and_wait(page, "apples")
+    site.agent.script, site.agent.failure = [go], AWAY
+    await button(page, "Edit and resend").click()
+    await send(page, "pears")
+    await message_box(page).fill("my next question")
+    go.set()
+    await expect(page.get_by_role("alert")).to_contain_text("reached")
+    site.agent.failure = None
+    await button(page, "Retry").click()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await page.reload()
+    await expect(questions(page)).to_have_text(re.compile("pears"))
+    await expect(message_box(page)).to_have_value("my next question")
+
+
 async def test_an_earlier_edit_does_not_replace_what_is_being_typed(open_site: OpenPage) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
