@@ -324,7 +324,7 @@ async function run(turn, text, regenerate = false) {
       if (composer.edited?.id === turn.id) return composer.send();
       if (isOld) return;
       forget(editOf(turn.id, place));
-      run(log.turn(turn.id) ?? turn, text, regenerate);
+      run(log.turn(turn.id) ?? log.add({ id: turn.id, text }), text, regenerate);
     };
     const showIt = () => showProblem(error, again);
     if (isShown()) showIt();

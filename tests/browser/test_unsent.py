@@ -176,6 +176,26 @@ async def test_a_regenerate_that_fails_elsewhere_is_reported_on_return(
     await expect(replies(page)).to_contain_text("Better.")
 
 
+async def test_a_message_that_fails_elsewhere_is_not_lost_without_storage(
+    site: Site, open_site: OpenPage
+) -> None:
+    page, go = await open_site(), asyncio.Event()
+    refuse = "get() { throw new DOMException('', 'SecurityError'); }"
+    await page.add_init_script(f"Object.defineProperty(window, 'localStorage', {{ {refuse} }})")
+    await page.reload()
+    site.agent.script, site.agent.failure = [go], AWAY
+    await send(page, "apples")
+    await button(page, "New conversation").click()
+    async with page.expect_response(re.compile("/analytics")):
+        go.set()
+    site.agent.script, site.agent.failure = ["Fine."], None
+    await page.go_back()
+    await expect(page.get_by_role("alert")).to_contain_text("can't be reached")
+    await button(page, "Retry").click()
+    await expect(questions(page)).to_contain_text("apples")
+    await expect(replies(page)).to_contain_text("Fine.")
+
+
 async def test_a_fifth_reply_goes_on_while_one_of_the_others_is_shown(
     site: Site, open_site: OpenPage
 ) -> None:
