@@ -2,12 +2,12 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from typing import Annotated
 
 from dapr.proto.common.v1 import common_pb2
 from dapr.proto.runtime.v1 import appcallback_pb2_grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, Field
 
 from analytics_service.store import MAX_BATCH, AnalyticsStore, MessageBatch
 from daca.analytics.v1 import analytics_pb2 as pb
@@ -18,7 +18,11 @@ from daca_shared.observe.requests import note_user
 
 _DEFAULT_DAYS, _MAX_DAYS = 14, 90
 _INVOKED = "analytics/"
-_check_user_id = TypeAdapter(UserId).validate_python
+
+
+class _Asked(BaseModel):
+    user_id: UserId
+    day_count: Annotated[int, Field(ge=0, le=_MAX_DAYS)] = 0
 
 
 @dataclass(eq=False)
@@ -28,23 +32,26 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer, appcallback_pb2_grpc.A
     async def GetAnalytics(
         self, request: pb.GetAnalyticsRequest, context: Context
     ) -> pb.GetAnalyticsResponse:
-        analytics = await self.store.get(_parse_user_id(request.user_id))
+        analytics = await self.store.get(_asked(request.user_id).user_id)
         return pb.GetAnalyticsResponse(analytics=pb.UserAnalytics(**vars(analytics)))
 
     async def ListActivity(
         self, request: pb.ListActivityRequest, context: Context
     ) -> pb.ListActivityResponse:
-        if not 0 <= request.day_count <= _MAX_DAYS:
-            raise InvalidInput.field("day_count", f"must be 0 to {_MAX_DAYS}")
-        user_id = _parse_user_id(request.user_id)
-        counts = await self.store.activity(user_id, request.day_count or _DEFAULT_DAYS)
+        asked = _asked(request.user_id, request.day_count)
+        counts = await self.store.activity(asked.user_id, asked.day_count or _DEFAULT_DAYS)
         days = [pb.DailyActivity(date=str(day), message_count=n) for day, n in counts.items()]
         return pb.ListActivityResponse(days=days)
 
     async def RecordMessages(
         self, request: pb.RecordMessagesRequest, context: Context
     ) -> pb.RecordMessagesResponse:
-        counted = await self.store.record(_decode_batch(request))
+        # Before any message is decoded.
+        if not 1 <= len(request.messages) <= MAX_BATCH:
+            raise InvalidInput.field("messages", f"must be 1 to {MAX_BATCH} messages")
+        # Only the fields that were given: read as an attribute, a missing time would be 1970.
+        sent = [{field.name: value for field, value in m.ListFields()} for m in request.messages]
+        counted = await self.store.record(validated(MessageBatch, {"messages": sent}))
         return pb.RecordMessagesResponse(counted=counted)
 
     async def OnInvoke(
@@ -57,37 +64,13 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer, appcallback_pb2_grpc.A
         method = request.method.removeprefix("/")
         if not method.startswith(_INVOKED):
             raise NotFound(f"No such method; there is {_INVOKED}{{user_id}}", code="NO_METHOD")
-        analytics = await self.store.get(_parse_user_id(method.removeprefix(_INVOKED)))
+        analytics = await self.store.get(_asked(method.removeprefix(_INVOKED)).user_id)
         body = AnyMessage(value=json.dumps({"message_count": analytics.message_count}).encode())
         return common_pb2.InvokeResponse(data=body, content_type="application/json")
 
 
-def _parse_user_id(user_id: str) -> str:
-    """Returns a valid user id. Raises `InvalidInput`, naming the field."""
-    try:
-        valid = _check_user_id(user_id)
-    except ValidationError as error:
-        raise InvalidInput.field("user_id", error.errors()[0]["msg"]) from None
-    note_user(valid)
-    return valid
-
-
-def _decode_batch(request: pb.RecordMessagesRequest) -> MessageBatch:
-    # Before any message is decoded.
-    if not 1 <= len(request.messages) <= MAX_BATCH:
-        raise InvalidInput.field("messages", f"must be 1 to {MAX_BATCH} messages")
-    messages = [
-        {"message_id": m.message_id, "user_id": m.user_id, "sent_time": _decode_time(m, index)}
-        for index, m in enumerate(request.messages)
-    ]
-    return validated(MessageBatch, {"messages": messages})
-
-
-def _decode_time(message: pb.SentMessage, index: int) -> datetime:
-    try:
-        if message.HasField("sent_time"):
-            return message.sent_time.ToDatetime(UTC)
-        problem = "is required"
-    except (ValueError, OverflowError):
-        problem = "is no valid time between years 1 and 9999"
-    raise InvalidInput.field(f"messages[{index}].sent_time", problem)
+def _asked(user_id: str, day_count: int = 0) -> _Asked:
+    """Whose analytics, and of how many days. Raises `InvalidInput`."""
+    asked = validated(_Asked, {"user_id": user_id, "day_count": day_count})
+    note_user(asked.user_id)
+    return asked

@@ -4,10 +4,11 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, SecretStr
+from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, SecretStr
 
 from daca_shared.domain import NotFound, UserId
 from daca_shared.observe.tracing import NO_TRACING, Tracing
@@ -37,12 +38,16 @@ ON CONFLICT (user_id, day) DO UPDATE SET
     message_count = known.message_count + excluded.message_count"""
 
 
+def _to_datetime(time: Timestamp | datetime) -> datetime:
+    return time.ToDatetime(UTC) if isinstance(time, Timestamp) else time
+
+
 class SentMessage(BaseModel, frozen=True):
     """One message that a user has sent, without its text."""
 
     message_id: UUID
     user_id: UserId
-    sent_time: AwareDatetime
+    sent_time: Annotated[AwareDatetime, BeforeValidator(_to_datetime)]
 
 
 class MessageBatch(BaseModel, frozen=True):

@@ -103,6 +103,14 @@ async def test_a_batch_of_the_maximum_size_is_accepted(
     assert (await stub.RecordMessages(request)).counted == 1000
 
 
+async def test_a_message_may_be_from_the_first_second_of_1970(stub: Stub) -> None:
+    """Not to be confused with no time, which protobuf shows as the same."""
+    request = pb.RecordMessagesRequest(messages=[sent(sent_time=Timestamp())])
+    assert (await stub.RecordMessages(request)).counted == 1
+    carol = (await stub.GetAnalytics(pb.GetAnalyticsRequest(user_id="carol"))).analytics
+    assert carol.last_message_time == Timestamp()
+
+
 @pytest.mark.parametrize("method", ["GetAnalytics", "RecordMessages"])
 async def test_bytes_that_are_no_message_are_the_callers_fault(
     analytics_channel: aio.Channel, method: str
