@@ -20,7 +20,7 @@ from chat_service.extensions import connected, extended
 from chat_service.grpc.servicer import ChatServicer
 from chat_service.health.metrics import count_fallback, measured, observed
 from chat_service.health.status import Status
-from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
+from chat_service.outbox.analytics import AnalyticsClient, SettledCounts
 from chat_service.outbox.outbox import Outbox
 from chat_service.settings import ChatSettings
 from chat_service.turns.leases import TurnLeases, TurnLocks
@@ -41,9 +41,6 @@ from daca_shared.storage.database import open_database
 log = logging.getLogger("chat_service")
 
 SCHEMA = Path(__file__).with_name("turns") / "schema"
-# How long a request for a count over HTTP waits for the user's latest messages to be counted: as
-# long as it may take to find an analytics again that has just come back.
-_PATIENCE_S = 1.0
 
 
 class _Threads(ThreadPoolExecutor):
@@ -89,7 +86,7 @@ async def run(settings: ChatSettings) -> None:
         turns = TurnStore(database, outbox, locks)
 
         conversation = Conversation(
-            SettledAnalytics(analytics, outbox),
+            SettledCounts(analytics, outbox),
             turns,
             locks,
             ChatAgent(
@@ -129,9 +126,10 @@ async def run(settings: ChatSettings) -> None:
         gateway = build_gateway(
             conversation,
             turns,
-            SettledAnalytics(analytics, outbox, patience_s=_PATIENCE_S),
+            analytics,
             status,
             admission,
+            outbox=outbox,
             cors_origins=settings.cors_origins,
             hosts=Hosts(settings.host, *settings.trusted_hosts),
             identity=identity,

@@ -24,7 +24,7 @@ def document() -> dict[str, Any]:
     admission = Admission()
     status = Status(nobody, nobody, admission, model="")
     gateway = build_gateway(
-        conversation, nobody, nobody, status, admission,
+        conversation, nobody, nobody, status, admission, outbox=nobody,
         cors_origins=[], hosts=Hosts("127.0.0.1", "*"), identity=Identity(), rates=Rates(),
     )  # fmt: skip
     found: dict[str, Any] = TestClient(gateway).get("/openapi.json").json()

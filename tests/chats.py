@@ -15,7 +15,7 @@ from chat_service.chat.messages import (
     Turn,
 )
 from chat_service.chat.ports import Agent
-from chat_service.outbox.analytics import SettledAnalytics
+from chat_service.outbox.analytics import SettledCounts
 from daca_shared.domain import NotFound
 from daca_shared.storage.database import Statements
 from lab.postgres import Place
@@ -50,7 +50,8 @@ class StoredChat:
 
     def __init__(self, stores: ChatStores, agent: Agent, recorder: FakeRecorder) -> None:
         self.stores = stores
-        self.counts = SettledAnalytics(CountingAnalytics(recorder), stores.outbox)
+        self.analytics = CountingAnalytics(recorder)
+        self.counts = SettledCounts(self.analytics, stores.outbox)
         self.conversation = Conversation(
             self.counts, stores.turns, stores.locks, agent, max_text_length=100, timeout_s=5
         )

@@ -17,7 +17,7 @@ from chat_service.app import SCHEMA
 from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, Turn
 from chat_service.health.status import Status
-from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
+from chat_service.outbox.analytics import AnalyticsClient, SettledCounts
 from chat_service.outbox.outbox import Outbox, OutboxEntry
 from chat_service.turns import history
 from chat_service.turns.history import ConversationsQuery, MessagesQuery, Page, PastConversation
@@ -277,9 +277,9 @@ class FakeChat:
             stopping=lambda: self.stopping,
             problem=lambda: self.problem,
         )
-        self.settled = SettledAnalytics(self.analytics, self.outbox, patience_s=0.05)
+        self.counts = SettledCounts(self.analytics, self.outbox)
         self.conversation = Conversation(
-            SettledAnalytics(self.analytics, self.outbox),
+            self.counts,
             self.turns,
             TurnLocks(),
             self.agent,

@@ -23,7 +23,7 @@ from chat_service.chat.conversation import Conversation
 from chat_service.grpc.servicer import ChatServicer
 from chat_service.health.metrics import count_fallback, measured
 from chat_service.health.status import Status
-from chat_service.outbox.analytics import AnalyticsClient, SettledAnalytics
+from chat_service.outbox.analytics import AnalyticsClient, SettledCounts
 from chat_service.outbox.outbox import Outbox
 from chat_service.settings import ChatSettings
 from chat_service.turns.leases import TurnLocks
@@ -83,7 +83,7 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
         model = measured(model or offline())
         stack.push_async_callback(model.close)
         conversation = Conversation(
-            SettledAnalytics(analytics, outbox),
+            SettledCounts(analytics, outbox),
             turns,
             locks,
             ChatAgent(model),
@@ -101,9 +101,10 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
             build_gateway(
                 conversation,
                 turns,
-                SettledAnalytics(analytics, outbox, patience_s=0.2),
+                analytics,
                 Status(analytics, outbox, admission, model=model.name),
                 admission,
+                outbox=outbox,
                 cors_origins=settings.cors_origins,
                 hosts=ANY_HOST,
                 **FREE,

@@ -98,38 +98,21 @@ class AnalyticsClient:
 
 
 @dataclass(eq=False)
-class SettledAnalytics:
-    """Answers about a user, once all of the user's kept turns are counted.
-
-    With `patience_s` it waits at most so long before it asks, and answers with what is counted by
-    then. Without, a wait that takes too long raises `TimedOut`. Other errors are
-    `AnalyticsClient`'s."""
+class SettledCounts:
+    """Counts that have all of the user's kept turns in them. The time limit is for the wait and the
+    answer together; a wait that takes too long raises `TimedOut`."""
 
     analytics: AnalyticsClient
     outbox: Outbox
-    patience_s: float | None = None
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
-        left_s = await self._settled(user_id, timeout_s)
-        return await self.analytics.message_count(user_id, timeout_s=left_s)
-
-    async def activity(self, user_id: str, *, timeout_s: float) -> dict[str, int]:
-        left_s = await self._settled(user_id, timeout_s)
-        return await self.analytics.activity(user_id, timeout_s=left_s)
-
-    async def _settled(self, user_id: str, timeout_s: float) -> float:
-        """Wait for the user's turns to be counted; returns how long the answer may take."""
-        began = time.monotonic()
+        ends_at = time.monotonic() + timeout_s
         try:
-            async with asyncio.timeout(timeout_s if self.patience_s is None else self.patience_s):
-                await self.outbox.settled(user_id)
+            await asyncio.wait_for(self.outbox.settled(user_id), timeout_s)
         except TimeoutError:
-            if self.patience_s is None:
-                told = f"Analytics took over {timeout_s} s"
-                raise TimedOut(told, code="ANALYTICS_TIMED_OUT") from None
-        if self.patience_s is None:
-            timeout_s -= time.monotonic() - began
-        return timeout_s
+            told = f"Analytics took over {timeout_s} s"
+            raise TimedOut(told, code="ANALYTICS_TIMED_OUT") from None
+        return await self.analytics.message_count(user_id, timeout_s=ends_at - time.monotonic())
 
 
 def _domain_error(error: aio.AioRpcError, *, is_late: bool) -> DomainError:

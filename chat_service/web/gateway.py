@@ -1,7 +1,8 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -20,7 +21,8 @@ from chat_service.access.rates import Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
 from chat_service.chat.messages import ChatMessage, ChatReply, ConversationKey
 from chat_service.health.status import Status
-from chat_service.outbox.analytics import SettledAnalytics
+from chat_service.outbox.analytics import AnalyticsClient
+from chat_service.outbox.outbox import Outbox
 from chat_service.turns import history
 from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
@@ -32,6 +34,9 @@ from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
 from chat_service.web.routes import OwnId, OwnPage, private_router
 from daca_shared.domain import NotFound
 
+# How long a request for a count waits for the user's latest messages to be counted: as long as it
+# may take to find an analytics again that has just come back.
+_PATIENCE_S = 1.0
 _EXPOSED = ("retry-after", "x-request-id", "x-trace-id")
 Count = Annotated[int | None, Query(ge=0)]
 # By the draft standard of this header its value is in quotes.
@@ -42,10 +47,11 @@ Role = Annotated[str, Query(min_length=1, max_length=64)]
 def build_gateway(
     conversation: Conversation,
     turns: TurnStore,
-    analytics: SettledAnalytics,
+    analytics: AnalyticsClient,
     status: Status,
     admission: Admission,
     *,
+    outbox: Outbox,
     cors_origins: Sequence[str],
     hosts: Hosts,
     identity: Identity,
@@ -75,9 +81,15 @@ def build_gateway(
     app.get("/readyz")(status.ready)
     app.get("/status")(status.report)
 
+    async def wait_until_counted(user_id: str) -> None:
+        # If it takes too long, the answer is what is counted by then.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(outbox.settled(user_id), _PATIENCE_S)
+
     @private.get("/users/{user_id:anything}/analytics")
     async def user_analytics(user_id: OwnId, default: Count = None) -> bodies.AnalyticsBody:
         """`default` is the answer for an unknown user; without it, that is a 404."""
+        await wait_until_counted(user_id)
         try:
             count = await analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
         except NotFound:
@@ -88,6 +100,7 @@ def build_gateway(
 
     @private.get("/users/{user_id:anything}/activity", response_model=bodies.ActivityBody)
     async def activity(user_id: OwnId) -> dict[str, Any]:
+        await wait_until_counted(user_id)
         days = await analytics.activity(user_id, timeout_s=COUNT_TIMEOUT_S)
         return {"days": [{"date": day, "message_count": count} for day, count in days.items()]}
 

@@ -42,8 +42,8 @@ async def running_site(place: Path, **options: Any) -> AsyncIterator[Site]:
     async with chatting(place, agent) as chat:
         chat.conversation.max_text_length, chat.conversation.timeout_s = 8000, 60
         app = build_gateway(
-            chat.conversation, chat.stores.turns, chat.counts, fakes.status, fakes.admission,
-            **{"cors_origins": [], "hosts": ANY_HOST, **FREE, **options},
+            chat.conversation, chat.stores.turns, chat.analytics, fakes.status, fakes.admission,
+            outbox=chat.stores.outbox, **{"cors_origins": [], "hosts": ANY_HOST, **FREE, **options},
         )  # fmt: skip
         async with served(behind_a_proxy(app)) as http:
             yield Site(str(http.base_url.join(f"{PREFIX}/")), agent, chat)

@@ -17,9 +17,10 @@ def gateway_app(chat: FakeChat, **options: Any) -> ASGIApp:
     return build_gateway(
         chat.conversation,
         chat.turns,
-        chat.settled,
+        chat.analytics,
         chat.status,
         chat.admission,
+        outbox=chat.outbox,
         **{"cors_origins": [], "hosts": ANY_HOST, **FREE, **options},
     )
 

@@ -1,4 +1,6 @@
+import asyncio
 import re
+import time
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -184,3 +186,26 @@ async def test_a_users_activity(http: httpx2.AsyncClient) -> None:
     }
     unknown = await http.get("/users/nobody/activity")
     assert (unknown.status_code, unknown.json()["detail"]) == (404, "User not found")
+
+
+@pytest.mark.parametrize("path", ["analytics", "activity"])
+async def test_both_counts_include_a_message_sent_a_moment_ago(
+    http: httpx2.AsyncClient, chat: FakeChat, path: str
+) -> None:
+    async def settled(user_id: str) -> None:
+        await asyncio.sleep(0.1)
+        chat.analytics.counts[user_id] += 1
+
+    chat.outbox.settled = settled  # type: ignore[method-assign]
+    answer = (await http.get(f"/users/alice/{path}")).json()
+    assert answer.get("days", [answer])[-1]["message_count"] == 6
+
+
+async def test_a_message_that_is_not_counted_within_a_second_is_left_out(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.outbox.settles = False
+    started = time.monotonic()
+    assert (await http.get("/users/alice/analytics")).json() == {"message_count": 5}
+    assert 0.9 < time.monotonic() - started < 1.4
+    assert chat.analytics.timeouts_s == [0.5]

@@ -20,7 +20,7 @@ def message(message_id: UUID, session_id: UUID) -> ChatMessage:
 
 def conversation_of(stores: ChatStores, agent: Agent) -> Conversation:
     return Conversation(
-        FakeChat().settled, stores.turns, stores.locks, agent, max_text_length=99, timeout_s=5
+        FakeChat().counts, stores.turns, stores.locks, agent, max_text_length=99, timeout_s=5
     )
 
 

@@ -65,7 +65,7 @@ class WatchedConversation(Conversation):
 
     def __init__(self, chat: FakeChat) -> None:
         super().__init__(
-            chat.settled, chat.turns, TurnLocks(), chat.agent, max_text_length=100, timeout_s=60
+            chat.counts, chat.turns, TurnLocks(), chat.agent, max_text_length=100, timeout_s=60
         )
         self.timeouts_s: list[float | None] = []
 

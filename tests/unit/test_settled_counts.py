@@ -1,4 +1,4 @@
-"""Analytics' answers about a user, once all the user's messages are counted."""
+"""A user's count, once all the user's messages are in it."""
 
 import asyncio
 from collections import Counter
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from analytics_service.store import MAX_BATCH
-from chat_service.outbox.analytics import SettledAnalytics
+from chat_service.outbox.analytics import SettledCounts
 from chat_service.outbox.outbox import OutboxEntry
 from daca_shared.domain import InvalidInput, TimedOut
 from lab.postgres import Place
@@ -61,12 +61,10 @@ def users_of(recorder: FakeRecorder) -> Counter[str]:
 async def test_it_includes_a_message_sent_a_moment_ago(
     stores: ChatStores, recorder: RealisticRecorder
 ) -> None:
-    settled = SettledAnalytics(CountingAnalytics(recorder), stores.outbox)
-    for sent in range(1, 40, 2):
+    counts = SettledCounts(CountingAnalytics(recorder), stores.outbox)
+    for sent in range(1, 40):
         await send(stores, "alice")
-        assert await settled.message_count("alice", timeout_s=5) == sent
-        await send(stores, "alice")
-        assert (await settled.activity("alice", timeout_s=5))["2026-01-02"] == sent + 1
+        assert await counts.message_count("alice", timeout_s=5) == sent
 
 
 async def test_it_waits_for_this_users_messages_only(
@@ -148,11 +146,4 @@ async def test_it_does_not_wait_forever() -> None:
     outbox = FakeOutbox()
     outbox.settles = False
     with pytest.raises(TimedOut):
-        await SettledAnalytics(FakeAnalytics(), outbox).message_count("alice", timeout_s=0.05)
-
-
-async def test_after_its_patience_it_says_what_is_counted() -> None:
-    outbox = FakeOutbox()
-    outbox.settles = False
-    settled = SettledAnalytics(FakeAnalytics(), outbox, patience_s=0.01)
-    assert await settled.message_count("alice", timeout_s=5) == 5
+        await SettledCounts(FakeAnalytics(), outbox).message_count("alice", timeout_s=0.05)
