@@ -6,14 +6,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID, uuid5
 
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.messages import (
-    Answer,
-    ChatMessage,
-    ChatReply,
-    ConversationKey,
-    Say,
-    Turn,
-)
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, Turn
 from chat_service.chat.ports import Agent
 from chat_service.outbox.analytics import SettledCounts
 from daca_shared.domain import NotFound
@@ -60,9 +53,9 @@ class StoredChat:
         self, text: str, user_id: str = "alice", session_id: UUID = SESSION, **limits: float
     ) -> str:
         message = ChatMessage(user_id=user_id, text=text, session_id=session_id)
-        return (await self.conversation.reply(message, **limits)).turn.answer.text
+        return (await self.conversation.reply(message, **limits)).answer.text
 
-    async def ask(self, message: ChatMessage) -> ChatReply:
+    async def ask(self, message: ChatMessage) -> Turn:
         return await self.conversation.reply(message)
 
     async def stop(self, message: ChatMessage, *, after: int = 1) -> None:

@@ -10,15 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 
-from chat_service.chat.messages import (
-    Answer,
-    ChatMessage,
-    ChatReply,
-    ConversationKey,
-    Say,
-    ToolCall,
-    Turn,
-)
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, ToolCall, Turn
 from chat_service.chat.ports import Agent, Counts, Locks, Turns
 from daca_shared.domain import MOMENT_S, Conflict, DomainError, InvalidInput, NotFound, TimedOut
 from daca_shared.observe.tracing import NO_TRACING, Tracing
@@ -46,7 +38,7 @@ class Conversation:
     on_no_count: Callable[[str], None] = lambda reason: None
     streams: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
-    async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
+    async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> Turn:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow.
 
         A message that was answered before gets the same answer, or with `regenerate` a new one.
@@ -58,14 +50,14 @@ class Conversation:
 
     async def stream(
         self, message: ChatMessage, *, timeout_s: float | None = None, with_tools: bool = False
-    ) -> AsyncGenerator[str | ToolCall | ChatReply]:
-        """Answer `message` piece by piece; the whole reply is the last event.
+    ) -> AsyncGenerator[str | ToolCall | Turn]:
+        """Answer `message` piece by piece; the whole turn is the last event.
 
         Limits and errors are those of `reply`. Closing it, or cancelling its consumer, stops the
         model at once; what came so far is kept, marked as stopped, and counts.
         """
         self.check(message)
-        events: asyncio.Queue[str | ToolCall | ChatReply | Exception] = asyncio.Queue()
+        events: asyncio.Queue[str | ToolCall | Turn | Exception] = asyncio.Queue()
 
         async def take_turn() -> None:
             try:
@@ -78,7 +70,7 @@ class Conversation:
         self.streams.add(task)
         task.add_done_callback(self.streams.discard)
         try:
-            while not isinstance(event := await events.get(), ChatReply):
+            while not isinstance(event := await events.get(), Turn):
                 if isinstance(event, Exception):
                     raise event
                 if with_tools or not isinstance(event, ToolCall):
@@ -121,18 +113,17 @@ class Conversation:
 
     async def _take_turn(
         self, message: ChatMessage, timeout_s: float | None, say: Say | None
-    ) -> ChatReply:
+    ) -> Turn:
         ends_at = asyncio.get_running_loop().time() + self._limit_s(timeout_s)
         # A message that is sent twice at once, even to two conversations, is answered once.
         sent = self.locks.message(message.user_id, message.message_id)
         with self.tracing.span("turn"):
             try:
                 async with asyncio.timeout_at(ends_at), sent:
-                    turn = await self._turn_of(message, say, ends_at)
+                    return await self._turn_of(message, say, ends_at)
             except TimeoutError:
                 told = "The reply took too long; try again"
                 raise TimedOut(told, code="REPLY_TIMED_OUT") from None
-        return ChatReply(turn, message.tags)
 
     async def _turn_of(self, message: ChatMessage, say: Say | None, ends_at: float) -> Turn:
         async with self.locks.turn(message.conversation):

@@ -1,4 +1,4 @@
-"""The data of the use case: the message sent, the reply, and the turn that is kept."""
+"""The data of the use case: the message sent, and the turn that is kept, with the reply."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -125,9 +125,3 @@ def latest_said(history: Sequence[Said], max_length: int) -> list[Said]:
         if left >= 0 and (role == "user" or n == 0):
             start = n
     return [said for n, said in enumerate(history) if n >= start or said[0] == "system"]
-
-
-@dataclass(frozen=True)
-class ChatReply:
-    turn: Turn
-    tags: Tags

@@ -12,7 +12,7 @@ from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.messages import ChatMessage, ChatReply, ConversationKey, Title
+from chat_service.chat.messages import ChatMessage, ConversationKey, Tags, Title, Turn
 from chat_service.turns import history
 from chat_service.turns.store import TurnStore
 from daca.chat.v1 import chat_pb2 as pb
@@ -37,8 +37,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
 
     async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:
         async with self._admitted(request, context) as message:
-            reply = await self.conversation.reply(message, timeout_s=context.time_remaining())
-            return _encode(reply)
+            turn = await self.conversation.reply(message, timeout_s=context.time_remaining())
+            return _encode(turn, message.tags)
 
     async def ChatStream(
         self, request: pb.ChatStreamRequest, context: Context
@@ -47,8 +47,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
             events = self.conversation.stream(message, timeout_s=context.time_remaining())
             async with aclosing(events):
                 async for event in events:
-                    if isinstance(event, ChatReply):
-                        yield pb.ChatStreamResponse(completed=_encode(event))
+                    if isinstance(event, Turn):
+                        yield pb.ChatStreamResponse(completed=_encode(event, message.tags))
                     elif isinstance(event, str):
                         yield pb.ChatStreamResponse(reply_delta=event)
 
@@ -126,15 +126,14 @@ def _listed(item: history.PastConversation) -> pb.Conversation:
     return listed
 
 
-def _encode(reply: ChatReply) -> pb.ChatResponse:
-    turn = reply.turn
+def _encode(turn: Turn, tags: Tags) -> pb.ChatResponse:
     response = pb.ChatResponse(
         user_id=turn.conversation.user_id,
         reply=turn.answer.text,
         session_id=str(turn.conversation.session_id),
         message_id=str(turn.message_id),
         message_count=turn.message_count,
-        tags=reply.tags,
+        tags=tags,
         model=turn.model,
     )
     response.reply_time.FromDatetime(turn.end_time)

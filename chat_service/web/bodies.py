@@ -9,7 +9,7 @@ from fastapi.sse import ServerSentEvent
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from chat_service.chat.messages import ChatMessage, ChatReply, Tags, Text, ToolCall, Turn
+from chat_service.chat.messages import ChatMessage, Tags, Text, ToolCall, Turn
 from chat_service.turns.history import Page, PastConversation
 from chat_service.web.markdown import Html, rendered
 from daca_shared.domain import UserId
@@ -81,8 +81,7 @@ class ReplyBody(BaseModel):
     model: str
 
     @classmethod
-    async def of(cls, reply: ChatReply) -> "ReplyBody":
-        turn = reply.turn
+    async def of(cls, turn: Turn, tags: Tags) -> "ReplyBody":
         (html,) = await rendered([turn.answer.text])
         return cls(
             user_id=turn.conversation.user_id,
@@ -92,18 +91,18 @@ class ReplyBody(BaseModel):
             metadata=ReplyMetadata(turn.end_time, turn.conversation.session_id),
             message_id=turn.message_id,
             message_count=turn.message_count,
-            tags=reply.tags,
+            tags=tags,
             model=turn.model,
         )
 
 
-type Event = str | ToolCall | Html | ChatReply
+type Event = str | ToolCall | Html | Turn
 
 
-async def encoded(event: Event) -> ServerSentEvent:
+async def encoded(event: Event, tags: Tags) -> ServerSentEvent:
     match event:
-        case ChatReply():
-            return ServerSentEvent(event="completed", data=await ReplyBody.of(event))
+        case Turn():
+            return ServerSentEvent(event="completed", data=await ReplyBody.of(event, tags))
         case ToolCall():
             return ServerSentEvent(event="tool", data={"name": event.tool})
         case Html():

@@ -19,7 +19,7 @@ from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
-from chat_service.chat.messages import ChatMessage, ChatReply, ConversationKey
+from chat_service.chat.messages import ChatMessage, ConversationKey, Turn
 from chat_service.health.status import Status
 from chat_service.outbox.analytics import AnalyticsClient
 from chat_service.outbox.outbox import Outbox
@@ -42,6 +42,8 @@ Count = Annotated[int | None, Query(ge=0)]
 # By the draft standard of this header its value is in quotes.
 IdempotencyKey = Annotated[str, Header(max_length=255), AfterValidator(lambda key: key.strip('" '))]
 Role = Annotated[str, Query(min_length=1, max_length=64)]
+# A message, and its reply as it comes.
+type _Stream = tuple[ChatMessage, AsyncIterator[bodies.Event]]
 
 
 def build_gateway(
@@ -121,34 +123,35 @@ def build_gateway(
     async def chat(
         message: Annotated[ChatMessage, Depends(sent)], request: Request
     ) -> bodies.ReplyBody:
-        return await bodies.ReplyBody.of(await replied(message, request))
+        return await bodies.ReplyBody.of(await replied(message, request), message.tags)
 
-    async def replied(message: ChatMessage, request: Request) -> ChatReply:
+    async def replied(message: ChatMessage, request: Request) -> Turn:
         with admission:
             check(message, request)
             return await conversation.reply(message)
 
     async def replying(
         message: Annotated[ChatMessage, Depends(sent)], request: Request, rich: bool = False
-    ) -> AsyncIterator[AsyncIterator[bodies.Event]]:
+    ) -> AsyncIterator[_Stream]:
         """A dependency, which FastAPI closes with the response. It leaves a route's own generator
         to the garbage collector if the client goes away while an event is being sent."""
         events = conversation.stream(message, with_tools=rich)
         with admission:
             check(message, request)
             async with aclosing(with_html(events) if rich else events) as chosen:
-                yield chosen
+                yield message, chosen
 
     @chats.post("/chat/stream", response_class=EventSourceResponse, responses=EVENTS)
     async def chat_stream(
-        events: Annotated[AsyncIterator[bodies.Event], Depends(replying)],
+        stream: Annotated[_Stream, Depends(replying)],
     ) -> AsyncIterator[ServerSentEvent]:
         """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`) or one
         `error`. With `rich`, also `tool` (a tool that is being called) and, some times a second,
         `html`: append its `finished` part to the earlier ones, and replace the last `open` part."""
+        message, events = stream
         try:
             async for event in events:
-                yield await bodies.encoded(event)
+                yield await bodies.encoded(event, message.tags)
         except Exception as error:
             yield ServerSentEvent(event="error", data=Problem.of_stream(error).body)
 
@@ -160,11 +163,11 @@ def build_gateway(
         message = body.message(request.state.caller, idempotency_key)
         model = conversation.agent.model
         if body.stream:
-            async with opened(message, request) as events:
+            async with opened(message, request) as (_, events):
                 yield completions.streamed(events, message, model)
         else:
-            reply = await replied(message, request)
-            yield completions.whole(reply.turn.answer.text, message, model)
+            turn = await replied(message, request)
+            yield completions.whole(turn.answer.text, message, model)
 
     @chats.post("/v1/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
     async def chat_completions(answer: Annotated[Any, Depends(completed)]) -> Any:

@@ -11,7 +11,7 @@ import pytest
 
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel, choose_model
-from chat_service.chat.messages import ChatMessage, ChatReply, Turn
+from chat_service.chat.messages import ChatMessage, Turn
 from chat_service.settings import ChatSettings
 from lab.postgres import Place
 from tests.chats import StoredChat, chatting
@@ -37,13 +37,13 @@ class Talk:
         """The reply. If it is streamed, checks that the deltas add up to it."""
         sent = ChatMessage(user_id="alice", text=text, session_id=self.session_id)
         if self.way == "reply":
-            return (await self.chat.conversation.reply(sent)).turn.answer.text
+            return (await self.chat.conversation.reply(sent)).answer.text
         async with aclosing(self.chat.conversation.stream(sent)) as events:
             *deltas, last = [event async for event in events]
         self.deltas = [delta for delta in deltas if isinstance(delta, str)]
-        assert isinstance(last, ChatReply)
-        assert "".join(self.deltas) == last.turn.answer.text
-        return last.turn.answer.text
+        assert isinstance(last, Turn)
+        assert "".join(self.deltas) == last.answer.text
+        return last.answer.text
 
     async def turns(self) -> list[Turn]:
         return await self.chat.history(session_id=self.session_id)

@@ -61,6 +61,12 @@ async def test_bad_input_is_refused_by_field_and_not_counted(
     await assert_refused(response, chat, field, (400, 422))
 
 
+async def test_a_stream_is_refused_in_the_same_words(http: httpx2.AsyncClient) -> None:
+    bad = {"user_id": 5, "tags": 5}
+    whole, stream = [await http.post(path, json=bad) for path in ("/chat/", "/chat/stream")]
+    assert (stream.status_code, stream.json()) == (whole.status_code, whole.json())
+
+
 @pytest.mark.parametrize("missing", ["user_id", "text"])
 async def test_a_missing_field_is_named(
     http: httpx2.AsyncClient, chat: FakeChat, missing: str

@@ -34,10 +34,10 @@ async def read(chat: FakeChat, sent: ChatMessage) -> None:
 
 
 async def test_a_reply_knows_the_count_so_far_and_its_turn_is_kept(chat: FakeChat) -> None:
-    sent = message(tags=["a", "b"])
+    sent = message()
     reply = await chat.conversation.reply(sent)
     (kept,) = chat.turns.kept
-    assert (reply.turn, reply.tags) == (kept, ("a", "b"))
+    assert reply == kept
     assert (kept.conversation, kept.message_id, kept.prompt) == (
         sent.conversation,
         sent.message_id,
@@ -49,7 +49,7 @@ async def test_a_reply_knows_the_count_so_far_and_its_turn_is_kept(chat: FakeCha
 
 async def test_a_new_user_has_sent_none(chat: FakeChat) -> None:
     reply = await chat.conversation.reply(message("carol"))
-    assert (reply.turn.message_count, chat.agent.counts) == (0, [0])
+    assert (reply.message_count, chat.agent.counts) == (0, [0])
 
 
 @pytest.mark.parametrize("failure", [Unavailable("away"), TimedOut("slow"), Failed("broken")])
@@ -60,7 +60,7 @@ async def test_an_unknown_count_is_none_and_never_zero(
     chat = FakeChat(on_no_count=reasons.append)
     chat.analytics.failure = failure
     reply = await chat.conversation.reply(message())
-    assert (reply.turn.message_count, chat.agent.counts) == (None, [None])
+    assert (reply.message_count, chat.agent.counts) == (None, [None])
     assert reasons == ["timed_out" if isinstance(failure, TimedOut) else "unavailable"]
     assert len(chat.turns.kept) == 1
 
@@ -73,7 +73,7 @@ async def test_a_missing_count_costs_half_a_second(chat: FakeChat, hanging: str)
         chat.outbox.settles = False
     started = time.monotonic()
     reply = await chat.conversation.reply(message())
-    assert reply.turn.message_count is None
+    assert reply.message_count is None
     assert 0.4 < time.monotonic() - started < 0.8
 
 
@@ -133,7 +133,7 @@ async def test_nothing_is_kept_of_a_message_whose_model_fails(
         await (chat.conversation.reply(sent) if way == "reply" else read(chat, sent))
     assert chat.turns.kept == []
     chat.agent.failure = None
-    assert (await chat.conversation.reply(sent)).turn == chat.turns.kept[0]
+    assert await chat.conversation.reply(sent) == chat.turns.kept[0]
 
 
 async def test_there_is_no_reply_to_a_message_that_cannot_be_kept(chat: FakeChat) -> None:

@@ -125,7 +125,7 @@ async def test_a_reply_whose_lease_was_lost_is_refused_and_may_be_sent_again(
         with pytest.raises(Unavailable, match="gone on without this reply"):
             await replying
         assert [turn.prompt for turn in await here.history()] == ["meanwhile"]
-        assert (await here.conversation.reply(sent)).turn.answer.text == "answer 3"
+        assert (await here.conversation.reply(sent)).answer.text == "answer 3"
         assert [turn.prompt for turn in await here.history()] == ["meanwhile", "hi"]
 
 

@@ -94,7 +94,7 @@ async def test_a_chat_without_a_count_is_counted_by_its_reason(
     chat = FakeChat(on_no_count=count_fallback)
     chat.analytics.failure, chat.analytics.delay_s = failure, delay_s
     before = sample("daca_chat_count_fallbacks_total", reason=reason)
-    assert (await chat.conversation.reply(MESSAGE)).turn.message_count is None
+    assert (await chat.conversation.reply(MESSAGE)).message_count is None
     assert sample("daca_chat_count_fallbacks_total", reason=reason) == before + 1
 
 

@@ -55,7 +55,7 @@ async def test_a_reply_that_one_reader_stopped_is_completed_for_another(place: P
         await stopped.aclose()
         await replica.close()
         agent.rest.set()
-        turn = (await whole).turn
+        turn = await whole
         assert (turn.answer.text, turn.stopped) == ("whole", False)
         assert await stores.turns.find("alice", id_) == turn
         # Only once, where it was kept first.

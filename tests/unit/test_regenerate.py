@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from chat_service.chat.messages import ChatMessage, ChatReply, Turn
+from chat_service.chat.messages import ChatMessage, Turn
 from daca_shared.domain import Conflict, DomainError, InvalidInput, NotFound, Unavailable
 from lab.postgres import Place
 from tests.chats import SESSION, StoredChat, chatting
@@ -35,9 +35,9 @@ def again(turn: Turn, text: str | None = None, session_id: UUID = SESSION) -> Ch
     )
 
 
-async def streamed(chat: StoredChat, message: ChatMessage) -> ChatReply:
+async def streamed(chat: StoredChat, message: ChatMessage) -> Turn:
     *_, reply = [event async for event in chat.conversation.stream(message)]
-    assert isinstance(reply, ChatReply)
+    assert isinstance(reply, Turn)
     return reply
 
 
@@ -49,12 +49,12 @@ async def test_a_new_reply_replaces_the_turn_and_is_not_counted_again(
     first, second = await chat.history()
     message = again(second, text)
     reply = await (streamed if is_streamed else StoredChat.ask)(chat, message)
-    assert reply.turn.answer.text == f"You said: {text}"
-    assert reply.turn.message_count == 1
+    assert reply.answer.text == f"You said: {text}"
+    assert reply.message_count == 1
     assert agent.histories[-1] == [first]
     now = await chat.history()
-    assert now == [first, reply.turn]
-    assert reply.turn.seq == second.seq
+    assert now == [first, reply]
+    assert reply.seq == second.seq
     assert [(c.title, c.turn_count) for c in await chat.stores.conversations()] == [("first", 2)]
     assert await chat.count() == 2
     await chat.say("third")
@@ -68,14 +68,14 @@ async def test_a_stopped_reply_is_replaced_as_well(chat: StoredChat, agent: Fake
     stopped = (await chat.history())[-1]
     assert stopped.stopped
     reply = await chat.conversation.reply(again(stopped))
-    assert (reply.turn.stopped, reply.turn.seq) == (False, stopped.seq)
+    assert (reply.stopped, reply.seq) == (False, stopped.seq)
     assert await chat.count() == 3
 
 
 async def test_any_conversation_is_found_by_the_messages_id(chat: StoredChat) -> None:
     _, second = await chat.history()
     reply = await chat.conversation.reply(again(second, "edited", session_id=uuid4()))
-    assert reply.turn.conversation == second.conversation
+    assert reply.conversation == second.conversation
     assert [turn.prompt for turn in await chat.history()] == ["first", "edited"]
     assert len(await chat.stores.conversations()) == 1
 

@@ -41,7 +41,7 @@ async def test_a_message_that_was_answered_gets_the_same_answer(
     assert await chat.conversation.reply(sent) == first
     # Even if its other fields differ.
     other = sent.model_copy(update={"text": "changed", "session_id": uuid4(), "tags": ("t",)})
-    assert (await chat.conversation.reply(other)).turn == first.turn
+    assert await chat.conversation.reply(other) == first
     assert len(agent.seen) == 2
     assert await chat.count() == 2
 
@@ -111,7 +111,7 @@ async def test_the_same_id_in_two_conversations_of_two_processes_at_once_is_one_
     assert one == two
     assert await chat.count() == 1
     (listed,) = await chat.stores.conversations()
-    assert (listed.session_id, listed.turn_count) == (one.turn.conversation.session_id, 1)
+    assert (listed.session_id, listed.turn_count) == (one.conversation.session_id, 1)
 
 
 async def test_a_stopped_message_is_answered_again_in_its_place(
@@ -128,7 +128,7 @@ async def test_a_stopped_message_is_answered_again_in_its_place(
     assert await chat.count() == 3
 
     reply = await chat.conversation.reply(sent)
-    assert reply.turn.seq == stopped.seq
+    assert reply.seq == stopped.seq
     assert [(turn.prompt, turn.answer.text, turn.stopped) for turn in await chat.history()] == [
         ("before", "answer 1", False),
         ("stop me", "answer 4", False),
@@ -136,7 +136,7 @@ async def test_a_stopped_message_is_answered_again_in_its_place(
     ]
     assert agent.seen[-1] == ["before"]
     # The count includes all other messages: two.
-    assert reply.turn.message_count == 2
+    assert reply.message_count == 2
     assert await chat.count() == 3
     assert await chat.conversation.reply(sent) == reply
 
@@ -180,7 +180,7 @@ async def test_a_stopped_message_sent_to_another_conversation_is_answered_where_
     agent.go.set()
     await slow
     reply = await replying
-    assert reply.turn.conversation == sent.conversation
+    assert reply.conversation == sent.conversation
     assert [turn.stopped for turn in await chat.history()] == [False, False]
     assert await chat.history(session_id=elsewhere.session_id) == []
     assert await chat.count() == 2
@@ -193,7 +193,7 @@ async def test_a_first_message_that_is_sent_again_finds_its_conversation(
     first = await chat.conversation.reply(ChatMessage.model_validate(sent))
     assert await chat.conversation.reply(ChatMessage.model_validate(sent)) == first
     other = await chat.conversation.reply(ChatMessage.model_validate(sent | {"user_id": "bob"}))
-    assert other.turn.conversation.user_id == "bob"
+    assert other.conversation.user_id == "bob"
     assert len(agent.seen) == 2
 
 
@@ -201,8 +201,8 @@ async def test_another_users_same_id_is_another_message(chat: StoredChat, agent:
     sent = message()
     await chat.conversation.reply(sent)
     reply = await chat.conversation.reply(sent.model_copy(update={"user_id": "bob"}))
-    assert reply.turn.conversation == ConversationKey("bob", SESSION)
-    assert (agent.seen, reply.turn.message_count) == ([[], []], 0)
+    assert reply.conversation == ConversationKey("bob", SESSION)
+    assert (agent.seen, reply.message_count) == ([[], []], 0)
     assert [await chat.count("alice"), await chat.count("bob")] == [1, 1]
 
 

@@ -15,7 +15,7 @@ from grpc import StatusCode
 from analytics_service.servicer import AnalyticsServicer
 from analytics_service.store import AnalyticsStore
 from chat_service.chat.conversation import Conversation
-from chat_service.chat.messages import ChatMessage, ChatReply
+from chat_service.chat.messages import ChatMessage, Turn
 from chat_service.grpc.servicer import ChatServicer
 from chat_service.turns.leases import TurnLocks
 from daca.analytics.v1 import analytics_pb2
@@ -69,7 +69,7 @@ class WatchedConversation(Conversation):
         )
         self.timeouts_s: list[float | None] = []
 
-    async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> ChatReply:
+    async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> Turn:
         self.timeouts_s.append(timeout_s)
         return await super().reply(message, timeout_s=timeout_s)
 

@@ -11,7 +11,7 @@ import pytest
 
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import choose_model
-from chat_service.chat.messages import Answer, ChatMessage, ChatReply, ToolCall
+from chat_service.chat.messages import Answer, ChatMessage, ToolCall, Turn
 from chat_service.settings import ChatSettings
 from daca_shared.domain import InvalidInput, TimedOut, Unavailable
 from tests.chats import StoredChat, chatting
@@ -56,7 +56,7 @@ def message(text: str = "hi") -> ChatMessage:
 
 async def read(
     chat: StoredChat, sent: ChatMessage, timeout_s: float | None = None
-) -> list[str | ToolCall | ChatReply]:
+) -> list[str | ToolCall | Turn]:
     events = chat.conversation.stream(sent, timeout_s=timeout_s, with_tools=True)
     async with aclosing(events):
         return [event async for event in events]
@@ -65,9 +65,9 @@ async def read(
 async def test_deltas_come_one_by_one_and_the_whole_reply_last(chat: StoredChat) -> None:
     sent = message()
     *deltas, reply = await read(chat, sent)
-    assert isinstance(reply, ChatReply)
+    assert isinstance(reply, Turn)
     assert len(deltas) > 10
-    text = reply.turn.answer.text
+    text = reply.answer.text
     assert "".join(map(str, deltas)) == text
     assert "sent 0 messages before this one" in text
     assert await told(chat, sent) == [("hi", text, False)]
@@ -80,7 +80,7 @@ async def test_a_delta_does_not_wait_for_the_rest(chat: StoredChat, server: Mode
     async with aclosing(chat.conversation.stream(message())) as events:
         assert await anext(events) == "You"
         server.go.set()
-        assert isinstance([event async for event in events][-1], ChatReply)
+        assert isinstance([event async for event in events][-1], Turn)
 
 
 async def test_a_tools_result_is_sent_back_in_a_stream(
@@ -89,12 +89,12 @@ async def test_a_tools_result_is_sent_back_in_a_stream(
     sent = message("what time is it?")
     first, *_, reply = await read(chat, sent)
     assert first == ToolCall("get_current_time", "{}")
-    assert isinstance(reply, ChatReply)
+    assert isinstance(reply, Turn)
     (result,) = server.tool_results
-    assert reply.turn.answer == Answer(
+    assert reply.answer == Answer(
         f"The tool says {result}", (ToolCall("get_current_time", "{}", result),)
     )
-    assert await chat.stores.turns.latest(sent.conversation) == [reply.turn]
+    assert await chat.stores.turns.latest(sent.conversation) == [reply]
 
 
 async def test_a_stream_cut_short_is_a_failure_and_no_reply(

@@ -116,7 +116,7 @@ async def test_a_failed_message_that_is_sent_again_is_answered_and_counts_once(
         assert await chat.count() == 0
         agent.failure = None
         reply = await chat.conversation.reply(sent)
-        assert (reply.turn.message_count, await chat.count()) == (0, 1)
+        assert (reply.message_count, await chat.count()) == (0, 1)
 
 
 async def test_each_turn_keeps_the_count_before_it_and_the_model(place: Place) -> None:
