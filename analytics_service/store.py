@@ -9,6 +9,7 @@ from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, SecretStr
+from pydantic_core import PydanticCustomError
 
 from daca_shared.domain import NotFound, UserId
 from daca_shared.observe.tracing import NO_TRACING, Tracing
@@ -39,7 +40,10 @@ ON CONFLICT (user_id, day) DO UPDATE SET
 
 
 def _to_datetime(time: Timestamp | datetime) -> datetime:
-    return time.ToDatetime(UTC) if isinstance(time, Timestamp) else time
+    try:
+        return time.ToDatetime(UTC) if isinstance(time, Timestamp) else time
+    except (ValueError, OverflowError):
+        raise PydanticCustomError("time", "is no valid time between years 1 and 9999") from None
 
 
 class SentMessage(BaseModel, frozen=True):

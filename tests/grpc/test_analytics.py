@@ -87,6 +87,12 @@ async def test_a_bad_batch_is_refused_whole_and_by_field(
     await assert_nothing_recorded(store)
 
 
+async def test_a_time_that_no_clock_shows_is_refused_in_words(stub: Stub) -> None:
+    far = sent(sent_time=Timestamp(seconds=10**15))
+    refused = await refusal(stub.RecordMessages(pb.RecordMessagesRequest(messages=[far])))
+    assert refused.details == "messages[0].sent_time: is no valid time between years 1 and 9999"
+
+
 async def test_a_batch_that_is_all_bad_is_still_invalid_argument(
     stub: Stub,
 ) -> None:
