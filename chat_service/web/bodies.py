@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from fastapi.sse import ServerSentEvent
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool
 from pydantic_core import PydanticCustomError
 
 from chat_service.chat.messages import ChatMessage, Tags, Text, ToolCall, Turn
@@ -44,7 +44,7 @@ class ChatBody(BaseModel):
     # Otherwise Swagger UI proposes the same id for every message.
     message_id: Annotated[UUID | None, Field(examples=[None])] = None
     """A message that is sent again with the same id gets the same answer, and counts once."""
-    regenerate: bool = False
+    regenerate: StrictBool = False
     """Whether to answer the message with this id once more, with `text` as it is now, replacing its
     reply. It must be the last of its conversation."""
 

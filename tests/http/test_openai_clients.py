@@ -149,6 +149,7 @@ async def test_without_a_user_one_is_anonymous(client: openai.AsyncOpenAI, chat:
         ({"messages": [{"role": "owl", "content": "hi"}]}, "role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "content"),
         ({"messages": HI, "user": "a/b"}, "user"),
+        ({"messages": HI, "stream": "yes"}, "stream"),
     ],
 )
 async def test_bad_input_is_an_error_in_openais_form(

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 from starlette.responses import StreamingResponse
 
 from chat_service.access.identity import Caller
@@ -45,7 +45,7 @@ class CompletionBody(BaseModel):
 
     messages: Annotated[list[CompletionMessage], _MANY]
     """The client's conversation. Its last message of the role `user` is answered."""
-    stream: bool | None = None
+    stream: StrictBool | None = None
     user: Annotated[UserId | None, Field(examples=["alice"])] = None
     """Who is chatting, if no bearer token says so; `anonymous` by default."""
 
