@@ -12,7 +12,6 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from opentelemetry.trace import Tracer
 from pydantic import AfterValidator
-from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.types import ASGIApp
 
 from chat_service.access.admission import Admission
@@ -209,13 +208,3 @@ def build_gateway(
     return Edge(
         cors(app), cors, hosts, answer_timeout_s=limit_s, tracer=tracer, root_path=root_path
     )
-
-
-class Anything(PathConvertor):
-    """A path parameter of any characters: an id with slashes or line feeds should be refused as a
-    bad id, not as an unknown path."""
-
-    regex = "(?s:.*)"
-
-
-register_url_convertor("anything", Anything())

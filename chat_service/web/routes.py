@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Receive, Scope, Send
 
@@ -56,3 +57,13 @@ async def _own_page(query: Annotated[PageQuery, Query()], request: Request) -> P
 
 OwnId = Annotated[str, Depends(_own_id)]
 OwnPage = Annotated[PageQuery, Depends(_own_page)]
+
+
+class Anything(PathConvertor):
+    """A path parameter of any characters: an id with slashes or line feeds should be refused as a
+    bad id, not as an unknown path."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("anything", Anything())
