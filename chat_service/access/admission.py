@@ -6,6 +6,7 @@ import resource
 import time
 
 from daca_shared.domain import Unavailable
+from daca_shared.observe.metrics import LAG_EVERY_S
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +51,14 @@ class Admission:
         self._is_overloaded = False
         # When the loop was last as we assume, calm or overloaded; and how many chats since.
         self._confirmed_at, self._taken = time.monotonic(), 0
+        self._measured_at = time.monotonic()
         self._seen = 0  # how many of those turned away `note_lag` knows of
         self._told, self._tell_at = 0, 0.0
 
     def note_lag(self, lag_s: float) -> None:
-        """Take a measurement of the event loop's lag, some times a second."""
+        """Take a measurement of the event loop's lag. They come every `LAG_EVERY_S`."""
         now = time.monotonic()
-        self._arriving = 0
+        self._arriving, self._measured_at = 0, now
         self.lag_s += _LAG_WEIGHT * (lag_s - self.lag_s)
         is_calm = self.lag_s < _CALM_LAG_S
         is_as_assumed = is_calm != self._is_overloaded
@@ -90,7 +92,9 @@ class Admission:
 
     def _check(self, arriving: int) -> None:
         """Raises `Unavailable` if one more is too many, beside those under way and `arriving`."""
-        is_loaded = self._is_overloaded or self.lag_s >= _MAX_LAG_S
+        # If the next measurement is overdue, the loop is late at this moment.
+        is_late = time.monotonic() - self._measured_at >= LAG_EVERY_S + _MAX_LAG_S
+        is_loaded = is_late or self._is_overloaded or self.lag_s >= _MAX_LAG_S
         is_full = is_loaded and self.chats + arriving >= self._limit
         if is_full or self.chats >= self._max_chats:
             self.turned_away += 1

@@ -16,7 +16,8 @@ from daca_shared.settings import ServiceSettings
 log = logging.getLogger(__name__)
 
 DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
-_TICK_S = 0.05
+LAG_EVERY_S = 0.05
+"""How often the event loop's lag is measured."""
 _TIMEOUT_S = 5.0
 
 # `_created` series would double the number of series, and nobody reads them.
@@ -42,8 +43,8 @@ call_durations = cache(_calls.labels)
 async def watch_lag(tell: Callable[[float], None] = lambda lag_s: None) -> None:
     """Measure the event loop's lag for ever, and `tell` each measurement, in seconds."""
     while True:
-        due = time.perf_counter() + _TICK_S
-        await asyncio.sleep(_TICK_S)
+        due = time.perf_counter() + LAG_EVERY_S
+        await asyncio.sleep(LAG_EVERY_S)
         lag_s = max(0.0, time.perf_counter() - due)
         _lag.observe(lag_s)
         tell(lag_s)

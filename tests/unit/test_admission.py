@@ -58,6 +58,15 @@ def test_a_loop_that_is_briefly_late_refuses_only_what_exceeds_a_large_burst() -
     assert (admission.chats, admission.turned_away) == (0, 1)
 
 
+def test_a_loop_that_is_late_at_this_moment_refuses_what_exceeds_a_large_burst() -> None:
+    admission = Admission()
+    measure(admission, 0)
+    time.sleep(2 * LATE_S)  # the next measurement is overdue
+    assert taken(admission) == LARGEST_BURST
+    measure(admission, 0, 1)
+    assert taken(admission) == 2 * LARGEST_BURST
+
+
 def test_one_late_step_is_no_overload() -> None:
     admission = Admission()
     admission.note_lag(2 * LATE_S)
