@@ -131,7 +131,6 @@ class _Exchange:
         self._method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
         self._span: trace.Span = trace.INVALID_SPAN
         headers = Headers(scope=scope)
-        # Not the spans of FastAPI's instrumentation, which hold paths and queries, and so user ids.
         if edge.tracer and scope["path"] not in _PROBES:
             parent = PROPAGATOR.extract(headers, Context())
             attributes = {"http.request.method": self._method, "url.scheme": scope["scheme"]}

@@ -70,6 +70,8 @@ def build_gateway(
         openapi_url=None,
         separate_input_output_schemas=False,  # so that `Json` is documented as a string
         generate_unique_id_function=lambda route: route.name,
+        # `Edge` traces and measures. FastAPI's own spans have paths and queries, and so user ids.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     private = private_router(identity)
     chats = private_router(identity, admission)

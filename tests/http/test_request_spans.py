@@ -1,5 +1,7 @@
 """What the span of an HTTP request contains, and what it must not."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -129,3 +131,28 @@ async def test_an_incomplete_answer_is_a_failure(
     assert (b"x-trace-id", trace_id) in sent[0]["headers"]
     assert attributes.get("error.type") == error_type
     assert "zoe" not in span.to_json()
+
+
+_WITH_A_GLOBAL_PROVIDER = """
+import asyncio
+from opentelemetry import trace
+from tests.fakes import FakeChat
+from tests.http.gateways import gateway
+from tests.spans import Spans
+
+async def main() -> None:
+    spans = Spans()
+    trace.set_tracer_provider(spans.provider)
+    async with gateway(FakeChat()) as http:
+        answer = await http.get("/users/alice/analytics?secret=1")
+    print(answer.status_code, len(spans.ended))
+
+asyncio.run(main())
+"""
+
+
+def test_fastapi_makes_no_spans_with_paths_for_an_extensions_global_provider() -> None:
+    # In a process of its own, as a global provider stays for good.
+    command = [sys.executable, "-c", _WITH_A_GLOBAL_PROVIDER]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "200 0"
