@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import ceil
 from uuid import UUID, uuid5
 
 from chat_service.chat.messages import Turn
@@ -115,11 +116,11 @@ class Outbox:
                     self._work.set()
                     self._hurry.set()
                 if retry_s > _MIN_RETRY_S:
-                    log.info("analytics counts again")
+                    log.info("messages are counted again")
                 retry_s = _MIN_RETRY_S
             except DomainError as error:
                 if retry_s == _MIN_RETRY_S:
-                    log.warning("analytics does not count now, messages wait here: %s", error)
+                    log.warning("messages can't be counted now, and wait here: %s", error)
                 self._work.set()
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _MAX_RETRY_S)
@@ -164,9 +165,11 @@ class Outbox:
         locking = " FOR UPDATE SKIP LOCKED" if self.database.is_shared else ""
         rows = {row[0]: row for row in await fetch(_OLDEST + locking, size)}
         if len(rows) == size:
-            for user_id in waiting:
-                if room := _BATCH - len(rows):
-                    rows |= {row[0]: row for row in await fetch(_OF_USER + locking, user_id, room)}
+            users = [*waiting]
+            while users and (room := _BATCH - len(rows)):
+                share = ceil(room / len(users))  # one with a thousand messages delays no other
+                found = await fetch(_OF_USER + locking, users.pop(), share)
+                rows |= {row[0]: row for row in found}
         return [
             OutboxEntry(seq, message_id, user_id, self.database.time(sent), origin)
             for seq, message_id, user_id, sent, origin in rows.values()

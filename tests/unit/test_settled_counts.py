@@ -126,6 +126,20 @@ async def test_many_waiting_users_behind_a_backlog_are_sent_in_few_small_batches
     assert len(recorder.sizes) <= 30
 
 
+async def test_a_waiting_user_with_many_messages_does_not_delay_other_waiting_users(
+    place: Place, recorder: RealisticRecorder
+) -> None:
+    bots, users = [f"bot{n}" for n in range(5)], [f"user{n}" for n in range(8)]
+    async with opened_stores(place, recorder) as stores:
+        await send(stores, *["batch job"] * 100, *bots * 60, *users)
+        waiting = [asyncio.create_task(stores.outbox.settled(name)) for name in bots + users]
+        await asyncio.sleep(0.1)
+        await stores.outbox.send_batch()
+        assert users_of(recorder) >= Counter(users)
+        for task in waiting:
+            task.cancel()
+
+
 async def test_a_slow_analytics_does_not_delay_waiting_users_behind_a_backlog(place: Place) -> None:
     class Slow(RealisticRecorder):
         async def record(self, entries: Sequence[OutboxEntry]) -> None:
