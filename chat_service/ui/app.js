@@ -14,6 +14,7 @@ import {
   over,
   recall,
   remember,
+  touch,
   uuid,
 } from "./platform.js";
 import { Sidebar } from "./sidebar.js";
@@ -23,6 +24,7 @@ import { followToken, subject } from "./token.js";
 const $ = (id) => document.getElementById(id);
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const WELCOME = $("empty").textContent;
+const LOADING = "Loading the conversation…";
 const NOT_HERE = "There is no such conversation of yours: it may be another user's, or deleted.";
 /** How long the server may take to store a stopped reply. */
 const KEPT_MS = 300;
@@ -43,6 +45,8 @@ const problems = new Map();
 /** The number of the current view. Answers for an older one are dropped. */
 let view = 0;
 let readAt = Date.now();
+/** How many replies have ended, in one way or another. */
+let ended = 0;
 /** Whether the problem that is shown is that the list of conversations could not be loaded. */
 let isOfList = false;
 
@@ -60,10 +64,14 @@ const sidebar = new Sidebar({
     [...keysOf(draft(id)), ...keysOf(unsent("", id))].forEach((key) => forget(key));
     if (id === session) go();
   },
-  onProblem: showProblem,
-  onLoadProblem(error, retry) {
+  onProblem(error, retry) {
+    sidebar.toggle(false); // it covers the problem on narrow screens
+    showProblem(error, retry);
+  },
+  onLoadProblem(error, retry, isAsked) {
     // Any other problem matters more. The list is reloaded after each message.
     if (!$("problem").hidden && !isOfList) return;
+    if (isAsked) sidebar.toggle(false);
     showProblem(error, retry);
     isOfList = true;
   },
@@ -81,7 +89,6 @@ const tell = otherTabs((news) => {
 
 function showProblem(error, retry) {
   isOfList = false;
-  sidebar.toggle(false);
   if (!(error instanceof api.Problem)) console.error(error);
   $("problem-text").textContent =
     error instanceof api.Problem ? error.message : "Something went wrong in this page.";
@@ -111,9 +118,10 @@ const unsent = (id = "", place = session) => `unsent ${owner()} ${place} ${id}`;
 /** Show a conversation, or a new one. The browser's Back button returns to the one before. */
 async function go(id = "") {
   sidebar.toggle(false);
-  composer.focus();
+  // On a touch screen this opens the keyboard, which would cover what is to be read.
+  if (!id || !touch.matches) composer.focus();
   if (id === session && coming.has(id)) return;
-  if (id !== session) history.pushState(null, "", id ? `#${id}` : location.pathname);
+  if (id !== location.hash.slice(1)) history.pushState(null, "", id ? `#${id}` : location.pathname);
   await show(id);
 }
 
@@ -135,11 +143,10 @@ async function show(id) {
   $("empty").textContent = WELCOME;
   if (!id || reply) return;
   stale.add(id); // until it is loaded
-  $("empty").hidden = true;
-  $("status").textContent = "Loading the conversation…";
+  $("empty").textContent = $("status").textContent = LOADING;
   try {
-    const messages = await api.messages(user, id);
-    if (mine !== view) return;
+    const messages = await load();
+    if (!messages) return;
     receive(messages);
     keysOf(unsent()).forEach(recallUnsent);
     recallEdit();
@@ -154,7 +161,17 @@ async function show(id) {
     if (mine === view) showProblem(error, again);
   } finally {
     if (mine === view) $("status").textContent = "";
+    if ($("empty").textContent === LOADING && mine === view) $("empty").hidden = true;
   }
+}
+
+/** The server's messages of this conversation, or null if another one is shown by now. */
+async function load() {
+  const [mine, before] = [view, ended];
+  const messages = await api.messages(user, session);
+  if (mine !== view) return null;
+  // They may have been read before a reply that has ended since was stored.
+  return before === ended ? messages : load();
 }
 
 /** Show the server's messages of this conversation. */
@@ -174,7 +191,7 @@ async function recallUnsent(key) {
   if (coming.get(session)?.turn.id === id) return;
   const turn = log.turn(id) ?? log.add({ id, text });
   await over(`reply ${id}`);
-  if (recall(key) && !turn.isKept) turn.failed();
+  if (recall(key) && !turn.isKept) log.keepPlace(() => turn.failed());
   // After this time, the server has stored what a closed tab had received.
   await new Promise((resolve) => setTimeout(resolve, KEPT_MS));
   if (mine !== view) return;
@@ -188,21 +205,27 @@ async function recallUnsent(key) {
 function asDraft(turn, text, place = session) {
   forget(unsent(turn.id, place));
   remember(editOf(turn.id, place), text);
-  if (place === session) recallEdit();
+  if (place === session) goOnEditing(turn, text);
 }
 
-/** Go on with an edit that was begun earlier, unless its user is writing something else. */
+/** Go on with an edit that was begun earlier. */
 function recallEdit() {
   const key = keysOf(`${draft()} `).at(-1);
   const turn = key && log.turn(key.split(" ").at(-1));
-  if (turn && !composer.isTyped) composer.beginEdit(turn);
+  if (turn) goOnEditing(turn, recall(key));
+}
+
+function goOnEditing(turn, text) {
+  // Its user may be writing something else, or have gone on with another message.
+  if (turn === log.last && !composer.isTyped) composer.beginEdit(turn, text);
 }
 
 /** The conversations of messages that are being answered, or have failed. The server may not know them. */
 function unanswered() {
   const found = new Map();
   for (const key of keysOf(`unsent ${owner()} `)) {
-    const id = key.split(" ").at(-2);
+    const [, , id, , more] = key.split(" ");
+    if (more) continue; // of version 1.0.0, in which another user's name may have a blank
     found.set(id, { session_id: id, title: recall(key).slice(0, 60), isComing: coming.has(id) });
   }
   return [...found.values()];
@@ -210,10 +233,9 @@ function unanswered() {
 
 /** Reload this conversation, which other tabs or machines may have changed. */
 async function reread() {
-  const mine = view;
   if (coming.has(session) || !UUID.test(location.hash.slice(1))) return;
-  const messages = await api.messages(user, session).catch(() => null);
-  if (!messages || mine !== view || coming.has(session)) return;
+  const messages = await load().catch(() => null);
+  if (!messages || coming.has(session)) return;
   receive(messages);
   sayIfNotHere();
 }
@@ -274,9 +296,10 @@ async function run(turn, text, regenerate = false) {
   coming.set(place, { turn, stop: () => control.abort() });
   const change = (work) => (isShown() ? log.keepPlace(work) : work());
   turn.begin(text);
+  if (!turn.isKept) log.append(turn);
   setBusy(true);
   log.toEnd();
-  let before = null;
+  let reply = null;
   try {
     const on = {
       delta: (piece) => turn.addText(piece.text),
@@ -288,8 +311,7 @@ async function run(turn, text, regenerate = false) {
       forget(record);
       return answer;
     };
-    const reply = await noted(`reply ${turn.id}`, chat, { signal });
-    before = reply.message_count;
+    reply = await noted(`reply ${turn.id}`, chat, { signal });
     change(() => turn.complete(reply));
     if (isShown()) $("status").textContent = "Reply complete.";
   } catch (error) {
@@ -298,29 +320,31 @@ async function run(turn, text, regenerate = false) {
     else fail(error);
   }
   coming.delete(place);
+  ended += 1;
   if (isShown()) composer.busy = false;
-  if (!$("sign-in").open) count.refresh(user, before);
+  if (!$("sign-in").open) count.refresh(user, reply && reply.message_count);
   setTimeout(
-    () => {
+    async () => {
       if ($("sign-in").open) return;
-      sidebar.refresh(user);
       tell({ user: whose, session: place });
-      // Show a stopped reply as it was stored. Others may also have written in the meantime.
-      if (isShown() && (stale.has(place) || turn.state === "stopped")) reread();
+      // Show a reply that was stopped, or cut off, as it was stored. Others may have written, too.
+      if (isShown() && (stale.has(place) || !reply)) await reread();
+      sidebar.refresh(user);
     },
-    signal.aborted ? KEPT_MS : 0,
+    reply ? 0 : KEPT_MS,
   );
 
   function fail(error) {
     turn.failed();
     if (turn.text !== text) asDraft(turn, text, place);
-    // It is no longer the last message: another tab or machine has sent one.
-    const isOld = error.status === 409;
+    // Another tab or machine has sent a later message, or deleted this one.
+    const isOld = [404, 409].includes(error.status);
     if (isOld) {
       stale.add(place);
       forget(record);
     }
-    const again = () => {
+    const again = async () => {
+      if (isOld) await reread();
       if (composer.edited?.id === turn.id) return composer.send();
       if (isOld) return;
       forget(editOf(turn.id, place));
@@ -357,7 +381,7 @@ function send(text, edited) {
 }
 
 function edit(turn) {
-  composer.beginEdit(turn);
+  composer.beginEdit(turn, recall(editOf(turn.id)) ?? turn.text);
   composer.focus();
 }
 

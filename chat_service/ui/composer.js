@@ -1,9 +1,8 @@
 /** The box for writing messages. It stores a draft for each conversation, and for each message that is edited. */
 
-import { composes, forget, recall, remember } from "./platform.js";
+import { composes, forget, recall, remember, touch } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
-const touch = matchMedia("(hover: none) and (pointer: coarse)");
 const ROWS = 8;
 /** Stop replaces Send. A click so soon after Send's is the second one of a double click. */
 const DOUBLE_CLICK_MS = 500;
@@ -18,14 +17,13 @@ export class Composer {
     this.sendClickedAt = -Infinity;
     /** The turn that is being edited. */
     this.edited = null;
-    /** Whether its user has typed since the page has filled the box. */
-    this.isTyped = false;
+    /** What the page has filled the box with. */
+    this.filled = "";
     $("composer").onsubmit = (event) => {
       event.preventDefault();
       this.send();
     };
     $("text").oninput = () => {
-      this.isTyped = true;
       this.#keep();
       this.#fit();
     };
@@ -75,10 +73,15 @@ export class Composer {
     if (!this.edited) this.#keep();
   }
 
-  /** Show the turn's message, or what was made of it earlier. */
-  beginEdit(turn) {
+  /** Whether its user is writing something that is not sent yet. */
+  get isTyped() {
+    return $("text").value !== this.filled;
+  }
+
+  /** Edit the turn's message, beginning with this text. */
+  beginEdit(turn, text) {
     this.edited = turn;
-    this.#show(recall(this.#place) ?? turn.text);
+    this.#show(text);
   }
 
   endEdit() {
@@ -89,7 +92,8 @@ export class Composer {
 
   set busy(busy) {
     this.isBusy = busy;
-    if (!busy && document.activeElement === $("stop")) this.focus();
+    // A button that is hidden loses the focus.
+    if (document.activeElement === (busy ? $("send") : $("stop"))) this.focus();
     $("send").hidden = busy;
     $("stop").hidden = !busy;
   }
@@ -115,8 +119,9 @@ export class Composer {
 
   #show(text) {
     $("editing").hidden = !this.edited;
+    $("text").setAttribute("aria-describedby", this.edited ? "editing keys limit" : "keys limit");
     $("text").value = text;
-    this.isTyped = false;
+    this.filled = $("text").value; // with line feeds only
     this.#fit();
   }
 

@@ -42,10 +42,18 @@ export class Log {
 
   add(message) {
     const turn = new TurnView(message, this.actions);
-    this.turns.push(turn);
-    this.element.append(turn.element);
-    this.#mark();
+    this.append(turn);
     return turn;
+  }
+
+  /** Show the turn as the last one. */
+  append(turn) {
+    if (turn === this.last) return;
+    this.keepPlace(() => {
+      this.turns = [...this.turns.filter((one) => one !== turn), turn];
+      this.element.append(turn.element);
+      this.#mark();
+    });
   }
 
   drop(turn) {

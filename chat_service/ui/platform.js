@@ -1,5 +1,8 @@
 /** Browser features that may be missing, some of them depending on the page's address. */
 
+/** Whether the device has a touch screen instead of a keyboard. */
+export const touch = matchMedia("(hover: none) and (pointer: coarse)");
+
 /** The storage of one tab, until it is closed. The default is that of the browser. */
 export const TAB = "sessionStorage";
 

@@ -87,12 +87,12 @@ export class Sidebar {
 
   async #search() {
     this.filter = $("search").value.trim();
-    const page = await this.#load({}, () => this.#search());
+    const page = await this.#load({ isAsked: true }, () => this.#search());
     if (page) this.#show(page, true);
   }
 
   async #more() {
-    const page = await this.#load({ token: this.next }, () => this.#more());
+    const page = await this.#load({ token: this.next, isAsked: true }, () => this.#more());
     if (!page) return;
     const had = document.activeElement === $("more");
     this.#show(page, false);
@@ -100,7 +100,7 @@ export class Sidebar {
   }
 
   /** Only the latest load counts. The results of earlier ones are dropped. */
-  async #load(query, retry) {
+  async #load({ isAsked = false, ...query }, retry) {
     const mine = ++this.loads;
     try {
       const page = await api.conversations(this.user, { filter: this.filter, ...query });
@@ -108,7 +108,7 @@ export class Sidebar {
       this.onLoad();
       return page;
     } catch (error) {
-      if (mine === this.loads) this.onLoadProblem(error, retry);
+      if (mine === this.loads) this.onLoadProblem(error, retry, isAsked);
       return null;
     }
   }
@@ -117,12 +117,13 @@ export class Sidebar {
     // A refresh must keep the focus in the list.
     const focus = document.activeElement;
     const item = focus.closest("#conversations > li");
-    const items = conversations.map((one) => this.#item(one));
-    if (anew && !this.filter) {
-      const listed = new Set(conversations.map((one) => one.session_id));
-      const others = this.unanswered().filter((one) => !listed.has(one.session_id));
-      items.unshift(...others.map((one) => this.#item(one)));
-    }
+    const unanswered = new Map(this.unanswered().map((one) => [one.session_id, one]));
+    const items = conversations.map((one) => {
+      const isComing = unanswered.get(one.session_id)?.isComing;
+      unanswered.delete(one.session_id);
+      return this.#item({ ...one, isComing });
+    });
+    if (anew && !this.filter) items.unshift(...[...unanswered.values()].map((one) => this.#item(one)));
     if (anew) {
       $("conversations").replaceChildren(...items);
       this.count = 0;
@@ -149,7 +150,7 @@ export class Sidebar {
   #item(conversation) {
     const { session_id: session, title, update_time: time, turn_count: turns } = conversation;
     let about = conversation.isComing ? "Being answered…" : "Not answered";
-    if (time) {
+    if (conversation.isComing === undefined) {
       const when = new Date(time).toLocaleString([], sameYear(time) ? WHEN : { ...WHEN, year: "numeric" });
       about = `${when} · ${turns} ${turns === 1 ? "message" : "messages"}`;
     }
@@ -186,8 +187,8 @@ export class Sidebar {
           Object.assign(conversation, await api.rename(this.user, session, given));
           this.onChange(session, false);
         } catch (error) {
+          this.onProblem(error, () => close(given)); // the field loses the focus
           done = false;
-          this.onProblem(error, () => close(given));
           return;
         }
       }

@@ -86,14 +86,10 @@ export class TurnView {
     else this.#finish("failed");
   }
 
-  get hasFailed() {
-    return this.state === "failed";
-  }
-
   /** Only the last turn can be edited or answered again, and those that failed. */
   set isLast(last) {
     this.last = last;
-    this.edit.hidden = this.again.hidden = this.state === "coming" || !(last || this.hasFailed);
+    this.edit.hidden = this.again.hidden = this.state === "coming" || !(last || this.state === "failed");
   }
 
   #finish(state) {

@@ -217,7 +217,7 @@ async def test_a_failure_leaves_the_old_reply_and_the_new_text(
         await expect(questions(page)).to_contain_text("How mny?")
         await expect(replies(page)).to_contain_text("Fine.")
         await expect(message_box(page)).to_have_value("How many?")
-        await expect(page.get_by_text("Editing your last message")).to_be_visible()
+        await expect(page.get_by_text("Editing your message")).to_be_visible()
     site.agent.failure = None
     await send_and_wait(page, "How many?")
     await expect(questions(page)).to_have_count(1)

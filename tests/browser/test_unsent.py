@@ -6,7 +6,6 @@ import re
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from daca_shared.domain import Unavailable
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
     button,
@@ -20,11 +19,9 @@ from tests.browser.people import (
     send_and_wait,
 )
 from tests.browser.sites import Site
+from tests.browser.troubles import AWAY, CONVERSATION, LIST, STREAM, busy
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-AWAY = Unavailable("The model can't be reached")
-CONVERSATION, LIST, STREAM = "**/conversations/*", "**/conversations?*", "**/chat/stream*"
 
 
 async def slow(route: Route) -> None:
@@ -35,10 +32,6 @@ async def slow(route: Route) -> None:
 async def of_two(route: Route) -> None:
     """Pages of two conversations."""
     await route.continue_(url=f"{route.request.url}&page_size=2")
-
-
-async def busy(route: Route) -> None:
-    await route.fulfill(status=503, json={"detail": "Busy"})
 
 
 async def have_conversations(page: Page, *texts: str) -> None:

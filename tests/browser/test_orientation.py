@@ -1,0 +1,157 @@
+"""What the page says of itself while it works or fails, and where the focus is."""
+
+import asyncio
+import re
+
+import pytest
+from playwright.async_api import Request, Route, expect
+
+from tests.browser.conftest import OpenPage
+from tests.browser.people import (
+    button,
+    message_box,
+    past,
+    progress,
+    questions,
+    send,
+    send_and_see,
+    send_and_wait,
+)
+from tests.browser.sites import Site
+from tests.browser.troubles import (
+    AWAY,
+    CONVERSATION,
+    LIST,
+    STREAM,
+    abort,
+    busy,
+    look_again,
+    see_a_problem,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PHONE = {"viewport": {"width": 390, "height": 800}}
+
+
+@pytest.mark.parametrize("way", ["mouse", "keyboard"])
+async def test_after_the_button_send_the_focus_is_in_the_box(open_site: OpenPage, way: str) -> None:
+    page = await open_site()
+    await message_box(page).fill("apples")
+    if way == "mouse":
+        await button(page, "Send").click()
+    else:
+        await message_box(page).press("Tab")
+        await page.keyboard.press("Enter")
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await page.keyboard.type("pears")
+    await expect(message_box(page)).to_have_value("pears")
+
+
+async def test_a_list_that_cannot_be_refreshed_leaves_the_drawer_as_it_is(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site(**PHONE)
+    await send_and_wait(page, "apples")
+    await page.route(LIST, abort)
+    await button(page, "Conversations").click()
+    search = page.get_by_label("Search conversations")
+    await search.focus()
+    await look_again(page)
+    await expect(page.locator("#problem-text")).not_to_be_empty()
+    await expect(search).to_be_focused()
+    # A search that fails is told.
+    await page.keyboard.type("app")
+    await expect(button(page, "Retry")).to_be_enabled()
+    await see_a_problem(page)
+
+
+async def test_a_reply_that_fails_meanwhile_saves_no_half_written_title(
+    site: Site, open_site: OpenPage
+) -> None:
+    page, go, saved = await open_site(**PHONE), asyncio.Event(), list[str | None]()
+
+    def note(request: Request) -> None:
+        if request.method == "PATCH":
+            saved.append(request.post_data)
+
+    page.on("request", note)
+    await send_and_wait(page, "apples")
+    site.agent.script, site.agent.failure = [go], AWAY
+    await send(page, "pears")
+    await button(page, "Conversations").click()
+    await button(page, "Rename: apples").click()
+    await page.keyboard.type("Fru")
+    go.set()
+    await expect(page.locator("#problem-text")).not_to_be_empty()
+    assert saved == []
+    await page.route(CONVERSATION, busy)
+    await page.keyboard.type("its")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#problem-text")).to_have_text("Busy")
+    await page.wait_for_timeout(200)
+    assert saved == ['{"title":"Fruits"}']
+
+
+async def test_a_failed_message_is_in_sight_after_a_reload(site: Site, open_site: OpenPage) -> None:
+    page = await open_site()
+    site.agent.script = ["\n\n".join(f"line {n}" for n in range(60))]
+    await send_and_wait(page, "pears")
+    await page.route(STREAM, abort)
+    await send(page, "apples")
+    await see_a_problem(page)
+    await page.reload()
+    await expect(button(page, "Send again")).to_be_in_viewport()
+    await expect(button(page, "↓ Newest")).to_be_hidden()
+
+
+async def test_the_list_tells_that_an_old_conversation_is_answered_or_was_not(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    go = await send_and_see(site, page, "pears")
+    await button(page, "New conversation").click()
+    await expect(past(page)).to_have_text([re.compile("apples.*Being answered…")])
+    site.agent.failure = AWAY
+    go.set()
+    await expect(past(page)).to_have_text([re.compile("apples.*Not answered")])
+
+
+async def test_a_slow_conversation_is_said_to_be_loading(open_site: OpenPage) -> None:
+    page, go = await open_site(), asyncio.Event()
+    await send_and_wait(page, "apples")
+
+    async def late(route: Route) -> None:
+        await go.wait()
+        await route.continue_()
+
+    await page.route(CONVERSATION, late)
+    await page.reload()
+    loading = page.locator("#empty").get_by_text("Loading the conversation…")
+    await expect(loading).to_be_visible()
+    go.set()
+    await expect(questions(page)).to_have_count(1)
+    await expect(loading).to_be_hidden()
+
+
+async def test_new_conversations_after_each_other_are_one_step_of_the_history(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    for _ in range(3):
+        await button(page, "New conversation").click()
+    await page.go_back()
+    await expect(questions(page)).to_have_text([re.compile("apples")])
+
+
+async def test_the_box_says_that_an_earlier_message_is_edited(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await button(page, "Edit and resend").click()
+    await expect(message_box(page)).to_have_accessible_description(
+        re.compile("Editing your message")
+    )
+    await button(page, "Cancel editing").click()
+    await expect(message_box(page)).not_to_have_accessible_description(re.compile("Editing"))
