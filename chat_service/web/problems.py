@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 # Otherwise one megabyte of bad tags is answered with eighteen megabytes of errors.
 _MAX_ERRORS = 10
 _MEDIA_TYPE = "application/problem+json"
-_CODES = {404: "NO_SUCH_ROUTE", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
+_CODES = {404: "NO_SUCH_ROUTE", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "NOT_JSON"}
 
 
 class FieldError(BaseModel):
@@ -71,6 +71,9 @@ class Problem:
                 told = error.errors()[:_MAX_ERRORS]
                 fields = [{name: e[name] for name in ("loc", "msg", "type")} for e in told]
                 return cls(422, "INVALID_FIELD", fields)
+            case HTTPException(status_code=400):
+                # FastAPI's own words don't say what is wrong.
+                return cls(400, "BAD_REQUEST", "The body must be JSON in UTF-8")
             case HTTPException(status_code=status):
                 return cls(status, _CODES.get(status, "BAD_REQUEST"), error.detail, error.headers)
         return cls(500, "INTERNAL", INTERNAL_MESSAGE)

@@ -1,8 +1,9 @@
 """HTTP routes that know their caller, who can reach only his or her own data."""
 
+import re
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.convertors import PathConvertor, register_url_convertor
@@ -14,6 +15,8 @@ from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
 from daca_shared.domain import UserId
 
+_JSON = r"application/([^;]+\+)?json"
+
 
 def private_router(identity: Identity, admission: Admission | None = None) -> APIRouter:
     """Routes that identify the caller before they read the body. With `admission`, chats that are
@@ -23,9 +26,9 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             if admission:
                 admission.let_come()
-            _read_as_json(scope)
             authorization = Headers(scope=scope).getlist("authorization")
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
+            _read_as_json(scope)
             await super().handle(scope, receive, send)
 
     # Only for the API documentation: the token is checked above.
@@ -36,13 +39,15 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
 def _read_as_json(scope: Scope) -> None:
     """Treat a body as JSON if it declares no type, or the one that `curl -d` declares. Not with an
     Origin header: browsers send such a body for a foreign page without a CORS preflight, and that
-    page must not chat in its visitor's name."""
+    page must not chat in its visitor's name. Raises `HTTPException` for another type."""
     headers = MutableHeaders(scope=scope)
     # Without it FastAPI counts the body, and refuses a large one in JSON instead of plain text.
     del headers["content-length"]
     declared = headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared in ("", "application/x-www-form-urlencoded") and "origin" not in headers:
         headers["content-type"] = "application/json"
+    elif scope["method"] in ("POST", "PATCH") and not re.fullmatch(_JSON, declared):
+        raise HTTPException(415, "The body must be declared as Content-Type: application/json")
 
 
 async def _own_id(user_id: UserId, request: Request) -> str:

@@ -36,8 +36,28 @@ async def test_a_page_must_declare_json(
     response = await http.post(
         "/chat/", content=json.dumps(body()), headers={**headers, "origin": origin}
     )
-    assert 400 <= response.status_code < 500
+    assert response.status_code == 415
+    assert response.json()["code"] == "NOT_JSON"
+    assert "must be declared as Content-Type: application/json" in response.json()["detail"]
     assert chat.turns.kept == []
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/ld+json"])
+async def test_json_may_be_declared_in_any_form(http: httpx2.AsyncClient, kind: str) -> None:
+    headers = {"content-type": kind, "origin": PAGE}
+    response = await http.post("/chat/", content=json.dumps(body()), headers=headers)
+    assert response.status_code == 200
+
+
+async def test_a_body_in_another_encoding_is_told_that_utf_8_is_expected(
+    http: httpx2.AsyncClient,
+) -> None:
+    sent = json.dumps(body(text="Grüße"), ensure_ascii=False).encode("latin-1")
+    response = await http.post("/chat/", content=sent)
+    assert (response.status_code, response.json()["detail"]) == (
+        400,
+        "The body must be JSON in UTF-8",
+    )
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [(PAGE, PAGE), ("http://evil.example", None)])
