@@ -109,7 +109,7 @@ class ChatAgent:
         """Raises a `DomainError` when the model or its host fails. If they take no tools, they are
         asked again, now and later, without; if the history is too long, with its newer half."""
         context = RunContext(message.user_id, count)
-        agent, limit, is_halved = self._agent, self._history_limit, False
+        agent, limit = self._agent, self._history_limit
         while True:
             speech = Speech(self._max_reply_length, say)
             said, shown = latest_said(message.history, limit), latest(history, limit)
@@ -125,8 +125,8 @@ class ChatAgent:
                 length = sum(turn.length for turn in shown) + sum(map(len, spoken))
                 if not speech.text and _has_tools(agent) and refuses(error, LACKS_TOOLS):
                     agent = agent.clone(tools=[], handoffs=[], mcp_servers=[])
-                elif not (speech.text or is_halved) and length and refuses(error, TOO_LONG):
-                    limit, is_halved = length // 2, True
+                elif not speech.text and length and refuses(error, TOO_LONG):
+                    limit = length // 2
                 else:
                     raise told from None
                 log.warning("asking again; tools: %s, history: %d", _has_tools(agent), limit)

@@ -57,11 +57,15 @@ def choose_model(settings: ChatSettings) -> ChatModel:
     if key:
         name = settings.model or "gpt-4o"
         # Left out, the client would read them from the environment itself, even empty ones.
-        whose = {
+        whose: Any = {
             "OpenAI-Organization": settings.openai_org_id or Omit(),
             "OpenAI-Project": settings.openai_project_id or Omit(),
         }
-        client = openai_client(key, settings.model_timeout_s, headers=whose)
+        # No retries by the client, which has no budget for them; `one_retry` has one.
+        client = AsyncOpenAI(
+            api_key=key, base_url=_OPENAI_URL, timeout=settings.model_timeout_s, max_retries=0,
+            default_headers=whose,
+        )  # fmt: skip
         model = agents.OpenAIResponsesModel(name, client)
         return ChatModel(name, model, _Settings(retry=one_retry()), client)
     if settings.gemini_api_key:
@@ -81,19 +85,6 @@ def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> 
         name, client, should_replay_reasoning_content=lambda thoughts: True
     )
     return ChatModel(name, model, _Settings(include_usage=True, retry=one_retry()), client)
-
-
-def openai_client(
-    key: str, timeout_s: float, base_url: str = _OPENAI_URL, headers: Any = None
-) -> AsyncOpenAI:
-    # No retries by the client, which has no budget for them; `one_retry` has one.
-    return AsyncOpenAI(
-        api_key=key,
-        base_url=base_url,
-        timeout=timeout_s,
-        max_retries=0,
-        default_headers=headers,
-    )
 
 
 # A retry helps after a dropped connection, but doubles the load of a host in trouble. This budget,

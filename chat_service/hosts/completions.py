@@ -119,7 +119,7 @@ class CompletionsClient:
                 async with response, asyncio.timeout(_ERROR_TIMEOUT_S):
                     while data := await response.content.read(_MAX_ERROR_BYTES - len(words)):
                         words += data
-        raise status_error(response.status, words.decode(errors="replace"), response.headers)
+        raise status_error(response.status, words.decode(errors="replace"), response.raw_headers)
 
     async def _chunks(self, response: aiohttp.ClientResponse, reader: AnswerReader) -> _Chunks:
         """The pieces of an answer. Raises `APIConnectionError` if it is cut short, which the SDK

@@ -28,8 +28,9 @@ MAX_ANSWER_BYTES = 16 * 2**20
 _NEVER_LONG = "402|408|504|429(?!.*request too large)"
 TOO_LONG = re.compile(
     rf"^413|^(?!{_NEVER_LONG}).*("
-    r"context[ _](length|window|size|limit)|context.(the.)?overflow|max_model_len|reduce the length"
-    r"|maximum (model|sequence|input|prompt) length|range of input length"
+    r"context[ _](length|window|size|limit)|context.(the.)?overflow|max_(model|seq)_len"
+    r"|reduce the length|maximum (model|sequence|input|prompt) length|range of input length"
+    r"|max_tokens must be at least 1, got -|[\"']1261[\"']"
     r"|inputs\W{1,3}(tokens|must have less)|too many (input )?tokens(?!.{0,9}wait))"
     # What is exceeded may be something else, and behind the key "message" it mostly is.
     rf"|^(?!{_NEVER_LONG}|5|.*(retries|execution time|concurrency|rate exceeded)).*("
@@ -61,7 +62,7 @@ _NO_CREDIT = re.compile(
 )
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
 # After these, hosts quote the request or its model, which may contain any words.
-_QUOTES = re.compile(r"[\"'](input|flagged_input|failed_generation)\\?[\"']:")
+_QUOTES = re.compile(r"[\"'](input|flagged_input|failed_generation)\\?[\"']:|\binput_value=")
 _FILTERED = _says(
     r"content.?filter|content.?(policy.?violation|management policy)|data_inspection|invalid_prompt"
     r"|content exists risk|requires moderation|input was flagged|flagged as potentially"
@@ -79,6 +80,7 @@ _LIMIT = LimitReached, "The model's rate limit is reached; try again later"
 _CREDIT = Misconfigured, "This service has no credit left at the model's host"
 _KEY = Misconfigured, "The model's host refuses this service's API key"
 _MODEL = Misconfigured, "The model's host does not have this service's model"
+_PLACE = Misconfigured, "The model's host doesn't know this address (OPENAI_BASE_URL) or model"
 _LATE = domain.TimedOut, "The model took too long to answer; try again"
 _AWAY = Unavailable, "The model can't be reached; try again later"
 _NONSENSE = Unavailable, "The model's answer is cut short, or makes no sense; try again"
@@ -86,9 +88,10 @@ _BY_WORDS: list[tuple[re.Pattern[str], _Made]] = [
     (_FILTERED, (_TEXT, "was refused by a filter of the model's host")),
     (_NO_CREDIT, _CREDIT), (_BAD_KEY, _KEY), (_NO_MODEL, _MODEL),
     (re.compile("tool_use_failed"), _NONSENSE), (re.compile("rate_limit_exceeded"), _LIMIT),
+    (re.compile("unexpected endpoint", re.IGNORECASE), _PLACE),
 ]  # fmt: skip
 _BY_STATUS: dict[int, _Made] = {
-    400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _MODEL, 408: _LATE, 422: _REFUSED,
+    400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _PLACE, 408: _LATE, 422: _REFUSED,
     429: _LIMIT, 504: _LATE,
 }  # fmt: skip
 _BY_KIND: list[tuple[Any, _Made]] = [
@@ -112,15 +115,16 @@ _BY_KIND: list[tuple[Any, _Made]] = [
 
 # By status. The class for all 5xx statuses has no status of its own: it is under None.
 _ERRORS = {vars(kind).get("status_code"): kind for kind in openai.APIStatusError.__subclasses__()}
-_TOO_MANY, _SERVER_ERROR, _BAD_GATEWAY = 429, 500, 502
+_SERVER_ERROR, _BAD_GATEWAY = 500, 502
+_BY_TYPE = {"invalid_request": 400, "rate_limit": 429}
 REQUEST = httpx2.Request("POST", "http://model")  # openai's errors require one
 
 
 def status_error(status: Any, words: str, headers: Any = None) -> openai.APIStatusError:
-    """The openai error for a status. What is no error status counts as 429 or 502, by the words."""
+    """The openai error for a status. What is no error status is replaced by what the words say."""
     status = int(status) if str(status).isdecimal() else 0
     if status not in range(400, 600):
-        status = _TOO_MANY if "rate_limit" in words else _BAD_GATEWAY
+        status = next((n for word, n in _BY_TYPE.items() if word in words), _BAD_GATEWAY)
     kind = _ERRORS.get(status, _ERRORS[None] if status >= _SERVER_ERROR else openai.APIStatusError)
     response = httpx2.Response(status, headers=headers, request=REQUEST)
     return kind(f"{status}: {words}", response=response, body=None)

@@ -57,6 +57,10 @@ TOO_LONG: list[Reply] = [
     error({"error": {"message": "Range of input length should be [1, 30720]"}}),
     error({"error": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. "
            "Given: 4090 `inputs` tokens and 20 `max_new_tokens`"}, 422),
+    error({"error": {"message": "prompt is too long", "type": "invalid_request_error"}}, 200),
+    error({"message": "length of prompt_tokens (9) must be less than max_seq_len (8)."}),
+    error({"message": "max_tokens must be at least 1, got -7584"}),
+    error({"error": {"code": "1261", "message": "Prompt 超长"}}),
     error({"error": "`inputs` must have less than 1024 tokens. Given: 2000"}, 422),
 ]  # fmt: skip
 LACKS_TOOLS: list[Reply] = [
@@ -141,6 +145,18 @@ async def test_a_message_that_is_too_long_by_itself_is_reported_to_the_user(
         assert len(await talk.turns()) == 1
 
 
+async def test_a_conversation_of_any_length_goes_on_with_a_model_of_a_small_context(
+    talking: Talking,
+) -> None:
+    async with talking(either(content="x" * 900)) as talk:
+        for n in range(20):
+            await talk.say(f"message {n}")
+        talk.host.answers = [unless(longer_than(4500), TOO_LONG[0])]
+        assert await talk.say("and now?") == "fine"
+        shown = [m["content"] for m in talk.host.requests[-1]["messages"] if m["role"] == "user"]
+        assert shown == [*(f"message {n}" for n in range(16, 20)), "and now?"]
+
+
 async def test_a_clients_own_history_is_bounded_and_halved_too(talking: Talking) -> None:
     said = [("system", "Be brief."), *[("user", "x" * 900), ("assistant", "x" * 100)] * 10]
     sent = {"user_id": "alice", "text": "and now?", "history": said}
@@ -165,6 +181,7 @@ async def test_history_is_bounded_by_size(talking: Talking, place: Place) -> Non
 
 
 NO_MODEL = Misconfigured, "does not have this service's model"
+NO_PLACE = Misconfigured, "doesn't know this address .OPENAI_BASE_URL. or model"
 NO_KEY = Misconfigured, "refuses this service's API key"
 NO_CREDIT = Misconfigured, "no credit left"
 REFUSED = Failed, "refused the request"
@@ -181,7 +198,10 @@ NONSENSE = Unavailable, "makes no sense"
         (400, {"error": {"message": "Invalid model name passed in model=m"}}, NO_MODEL),
         (400, {"error": {"message": "Model Not Exist"}}, NO_MODEL),
         (400, {"error": {"message": "m is not a valid model ID"}}, NO_MODEL),
-        (404, "404 page not found", NO_MODEL),
+        (404, "404 page not found", NO_PLACE),
+        (404, {"detail": "Not Found"}, NO_PLACE),
+        (404, {"error": {"message": "The model `m` does not exist"}}, NO_MODEL),
+        (200, {"error": "Unexpected endpoint or method. (POST /chat/completions)"}, NO_PLACE),
         (400, [{"error": {"message": "API key not valid. Pass a valid one"}}], NO_KEY),
         (402, {"error": {"message": "Insufficient Balance"}}, NO_CREDIT),
         (402, "More credits, or fewer max_tokens: up to 9 were requested", NO_CREDIT),
@@ -260,6 +280,24 @@ async def test_a_key_in_a_hosts_message_and_what_follows_are_not_logged(
             await talk.say()
     assert "Bad temperature, and your key is [redacted]" in caplog.text
     assert not re.search("sk-Very|yyyy", caplog.text)
+
+
+async def test_what_a_host_quotes_of_the_request_is_not_in_the_log(
+    talking: Talking, caplog: pytest.LogCaptureFixture
+) -> None:
+    quote = "1 validation error: content.str [input_value=['my PIN is 4711'], input_type=list]"
+    async with talking(error({"object": "error", "message": quote})) as talk:
+        with pytest.raises(Failed):
+            await talk.say()
+    assert "validation error" in caplog.text
+    assert "4711" not in caplog.text
+
+
+async def test_a_host_with_a_header_in_its_own_script_is_understood(talking: Talking) -> None:
+    refused = replace(error({"error": {"message": "No"}}, 401), retry="x-region: Z\u00fcrich")
+    async with talking(refused) as talk:
+        with pytest.raises(Misconfigured, match="refuses this service's API key"):
+            await talk.say()
 
 
 NOT_FOUND = {"code": 500, "msg": "404 NOT_FOUND", "success": False}

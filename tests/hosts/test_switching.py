@@ -11,9 +11,10 @@ from uuid import uuid4
 
 import pytest
 from agents import ModelSettings, OpenAIResponsesModel
+from openai import AsyncOpenAI
 
 from chat_service.agent.agent import ChatAgent
-from chat_service.agent.models import ChatModel, choose_model, openai_client
+from chat_service.agent.models import ChatModel, choose_model
 from chat_service.chat.messages import Answer, ChatMessage, ToolCall
 from chat_service.settings import ChatSettings
 from daca_shared.domain import (
@@ -99,7 +100,7 @@ async def at(host: OddHost, name: str, environment: pytest.MonkeyPatch) -> Async
 
 @asynccontextmanager
 async def openai(host: OddHost) -> AsyncIterator[ChatModel]:
-    client = openai_client(KEY, 5, host.url)
+    client = AsyncOpenAI(api_key=KEY, base_url=host.url, max_retries=0)
     model = ChatModel("m", OpenAIResponsesModel("m", client), ModelSettings(), client)
     async with closing(model):
         yield model

@@ -11,9 +11,10 @@ from uuid import uuid4
 import agents
 import pytest
 from agents import ModelSettings
+from openai import AsyncOpenAI
 
 from chat_service.agent.agent import ChatAgent
-from chat_service.agent.models import ChatModel, choose_model, one_retry, openai_client
+from chat_service.agent.models import ChatModel, choose_model, one_retry
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
 from chat_service.settings import ChatSettings
 from daca_shared.domain import (
@@ -56,7 +57,7 @@ async def model(
     request: pytest.FixtureRequest, server: ModelServer, choose: Choose
 ) -> AsyncIterator[ChatModel]:
     if request.param == "responses":
-        client = openai_client(KEY, TIMEOUT_S, server.url)
+        client = AsyncOpenAI(api_key=KEY, base_url=server.url, timeout=TIMEOUT_S, max_retries=0)
         settings = ModelSettings(retry=one_retry())
         model = ChatModel("m", agents.OpenAIResponsesModel("m", client), settings, client)
     else:
