@@ -107,6 +107,6 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
         await self.drain()
-        for watch in self._methods.watches:  # they know, and would last for all of the grace
-            watch.cancel()
+        for call in self._methods.lasting:  # these would last for all of the grace
+            call.cancel()
         await self._server.stop(grace_s)

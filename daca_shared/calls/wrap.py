@@ -32,9 +32,11 @@ type Handler = grpc.RpcMethodHandler[Any, Any]
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 # A caller may invent method names, and each would become a time series.
 _UNKNOWN_METHOD = "/_OTHER"
-_WATCH = "/grpc.health.v1.Health/Watch"
+_CHECK, _WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
+# These last long and need no token, so they must not use up the limit for calls.
+_LASTING = (_WATCH, "/grpc.reflection.")
 # More are refused, not queued. daprd ignores --app-max-concurrency for proxied calls.
-MAX_CALLS, _MAX_WATCHES = 1024, 64
+MAX_CALLS, _MAX_LASTING = 1024, 64
 # Decoded, a request may take a hundred times as much memory.
 _MAX_REQUEST_BYTES = 1 << 20
 
@@ -47,7 +49,9 @@ class Methods(grpc.GenericRpcHandler):
         """After `timeout_s` a call ends, even if its caller sends no request or reads no answer."""
         self.tracing, self.token, self._timeout_s = tracing, token, timeout_s
         self._calls: set[asyncio.Task[Any]] = set()
-        self.watches: set[asyncio.Task[Any]] = set()
+        self.lasting: set[asyncio.Task[Any]] = set()
+        # Calls that wait for their callers to send the request or to read the answer, in order.
+        self._idle: dict[asyncio.Task[Any] | None, None] = {}
         self._handlers: dict[str, Handler] = {}
         self.services: list[str] = []
         self._wrap(_UNKNOWN_METHOD, _ending(StatusCode.UNIMPLEMENTED, "Method not found!"))
@@ -71,17 +75,38 @@ class Methods(grpc.GenericRpcHandler):
         also counts ended ones that their callers don't release."""
         handlers, path, task = self._handlers, handler_call_details.method, asyncio.current_task()
         if task:
-            # Watches last long and need no token, so they must not use up the limit for calls.
-            lasts = path == _WATCH
-            alike, limit = (self.watches, _MAX_WATCHES) if lasts else (self._calls, MAX_CALLS)
-            if len(alike) >= limit:
+            lasts = path.startswith(_LASTING)
+            alike, limit = (self.lasting, _MAX_LASTING) if lasts else (self._calls, MAX_CALLS)
+            if len(alike) >= limit and (lasts or not self._has_made_room()) and path != _CHECK:
                 return _refusal
             alike.add(task)
-            task.add_done_callback(alike.discard)
-            if not lasts:
+            task.add_done_callback(self._forget)
+            self.note_idle(is_idle=True)
+            if path != _WATCH:
                 end = asyncio.get_running_loop().call_later(self._timeout_s, task.cancel)
                 task.add_done_callback(lambda _: end.cancel())
         return handlers.get(path) or handlers[_UNKNOWN_METHOD]
+
+    def _has_made_room(self) -> bool:
+        """Whether the call that has waited longest for its caller has been ended: otherwise one
+        client that sends nothing, or reads nothing, could keep all others out."""
+        longest = next(iter(self._idle), None)
+        if longest:
+            longest.cancel()
+            self._forget(longest)
+        return longest is not None
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        self.lasting.discard(task)
+        self._idle.pop(task, None)
+
+    def note_idle(self, *, is_idle: bool) -> None:
+        """Note whether the current call waits for its caller."""
+        task = asyncio.current_task()
+        self._idle.pop(task, None)
+        if is_idle and task in self._calls:
+            self._idle[task] = None
 
     def _wrap(self, path: str, handler: Any) -> None:
         kind = next(kind for kind in _KINDS if getattr(handler, kind))
@@ -115,7 +140,9 @@ class Methods(grpc.GenericRpcHandler):
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             async with around(context), aclosing(begin(request, context)) as responses:
                 async for response in responses:
+                    self.note_idle(is_idle=True)
                     yield response
+                    self.note_idle(is_idle=False)
 
         # The health service's Watch streams, but isn't a generator.
         wrapped = stream if inspect.isasyncgenfunction(behaviour) else single
@@ -129,6 +156,7 @@ class _Call:
         self._path, self._methods, self._context = path, methods, context
 
     async def __aenter__(self) -> None:
+        self._methods.note_idle(is_idle=False)
         self._began = time.perf_counter()
         metadata = self._context.invocation_metadata() or ()
         self._end_span = begin_server_span(self._methods.tracing.tracer, self._path, metadata)
@@ -144,6 +172,7 @@ class _Call:
                 # We end it ourselves, as grpc sends no status for a cancelled task.
                 await self._context.abort(StatusCode.UNAVAILABLE, "The service is stopping")
         finally:
+            self._methods.note_idle(is_idle=True)
             code = final_status(self._context, error)
             self._end_span(code)
             duration_s = time.perf_counter() - self._began
