@@ -34,21 +34,24 @@ UNSET = dict.fromkeys(
 )  # fmt: skip
 """An environment without the developer's own keys and settings."""
 
+_OURS = ("analytics-service", "chat-service")
+
 
 def render_run_file(folder: Path) -> Path:
-    """Write the project's dapr.yaml with the test's own app ids and ports."""
+    """Write the project's dapr.yaml with the test's own app ids and ports, without further apps."""
     suffix = uuid4().hex[:8]
-    text = (ROOT / "dapr.yaml").read_text()
-    config = yaml.safe_load(text)
+    config = yaml.safe_load((ROOT / "dapr.yaml").read_text())
+    config["apps"] = [app for app in config["apps"] if app["appID"] in _OURS]
+    text = yaml.safe_dump(config, sort_keys=False)
     ports = {port: free_port() for port in (8000, 9464, 9465)}
     keys = ("appPort", "daprHTTPPort", "daprGRPCPort", "daprInternalGRPCPort", "metricsPort")
     ports |= {app[key]: free_port() for app in config["apps"] for key in keys}
 
     def our_own(text: str) -> str:
         for old, new in ports.items():
-            text = text.replace(f" {old}\n", f" {new}\n").replace(f'"{old}"', f'"{new}"')
+            text = text.replace(f" {old}\n", f" {new}\n").replace(f"'{old}'", f"'{new}'")
             text = text.replace(f":{old} ", f":{new} ").replace(f":{old}\n", f":{new}\n")
-        for app_id in ("analytics-service", "chat-service"):
+        for app_id in _OURS:
             text = text.replace(app_id, f"{app_id}-{suffix}")
         return text
 
