@@ -80,11 +80,12 @@ class Methods(grpc.GenericRpcHandler):
             if len(alike) >= limit and (lasts or not self._has_made_room()) and path != _CHECK:
                 return _refusal
             alike.add(task)
-            task.add_done_callback(self._forget)
-            self.note_idle(is_idle=True)
-            if path != _WATCH:
-                end = asyncio.get_running_loop().call_later(self._timeout_s, task.cancel)
-                task.add_done_callback(lambda _: end.cancel())
+            if not lasts:
+                self._idle[task] = None
+            end = asyncio.get_running_loop().call_later(self._timeout_s, task.cancel)
+            if path == _WATCH:
+                end.cancel()
+            task.add_done_callback(partial(self._forget, end))
         return handlers.get(path) or handlers[_UNKNOWN_METHOD]
 
     def _has_made_room(self) -> bool:
@@ -93,10 +94,12 @@ class Methods(grpc.GenericRpcHandler):
         longest = next(iter(self._idle), None)
         if longest:
             longest.cancel()
-            self._forget(longest)
+            self._calls.discard(longest)
+            del self._idle[longest]
         return longest is not None
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _forget(self, end: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
+        end.cancel()
         self._calls.discard(task)
         self.lasting.discard(task)
         self._idle.pop(task, None)
