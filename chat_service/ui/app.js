@@ -28,6 +28,8 @@ const LOADING = "Loading the conversation…";
 const NOT_HERE = "There is no such conversation of yours: it may be another user's, or deleted.";
 /** How long the server may take to store a stopped reply. */
 const KEPT_MS = 300;
+/** Most conversations are loaded before one could read that they are being loaded. */
+const SLOW_MS = 300;
 const REREAD_MS = 3000;
 /** A browser has only six connections to a host. */
 const MOST_REPLIES = 4;
@@ -70,7 +72,7 @@ const sidebar = new Sidebar({
   },
   onLoadProblem(error, retry, isAsked) {
     // Any other problem matters more. The list is reloaded after each message.
-    if (!$("problem").hidden && !isOfList) return;
+    if (!isAsked && !$("problem").hidden && !isOfList) return;
     if (isAsked) sidebar.toggle(false);
     showProblem(error, retry);
     isOfList = true;
@@ -143,7 +145,13 @@ async function show(id) {
   $("empty").textContent = WELCOME;
   if (!id || reply) return;
   stale.add(id); // until it is loaded
-  $("empty").textContent = $("status").textContent = LOADING;
+  $("empty").hidden = true;
+  $("status").textContent = LOADING;
+  const slow = setTimeout(() => {
+    if (mine !== view || log.turns.length) return;
+    $("empty").textContent = LOADING;
+    $("empty").hidden = false;
+  }, SLOW_MS);
   try {
     const messages = await load();
     if (!messages) return;
@@ -160,8 +168,9 @@ async function show(id) {
     };
     if (mine === view) showProblem(error, again);
   } finally {
+    clearTimeout(slow);
     if (mine === view) $("status").textContent = "";
-    if ($("empty").textContent === LOADING && mine === view) $("empty").hidden = true;
+    if (mine === view && $("empty").textContent === LOADING) $("empty").hidden = true;
   }
 }
 
@@ -178,7 +187,9 @@ async function load() {
 function receive(messages) {
   stale.delete(session);
   log.reconcile(messages);
-  for (const { message_id: id, text } of messages) if (recall(unsent(id)) === text) forget(unsent(id));
+  for (const { message_id: id, text } of messages) {
+    for (const key of [unsent(id), editOf(id)]) if (recall(key) === text) forget(key);
+  }
 }
 
 function sayIfNotHere() {
@@ -216,8 +227,7 @@ function recallEdit() {
 }
 
 function goOnEditing(turn, text) {
-  // Its user may be writing something else, or have gone on with another message.
-  if (turn === log.last && !composer.isTyped) composer.beginEdit(turn, text);
+  if (!composer.isTyped) composer.beginEdit(turn, text); // else its user is writing something else
 }
 
 /** The conversations of messages that are being answered, or have failed. The server may not know them. */
@@ -324,12 +334,12 @@ async function run(turn, text, regenerate = false) {
   if (isShown()) composer.busy = false;
   if (!$("sign-in").open) count.refresh(user, reply && reply.message_count);
   setTimeout(
-    async () => {
+    () => {
       if ($("sign-in").open) return;
       tell({ user: whose, session: place });
-      // Show a reply that was stopped, or cut off, as it was stored. Others may have written, too.
-      if (isShown() && (stale.has(place) || !reply)) await reread();
       sidebar.refresh(user);
+      // Show a reply that was stopped, or cut off, as it was stored. Others may have written, too.
+      if (isShown() && (stale.has(place) || !reply)) reread();
     },
     reply ? 0 : KEPT_MS,
   );
@@ -338,7 +348,7 @@ async function run(turn, text, regenerate = false) {
     turn.failed();
     if (turn.text !== text) asDraft(turn, text, place);
     // Another tab or machine has sent a later message, or deleted this one.
-    const isOld = [404, 409].includes(error.status);
+    const isOld = error.status === 409 || (error.status === 404 && regenerate);
     if (isOld) {
       stale.add(place);
       forget(record);
@@ -375,7 +385,7 @@ function send(text, edited) {
   if (edited) {
     if (!(edited.isKept && log.turns.includes(edited))) log.drop(edited);
     forget(unsent(edited.id));
-  }
+  } else keysOf(`${draft()} `).forEach((key) => forget(key)); // of earlier edits, which are given up
   const id = uuid();
   return run(log.add({ id, text }), text);
 }

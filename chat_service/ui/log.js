@@ -62,7 +62,7 @@ export class Log {
     this.#mark();
   }
 
-  /** Show the server's messages, followed by those that it doesn't have. */
+  /** Show the server's messages. Those that it doesn't have stay where they are among them. */
   reconcile(messages) {
     this.keepPlace(() => {
       const known = new Map(this.turns.map((turn) => [turn.id, turn]));
@@ -73,8 +73,12 @@ export class Log {
         turn.complete(message);
         return turn;
       });
-      const local = [...known.values()].filter((turn) => !turn.isKept);
-      this.turns = [...kept, ...local];
+      this.turns.forEach((turn, n) => {
+        if (turn.isKept || !known.has(turn.id)) return;
+        const before = this.turns.slice(0, n).findLast((one) => kept.includes(one));
+        kept.splice(kept.indexOf(before) + 1, 0, turn);
+      });
+      this.turns = kept;
       const wanted = new Set(this.turns.map((turn) => turn.element));
       for (const child of [...this.element.children]) if (!wanted.has(child)) child.remove();
       // Move only what has to be moved, as moving an element takes the focus from it.

@@ -121,7 +121,7 @@ export class Sidebar {
     const items = conversations.map((one) => {
       const isComing = unanswered.get(one.session_id)?.isComing;
       unanswered.delete(one.session_id);
-      return this.#item({ ...one, isComing });
+      return this.#item(isComing ? { ...one, isComing } : one);
     });
     if (anew && !this.filter) items.unshift(...[...unanswered.values()].map((one) => this.#item(one)));
     if (anew) {

@@ -60,10 +60,26 @@ async def test_a_list_that_cannot_be_refreshed_leaves_the_drawer_as_it_is(
     await look_again(page)
     await expect(page.locator("#problem-text")).not_to_be_empty()
     await expect(search).to_be_focused()
-    # A search that fails is told.
+    # A search that fails is told, whatever has failed before.
     await page.keyboard.type("app")
     await expect(button(page, "Retry")).to_be_enabled()
     await see_a_problem(page)
+
+
+async def test_a_search_that_fails_is_told_even_after_a_reply_that_has_failed(
+    site: Site, open_site: OpenPage
+) -> None:
+    page, go = await open_site(**PHONE), asyncio.Event()
+    await send_and_wait(page, "apples")
+    site.agent.script, site.agent.failure = [go], AWAY
+    await send(page, "pears")
+    await button(page, "Conversations").click()
+    go.set()
+    await expect(page.locator("#problem-text")).to_have_text("The model can't be reached")
+    await page.route(LIST, busy)
+    await page.get_by_label("Search conversations").fill("app")
+    await expect(page.get_by_role("alert")).to_have_text("Busy")
+    await expect(button(page, "Retry")).to_be_enabled()
 
 
 async def test_a_reply_that_fails_meanwhile_saves_no_half_written_title(
@@ -105,7 +121,7 @@ async def test_a_failed_message_is_in_sight_after_a_reload(site: Site, open_site
     await expect(button(page, "↓ Newest")).to_be_hidden()
 
 
-async def test_the_list_tells_that_an_old_conversation_is_answered_or_was_not(
+async def test_the_list_tells_that_an_old_conversation_is_being_answered(
     site: Site, open_site: OpenPage
 ) -> None:
     page = await open_site()
@@ -115,7 +131,7 @@ async def test_the_list_tells_that_an_old_conversation_is_answered_or_was_not(
     await expect(past(page)).to_have_text([re.compile("apples.*Being answered…")])
     site.agent.failure = AWAY
     go.set()
-    await expect(past(page)).to_have_text([re.compile("apples.*Not answered")])
+    await expect(past(page)).to_have_text([re.compile("apples.*1 message")])
 
 
 async def test_a_slow_conversation_is_said_to_be_loading(open_site: OpenPage) -> None:

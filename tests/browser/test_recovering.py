@@ -109,6 +109,66 @@ async def test_a_failed_edit_is_not_brought_back_once_its_message_is_not_the_las
     await expect(button(page, "Cancel editing")).to_be_hidden()
 
 
+async def test_an_edit_survives_a_message_from_elsewhere_and_a_reload(open_site: OpenPage) -> None:
+    page = await open_site("uma")
+    await send_and_wait(page, "apples")
+    await button(page, "Edit and resend").click()
+    await message_box(page).fill("pears")
+    session = page.url.partition("#")[2]
+    sent = {"user_id": "uma", "text": "plums", "metadata": {"session_id": session}}
+    async with httpx2.AsyncClient() as http:
+        answer = await http.post(page.url.partition("ui/")[0] + "chat/", json=sent)
+        assert answer.status_code == 200
+    await page.reload()
+    await expect(questions(page)).to_have_count(2)
+    await expect(message_box(page)).to_have_value("pears")
+    await message_box(page).press("Enter")
+    await expect(questions(page)).to_have_text(
+        [re.compile("apples"), re.compile("plums"), re.compile("pears")]
+    )
+
+
+async def test_an_edit_that_fails_below_an_older_failed_message_still_replaces_its_own(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await page.route(STREAM, abort)
+    await send(page, "apples")
+    await see_a_problem(page)
+    await page.unroute_all()
+    await send_and_wait(page, "pears")
+    site.agent.failure = AWAY
+    await button(page, "Edit and resend").last.click()
+    await send(page, "plums")
+    await see_a_problem(page)
+    await page.wait_for_timeout(500)  # the page has read the conversation again
+    site.agent.failure = None
+    await button(page, "Retry").click()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await expect(questions(page)).to_have_text([re.compile("apples"), re.compile("plums")])
+    await expect(count(page)).to_have_text("Messages sent: 1")
+
+
+async def test_a_message_that_a_proxy_does_not_know_where_to_send_can_be_sent_again(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+
+    async def unknown(route: Route) -> None:
+        await route.fulfill(status=404, body="no upstream")
+
+    await page.route(STREAM, unknown)
+    await send(page, "apples")
+    await see_a_problem(page)
+    await page.reload()
+    await expect(replies(page)).to_contain_text("Not answered.")
+    await send(page, "pears")
+    await see_a_problem(page)
+    await page.unroute_all()
+    await button(page, "Retry").click()
+    await expect(replies(page).last).to_contain_text("Fine.")
+
+
 async def test_a_failed_edit_returns_to_a_box_whose_text_was_deleted_again(
     site: Site, open_site: OpenPage
 ) -> None:
