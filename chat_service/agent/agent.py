@@ -126,7 +126,7 @@ class ChatAgent:
                 if not speech.text and _has_tools(agent) and refuses(error, LACKS_TOOLS):
                     agent = agent.clone(tools=[], handoffs=[], mcp_servers=[])
                 elif not speech.text and length and refuses(error, TOO_LONG):
-                    limit = length // 2
+                    limit = min(limit, length) // 2
                 else:
                     raise told from None
                 log.warning("asking again; tools: %s, history: %d", _has_tools(agent), limit)

@@ -172,6 +172,23 @@ async def test_a_clients_own_history_is_bounded_and_halved_too(talking: Talking)
     assert re.fullmatch("You are .*\n\nBe brief[.]", system["content"], re.DOTALL)
 
 
+async def test_a_clients_own_history_and_a_stored_one_are_halved_until_both_fit(
+    talking: Talking,
+) -> None:
+    said = [("user", "x" * 500), ("assistant", "x" * 500)] * 10
+    async with talking(either(content="x" * 990), max_history_length=5000) as talk:
+        for n in range(10):
+            await talk.say(f"message {n}")
+        before = len(talk.host.requests)
+        talk.host.answers = [unless(longer_than(4000), TOO_LONG[0])]
+        sent = ChatMessage.model_validate(
+            {"user_id": "alice", "text": "hi", "history": said, "session_id": talk.session_id}
+        )
+        async with asyncio.timeout(5):
+            await talk.chat.conversation.reply(sent)
+        assert len(talk.host.requests) - before <= 4
+
+
 async def test_history_is_bounded_by_size(talking: Talking, place: Place) -> None:
     async with talking(either(content="x" * 90), place=place, max_history_length=250) as talk:
         for n in range(5):
