@@ -37,6 +37,8 @@ _CHECK, _WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 _LASTING = (_WATCH, "/grpc.reflection.")
 # More are refused, not queued. daprd ignores --app-max-concurrency for proxied calls.
 MAX_CALLS, _MAX_LASTING = 1024, 64
+# A caller who is there sends its request, and reads its answer, sooner.
+_IDLE_S = 0.5
 # Decoded, a request may take a hundred times as much memory.
 _MAX_REQUEST_BYTES = 1 << 20
 
@@ -50,8 +52,9 @@ class Methods(grpc.GenericRpcHandler):
         self.tracing, self.token, self._timeout_s = tracing, token, timeout_s
         self._calls: set[asyncio.Task[Any]] = set()
         self.lasting: set[asyncio.Task[Any]] = set()
-        # Calls that wait for their callers to send the request or to read the answer, in order.
-        self._idle: dict[asyncio.Task[Any] | None, None] = {}
+        # Calls that wait for their callers to send the request or to read the answer, and since
+        # when; in order.
+        self._idle: dict[asyncio.Task[Any] | None, float] = {}
         self._handlers: dict[str, Handler] = {}
         self.services: list[str] = []
         self._wrap(_UNKNOWN_METHOD, _ending(StatusCode.UNIMPLEMENTED, "Method not found!"))
@@ -81,7 +84,7 @@ class Methods(grpc.GenericRpcHandler):
                 return _refusal
             alike.add(task)
             if not lasts:
-                self._idle[task] = None
+                self._idle[task] = time.monotonic()
             end = asyncio.get_running_loop().call_later(self._timeout_s, task.cancel)
             if path == _WATCH:
                 end.cancel()
@@ -91,12 +94,13 @@ class Methods(grpc.GenericRpcHandler):
     def _has_made_room(self) -> bool:
         """Whether the call that has waited longest for its caller has been ended: otherwise one
         client that sends nothing, or reads nothing, could keep all others out."""
-        longest = next(iter(self._idle), None)
-        if longest:
-            longest.cancel()
-            self._calls.discard(longest)
-            del self._idle[longest]
-        return longest is not None
+        longest, since = next(iter(self._idle.items()), (None, 0.0))
+        if longest is None or time.monotonic() - since < _IDLE_S:
+            return False
+        longest.cancel()
+        self._calls.discard(longest)
+        del self._idle[longest]
+        return True
 
     def _forget(self, end: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
         end.cancel()
@@ -109,7 +113,7 @@ class Methods(grpc.GenericRpcHandler):
         task = asyncio.current_task()
         self._idle.pop(task, None)
         if is_idle and task in self._calls:
-            self._idle[task] = None
+            self._idle[task] = time.monotonic()
 
     def _wrap(self, path: str, handler: Any) -> None:
         kind = next(kind for kind in _KINDS if getattr(handler, kind))
