@@ -2,6 +2,7 @@
 that their callers can try elsewhere, and those under way still end in time."""
 
 import logging
+import math
 import resource
 import time
 
@@ -51,7 +52,7 @@ class Admission:
         self._is_overloaded = False
         # When the loop was last as we assume, calm or overloaded; and how many chats since.
         self._confirmed_at, self._taken = time.monotonic(), 0
-        self._measured_at = time.monotonic()
+        self._measured_at = math.inf
         self._seen = 0  # how many of those turned away `note_lag` knows of
         self._told, self._tell_at = 0, 0.0
 

@@ -67,6 +67,12 @@ def test_a_loop_that_is_late_at_this_moment_refuses_what_exceeds_a_large_burst()
     assert taken(admission) == 2 * LARGEST_BURST
 
 
+def test_a_loop_that_nobody_measures_is_not_late() -> None:
+    admission = Admission()
+    time.sleep(2 * LATE_S)
+    assert arriving(admission) == taken(admission) == 2 * LARGEST_BURST
+
+
 def test_one_late_step_is_no_overload() -> None:
     admission = Admission()
     admission.note_lag(2 * LATE_S)
