@@ -108,5 +108,5 @@ class GrpcServer:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
         await self.drain()
         for call in self._methods.lasting:  # these would last for all of the grace
-            call.cancel()
+            call.cancel(Unavailable("The service is stopping"))
         await self._server.stop(grace_s)

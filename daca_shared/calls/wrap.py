@@ -6,20 +6,20 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc import StatusCode
+from grpc import StatusCode, aio
 from pydantic import SecretStr
 
 from daca_shared.calls.errors import Context, abort, final_status, grpc_status
 from daca_shared.calls.sidecar import check_token
 from daca_shared.calls.spans import begin_server_span
-from daca_shared.domain import InvalidInput, LimitReached
+from daca_shared.domain import DomainError, InvalidInput, LimitReached, TimedOut
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import call_durations
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 type Handler = grpc.RpcMethodHandler[Any, Any]
 
-_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 # A caller may invent method names, and each would become a time series.
 _UNKNOWN_METHOD = "/_OTHER"
 _CHECK, _WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
@@ -80,12 +79,10 @@ class Methods(grpc.GenericRpcHandler):
         if task:
             lasts = path.startswith(_LASTING)
             alike, limit = (self.lasting, _MAX_LASTING) if lasts else (self._calls, MAX_CALLS)
-            if len(alike) >= limit and (lasts or not self._has_made_room()) and path != _CHECK:
+            if len(alike) >= limit and path != _CHECK and (lasts or not self._has_made_room()):
                 return _refusal
             alike.add(task)
-            if not lasts:
-                self._idle[task] = time.monotonic()
-            end = asyncio.get_running_loop().call_later(self._timeout_s, task.cancel)
+            end = asyncio.get_running_loop().call_later(self._timeout_s, task.cancel, _TOO_LATE)
             if path == _WATCH:
                 end.cancel()
             task.add_done_callback(partial(self._forget, end))
@@ -97,7 +94,7 @@ class Methods(grpc.GenericRpcHandler):
         longest, since = next(iter(self._idle.items()), (None, 0.0))
         if longest is None or time.monotonic() - since < _IDLE_S:
             return False
-        longest.cancel()
+        longest.cancel(_TOO_MANY)
         self._calls.discard(longest)
         del self._idle[longest]
         return True
@@ -116,9 +113,11 @@ class Methods(grpc.GenericRpcHandler):
             self._idle[task] = time.monotonic()
 
     def _wrap(self, path: str, handler: Any) -> None:
-        kind = next(kind for kind in _KINDS if getattr(handler, kind))
-        behaviour: Callable[[Any, Context], Any] = getattr(handler, kind)
-        around = partial(_Call, path, self)
+        """Wrapped as if its requests were a stream, as grpc.aio would otherwise read the request
+        before it calls us, and send no status to a caller whose call ends before that."""
+        streams = handler.request_streaming, handler.response_streaming
+        behaviour = getattr(handler, "_".join("stream" if each else "unary" for each in streams))
+        is_generator = inspect.isasyncgenfunction(behaviour)
 
         def decoded(request: bytes) -> Any:
             if len(request) > _MAX_REQUEST_BYTES:
@@ -134,26 +133,32 @@ class Methods(grpc.GenericRpcHandler):
             async for request in requests:
                 yield decoded(request)
 
-        def begin(request: Any, context: Context) -> Any:
-            if self.token is not None:
-                check_token(self.token, path, context.invocation_metadata() or ())
-            read = each_decoded if kind.startswith("stream") else decoded
-            return behaviour(read(request), context)
+        async def read(context: Context) -> Any:
+            self.note_idle(is_idle=True)
+            request = await context.read()
+            self.note_idle(is_idle=False)
+            if request is aio.EOF:
+                raise InvalidInput([], "The request is missing")
+            return decoded(request)
 
-        async def single(request: Any, context: Context) -> Any:
-            async with around(context):
-                return await begin(request, context)
-
-        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with around(context), aclosing(begin(request, context)) as responses:
+        async def write_each(responses: AsyncGenerator[Any], context: Context) -> None:
+            async with aclosing(responses):
                 async for response in responses:
                     self.note_idle(is_idle=True)
-                    yield response
+                    await context.write(response)
                     self.note_idle(is_idle=False)
 
-        # The health service's Watch streams, but isn't a generator.
-        wrapped = stream if inspect.isasyncgenfunction(behaviour) else single
-        self._handlers[path] = handler._replace(**{kind: wrapped}, request_deserializer=None)
+        async def call(requests: AsyncIterator[bytes], context: Context) -> Any:
+            async with _Call(path, self, context):
+                if self.token is not None:
+                    check_token(self.token, path, context.invocation_metadata() or ())
+                given = each_decoded(requests) if streams[0] else await read(context)
+                answer = behaviour(given, context)
+                # The health service's Watch streams, but isn't a generator.
+                return await (write_each(answer, context) if is_generator else answer)
+
+        made = (grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler)
+        self._handlers[path] = made[streams[1]](call, None, handler.response_serializer)
 
 
 class _Call:
@@ -163,7 +168,6 @@ class _Call:
         self._path, self._methods, self._context = path, methods, context
 
     async def __aenter__(self) -> None:
-        self._methods.note_idle(is_idle=False)
         self._began = time.perf_counter()
         metadata = self._context.invocation_metadata() or ()
         self._end_span = begin_server_span(self._methods.tracing.tracer, self._path, metadata)
@@ -173,11 +177,14 @@ class _Call:
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
-            if isinstance(error, Exception):
-                await abort(self._context, error, self._path)
-            if error and self._path == _WATCH and not self._context.cancelled():
-                # We end it ourselves, as grpc sends no status for a cancelled task.
-                await self._context.abort(StatusCode.UNAVAILABLE, "The service is stopping")
+            match error:
+                case Exception():
+                    await abort(self._context, error, self._path)
+                case asyncio.CancelledError(args=(DomainError() as reason,)):
+                    # By ourselves, and grpc would send no status. Nor may the caller take one.
+                    with suppress(aio.InternalError, TimeoutError):
+                        async with asyncio.timeout(_IDLE_S):
+                            await abort(self._context, reason, self._path)
         finally:
             self._methods.note_idle(is_idle=True)
             code = final_status(self._context, error)
@@ -200,5 +207,7 @@ def _ending(code: StatusCode, details: str, trailers: Sequence[Any] = ()) -> Han
     return grpc.stream_stream_rpc_method_handler(end)
 
 
+_TOO_MANY = LimitReached("Too many calls at once; try again", retry_after_s=1)
+_TOO_LATE = TimedOut("The call took too long")
 # Not wrapped, as with many refusals the wrapping would be the load.
-_refusal = _ending(*grpc_status(LimitReached("Too many calls at once; try again", retry_after_s=1)))
+_refusal = _ending(*grpc_status(_TOO_MANY))

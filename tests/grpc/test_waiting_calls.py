@@ -1,0 +1,236 @@
+"""Calls that wait for their client: they end with a status, and make room for others."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from grpc import StatusCode, aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from chat_service.grpc.servicer import ChatServicer
+from daca.chat.v1 import chat_pb2 as pb
+from daca.chat.v1 import chat_pb2_grpc as pb_grpc
+from daca_shared.calls.errors import Context
+from daca_shared.calls.server import GrpcServer
+from tests.fakes import FREE, FakeChat, Shouting, channel_to, eventually, listening
+from tests.grpc.refusals import refusal
+
+MAX_CALLS = 1024
+CHAT = "/daca.chat.v1.ChatService/Chat"
+# Each stream takes only 64 KB before it is read.
+ALONE: Any = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
+
+
+@pytest.fixture
+async def impatient(chat_servicer: ChatServicer) -> AsyncIterator[GrpcServer]:
+    """A server with a short timeout for calls."""
+    server = GrpcServer(timeout_s=0.5)
+    server.add(pb_grpc.add_ChatServiceServicer_to_server, chat_servicer)
+    async with listening(server):
+        yield server
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    await asyncio.Event().wait()
+    yield b""
+
+
+async def test_a_call_whose_request_does_not_come_ends_with_a_status(
+    impatient: GrpcServer,
+) -> None:
+    async with channel_to(impatient) as channel:
+        untyped: Any = channel
+        refused = await refusal(anext(aiter(untyped.stream_stream(CHAT)(nothing()))))
+    assert refused.code is StatusCode.DEADLINE_EXCEEDED
+    assert refused.details == "The call took too long"
+
+
+async def test_a_call_without_a_request_is_refused(impatient: GrpcServer) -> None:
+    async with channel_to(impatient) as channel:
+        untyped: Any = channel
+        refused = await refusal(anext(aiter(untyped.stream_stream(CHAT)(iter(())))))
+    assert refused.code is StatusCode.INVALID_ARGUMENT
+    assert refused.details == "The request is missing"
+
+
+async def test_an_unread_stream_ends_and_frees_its_place(
+    impatient: GrpcServer, chat: FakeChat
+) -> None:
+    chat.conversation.agent = Shouting()
+    async with channel_to(impatient) as channel:
+        request = pb.ChatStreamRequest(user_id="alice", text="hi")
+        events = aiter(pb_grpc.ChatServiceStub(channel).ChatStream(request))
+        await anext(events)
+        assert chat.admission.chats == 1
+        await eventually(lambda: chat.admission.chats == 0)
+        refused = await refusal(to_the_end(events))
+    assert refused.code is StatusCode.DEADLINE_EXCEEDED
+
+
+async def to_the_end(events: AsyncIterator[Any]) -> None:
+    async for _ in events:
+        pass
+
+
+@asynccontextmanager
+async def calls_of_one_client(
+    server: GrpcServer, path: str, requests: Callable[[], AsyncIterator[bytes]]
+) -> AsyncIterator[None]:
+    """More calls, on two connections, than there may be at once."""
+    async with AsyncExitStack() as channels:
+        for _ in range(2):
+            channel: Any = aio.insecure_channel(f"127.0.0.1:{server.port}", options=ALONE)
+            await channels.enter_async_context(channel)
+            calls = [channel.stream_stream(path)(requests()) for _ in range(700)]
+            waits = (call.wait_for_connection() for call in calls)
+            await asyncio.gather(*waits, return_exceptions=True)
+        yield
+
+
+async def one_question() -> AsyncIterator[bytes]:
+    yield reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    await asyncio.Event().wait()
+
+
+async def is_healthy(server: GrpcServer) -> bool:
+    async with channel_to(server) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            return bool((await stub.Check(health_pb2.HealthCheckRequest())).status)
+        except aio.AioRpcError:  # grpc itself refuses calls that come too fast
+            return False
+
+
+async def is_served(server: GrpcServer) -> bool:
+    async with channel_to(server) as channel:
+        stub = pb_grpc.ChatServiceStub(channel)
+        try:
+            await stub.Chat(pb.ChatRequest(user_id="alice", text="hi"), timeout=5)
+        except aio.AioRpcError:
+            return False
+    return await is_healthy(server)
+
+
+async def is_listed(server: GrpcServer) -> bool:
+    async with channel_to(server) as channel:
+        request = pb.ListConversationsRequest(user_id="alice")
+        try:
+            await pb_grpc.ChatServiceStub(channel).ListConversations(request)
+        except aio.AioRpcError:  # grpc itself refuses calls that come too fast
+            return False
+    return await is_healthy(server)
+
+
+REFLECTION = "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+
+
+@pytest.mark.parametrize(
+    ("path", "requests"),
+    [
+        ("daca.chat.v1.ChatService/Chat", nothing),
+        ("daca.chat.v1.ChatService/ChatStream", nothing),
+        ("daca.chat.v1.ChatService/NoSuchMethod", nothing),
+        ("grpc.health.v1.Health/Check", nothing),
+        (REFLECTION, nothing),
+        (REFLECTION, one_question),
+    ],
+)
+async def test_calls_that_wait_for_their_client_do_not_keep_others_out(
+    chat_server: GrpcServer, path: str, requests: Callable[[], AsyncIterator[bytes]]
+) -> None:
+    async with calls_of_one_client(chat_server, f"/{path}", requests):
+        await eventually(partial(is_served, chat_server))
+
+
+class Busy(ChatServicer):
+    """Never answers a chat, or without end."""
+
+    calls = 0
+    ended = 0
+
+    async def Chat(self, request: pb.ChatRequest, context: Context) -> pb.ChatResponse:
+        self.calls += 1
+        return await asyncio.Future[pb.ChatResponse]()
+
+    async def ChatStream(
+        self, request: pb.ChatStreamRequest, context: Context
+    ) -> AsyncIterator[pb.ChatStreamResponse]:
+        self.calls += 1
+        try:
+            while True:
+                yield pb.ChatStreamResponse(reply_delta="x" * 100_000)
+        finally:
+            self.ended += 1
+
+
+@pytest.fixture
+def busy(chat: FakeChat) -> Busy:
+    return Busy(chat.conversation, chat.turns, chat.admission, **FREE)
+
+
+@pytest.fixture
+async def busy_server(busy: Busy) -> AsyncIterator[GrpcServer]:
+    server = GrpcServer()
+    server.add(pb_grpc.add_ChatServiceServicer_to_server, busy)
+    async with listening(server):
+        yield server
+
+
+@asynccontextmanager
+async def filled(server: GrpcServer, busy: Busy, method: str) -> AsyncIterator[None]:
+    """As many calls as may be at once. grpc itself refuses some that come too fast."""
+    async with AsyncExitStack() as stack:
+        while busy.calls < MAX_CALLS:
+            path = f"/daca.chat.v1.ChatService/{method}"
+            await stack.enter_async_context(calls_of_one_client(server, path, one_chat))
+            await asyncio.sleep(0.3)
+        yield
+
+
+async def one_chat() -> AsyncIterator[bytes]:
+    yield pb.ChatRequest(user_id="alice", text="hi").SerializeToString()
+
+
+async def test_streams_that_their_client_does_not_read_do_not_keep_others_out(
+    busy: Busy, busy_server: GrpcServer
+) -> None:
+    async with filled(busy_server, busy, "ChatStream"):
+        await eventually(partial(is_listed, busy_server))
+
+
+async def test_a_call_that_gives_way_says_so(busy: Busy, busy_server: GrpcServer) -> None:
+    address = f"127.0.0.1:{busy_server.port}"
+    async with aio.insecure_channel(address, options=ALONE) as channel:
+        untyped: Any = channel
+        unread = aiter(pb_grpc.ChatServiceStub(channel).ChatStream(pb.ChatStreamRequest()))
+        unsent = aiter(untyped.stream_stream(CHAT)(nothing()))
+        await anext(unread)
+        async with filled(busy_server, busy, "Chat"):
+            refused = [await refusal(to_the_end(each)) for each in (unread, unsent)]
+    assert {(*each.reasons, each.retry_after_s) for each in refused} == {("daca/LIMIT_REACHED", 1)}
+
+
+async def test_a_health_check_takes_no_place_of_another_call(
+    busy: Busy, busy_server: GrpcServer
+) -> None:
+    async with filled(busy_server, busy, "ChatStream"):
+        await asyncio.sleep(1)
+        ended = busy.ended
+        for _ in range(3):
+            assert await is_healthy(busy_server)
+        assert busy.ended == ended
+
+
+async def test_health_is_told_even_while_as_many_calls_are_made_as_may_be(
+    busy: Busy, busy_server: GrpcServer
+) -> None:
+    async with filled(busy_server, busy, "Chat"):
+        async with channel_to(busy_server) as channel:
+            request = pb.ListConversationsRequest(user_id="alice")
+            refused = await refusal(pb_grpc.ChatServiceStub(channel).ListConversations(request))
+        assert refused.reasons == ["daca/LIMIT_REACHED"]
+        assert await is_healthy(busy_server)
