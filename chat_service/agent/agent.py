@@ -107,9 +107,12 @@ class ChatAgent:
         say: Say | None = None,
     ) -> Answer:
         """Raises a `DomainError` when the model or its host fails. If they take no tools, they are
-        asked again, now and later, without; if the history is too long, with its newer half."""
+        asked again, now and later, without; if the history is too long, with its newer half, with
+        a quarter of that, and with none."""
         context = RunContext(message.user_id, count)
         agent, limit = self._agent, self._history_limit
+        # So few, as each attempt may run tools again, and counts in the host's rate limit.
+        shares = iter((0.5, 0.25, 0))
         while True:
             speech = Speech(self._max_reply_length, say)
             said, shown = latest_said(message.history, limit), latest(history, limit)
@@ -126,7 +129,7 @@ class ChatAgent:
                 if not speech.text and _has_tools(agent) and refuses(error, LACKS_TOOLS):
                     agent = agent.clone(tools=[], handoffs=[], mcp_servers=[])
                 elif not speech.text and length and refuses(error, TOO_LONG):
-                    limit = min(limit, length) // 2
+                    limit = int(min(limit, length) * next(shares))
                 else:
                     raise told from None
                 log.warning("asking again; tools: %s, history: %d", _has_tools(agent), limit)

@@ -70,7 +70,8 @@ _FILTERED = _says(
 )
 _NO_MODEL = _says(
     r"model_not_found|deploymentnotfound|(invalid|unknown|no such) model|not a valid model"
-    r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist)"
+    r"|\bmodels?\b([^.]|[.]\S){0,120}(not (found|exist|available)|n't exist)"
+    r"|^404.*(\bmodels?\b|no endpoints found)"
 )
 
 type _Made = tuple[Callable[[str], domain.DomainError], str]
@@ -116,7 +117,7 @@ _BY_KIND: list[tuple[Any, _Made]] = [
 # By status. The class for all 5xx statuses has no status of its own: it is under None.
 _ERRORS = {vars(kind).get("status_code"): kind for kind in openai.APIStatusError.__subclasses__()}
 _SERVER_ERROR, _BAD_GATEWAY = 500, 502
-_BY_TYPE = {"invalid_request": 400, "rate_limit": 429}
+_BY_TYPE = {"rate_limit": 429, "invalid_request": 400}
 REQUEST = httpx2.Request("POST", "http://model")  # openai's errors require one
 
 

@@ -113,7 +113,7 @@ async def test_a_model_without_tools_is_asked_without(
 
 
 @pytest.mark.parametrize("refusal", TOO_LONG, ids=range(len(TOO_LONG)))
-async def test_a_conversation_that_is_too_long_is_sent_by_half(
+async def test_of_a_conversation_that_is_too_long_the_newer_half_is_sent(
     talking: Talking, refusal: Reply
 ) -> None:
     async with talking(either(content="x" * 900)) as talk:
@@ -154,7 +154,24 @@ async def test_a_conversation_of_any_length_goes_on_with_a_model_of_a_small_cont
         talk.host.answers = [unless(longer_than(4500), TOO_LONG[0])]
         assert await talk.say("and now?") == "fine"
         shown = [m["content"] for m in talk.host.requests[-1]["messages"] if m["role"] == "user"]
-        assert shown == [*(f"message {n}" for n in range(16, 20)), "and now?"]
+        assert shown == ["message 18", "message 19", "and now?"]
+
+
+async def test_a_model_of_a_tiny_context_is_asked_without_history_in_the_end(
+    talking: Talking,
+) -> None:
+    async with talking(either(content="x" * 900)) as talk:
+        for n in range(20):
+            await talk.say(f"message {n}")
+        before = len(talk.host.requests)
+        talk.host.answers = [unless(longer_than(1500), TOO_LONG[0])]
+        assert await talk.say("and now?") == "fine"
+        assert roles(talk.host.requests[-1]) == ["system", "user"]
+        talk.host.answers = [TOO_LONG[0]]
+        with pytest.raises(InvalidInput, match="too long for the model"):
+            await talk.say("nor now?")
+        # Each attempt may run tools again, and counts in the host's rate limit.
+        assert len(talk.host.requests) - before == 2 * 4
 
 
 async def test_a_clients_own_history_is_bounded_and_halved_too(talking: Talking) -> None:
@@ -172,7 +189,7 @@ async def test_a_clients_own_history_is_bounded_and_halved_too(talking: Talking)
     assert re.fullmatch("You are .*\n\nBe brief[.]", system["content"], re.DOTALL)
 
 
-async def test_a_clients_own_history_and_a_stored_one_are_halved_until_both_fit(
+async def test_a_clients_own_history_and_a_stored_one_are_shortened_together(
     talking: Talking,
 ) -> None:
     said = [("user", "x" * 500), ("assistant", "x" * 500)] * 10
@@ -218,6 +235,14 @@ NONSENSE = Unavailable, "makes no sense"
         (404, "404 page not found", NO_PLACE),
         (404, {"detail": "Not Found"}, NO_PLACE),
         (404, {"error": {"message": "The model `m` does not exist"}}, NO_MODEL),
+        (400, {"error": {"message": "model \"llama3.2\" not found, try to pull it"}}, NO_MODEL),
+        (404, {"error": {"message": "model \"llama3.2\" not found, try to pull it"}}, NO_MODEL),
+        (404, {"object": "error", "message": "The model `Q/Qwen2.5` does not exist."}, NO_MODEL),
+        (404, [{"error": {"message": "models/gemini-1.5 is not found for API v1"}}], NO_MODEL),
+        (404, [{"error": {"message": "models/gemini-1.5 is no longer available."}}], NO_MODEL),
+        (404, {"error": {"type": "not_found_error", "message": "model: claude-3.5"}}, NO_MODEL),
+        (404, {"message": "The provided model identifier is invalid."}, NO_MODEL),
+        (404, {"error": {"message": "No endpoints found for meta/llama-3.1"}}, NO_MODEL),
         (200, {"error": "Unexpected endpoint or method. (POST /chat/completions)"}, NO_PLACE),
         (400, [{"error": {"message": "API key not valid. Pass a valid one"}}], NO_KEY),
         (402, {"error": {"message": "Insufficient Balance"}}, NO_CREDIT),
@@ -242,6 +267,8 @@ NONSENSE = Unavailable, "makes no sense"
         (500, {"error": {"message": "The model `m` is overloaded and not available"}}, AWAY),
         (503, "Model m is not available", AWAY),
         (429, {"error": {"message": "Slow down"}}, (LimitReached, "rate limit")),
+        (200, {"error": {"type": "invalid_request_error", "code": "rate_limited"}},
+         (LimitReached, "rate limit")),
         (400, {"error": {"message": "temperature must be 1"}}, REFUSED),
         (400, {"error": {"message": "Invalid 'tools': array too long. It has 130"}}, REFUSED),
         (400, {"error": {"message": "max_tokens is too large: 200000"}}, REFUSED),
