@@ -73,7 +73,7 @@ class Problem:
                 return cls(422, "INVALID_FIELD", fields)
             case HTTPException(status_code=400):
                 # FastAPI's own words don't say what is wrong.
-                return cls(400, "BAD_REQUEST", "The body must be JSON in UTF-8")
+                return cls(400, "BAD_REQUEST", "The body can't be read as JSON in UTF-8")
             case HTTPException(status_code=status):
                 return cls(status, _CODES.get(status, "BAD_REQUEST"), error.detail, error.headers)
         return cls(500, "INTERNAL", INTERNAL_MESSAGE)

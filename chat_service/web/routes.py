@@ -28,7 +28,8 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
                 admission.let_come()
             authorization = Headers(scope=scope).getlist("authorization")
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
-            _read_as_json(scope)
+            if scope["method"] in (self.methods or ()):
+                _read_as_json(scope)
             await super().handle(scope, receive, send)
 
     # Only for the API documentation: the token is checked above.

@@ -42,6 +42,14 @@ async def test_a_page_must_declare_json(
     assert chat.turns.kept == []
 
 
+@pytest.mark.parametrize("path", ["/conversations", "/v1/models"])
+async def test_a_method_that_a_path_does_not_have_is_refused_first(
+    http: httpx2.AsyncClient, path: str
+) -> None:
+    response = await http.post(path, content="hi", headers={"content-type": "text/plain"})
+    assert (response.status_code, response.json()["code"]) == (405, "METHOD_NOT_ALLOWED")
+
+
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/ld+json"])
 async def test_json_may_be_declared_in_any_form(http: httpx2.AsyncClient, kind: str) -> None:
     headers = {"content-type": kind, "origin": PAGE}
@@ -56,7 +64,7 @@ async def test_a_body_in_another_encoding_is_told_that_utf_8_is_expected(
     response = await http.post("/chat/", content=sent)
     assert (response.status_code, response.json()["detail"]) == (
         400,
-        "The body must be JSON in UTF-8",
+        "The body can't be read as JSON in UTF-8",
     )
 
 
