@@ -60,7 +60,7 @@ class Admission:
         """Take a measurement of the event loop's lag. They come every `LAG_EVERY_S`."""
         now = time.monotonic()
         self._arriving, self._measured_at = 0, now
-        self.lag_s += _LAG_WEIGHT * (lag_s - self.lag_s)
+        self.lag_s = self._averaged(lag_s)
         is_calm = self.lag_s < _CALM_LAG_S
         is_as_assumed = is_calm != self._is_overloaded
         if is_as_assumed:
@@ -91,11 +91,16 @@ class Admission:
     def __exit__(self, *_: object) -> None:
         self.chats -= 1
 
+    def _averaged(self, lag_s: float) -> float:
+        """What the average becomes with this measurement."""
+        return self.lag_s + _LAG_WEIGHT * (lag_s - self.lag_s)
+
     def _check(self, arriving: int) -> None:
         """Raises `Unavailable` if one more is too many, beside those under way and `arriving`."""
-        # If the next measurement is overdue, the loop is late at this moment.
-        is_late = time.monotonic() - self._measured_at >= LAG_EVERY_S + _MAX_LAG_S
-        is_loaded = is_late or self._is_overloaded or self.lag_s >= _MAX_LAG_S
+        # If the next measurement is overdue, the loop is late by at least this much already.
+        overdue_s = time.monotonic() - self._measured_at - LAG_EVERY_S
+        lag_s = max(self.lag_s, self._averaged(overdue_s))
+        is_loaded = self._is_overloaded or lag_s >= _MAX_LAG_S
         is_full = is_loaded and self.chats + arriving >= self._limit
         if is_full or self.chats >= self._max_chats:
             self.turned_away += 1

@@ -60,10 +60,17 @@ def test_a_loop_that_is_briefly_late_refuses_only_what_exceeds_a_large_burst() -
 
 def test_a_loop_that_is_late_at_this_moment_refuses_what_exceeds_a_large_burst() -> None:
     admission = Admission()
-    measure(admission, 0)
-    time.sleep(2 * LATE_S)  # the next measurement is overdue
+    measure(admission, LATE_S / 2)
+    time.sleep(3 * LATE_S)  # the next measurement is overdue
     assert taken(admission) == LARGEST_BURST
     measure(admission, 0, 1)
+    assert taken(admission) == 2 * LARGEST_BURST
+
+
+def test_a_single_pause_that_is_not_over_is_no_overload() -> None:
+    admission = Admission()
+    measure(admission, 0)
+    time.sleep(0.05 + LATE_S)
     assert taken(admission) == 2 * LARGEST_BURST
 
 
