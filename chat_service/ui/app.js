@@ -169,7 +169,7 @@ async function show(id) {
     if (mine === view) showProblem(error, again);
   } finally {
     clearTimeout(slow);
-    if (mine === view) $("status").textContent = "";
+    if (mine === view && $("status").textContent === LOADING) $("status").textContent = "";
     if (mine === view && $("empty").textContent === LOADING) $("empty").hidden = true;
   }
 }
@@ -223,7 +223,11 @@ function asDraft(turn, text, place = session) {
 function recallEdit() {
   const key = keysOf(`${draft()} `).at(-1);
   const turn = key && log.turn(key.split(" ").at(-1));
-  if (turn) goOnEditing(turn, recall(key));
+  // The edit of a message that is no longer the last would cover what is being written now.
+  if (!key || !(turn?.canBeEdited || composer.isEmpty)) return;
+  if (turn) return goOnEditing(turn, recall(key));
+  composer.begin(recall(key)); // its message was deleted elsewhere
+  forget(key);
 }
 
 function goOnEditing(turn, text) {
@@ -334,12 +338,15 @@ async function run(turn, text, regenerate = false) {
   if (isShown()) composer.busy = false;
   if (!$("sign-in").open) count.refresh(user, reply && reply.message_count);
   setTimeout(
-    () => {
+    async () => {
       if ($("sign-in").open) return;
       tell({ user: whose, session: place });
       sidebar.refresh(user);
+      if (!isShown() || !(stale.has(place) || !reply)) return;
       // Show a reply that was stopped, or cut off, as it was stored. Others may have written, too.
-      if (isShown() && (stale.has(place) || !reply)) reread();
+      await reread();
+      // An edit that was stopped before the server had it.
+      if (signal.aborted && turn.isKept && recall(record) && !coming.has(place)) asDraft(turn, text, place);
     },
     reply ? 0 : KEPT_MS,
   );
@@ -356,9 +363,11 @@ async function run(turn, text, regenerate = false) {
     const again = async () => {
       if (isOld) await reread();
       if (composer.edited?.id === turn.id) return composer.send();
-      if (isOld) return;
+      const [there, typed] = [log.turn(turn.id), recall(editOf(turn.id, place))];
       forget(editOf(turn.id, place));
-      run(log.turn(turn.id) ?? log.add({ id: turn.id, text }), text, regenerate);
+      if (!isOld) run(there ?? log.add({ id: turn.id, text }), text, regenerate);
+      else if (typed) send(typed, there ?? turn);
+      else if (there && there === log.last) run(there, text, regenerate);
     };
     const showIt = () => showProblem(error, again);
     if (isShown()) showIt();
@@ -385,7 +394,7 @@ function send(text, edited) {
   if (edited) {
     if (!(edited.isKept && log.turns.includes(edited))) log.drop(edited);
     forget(unsent(edited.id));
-  } else keysOf(`${draft()} `).forEach((key) => forget(key)); // of earlier edits, which are given up
+  }
   const id = uuid();
   return run(log.add({ id, text }), text);
 }
@@ -398,7 +407,6 @@ function edit(turn) {
 /** Send the last message again, with the same id, so that it counts once. */
 function sendAgain(turn) {
   if (coming.has(session)) return;
-  if (composer.edited === turn) composer.endEdit();
   composer.focus();
   run(turn, turn.text, turn.isKept);
 }

@@ -78,6 +78,16 @@ export class Composer {
     return $("text").value !== this.filled;
   }
 
+  get isEmpty() {
+    return !$("text").value;
+  }
+
+  /** Make this the draft. */
+  begin(text) {
+    this.#show(text);
+    this.#keep();
+  }
+
   /** Edit the turn's message, beginning with this text. */
   beginEdit(turn, text) {
     this.edited = turn;

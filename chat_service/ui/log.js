@@ -5,6 +5,14 @@ import { TurnView } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
 const NEAR_PX = 40;
+/** Where a UUID has its version. */
+const VERSION = 14;
+
+/** Where a message belongs: before the first that is later. The ids of this page begin with the time. */
+function placeOf(id, turns) {
+  const later = turns.findIndex((turn) => turn.id[VERSION] === "7" && turn.id > id);
+  return later < 0 ? turns.length : later;
+}
 
 export class Log {
   constructor(actions) {
@@ -40,9 +48,15 @@ export class Log {
     this.toEnd();
   }
 
+  /** Add a message, in the order of time. */
   add(message) {
     const turn = new TurnView(message, this.actions);
-    this.append(turn);
+    this.keepPlace(() => {
+      const at = placeOf(message.id, this.turns);
+      this.element.insertBefore(turn.element, this.turns[at]?.element ?? null);
+      this.turns.splice(at, 0, turn);
+      this.#mark();
+    });
     return turn;
   }
 
@@ -76,7 +90,7 @@ export class Log {
       this.turns.forEach((turn, n) => {
         if (turn.isKept || !known.has(turn.id)) return;
         const before = this.turns.slice(0, n).findLast((one) => kept.includes(one));
-        kept.splice(kept.indexOf(before) + 1, 0, turn);
+        kept.splice(before ? kept.indexOf(before) + 1 : placeOf(turn.id, kept), 0, turn);
       });
       this.turns = kept;
       const wanted = new Set(this.turns.map((turn) => turn.element));

@@ -140,7 +140,7 @@ export class Sidebar {
     this.current = this.session;
     if (!item || document.activeElement === focus) return;
     const selector = `[data-session="${item.dataset.session}"] .${focus.className.split(" ")[0]}`;
-    ($("conversations").querySelector(selector) ?? $("new")).focus();
+    ($("conversations").querySelector(selector) ?? $("new")).focus({ preventScroll: true });
   }
 
   #listed(session) {

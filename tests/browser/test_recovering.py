@@ -88,7 +88,7 @@ async def test_the_edit_of_a_message_whose_connection_broke_replaces_it(
         proxy.cut()
 
 
-async def test_a_failed_edit_is_not_brought_back_once_its_message_is_not_the_last(
+async def test_a_failed_edit_whose_message_is_no_longer_the_last_is_kept_beside_a_draft(
     site: Site, open_site: OpenPage
 ) -> None:
     page, go = await open_site(), asyncio.Event()
@@ -107,6 +107,13 @@ async def test_a_failed_edit_is_not_brought_back_once_its_message_is_not_the_las
     await expect(questions(page)).to_have_count(2)
     await expect(message_box(page)).to_have_value("a draft")
     await expect(button(page, "Cancel editing")).to_be_hidden()
+    await message_box(page).fill("")
+    await page.reload()
+    await expect(message_box(page)).to_have_value("pears")
+    await button(page, "Cancel editing").click()
+    await page.reload()
+    await expect(questions(page)).to_have_count(2)
+    await expect(message_box(page)).to_have_value("")
 
 
 async def test_an_edit_survives_a_message_from_elsewhere_and_a_reload(open_site: OpenPage) -> None:
