@@ -1,15 +1,18 @@
-"""Hosts and ports, as people and HTTP headers write them."""
+"""Hosts, ports and URLs, as people and HTTP headers write them."""
 
 import re
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import unquote, urlsplit
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 """Names of this machine, which need no proxy."""
 
 _host_and_port = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:/@\s]+))(?::\d*)?").fullmatch
+_is_secret = re.compile("pass|secret|token|key|sig", re.IGNORECASE).search
 
 
 def address(host: str, port: int) -> str:
@@ -47,3 +50,14 @@ class PortTaken(Exception):
             f"Port {port} on {host} is taken (or may not be used); "
             f"stop what listens there, or set {variable} to another"
         )
+
+
+def passwords_in(url: str) -> Iterator[str]:
+    """The passwords in a URL, as they are written and percent-decoded."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme:
+            query = [pair.partition("=") for pair in parts.query.split("&")]
+            named = [value for name, _, value in query if _is_secret(name)]
+            for password in (parts.password or "", *named):
+                yield from (password, unquote(password))

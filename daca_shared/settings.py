@@ -1,26 +1,24 @@
 """What the settings of both services share. Only settings read the environment."""
 
 import os
-import re
 import socket
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import pydantic
+from dotenv.parser import parse_stream
 from opentelemetry.util.re import parse_env_headers
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from daca_shared.addresses import excepting_this_machine, listen
+from daca_shared.addresses import excepting_this_machine, listen, passwords_in
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
-
-_is_secret = re.compile("pass|secret|token|key|sig", re.IGNORECASE).search
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Sampler = Literal["parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"]
@@ -62,21 +60,19 @@ Token = Annotated[SecretStr, AfterValidator(_check_token)]
 """A secret that goes into a header as it is."""
 
 
-def _passwords_in(url: str) -> Iterator[str]:
-    """The passwords in a URL, as they are written and percent-decoded."""
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        if parts.scheme:
-            query = [pair.partition("=") for pair in parts.query.split("&")]
-            named = [value for name, _, value in query if _is_secret(name)]
-            for password in (parts.password or "", *named):
-                yield from (password, unquote(password))
-
-
 def except_this_machine() -> None:
     """Let no library use a proxy of the environment for what runs on this machine."""
     found = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = excepting_this_machine(found)
+
+
+def check_lines(file: Path) -> None:
+    """End the program if a line of the env file isn't one. It would be skipped otherwise, and what
+    it should set, maybe a secret, would not be set."""
+    text = file.read_text(errors="replace") if file.is_file() else ""
+    for line in parse_stream(StringIO(text)):
+        if line.error:
+            sys.exit(f"Bad settings: .env: line {line.original.line} is not like NAME=value")
 
 
 class ServiceSettings(BaseSettings):
@@ -190,7 +186,7 @@ class ServiceSettings(BaseSettings):
         urls = [str(value) for _, value in self if isinstance(value, HttpUrl)]
         for url in (*found, *urls, *getproxies().values()):
             # A library may quote a password without the URL around it.
-            found += _passwords_in(url)
+            found += passwords_in(url)
         return [*dict.fromkeys(secret for secret in found if secret)]
 
     @classmethod
@@ -199,13 +195,16 @@ class ServiceSettings(BaseSettings):
         try:
             # scripts/run.sh reads .env itself, and sets this to "": not each app may see all of it.
             file = os.environ.get("DACA_ENV_FILE", ".env")
+            check_lines(Path(file))
             return cls.model_validate({"_env_file": file, **more})
         except OSError as error:
             sys.exit(f"Bad settings: .env: {error.strerror}")
         except pydantic.ValidationError as error:
             # Without the values, as one of them may be a key.
-            problems = [
-                f"  {(*e['loc'], '.env')[0]}: {e['msg'].removeprefix('Value error, ')}"
-                for e in error.errors()
-            ]
-            sys.exit("Bad settings in the environment or in .env:\n" + "\n".join(problems))
+            told = "Bad settings in the environment or in .env:"
+            meanings = {field.alias: field.description or "" for field in cls.model_fields.values()}
+            for problem in error.errors():
+                name = (*problem["loc"], ".env")[0]
+                meaning = " ".join(meanings.get(str(name), "").split())
+                told += f"\n  {name}: {problem['msg'].removeprefix('Value error, ')} ({meaning})"
+            sys.exit(told)

@@ -32,7 +32,8 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "CHAT_TIMEOUT_S", "soonish"),
         (ChatSettings, "CHAT_MODEL_TIMEOUT_S", "99999"),
         (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "-77"),
-        (ChatSettings, "CHAT_MAX_CONCURRENT", "0"),
+        (ChatSettings, "CHAT_MAX_CONCURRENT", "-9"),
+        (ChatSettings, "CHAT_ROOT_PATH", "daca/"),
         (ChatSettings, "CHAT_RATE_LIMIT_USER", "lots"),
         (ChatSettings, "CHAT_RATE_LIMIT_USER", "60/fortnight"),
         (ChatSettings, "CHAT_RATE_LIMIT_ADDRESS", "0/hour"),
@@ -156,6 +157,22 @@ def test_an_env_file_that_cannot_be_read_is_named(
         (tmp_path / ".env").symlink_to(file)
         with pytest.raises(SystemExit, match=r" \.env: "):
             ChatSettings.from_environment()
+
+
+@BOTH
+def test_a_line_of_an_env_file_that_sets_nothing_is_refused(
+    environment: pytest.MonkeyPatch, tmp_path: Path, settings: type[ServiceSettings]
+) -> None:
+    secret = "AUTH_JWT_SECRET " + "x" * 32
+    (tmp_path / ".env").write_text(f"# a comment\nCHAT_MODEL=m\n{secret}\n")
+    with pytest.raises(SystemExit, match=r"\.env: line 3 is not like NAME=value$"):
+        settings.from_environment()
+
+
+def test_a_bad_variables_meaning_is_told(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("CHAT_ROOT_PATH", "daca/")
+    with pytest.raises(SystemExit, match="A prefix of every path, like `/daca`, that a proxy"):
+        ChatSettings.from_environment()
 
 
 def test_the_environment_outranks_the_env_file(
