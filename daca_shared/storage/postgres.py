@@ -59,7 +59,8 @@ class PostgresDatabase:
                 await _migrate(db, schema, scripts)
         except (*_ERRORS, ValueError) as error:
             pool.terminate()
-            raise Unavailable(f"PostgreSQL can't be used: {str(error) or 'no answer'}") from error
+            told = f"DATABASE_URL: PostgreSQL can't be used: {str(error) or 'no answer'}"
+            raise Unavailable(told) from error
         return cls(pool, schema, tracing)
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:

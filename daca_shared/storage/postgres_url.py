@@ -21,7 +21,9 @@ def connecting(url: str, timeout_s: float) -> dict[str, Any]:
     given = {"application_name": "daca-chat"} | dict(parse_qsl(parts.query))
     pgbouncer, connect_timeout, *_ = [given.pop(name, "") for name in _OUR_PARAMETERS]
     if not (connect_timeout or "0").isdecimal():
-        raise Unavailable("PostgreSQL can't be used: connect_timeout must be whole seconds")
+        raise Unavailable("DATABASE_URL: connect_timeout must be whole seconds")
+    if pgbouncer not in ("", "true", "false"):
+        raise Unavailable("DATABASE_URL: pgbouncer must be true or false")
     # Compiling a query (JIT) takes tens of milliseconds, and our queries take one.
     limits = ("statement_timeout", "idle_in_transaction_session_timeout")
     settings = {"jit": "off"} | dict.fromkeys(limits, f"{timeout_s * 1000:.0f}")

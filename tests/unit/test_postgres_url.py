@@ -47,6 +47,7 @@ async def test_libpqs_parameters_are_taken(
         ("sslmod=require", "sslmod"),
         ("sslmode=maybe", "sslmode"),
         ("connect_timeout=soon", "connect_timeout"),
+        ("pgbouncer=yes", "pgbouncer must be true or false"),
         ("target_session_attrs=other", "target_session_attrs"),
     ],
 )
@@ -56,6 +57,7 @@ async def test_unknown_parameters_and_values_are_named_at_the_start(
     url = database_url.get_secret_value().replace("postgres@", "postgres:hunter2@")
     with pytest.raises(Unavailable, match=named) as refused:
         await application(f"{url}&{parameters}")
+    assert str(refused.value).startswith("DATABASE_URL: ")
     assert "hunter2" not in str(refused.value)
 
 
