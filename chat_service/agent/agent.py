@@ -23,7 +23,6 @@ from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
-_MAX_TURNS = 6
 _DELTAS = responses.ResponseTextDeltaEvent | responses.ResponseRefusalDeltaEvent
 _CALL = responses.ResponseFunctionToolCall
 
@@ -145,7 +144,6 @@ class ChatAgent:
             "starting_agent": copy(agent),
             "input": items,
             "context": context,
-            "max_turns": _MAX_TURNS,
             "run_config": self._config,
             "error_handlers": {"model_refusal": lambda given: given.error.refusal},
         }

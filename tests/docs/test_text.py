@@ -33,6 +33,14 @@ def named_in(document: str) -> set[str]:
     return {path for path, _ in _LINK.findall((ROOT / document).read_text())}
 
 
+def test_every_error_code_is_explained() -> None:
+    folders = ("chat_service", "analytics_service", "daca_shared")
+    source = "".join(p.read_text() for each in folders for p in (ROOT / each).rglob("*.py"))
+    codes = set(re.findall(r'(?:code=|Problem\(\d+, |\d: |cls\(\d+, )"([A-Z_]+)"', source))
+    assert {"INTERNAL", "NOT_JSON", "BODY_TIMED_OUT", "OVERLOADED"} <= codes
+    assert codes <= set(re.findall(r"`([A-Z_]+)`", (ROOT / "docs/http.md").read_text()))
+
+
 @DOCUMENTS
 def test_every_block_has_a_kind_or_a_mark(document: Path) -> None:
     """Because only `console` blocks are tried."""
