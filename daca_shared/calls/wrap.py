@@ -182,6 +182,7 @@ class _Call:
                     await abort(self._context, error, self._path)
                 case asyncio.CancelledError(args=(DomainError() as reason,)):
                     # By ourselves, and grpc would send no status. Nor may the caller take one.
+                    error = reason
                     with suppress(aio.InternalError, TimeoutError):
                         async with asyncio.timeout(_IDLE_S):
                             await abort(self._context, reason, self._path)

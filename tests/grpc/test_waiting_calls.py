@@ -18,6 +18,7 @@ from daca_shared.calls.errors import Context
 from daca_shared.calls.server import GrpcServer
 from tests.fakes import FREE, FakeChat, Shouting, channel_to, eventually, listening
 from tests.grpc.refusals import refusal
+from tests.reports import reported
 
 MAX_CALLS = 1024
 CHAT = "/daca.chat.v1.ChatService/Chat"
@@ -42,11 +43,15 @@ async def nothing() -> AsyncIterator[bytes]:
 async def test_a_call_whose_request_does_not_come_ends_with_a_status(
     impatient: GrpcServer,
 ) -> None:
-    async with channel_to(impatient) as channel:
-        untyped: Any = channel
-        refused = await refusal(anext(aiter(untyped.stream_stream(CHAT)(nothing()))))
+    with reported() as report:
+        async with channel_to(impatient) as channel:
+            untyped: Any = channel
+            refused = await refusal(anext(aiter(untyped.stream_stream(CHAT)(nothing()))))
+        await eventually(lambda: report.of("daca_shared.calls.wrap"))
     assert refused.code is StatusCode.DEADLINE_EXCEEDED
     assert refused.details == "The call took too long"
+    (line,) = report.of("daca_shared.calls.wrap")
+    assert line["code"] == "DEADLINE_EXCEEDED"
 
 
 async def test_a_call_without_a_request_is_refused(impatient: GrpcServer) -> None:
@@ -217,8 +222,13 @@ async def test_a_call_that_gives_way_says_so(busy: Busy, busy_server: GrpcServer
 async def test_a_health_check_takes_no_place_of_another_call(
     busy: Busy, busy_server: GrpcServer
 ) -> None:
+    async def is_settled() -> bool:
+        ended = busy.ended
+        await asyncio.sleep(0.7)
+        return busy.ended == ended
+
     async with filled(busy_server, busy, "ChatStream"):
-        await asyncio.sleep(1)
+        await eventually(is_settled)
         ended = busy.ended
         for _ in range(3):
             assert await is_healthy(busy_server)
