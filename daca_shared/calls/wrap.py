@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from daca_shared.calls.errors import Context, abort, final_status, grpc_status
 from daca_shared.calls.sidecar import check_token
 from daca_shared.calls.spans import begin_server_span
-from daca_shared.domain import DomainError, InvalidInput, LimitReached, TimedOut
+from daca_shared.domain import MOMENT_S, DomainError, InvalidInput, LimitReached, TimedOut
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import call_durations
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -138,6 +138,7 @@ class Methods(grpc.GenericRpcHandler):
             request = await context.read()
             self.note_idle(is_idle=False)
             if request is aio.EOF:
+                await asyncio.sleep(MOMENT_S)  # if the caller has left, grpc cancels us
                 raise InvalidInput([], "The request is missing")
             return decoded(request)
 
@@ -145,7 +146,10 @@ class Methods(grpc.GenericRpcHandler):
             async with aclosing(responses):
                 async for response in responses:
                     self.note_idle(is_idle=True)
-                    await context.write(response)
+                    try:
+                        await context.write(response)
+                    except aio.InternalError:  # the caller has left
+                        raise asyncio.CancelledError from None
                     self.note_idle(is_idle=False)
 
         async def call(requests: AsyncIterator[bytes], context: Context) -> Any:

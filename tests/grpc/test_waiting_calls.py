@@ -21,6 +21,7 @@ from tests.grpc.refusals import refusal
 from tests.reports import reported
 
 MAX_CALLS = 1024
+LOGGER = "daca_shared.calls.wrap"
 CHAT = "/daca.chat.v1.ChatService/Chat"
 # Each stream takes only 64 KB before it is read.
 ALONE: Any = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
@@ -47,10 +48,10 @@ async def test_a_call_whose_request_does_not_come_ends_with_a_status(
         async with channel_to(impatient) as channel:
             untyped: Any = channel
             refused = await refusal(anext(aiter(untyped.stream_stream(CHAT)(nothing()))))
-        await eventually(lambda: report.of("daca_shared.calls.wrap"))
+        await eventually(lambda: report.of(LOGGER))
     assert refused.code is StatusCode.DEADLINE_EXCEEDED
     assert refused.details == "The call took too long"
-    (line,) = report.of("daca_shared.calls.wrap")
+    (line,) = report.of(LOGGER)
     assert line["code"] == "DEADLINE_EXCEEDED"
 
 
@@ -74,6 +75,19 @@ async def test_an_unread_stream_ends_and_frees_its_place(
         await eventually(lambda: chat.admission.chats == 0)
         refused = await refusal(to_the_end(events))
     assert refused.code is StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_caller_who_leaves_is_no_error(busy_server: GrpcServer) -> None:
+    with reported() as report:
+        async with aio.insecure_channel(f"127.0.0.1:{busy_server.port}", options=ALONE) as channel:
+            untyped: Any = channel
+            unsent = untyped.stream_stream(CHAT)(nothing())
+            await anext(aiter(pb_grpc.ChatServiceStub(channel).ChatStream(pb.ChatStreamRequest())))
+            await asyncio.sleep(0.2)  # the server waits to write
+            unsent.cancel()
+        await eventually(lambda: len(report.of(LOGGER)) == 2)
+    assert [line["code"] for line in report.of(LOGGER)] == ["CANCELLED"] * 2
+    assert report.of("daca_shared.calls.errors") == []
 
 
 async def to_the_end(events: AsyncIterator[Any]) -> None:
