@@ -71,7 +71,7 @@ def check_lines(file: Path) -> None:
     it should set, maybe a secret, would not be set."""
     text = file.read_text(errors="replace") if file.is_file() else ""
     for line in parse_stream(StringIO(text)):
-        if line.error:
+        if line.error or (line.key and line.value is None):
             sys.exit(f"Bad settings: .env: line {line.original.line} is not like NAME=value")
 
 
@@ -202,9 +202,10 @@ class ServiceSettings(BaseSettings):
         except pydantic.ValidationError as error:
             # Without the values, as one of them may be a key.
             told = "Bad settings in the environment or in .env:"
-            meanings = {field.alias: field.description or "" for field in cls.model_fields.values()}
+            meanings = {field.alias: field.description for field in cls.model_fields.values()}
             for problem in error.errors():
                 name = (*problem["loc"], ".env")[0]
-                meaning = " ".join(meanings.get(str(name), "").split())
-                told += f"\n  {name}: {problem['msg'].removeprefix('Value error, ')} ({meaning})"
+                told += f"\n  {name}: {problem['msg'].removeprefix('Value error, ')}"
+                if meaning := meanings.get(str(name)):
+                    told += f" ({' '.join(meaning.split())})"
             sys.exit(told)

@@ -159,11 +159,12 @@ def test_an_env_file_that_cannot_be_read_is_named(
             ChatSettings.from_environment()
 
 
+@pytest.mark.parametrize("between", [" ", ": ", "\n"])
 @BOTH
 def test_a_line_of_an_env_file_that_sets_nothing_is_refused(
-    environment: pytest.MonkeyPatch, tmp_path: Path, settings: type[ServiceSettings]
+    environment: pytest.MonkeyPatch, tmp_path: Path, settings: type[ServiceSettings], between: str
 ) -> None:
-    secret = "AUTH_JWT_SECRET " + "x" * 32
+    secret = f"AUTH_JWT_SECRET{between}" + "x" * 32
     (tmp_path / ".env").write_text(f"# a comment\nCHAT_MODEL=m\n{secret}\n")
     with pytest.raises(SystemExit, match=r"\.env: line 3 is not like NAME=value$"):
         settings.from_environment()
