@@ -70,8 +70,10 @@ _FILTERED = _says(
 )
 _NO_MODEL = _says(
     r"model_not_found|deploymentnotfound|(invalid|unknown|no such) model|not a valid model"
-    r"|\bmodels?\b([^.]|[.]\S){0,120}(not (found|exist|available)|n't exist)"
-    r"|^404.*(\bmodels?\b|no endpoints found)"
+    r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist)"
+    # Names of models may have dots.
+    r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|does) )?(not (found|exist)|no longer available)"
+    r"|not_found_error.{0,40}\bmodel:|model identifier is invalid|no endpoints found for "
 )
 
 type _Made = tuple[Callable[[str], domain.DomainError], str]
