@@ -8,6 +8,7 @@ import {
   TAB,
   composes,
   forget,
+  isRunning,
   keysOf,
   noted,
   otherTabs,
@@ -187,6 +188,8 @@ async function load() {
 function receive(messages) {
   stale.delete(session);
   log.reconcile(messages);
+  const reply = coming.get(session);
+  if (reply) log.append(reply.turn);
   for (const { message_id: id, text } of messages) {
     for (const key of [unsent(id), editOf(id)]) if (recall(key) === text) forget(key);
   }
@@ -201,6 +204,7 @@ async function recallUnsent(key) {
   const [mine, text, id] = [view, recall(key), key.split(" ").at(-1)];
   if (coming.get(session)?.turn.id === id) return;
   const turn = log.turn(id) ?? log.add({ id, text });
+  if ((await isRunning(`reply ${id}`)) && mine === view) log.append(turn);
   await over(`reply ${id}`);
   if (recall(key) && !turn.isKept) log.keepPlace(() => turn.failed());
   // After this time, the server has stored what a closed tab had received.
@@ -215,6 +219,7 @@ async function recallUnsent(key) {
 /** What could not be sent in place of what the server has of this turn becomes the draft of an edit. */
 function asDraft(turn, text, place = session) {
   forget(unsent(turn.id, place));
+  if (recall(editOf(turn.id, place))) return; // its user has begun another edit since
   remember(editOf(turn.id, place), text);
   if (place === session) goOnEditing(turn, text);
 }
@@ -223,8 +228,9 @@ function asDraft(turn, text, place = session) {
 function recallEdit() {
   const key = keysOf(`${draft()} `).at(-1);
   const turn = key && log.turn(key.split(" ").at(-1));
+  const isOpen = turn && (turn === log.last || !turn.isKept);
   // The edit of a message that is no longer the last would cover what is being written now.
-  if (!key || !(turn?.canBeEdited || composer.isEmpty)) return;
+  if (!key || !(isOpen || composer.isEmpty)) return;
   if (turn) return goOnEditing(turn, recall(key));
   composer.begin(recall(key)); // its message was deleted elsewhere
   forget(key);
@@ -245,13 +251,14 @@ function unanswered() {
   return [...found.values()];
 }
 
-/** Reload this conversation, which other tabs or machines may have changed. */
+/** Reload this conversation, which other tabs or machines may have changed. Returns whether it was. */
 async function reread() {
-  if (coming.has(session) || !UUID.test(location.hash.slice(1))) return;
+  if (coming.has(session) || !UUID.test(location.hash.slice(1))) return false;
   const messages = await load().catch(() => null);
-  if (!messages || coming.has(session)) return;
+  if (!messages || coming.has(session)) return false;
   receive(messages);
   sayIfNotHere();
+  return true;
 }
 
 function become(name) {
@@ -344,16 +351,17 @@ async function run(turn, text, regenerate = false) {
       sidebar.refresh(user);
       if (!isShown() || !(stale.has(place) || !reply)) return;
       // Show a reply that was stopped, or cut off, as it was stored. Others may have written, too.
-      await reread();
+      const isRead = await reread();
       // An edit that was stopped before the server had it.
-      if (signal.aborted && turn.isKept && recall(record) && !coming.has(place)) asDraft(turn, text, place);
+      if (isRead && signal.aborted && turn.isKept && turn.text !== text) asDraft(turn, text, place);
     },
     reply ? 0 : KEPT_MS,
   );
 
   function fail(error) {
     turn.failed();
-    if (turn.text !== text) asDraft(turn, text, place);
+    const isEdit = turn.text !== text;
+    if (isEdit) asDraft(turn, text, place);
     // Another tab or machine has sent a later message, or deleted this one.
     const isOld = error.status === 409 || (error.status === 404 && regenerate);
     if (isOld) {
@@ -362,11 +370,13 @@ async function run(turn, text, regenerate = false) {
     }
     const again = async () => {
       if (isOld) await reread();
-      if (composer.edited?.id === turn.id) return composer.send();
-      const [there, typed] = [log.turn(turn.id), recall(editOf(turn.id, place))];
-      forget(editOf(turn.id, place));
-      if (!isOld) run(there ?? log.add({ id: turn.id, text }), text, regenerate);
-      else if (typed) send(typed, there ?? turn);
+      if (!isShown() || coming.has(place)) return; // its user has gone on meanwhile
+      if (isEdit && composer.edited?.id === turn.id) return composer.send();
+      const typed = (isEdit && recall(editOf(turn.id, place))) || text;
+      if (isEdit) forget(editOf(turn.id, place));
+      const there = log.turn(turn.id);
+      if (!isOld) run(there ?? log.add({ id: turn.id, text }), typed, regenerate);
+      else if (isEdit) send(typed, there ?? turn);
       else if (there && there === log.last) run(there, text, regenerate);
     };
     const showIt = () => showProblem(error, again);

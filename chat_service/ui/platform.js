@@ -60,6 +60,12 @@ export async function noted(name, work, options = {}) {
   }
 }
 
+/** Whether a tab has `noted` work of this name that goes on. */
+export async function isRunning(name) {
+  const locks = await navigator.locks?.query().catch(() => null);
+  return Boolean(locks?.held.some((lock) => lock.name === name));
+}
+
 /** Wait until no tab, or only a closed one, has `noted` work of this name. */
 export const over = (name) => noted(name, () => {});
 

@@ -92,10 +92,6 @@ export class TurnView {
     this.edit.hidden = this.again.hidden = this.state === "coming" || !(last || this.state === "failed");
   }
 
-  get canBeEdited() {
-    return !this.edit.hidden;
-  }
-
   #finish(state) {
     this.state = state;
     const failed = this.reply ? "Not complete." : "Not answered.";

@@ -50,6 +50,11 @@ async def send_and_wait(page: Page, text: str) -> None:
     await expect(progress(page)).to_have_text("Reply complete.")
 
 
+async def begin_edit(page: Page, text: str) -> None:
+    await button(page, "Edit and resend").click()
+    await message_box(page).fill(text)
+
+
 async def send_and_see(site: Site, page: Page, text: str) -> asyncio.Event:
     """Send it, and see the reply's beginning, "Hello". Its end comes once the event is set."""
     go = asyncio.Event()

@@ -9,6 +9,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
+    begin_edit,
     button,
     message_box,
     past,
@@ -27,11 +28,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 def texts(*messages: str) -> list[re.Pattern[str]]:
     return [re.compile(message) for message in messages]
-
-
-async def begin_edit(page: Page, text: str) -> None:
-    await button(page, "Edit and resend").click()
-    await message_box(page).fill(text)
 
 
 async def chat_elsewhere(page: Page, text: str) -> None:
