@@ -118,6 +118,9 @@ const editOf = (id, place) => `${draft(place)} ${id}`;
 /** The key of a message that was sent, but not answered yet. */
 const unsent = (id = "", place = session) => `unsent ${owner()} ${place} ${id}`;
 
+/** The message id at the end of such a key. */
+const idIn = (key) => key.split(" ").at(-1);
+
 /** Show a conversation, or a new one. The browser's Back button returns to the one before. */
 async function go(id = "") {
   sidebar.toggle(false);
@@ -201,7 +204,7 @@ function sayIfNotHere() {
 
 /** Show a message whose reply has not come: it is being answered in another tab, or it failed. */
 async function recallUnsent(key) {
-  const [mine, text, id] = [view, recall(key), key.split(" ").at(-1)];
+  const [mine, text, id] = [view, recall(key), idIn(key)];
   if (coming.get(session)?.turn.id === id) return;
   const turn = log.turn(id) ?? log.add({ id, text });
   if ((await isRunning(`reply ${id}`)) && mine === view) log.append(turn);
@@ -219,7 +222,7 @@ async function recallUnsent(key) {
 /** What could not be sent in place of what the server has of this turn becomes the draft of an edit. */
 function asDraft(turn, text, place = session) {
   forget(unsent(turn.id, place));
-  if (recall(editOf(turn.id, place))) return; // its user has begun another edit since
+  if (place === session && composer.edited === turn) return; // its user has begun another edit since
   remember(editOf(turn.id, place), text);
   if (place === session) goOnEditing(turn, text);
 }
@@ -227,7 +230,7 @@ function asDraft(turn, text, place = session) {
 /** Go on with an edit that was begun earlier. */
 function recallEdit() {
   const key = keysOf(`${draft()} `).at(-1);
-  const turn = key && log.turn(key.split(" ").at(-1));
+  const turn = key && log.turn(idIn(key));
   const isOpen = turn && (turn === log.last || !turn.isKept);
   // The edit of a message that is no longer the last would cover what is being written now.
   if (!key || !(isOpen || composer.isEmpty)) return;
@@ -259,6 +262,12 @@ async function reread() {
   receive(messages);
   sayIfNotHere();
   return true;
+}
+
+/** The same, and recall edits that have not reached the server. */
+async function rereadAll() {
+  if (!(await reread())) return;
+  for (const key of keysOf(unsent())) if (log.turn(idIn(key))?.isKept) recallUnsent(key);
 }
 
 function become(name) {
@@ -345,20 +354,19 @@ async function run(turn, text, regenerate = false) {
   if (isShown()) composer.busy = false;
   if (!$("sign-in").open) count.refresh(user, reply && reply.message_count);
   setTimeout(
-    async () => {
+    () => {
       if ($("sign-in").open) return;
       tell({ user: whose, session: place });
       sidebar.refresh(user);
       if (!isShown() || !(stale.has(place) || !reply)) return;
       // Show a reply that was stopped, or cut off, as it was stored. Others may have written, too.
-      const isRead = await reread();
-      // An edit that was stopped before the server had it.
-      if (isRead && signal.aborted && turn.isKept && turn.text !== text) asDraft(turn, text, place);
+      rereadAll();
     },
     reply ? 0 : KEPT_MS,
   );
 
   function fail(error) {
+    const wasEditing = composer.edited === turn;
     turn.failed();
     const isEdit = turn.text !== text;
     if (isEdit) asDraft(turn, text, place);
@@ -371,13 +379,18 @@ async function run(turn, text, regenerate = false) {
     const again = async () => {
       if (isOld) await reread();
       if (!isShown() || coming.has(place)) return; // its user has gone on meanwhile
-      if (isEdit && composer.edited?.id === turn.id) return composer.send();
-      const typed = (isEdit && recall(editOf(turn.id, place))) || text;
-      if (isEdit) forget(editOf(turn.id, place));
-      const there = log.turn(turn.id);
-      if (!isOld) run(there ?? log.add({ id: turn.id, text }), typed, regenerate);
-      else if (isEdit) send(typed, there ?? turn);
-      else if (there && there === log.last) run(there, text, regenerate);
+      // What has been corrected since it failed is sent as it is by now.
+      const isCorrected = composer.edited?.id === turn.id && !wasEditing;
+      if (isCorrected && (isEdit || !turn.isKept)) return composer.send();
+      const [there, edited] = [log.turn(turn.id), recall(editOf(turn.id, place))];
+      if (isEdit && !edited) return; // its user has cancelled it
+      if (isEdit && edited === text) forget(editOf(turn.id, place));
+      if (isEdit && isOld) send(text, there ?? turn);
+      else if (isEdit) run(there ?? log.add({ id: turn.id, text }), text, regenerate);
+      else if (!isOld || (there && there === log.last)) {
+        const last = there ?? log.add({ id: turn.id, text });
+        run(last, last.text, regenerate);
+      }
     };
     const showIt = () => showProblem(error, again);
     if (isShown()) showIt();
@@ -441,7 +454,7 @@ function showAddress() {
 function lookAgain() {
   if (document.hidden || $("sign-in").open || Date.now() - readAt < REREAD_MS) return;
   readAt = Date.now();
-  reread();
+  rereadAll();
   sidebar.refresh(user);
 }
 

@@ -4,7 +4,10 @@ import { composes, forget, recall, remember, touch } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
 const ROWS = 8;
-/** Stop replaces Send. A click so soon after Send's is the second one of a double click. */
+/**
+ * Stop replaces Send. A click so soon after Send's is the second one of a double click. And Escape so soon
+ * after a reply's end was to stop it, not to cancel an edit.
+ */
 const DOUBLE_CLICK_MS = 500;
 
 export class Composer {
@@ -14,7 +17,7 @@ export class Composer {
     this.most = Infinity;
     this.key = "";
     this.isBusy = false;
-    this.sendClickedAt = -Infinity;
+    this.sendClickedAt = this.freedAt = -Infinity;
     /** The turn that is being edited. */
     this.edited = null;
     /** What the page has filled the box with. */
@@ -36,7 +39,7 @@ export class Composer {
       if (event.key !== "Escape" || composes(event) || event.defaultPrevented) return;
       if (document.querySelector("dialog[open]")) return;
       if (this.isBusy) this.onStop();
-      else if (document.activeElement === $("text")) this.endEdit();
+      else if (document.activeElement === $("text") && !this.#wasJustBusy) this.endEdit();
     });
     $("send").onclick = () => (this.sendClickedAt = performance.now());
     $("stop").onclick = () => {
@@ -91,6 +94,7 @@ export class Composer {
   /** Edit the turn's message, beginning with this text. */
   beginEdit(turn, text) {
     this.edited = turn;
+    this.freedAt = -Infinity; // Escape is meant for this edit
     this.#show(text);
   }
 
@@ -100,7 +104,12 @@ export class Composer {
     this.open(this.key);
   }
 
+  get #wasJustBusy() {
+    return performance.now() - this.freedAt < DOUBLE_CLICK_MS;
+  }
+
   set busy(busy) {
+    if (this.isBusy && !busy) this.freedAt = performance.now();
     this.isBusy = busy;
     // A button that is hidden loses the focus.
     if (document.activeElement === (busy ? $("send") : $("stop"))) this.focus();

@@ -21,7 +21,7 @@ from tests.browser.people import (
     send_and_wait,
 )
 from tests.browser.sites import Site
-from tests.browser.troubles import CONVERSATION, STREAM, abort, busy, see_a_problem
+from tests.browser.troubles import CONVERSATION, STREAM, abort, busy, look_again, see_a_problem
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -168,3 +168,112 @@ async def test_another_tab_shows_an_older_message_that_is_sent_again_as_the_last
     await expect(questions(two)).to_have_text([re.compile("pears"), re.compile("apples")])
     go.set()
     await expect(replies(two).last).to_contain_text("and the end.")
+
+
+async def test_an_edit_that_was_stopped_unread_returns_once_the_service_is_back(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route(STREAM, hang)
+    await page.route(CONVERSATION, abort)
+    await begin_edit(page, "pears")
+    await message_box(page).press("Enter")
+    await expect(progress(page)).to_have_text("The assistant is replying…")
+    await page.keyboard.press("Escape")
+    await page.wait_for_timeout(500)  # it can't be read
+    await page.unroute_all()
+    await look_again(page)
+    await expect(message_box(page)).to_have_value("pears")
+    await expect(questions(page)).to_have_text([re.compile("apples")])
+
+
+async def test_an_edit_that_was_cancelled_is_not_sent_by_a_retry(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route(STREAM, busy)
+    await begin_edit(page, "pears")
+    await message_box(page).press("Enter")
+    await see_a_problem(page)
+    await button(page, "Cancel editing").click()
+    await page.unroute_all()
+    site.agent.asked.clear()
+    await button(page, "Retry").click()
+    await page.wait_for_timeout(500)
+    assert site.agent.asked == []
+    await expect(questions(page)).to_have_text([re.compile("apples")])
+
+
+async def test_a_retry_sends_this_tabs_edit_not_that_of_another(
+    site: Site, open_site: OpenPage
+) -> None:
+    one = await open_site()
+    await send_and_wait(one, "apples")
+    two = await one.context.new_page()
+    await two.goto(one.url)
+    await expect(questions(two)).to_have_count(1)
+
+    async def slowly_busy(route: Route) -> None:
+        await asyncio.sleep(1)
+        await busy(route)
+
+    await one.route(STREAM, slowly_busy)
+    await begin_edit(one, "pears")
+    await message_box(one).press("Enter")
+    await begin_edit(two, "half wr")
+    await see_a_problem(one)
+    await expect(message_box(one)).to_have_value("pears")
+    await one.unroute_all()
+    site.agent.asked.clear()
+    await button(one, "Retry").click()
+    await expect(progress(one)).to_have_text("Reply complete.")
+    assert site.agent.asked == ["pears"]
+
+
+async def test_the_retry_of_another_reply_is_for_the_text_that_is_shown(
+    site: Site, open_site: OpenPage
+) -> None:
+    one = await open_site()
+    await send_and_wait(one, "apples")
+    await one.route(STREAM, busy)
+    await button(one, "Regenerate").click()
+    await see_a_problem(one)
+    await one.unroute_all()
+    two = await one.context.new_page()
+    await two.goto(one.url)
+    await begin_edit(two, "pears")
+    await message_box(two).press("Enter")
+    await expect(questions(one)).to_have_text([re.compile("pears")])
+    site.agent.asked.clear()
+    await button(one, "Retry").click()
+    await expect(progress(one)).to_have_text("Reply complete.")
+    assert site.agent.asked == ["pears"]
+
+
+async def test_escape_at_the_end_of_a_reply_cancels_no_edit(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await begin_edit(page, "pears")
+    go = asyncio.Event()
+    site.agent.script = ["Another ", go, "one."]
+    await button(page, "Regenerate").click()
+    await expect(replies(page)).to_contain_text("Another")
+    await message_box(page).focus()
+    await page.evaluate(
+        "new MutationObserver((_, observer) => {"
+        " if (!document.querySelector('#stop').hidden) return;"
+        " observer.disconnect();"
+        " const at = { key: 'Escape', bubbles: true };"
+        " document.querySelector('#text').dispatchEvent(new KeyboardEvent('keydown', at));"
+        "}).observe(document.querySelector('#stop'), { attributes: true })"
+    )
+    go.set()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await expect(message_box(page)).to_have_value("pears")
+    await page.wait_for_timeout(600)
+    await page.keyboard.press("Escape")
+    await expect(message_box(page)).to_have_value("")
