@@ -68,11 +68,12 @@ def except_this_machine() -> None:
 
 def check_lines(file: Path) -> None:
     """End the program if a line of the env file isn't one. It would be skipped otherwise, and what
-    it should set, maybe a secret, would not be set."""
-    text = file.read_text(errors="replace") if file.is_file() else ""
-    for line in parse_stream(StringIO(text)):
-        if line.error or (line.key and line.value is None):
-            sys.exit(f"Bad settings: .env: line {line.original.line} is not like NAME=value")
+    it should set, maybe a secret, would not be set. A bare name is one that the environment has."""
+    with suppress(UnicodeDecodeError):  # which is reported when the settings are read
+        for line in parse_stream(StringIO(file.read_text("utf-8") if file.is_file() else "")):
+            is_bare = line.key and line.value is None and line.key not in os.environ
+            if line.error or is_bare:
+                sys.exit(f"Bad settings: .env: line {line.original.line} is not like NAME=value")
 
 
 class ServiceSettings(BaseSettings):

@@ -152,10 +152,11 @@ def test_an_env_file_that_cannot_be_read_is_named(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "latin-1").write_bytes(b"CHAT_MODEL=caf\xe9\n")
-    for file in ("latin-1", "/proc/self/mem"):
+    (tmp_path / "utf-16").write_text("CHAT_MODEL=m\n", "utf-16")
+    for file in ("latin-1", "utf-16", "/proc/self/mem"):
         (tmp_path / ".env").unlink(missing_ok=True)
         (tmp_path / ".env").symlink_to(file)
-        with pytest.raises(SystemExit, match=r" \.env: "):
+        with pytest.raises(SystemExit, match=r" \.env: (?!line)"):
             ChatSettings.from_environment()
 
 
@@ -168,6 +169,14 @@ def test_a_line_of_an_env_file_that_sets_nothing_is_refused(
     (tmp_path / ".env").write_text(f"# a comment\nCHAT_MODEL=m\n{secret}\n")
     with pytest.raises(SystemExit, match=r"\.env: line 3 is not like NAME=value$"):
         settings.from_environment()
+
+
+def test_a_bare_name_in_an_env_file_stands_for_the_environments_value(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("CHAT_MODEL\n")
+    environment.setenv("CHAT_MODEL", "m")
+    assert ChatSettings.from_environment().model == "m"
 
 
 def test_a_bad_variables_meaning_is_told(environment: pytest.MonkeyPatch) -> None:
