@@ -72,8 +72,9 @@ _NO_MODEL = _says(
     r"model_not_found|deploymentnotfound|(invalid|unknown|no such) model|not a valid model"
     r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist)"
     # Names of models may have dots.
-    r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|does) )?(not (found|exist)|no longer available)"
-    r"|not_found_error.{0,40}\bmodel:|model identifier is invalid|no endpoints found for "
+    r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|does|was) )?(not (found|exist)|no longer available)"
+    r"|not_found_error.{0,40}\bmodel:|model identifier is invalid|not found the model"
+    r"|no endpoints found for "
 )
 
 type _Made = tuple[Callable[[str], domain.DomainError], str]

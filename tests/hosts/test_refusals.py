@@ -242,6 +242,8 @@ NONSENSE = Unavailable, "makes no sense"
         (404, [{"error": {"message": "models/gemini-1.5 is no longer available."}}], NO_MODEL),
         (404, {"error": {"type": "not_found_error", "message": "model: claude-3.5"}}, NO_MODEL),
         (404, {"message": "The provided model identifier is invalid."}, NO_MODEL),
+        (404, {"error": {"message": "Publisher Model `m/gemini-1.5` was not found"}}, NO_MODEL),
+        (404, {"error": {"message": "Not found the model kimi-k2.5"}}, NO_MODEL),
         (404, {"error": {"message": "No endpoints found for meta/llama-3.1"}}, NO_MODEL),
         (404, {"error": {"message": "No endpoints found matching your data policy"}}, NO_PLACE),
         (404, {"error": {"message": "Invalid URL (POST /v1/models/chat/completions)"}}, NO_PLACE),
