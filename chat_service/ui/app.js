@@ -358,9 +358,8 @@ async function run(turn, text, regenerate = false) {
       if ($("sign-in").open) return;
       tell({ user: whose, session: place });
       sidebar.refresh(user);
-      if (!isShown() || !(stale.has(place) || !reply)) return;
       // Show a reply that was stopped, or cut off, as it was stored. Others may have written, too.
-      rereadAll();
+      if (isShown() && (stale.has(place) || !reply)) rereadAll();
     },
     reply ? 0 : KEPT_MS,
   );
@@ -385,12 +384,10 @@ async function run(turn, text, regenerate = false) {
       const [there, edited] = [log.turn(turn.id), recall(editOf(turn.id, place))];
       if (isEdit && !edited) return; // its user has cancelled it
       if (isEdit && edited === text) forget(editOf(turn.id, place));
-      if (isEdit && isOld) send(text, there ?? turn);
-      else if (isEdit) run(there ?? log.add({ id: turn.id, text }), text, regenerate);
-      else if (!isOld || (there && there === log.last)) {
-        const last = there ?? log.add({ id: turn.id, text });
-        run(last, last.text, regenerate);
-      }
+      if (isEdit && isOld) return send(text, there ?? turn);
+      if (isOld && !(there && there === log.last)) return;
+      const one = there ?? log.add({ id: turn.id, text });
+      run(one, isEdit ? text : one.text, regenerate);
     };
     const showIt = () => showProblem(error, again);
     if (isShown()) showIt();

@@ -51,21 +51,21 @@ export class Log {
   /** Add a message, in the order of time. */
   add(message) {
     const turn = new TurnView(message, this.actions);
-    this.keepPlace(() => {
-      const at = placeOf(message.id, this.turns);
-      this.element.insertBefore(turn.element, this.turns[at]?.element ?? null);
-      this.turns.splice(at, 0, turn);
-      this.#mark();
-    });
+    this.#insert(turn, placeOf(message.id, this.turns));
     return turn;
   }
 
   /** Show the turn as the last one. */
   append(turn) {
     if (turn === this.last) return;
+    this.turns = this.turns.filter((one) => one !== turn);
+    this.#insert(turn, this.turns.length);
+  }
+
+  #insert(turn, at) {
     this.keepPlace(() => {
-      this.turns = [...this.turns.filter((one) => one !== turn), turn];
-      this.element.append(turn.element);
+      this.element.insertBefore(turn.element, this.turns[at]?.element ?? null);
+      this.turns.splice(at, 0, turn);
       this.#mark();
     });
   }
