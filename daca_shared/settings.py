@@ -66,7 +66,7 @@ def except_this_machine() -> None:
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = excepting_this_machine(found)
 
 
-def check_lines(file: Path) -> None:
+def _check_lines(file: Path) -> None:
     """End the program if a line of the env file isn't one. It would be skipped otherwise, and what
     it should set, maybe a secret, would not be set. A bare name is one that the environment has."""
     with suppress(UnicodeDecodeError):  # which is reported when the settings are read
@@ -196,7 +196,7 @@ class ServiceSettings(BaseSettings):
         try:
             # scripts/run.sh reads .env itself, and sets this to "": not each app may see all of it.
             file = os.environ.get("DACA_ENV_FILE", ".env")
-            check_lines(Path(file))
+            _check_lines(Path(file))
             return cls.model_validate({"_env_file": file, **more})
         except OSError as error:
             sys.exit(f"Bad settings: .env: {error.strerror}")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from dotenv import dotenv_values
 from pydantic import Field
 
-from daca_shared.settings import ServiceSettings, check_lines
+from daca_shared.settings import ServiceSettings
 from scripts.lib.project import ROOT
 
 type _Port = Annotated[int, Field(ge=1, le=65535)]
@@ -39,7 +39,6 @@ def path_given(text: str) -> Path:
 
 def read_environment() -> dict[str, str]:
     """All that is set. As in the services, empty means unset, and `.env` comes second."""
-    check_lines(ROOT / ".env")
     found: dict[str, str] = {}
     for source in (dotenv_values(ROOT / ".env"), os.environ):
         found |= {name: value for name, value in source.items() if value and value.strip()}

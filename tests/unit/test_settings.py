@@ -32,7 +32,7 @@ BOTH = pytest.mark.parametrize("settings", [AnalyticsSettings, ChatSettings])
         (ChatSettings, "CHAT_TIMEOUT_S", "soonish"),
         (ChatSettings, "CHAT_MODEL_TIMEOUT_S", "99999"),
         (ChatSettings, "CHAT_MAX_TEXT_LENGTH", "-77"),
-        (ChatSettings, "CHAT_MAX_CONCURRENT", "-9"),
+        (ChatSettings, "CHAT_MAX_CONCURRENT", "000"),
         (ChatSettings, "CHAT_ROOT_PATH", "daca/"),
         (ChatSettings, "CHAT_RATE_LIMIT_USER", "lots"),
         (ChatSettings, "CHAT_RATE_LIMIT_USER", "60/fortnight"),
