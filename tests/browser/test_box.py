@@ -7,7 +7,16 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.people import button, message_box, past, questions, replies, send, send_and_wait
+from tests.browser.people import (
+    begin_edit,
+    button,
+    message_box,
+    past,
+    questions,
+    replies,
+    send,
+    send_and_wait,
+)
 from tests.browser.sites import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -36,8 +45,7 @@ async def test_each_conversations_draft_survives_a_reload(open_site: OpenPage) -
 async def test_an_edit_survives_another_conversation_and_a_reload(open_site: OpenPage) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-    await button(page, "Edit and resend").click()
-    await message_box(page).fill("apples and pears")
+    await begin_edit(page, "apples and pears")
     await button(page, "New conversation").click()
     await expect(message_box(page)).to_have_value("")
     await page.go_back()

@@ -3,7 +3,6 @@
 import asyncio
 import re
 
-import httpx2
 import pytest
 from playwright.async_api import Route, expect
 
@@ -21,14 +20,19 @@ from tests.browser.people import (
     send_and_wait,
 )
 from tests.browser.sites import Site
-from tests.browser.troubles import CONVERSATION, STREAM, abort, busy, look_again, see_a_problem
+from tests.browser.troubles import (
+    CONVERSATION,
+    STREAM,
+    abort,
+    busy,
+    chat_elsewhere,
+    hang,
+    look_again,
+    see_a_problem,
+    slow,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-async def hang(route: Route) -> None:
-    await asyncio.sleep(3)
-    await route.abort()
 
 
 async def test_an_edit_is_still_one_after_a_visit_to_another_page(open_site: OpenPage) -> None:
@@ -84,13 +88,8 @@ async def test_another_reply_that_is_stopped_offline_is_no_edit(open_site: OpenP
 async def test_an_edit_that_goes_on_after_a_stop_is_kept(open_site: OpenPage) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-
-    async def slow(route: Route) -> None:
-        await asyncio.sleep(1)
-        await route.continue_()
-
     await page.route(STREAM, hang)
-    await page.route(CONVERSATION, slow)
+    await page.route(CONVERSATION, slow(1))
     await begin_edit(page, "pears")
     await message_box(page).press("Enter")
     await expect(progress(page)).to_have_text("The assistant is replying…")
@@ -123,24 +122,16 @@ async def test_the_edit_of_a_failed_message_is_restored_before_a_draft(
 async def test_a_retry_sends_nothing_to_a_conversation_that_was_chosen_meanwhile(
     site: Site, open_site: OpenPage
 ) -> None:
-    page = await open_site("uma")
+    page = await open_site()
     await send_and_wait(page, "figs")
     await button(page, "New conversation").click()
     await send_and_wait(page, "apples")
-    address, _, session = page.url.partition("ui/#")
     await begin_edit(page, "pears")
-    sent = {"user_id": "uma", "text": "plums", "metadata": {"session_id": session}}
-    async with httpx2.AsyncClient() as http:
-        assert (await http.post(f"{address}chat/", json=sent)).status_code == 200
+    await chat_elsewhere(page, "plums")
     await message_box(page).press("Enter")
     await see_a_problem(page)
     site.agent.asked.clear()
-
-    async def slow(route: Route) -> None:
-        await asyncio.sleep(1)
-        await route.continue_()
-
-    await page.route(CONVERSATION, slow, times=1)
+    await page.route(CONVERSATION, slow(1), times=1)
     await button(page, "Retry").click()
     await past(page).filter(has_text="figs").click()
     await expect(questions(page)).to_have_text([re.compile("figs")])

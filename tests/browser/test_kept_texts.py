@@ -5,7 +5,7 @@ import re
 
 import httpx2
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
@@ -21,22 +21,24 @@ from tests.browser.people import (
     send_and_wait,
 )
 from tests.browser.sites import Site
-from tests.browser.troubles import AWAY, CONVERSATION, STREAM, abort, see_a_problem
+from tests.browser.troubles import (
+    AWAY,
+    CONVERSATION,
+    STREAM,
+    abort,
+    chat_elsewhere,
+    delete_elsewhere,
+    hang,
+    no_upstream,
+    see_a_problem,
+    slow,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def texts(*messages: str) -> list[re.Pattern[str]]:
     return [re.compile(message) for message in messages]
-
-
-async def chat_elsewhere(page: Page, text: str) -> None:
-    """Another machine of the same user sends a message to the conversation that is open."""
-    address, _, session = page.url.partition("ui/#")
-    user = await page.get_by_label("Chatting as").input_value()
-    sent = {"user_id": user, "text": text, "metadata": {"session_id": session}}
-    async with httpx2.AsyncClient() as http:
-        assert (await http.post(f"{address}chat/", json=sent)).status_code == 200
 
 
 async def test_a_message_that_is_sent_while_its_conversation_loads_is_the_last(
@@ -82,12 +84,7 @@ async def test_a_conversation_that_is_reloaded_does_not_look_new_before(
 ) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-
-    async def slow(route: Route) -> None:
-        await asyncio.sleep(0.1)
-        await route.continue_()
-
-    await page.route("**/*.js", slow)
+    await page.route("**/*.js", slow(0.1))
     await page.add_init_script(
         "window.seen = []; setInterval(() => {"
         " const text = document.querySelector('#empty');"
@@ -136,12 +133,7 @@ async def test_the_retry_of_an_edit_that_came_too_late_sends_it_beside_a_draft(
     await send_and_wait(page, "apples")
     await begin_edit(page, "pears")
     await chat_elsewhere(page, "plums")
-
-    async def slow(route: Route) -> None:
-        await asyncio.sleep(0.5)
-        await route.continue_()
-
-    await page.route(STREAM, slow)
+    await page.route(STREAM, slow(0.5))
     await message_box(page).press("Enter")
     await message_box(page).press_sequentially("a draft")
     await see_a_problem(page)
@@ -156,11 +148,6 @@ async def test_an_edit_that_is_stopped_before_the_server_has_it_returns_to_the_b
 ) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-
-    async def hang(route: Route) -> None:
-        await asyncio.sleep(2)
-        await route.abort()
-
     await page.route(STREAM, hang)
     await begin_edit(page, "pears")
     await message_box(page).press("Enter")
@@ -188,9 +175,7 @@ async def test_the_edit_of_a_message_that_was_deleted_elsewhere_becomes_a_draft(
     page = await open_site("uma")
     await send_and_wait(page, "apples")
     await begin_edit(page, "pears")
-    at = page.url.replace("/ui/#", "/conversations/")
-    async with httpx2.AsyncClient() as http:
-        assert (await http.delete(at, params={"user_id": "uma"})).status_code == 204
+    await delete_elsewhere(page)
     for _ in range(2):
         await page.reload()
         await expect(message_box(page)).to_have_value("pears")
@@ -202,12 +187,8 @@ async def test_another_reply_can_be_had_once_a_proxy_finds_the_service_again(
 ) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-
-    async def unknown(route: Route) -> None:
-        await route.fulfill(status=404, body="no upstream")
-
-    await page.route(STREAM, unknown)
-    await page.route(CONVERSATION, unknown)
+    await page.route(STREAM, no_upstream)
+    await page.route(CONVERSATION, no_upstream)
     await button(page, "Regenerate").click()
     await see_a_problem(page)
     await page.unroute_all()

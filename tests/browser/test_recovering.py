@@ -3,12 +3,12 @@
 import asyncio
 import re
 
-import httpx2
 import pytest
 from playwright.async_api import Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
+    begin_edit,
     button,
     count,
     message_box,
@@ -25,7 +25,10 @@ from tests.browser.troubles import (
     CONVERSATION,
     STREAM,
     abort,
+    chat_elsewhere,
+    delete_elsewhere,
     look_again,
+    no_upstream,
     see_a_problem,
 )
 
@@ -119,13 +122,8 @@ async def test_a_failed_edit_whose_message_is_no_longer_the_last_is_kept_beside_
 async def test_an_edit_survives_a_message_from_elsewhere_and_a_reload(open_site: OpenPage) -> None:
     page = await open_site("uma")
     await send_and_wait(page, "apples")
-    await button(page, "Edit and resend").click()
-    await message_box(page).fill("pears")
-    session = page.url.partition("#")[2]
-    sent = {"user_id": "uma", "text": "plums", "metadata": {"session_id": session}}
-    async with httpx2.AsyncClient() as http:
-        answer = await http.post(page.url.partition("ui/")[0] + "chat/", json=sent)
-        assert answer.status_code == 200
+    await begin_edit(page, "pears")
+    await chat_elsewhere(page, "plums")
     await page.reload()
     await expect(questions(page)).to_have_count(2)
     await expect(message_box(page)).to_have_value("pears")
@@ -160,11 +158,7 @@ async def test_a_message_that_a_proxy_does_not_know_where_to_send_can_be_sent_ag
     open_site: OpenPage,
 ) -> None:
     page = await open_site()
-
-    async def unknown(route: Route) -> None:
-        await route.fulfill(status=404, body="no upstream")
-
-    await page.route(STREAM, unknown)
+    await page.route(STREAM, no_upstream)
     await send(page, "apples")
     await see_a_problem(page)
     await page.reload()
@@ -209,10 +203,7 @@ async def test_an_edited_message_that_was_deleted_elsewhere_can_be_sent_as_a_new
 ) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-    user = await page.get_by_label("Chatting as").input_value()
-    at = page.url.replace("/ui/#", "/conversations/")
-    async with httpx2.AsyncClient() as http:
-        assert (await http.delete(at, params={"user_id": user})).status_code == 204
+    await delete_elsewhere(page)
     await button(page, "Edit and resend").click()
     await send(page, "pears")
     await see_a_problem(page)

@@ -11,6 +11,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (  # fmt: skip
+    begin_edit,
     button,
     count,
     message_box,
@@ -67,8 +68,7 @@ async def test_an_edited_message_that_is_no_longer_the_last_is_sent_as_a_new_one
     two = await one.context.new_page()
     await two.goto(one.url)
     await expect(questions(two)).to_have_count(1)
-    await button(one, "Edit and resend").click()
-    await message_box(one).fill("plums")
+    await begin_edit(one, "plums")
     await send_and_wait(two, "pears")
     await expect(questions(one)).to_have_count(2)
     await message_box(one).press("Enter")

@@ -8,6 +8,7 @@ from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
+    begin_edit,
     button,
     message_box,
     past,
@@ -19,14 +20,9 @@ from tests.browser.people import (
     send_and_wait,
 )
 from tests.browser.sites import Site
-from tests.browser.troubles import AWAY, CONVERSATION, LIST, STREAM, busy
+from tests.browser.troubles import AWAY, CONVERSATION, LIST, STREAM, busy, slow
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-async def slow(route: Route) -> None:
-    await asyncio.sleep(0.5)
-    await route.continue_()
 
 
 async def of_two(route: Route) -> None:
@@ -104,9 +100,8 @@ async def test_an_edit_that_was_sent_by_a_retry_is_over(site: Site, open_site: O
 async def test_an_earlier_edit_does_not_replace_what_is_being_typed(open_site: OpenPage) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-    await button(page, "Edit and resend").click()
-    await message_box(page).fill("pears")
-    await page.route(CONVERSATION, slow)
+    await begin_edit(page, "pears")
+    await page.route(CONVERSATION, slow(0.5))
     await page.reload()
     await message_box(page).press_sequentially("something ")
     await expect(questions(page)).to_have_count(1)
@@ -122,8 +117,7 @@ async def test_an_edit_in_an_old_conversation_changes_nothing_in_the_list(
     page = await open_site()
     await have_conversations(page, "apples", "pears", "plums")
     await past(page).filter(has_text="apples").click()
-    await button(page, "Edit and resend").click()
-    await message_box(page).fill("figs")
+    await begin_edit(page, "figs")
     await page.route(LIST, of_two)
     await page.goto("ui/")
     await expect(past(page)).to_have_text([re.compile("plums"), re.compile("pears")])
@@ -215,7 +209,7 @@ async def test_a_waiting_tab_never_calls_an_answered_message_failed(
     two = await one.context.new_page()
     await two.goto(one.url)
     await expect(replies(two)).to_have_attribute("aria-busy", "true")
-    await two.route(CONVERSATION, slow)
+    await two.route(CONVERSATION, slow(0.5))
     note = """() => {
         window.notes = new Set();
         const all = document.getElementsByClassName("note");

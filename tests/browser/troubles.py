@@ -1,6 +1,11 @@
 """What can go wrong around the page."""
 
-from playwright.async_api import Page, Route, expect
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import httpx2
+from playwright.async_api import Error, Page, Route, expect
 
 from daca_shared.domain import Unavailable
 
@@ -14,6 +19,42 @@ async def abort(route: Route) -> None:
 
 async def busy(route: Route) -> None:
     await route.fulfill(status=503, json={"detail": "Busy"})
+
+
+async def hang(route: Route) -> None:
+    await asyncio.sleep(3)
+    with suppress(Error):  # the page has left the request by now
+        await route.abort()
+
+
+async def no_upstream(route: Route) -> None:
+    """A proxy that doesn't find the service."""
+    await route.fulfill(status=404, body="no upstream")
+
+
+def slow(seconds: float) -> Callable[[Route], Awaitable[None]]:
+    async def handle(route: Route) -> None:
+        await asyncio.sleep(seconds)
+        await route.continue_()
+
+    return handle
+
+
+async def chat_elsewhere(page: Page, text: str) -> None:
+    """Another machine of the same user sends a message to the conversation that is open."""
+    address, _, session = page.url.partition("ui/#")
+    user = await page.get_by_label("Chatting as").input_value()
+    sent = {"user_id": user, "text": text, "metadata": {"session_id": session}}
+    async with httpx2.AsyncClient() as http:
+        assert (await http.post(f"{address}chat/", json=sent)).status_code == 200
+
+
+async def delete_elsewhere(page: Page) -> None:
+    """Another machine of the same user deletes the conversation that is open."""
+    at = page.url.replace("/ui/#", "/conversations/")
+    user = await page.get_by_label("Chatting as").input_value()
+    async with httpx2.AsyncClient() as http:
+        assert (await http.delete(at, params={"user_id": user})).status_code == 204
 
 
 async def see_a_problem(page: Page) -> None:
