@@ -1,7 +1,10 @@
 """Both services on their own real servers, in this process."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from grpc import aio
@@ -12,6 +15,21 @@ from chat_service.grpc.servicer import ChatServicer
 from daca.chat.v1 import chat_pb2_grpc
 from daca_shared.calls.server import GrpcServer
 from tests.fakes import FREE, FakeChat, channel_to, listening
+
+
+async def nothing() -> AsyncIterator[bytes]:
+    """Requests that don't come."""
+    await asyncio.Event().wait()
+    yield b""
+
+
+@asynccontextmanager
+async def serving(servicer: ChatServicer, **options: Any) -> AsyncIterator[GrpcServer]:
+    """A server of chat with these options."""
+    server = GrpcServer(**options)
+    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, servicer)
+    async with listening(server):
+        yield server
 
 
 @pytest.fixture
@@ -45,9 +63,7 @@ def chat_servicer(chat: FakeChat) -> ChatServicer:
 
 @pytest.fixture
 async def chat_server(chat_servicer: ChatServicer) -> AsyncIterator[GrpcServer]:
-    server = GrpcServer()
-    server.add(chat_pb2_grpc.add_ChatServiceServicer_to_server, chat_servicer)
-    async with listening(server):
+    async with serving(chat_servicer) as server:
         yield server
 
 

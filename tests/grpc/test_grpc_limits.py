@@ -1,7 +1,6 @@
 """Calls of one client end, whatever it sends or leaves unread, and don't starve other clients."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 from grpc import StatusCode, aio
@@ -12,6 +11,7 @@ from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from daca_shared.calls.server import GrpcServer
 from tests.fakes import FakeChat, eventually
+from tests.grpc.conftest import nothing
 from tests.grpc.refusals import refusal, send_bytes
 
 WATCHES = 64
@@ -21,11 +21,6 @@ PING_OFTEN = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]
-
-
-async def nothing() -> AsyncIterator[bytes]:
-    await asyncio.Event().wait()
-    yield b""
 
 
 async def test_health_watches_are_limited_and_leave_room_for_calls(

@@ -15,8 +15,8 @@ from chat_service.grpc.servicer import ChatServicer
 from chat_service.turns.history import PastConversation
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
-from daca_shared.calls.server import GrpcServer
-from tests.fakes import FakeChat, channel_to, listening, turn_of
+from tests.fakes import FakeChat, channel_to, turn_of
+from tests.grpc.conftest import serving
 from tests.grpc.refusals import Refused, refusal
 from tests.grpc.test_chat_history import SESSION, WHEN
 from tests.tokens import bearer, secret_identity, token
@@ -35,9 +35,7 @@ def chat() -> FakeChat:
 async def channel(chat: FakeChat) -> AsyncIterator[aio.Channel]:
     rates = Rates(parse_many("1/minute"))
     servicer = ChatServicer(chat.conversation, chat.turns, chat.admission, secret_identity(), rates)
-    server = GrpcServer()
-    server.add(pb_grpc.add_ChatServiceServicer_to_server, servicer)
-    async with listening(server), channel_to(server) as channel:
+    async with serving(servicer) as server, channel_to(server) as channel:
         yield channel
 
 

@@ -16,13 +16,16 @@ from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import Context
 from daca_shared.calls.server import GrpcServer
-from tests.fakes import FREE, FakeChat, Shouting, channel_to, eventually, listening
+from tests.fakes import FREE, FakeChat, Shouting, channel_to, eventually
+from tests.grpc.conftest import nothing, serving
 from tests.grpc.refusals import refusal
 from tests.reports import reported
 
 MAX_CALLS = 1024
 LOGGER = "daca_shared.calls.wrap"
 CHAT = "/daca.chat.v1.ChatService/Chat"
+A_CHAT = pb.ChatRequest(user_id="alice", text="hi")
+A_LIST = pb.ListConversationsRequest(user_id="alice")
 # Each stream takes only 64 KB before it is read.
 ALONE: Any = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
 
@@ -30,15 +33,8 @@ ALONE: Any = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)
 @pytest.fixture
 async def impatient(chat_servicer: ChatServicer) -> AsyncIterator[GrpcServer]:
     """A server with a short timeout for calls."""
-    server = GrpcServer(timeout_s=0.5)
-    server.add(pb_grpc.add_ChatServiceServicer_to_server, chat_servicer)
-    async with listening(server):
+    async with serving(chat_servicer, timeout_s=0.5) as server:
         yield server
-
-
-async def nothing() -> AsyncIterator[bytes]:
-    await asyncio.Event().wait()
-    yield b""
 
 
 async def test_a_call_whose_request_does_not_come_ends_with_a_status(
@@ -124,21 +120,11 @@ async def is_healthy(server: GrpcServer) -> bool:
             return False
 
 
-async def is_served(server: GrpcServer) -> bool:
+async def is_answered(server: GrpcServer, method: str, request: Any) -> bool:
+    """Whether this call is answered, and then a health check, too."""
     async with channel_to(server) as channel:
-        stub = pb_grpc.ChatServiceStub(channel)
         try:
-            await stub.Chat(pb.ChatRequest(user_id="alice", text="hi"), timeout=5)
-        except aio.AioRpcError:
-            return False
-    return await is_healthy(server)
-
-
-async def is_listed(server: GrpcServer) -> bool:
-    async with channel_to(server) as channel:
-        request = pb.ListConversationsRequest(user_id="alice")
-        try:
-            await pb_grpc.ChatServiceStub(channel).ListConversations(request)
+            await getattr(pb_grpc.ChatServiceStub(channel), method)(request, timeout=5)
         except aio.AioRpcError:  # grpc itself refuses calls that come too fast
             return False
     return await is_healthy(server)
@@ -162,7 +148,7 @@ async def test_calls_that_wait_for_their_client_do_not_keep_others_out(
     chat_server: GrpcServer, path: str, requests: Callable[[], AsyncIterator[bytes]]
 ) -> None:
     async with calls_of_one_client(chat_server, f"/{path}", requests):
-        await eventually(partial(is_served, chat_server))
+        await eventually(partial(is_answered, chat_server, "Chat", A_CHAT))
 
 
 class Busy(ChatServicer):
@@ -193,9 +179,7 @@ def busy(chat: FakeChat) -> Busy:
 
 @pytest.fixture
 async def busy_server(busy: Busy) -> AsyncIterator[GrpcServer]:
-    server = GrpcServer()
-    server.add(pb_grpc.add_ChatServiceServicer_to_server, busy)
-    async with listening(server):
+    async with serving(busy) as server:
         yield server
 
 
@@ -211,14 +195,14 @@ async def filled(server: GrpcServer, busy: Busy, method: str) -> AsyncIterator[N
 
 
 async def one_chat() -> AsyncIterator[bytes]:
-    yield pb.ChatRequest(user_id="alice", text="hi").SerializeToString()
+    yield A_CHAT.SerializeToString()
 
 
 async def test_streams_that_their_client_does_not_read_do_not_keep_others_out(
     busy: Busy, busy_server: GrpcServer
 ) -> None:
     async with filled(busy_server, busy, "ChatStream"):
-        await eventually(partial(is_listed, busy_server))
+        await eventually(partial(is_answered, busy_server, "ListConversations", A_LIST))
 
 
 async def test_a_call_that_gives_way_says_so(busy: Busy, busy_server: GrpcServer) -> None:
@@ -254,7 +238,6 @@ async def test_health_is_told_even_while_as_many_calls_are_made_as_may_be(
 ) -> None:
     async with filled(busy_server, busy, "Chat"):
         async with channel_to(busy_server) as channel:
-            request = pb.ListConversationsRequest(user_id="alice")
-            refused = await refusal(pb_grpc.ChatServiceStub(channel).ListConversations(request))
+            refused = await refusal(pb_grpc.ChatServiceStub(channel).ListConversations(A_LIST))
         assert refused.reasons == ["daca/LIMIT_REACHED"]
         assert await is_healthy(busy_server)
