@@ -24,6 +24,8 @@ export class Sidebar {
     this.next = "";
     this.filter = "";
     this.loads = 0;
+    /** The latest load that the user has asked for, as a promise. */
+    this.asked = undefined;
     /** How many conversations are shown that the server has listed. */
     this.count = 0;
     $("more").onclick = () => this.#more();
@@ -59,6 +61,9 @@ export class Sidebar {
     // A title is being edited. The list is refreshed afterwards.
     else if (this.isNaming) return;
     this.user = user;
+    // It would overtake what its user has asked for.
+    for (let seen; seen !== this.asked; ) await (seen = this.asked);
+    if (user !== this.user || this.isNaming) return;
     const page = await this.#load({ least: this.count || 1 }, () => this.refresh(user));
     if (page && !this.isNaming) this.#show(page, true);
   }
@@ -79,24 +84,34 @@ export class Sidebar {
   clear() {
     this.user = this.filter = $("search").value = "";
     this.loads++;
+    this.asked = undefined;
     this.count = 0;
     $("conversations").replaceChildren();
     $("no-conversations").hidden = true;
     $("more").hidden = true;
   }
 
-  async #search() {
+  #search() {
     this.filter = $("search").value.trim();
-    const page = await this.#load({ isAsked: true }, () => this.#search());
-    if (page) this.#show(page, true);
+    const show = (page) => this.#show(page, true);
+    this.#ask({}, show, () => this.#search());
   }
 
-  async #more() {
-    const page = await this.#load({ token: this.next, isAsked: true }, () => this.#more());
-    if (!page) return;
-    const had = document.activeElement === $("more");
-    this.#show(page, false);
-    if (had && $("more").hidden) $("conversations").lastElementChild?.querySelector(".open").focus();
+  #more() {
+    const show = (page) => {
+      const had = document.activeElement === $("more");
+      this.#show(page, false);
+      if (had && $("more").hidden) $("conversations").lastElementChild?.querySelector(".open").focus();
+    };
+    this.#ask({ token: this.next }, show, () => this.#more());
+  }
+
+  #ask(query, show, retry) {
+    const load = async () => {
+      const page = await this.#load({ ...query, isAsked: true }, retry);
+      if (page) show(page);
+    };
+    this.asked = load();
   }
 
   /** Only the latest load counts. The results of earlier ones are dropped. */

@@ -4,7 +4,7 @@ import asyncio
 import re
 
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
@@ -206,11 +206,7 @@ async def test_a_retry_sends_this_tabs_edit_not_that_of_another(
     await two.goto(one.url)
     await expect(questions(two)).to_have_count(1)
 
-    async def slowly_busy(route: Route) -> None:
-        await asyncio.sleep(1)
-        await busy(route)
-
-    await one.route(STREAM, slowly_busy)
+    await one.route(STREAM, slow(1, busy))
     await begin_edit(one, "pears")
     await message_box(one).press("Enter")
     await begin_edit(two, "half wr")

@@ -27,6 +27,7 @@ from tests.browser.troubles import (
     busy,
     look_again,
     see_a_problem,
+    slow,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -76,7 +77,8 @@ async def test_a_search_that_fails_is_told_even_after_a_reply_that_has_failed(
     await button(page, "Conversations").click()
     go.set()
     await expect(page.locator("#problem-text")).to_have_text("The model can't be reached")
-    await page.route(LIST, busy)
+    # The refresh that follows a reply must not overtake the search.
+    await page.route(LIST, slow(0.6, busy))
     await page.get_by_label("Search conversations").fill("app")
     await expect(page.get_by_role("alert")).to_have_text("Busy")
     await expect(button(page, "Retry")).to_be_enabled()

@@ -145,6 +145,22 @@ async def test_an_unanswered_message_shows_its_conversation_only_once(open_site:
     await expect(past(page)).to_have_text([*newest[1:], re.compile("apples")])
 
 
+async def test_a_refresh_does_not_overtake_older_conversations_that_were_asked_for(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await have_conversations(page, "apples", "pears", "plums")
+    await page.route(LIST, of_two)
+    await page.goto("ui/")
+    await expect(past(page)).to_have_count(2)
+    await page.route(re.compile("page_token=."), slow(0.5, of_two), times=1)
+    await button(page, "Show older").click()
+    await send_and_wait(page, "figs")
+    await expect(past(page)).to_have_text(
+        [re.compile(text) for text in ("figs", "plums", "pears", "apples")]
+    )
+
+
 async def test_a_regenerate_that_fails_elsewhere_is_reported_on_return(
     site: Site, open_site: OpenPage
 ) -> None:

@@ -9,6 +9,8 @@ from playwright.async_api import Error, Page, Route, expect
 
 from daca_shared.domain import Unavailable
 
+type Handler = Callable[[Route], Awaitable[None]]
+
 AWAY = Unavailable("The model can't be reached")
 CONVERSATION, LIST, STREAM = "**/conversations/*", "**/conversations?*", "**/chat/stream*"
 
@@ -32,10 +34,10 @@ async def no_upstream(route: Route) -> None:
     await route.fulfill(status=404, body="no upstream")
 
 
-def slow(seconds: float) -> Callable[[Route], Awaitable[None]]:
+def slow(seconds: float, then: Handler = Route.continue_) -> Handler:
     async def handle(route: Route) -> None:
         await asyncio.sleep(seconds)
-        await route.continue_()
+        await then(route)
 
     return handle
 
