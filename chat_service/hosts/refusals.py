@@ -69,10 +69,13 @@ _FILTERED = _says(
     r"|sensitivecontent|violate[sd] (usage guidelines|safety guidelines|guardrail)|[\"']1301[\"']"
 )
 _NO_MODEL = _says(
-    r"model_not_found|deploymentnotfound|(invalid|unknown|no such) model|not a valid model"
-    r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist)"
+    r"model_not_(found|supported)|deploymentnotfound|(invalid|unknown|no such)[ _]model"
+    r"|not a valid model|model_decommissioned"
+    r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist|no longer available)"
+    r"|\bmodels?\b.{0,120}\b(decommissioned|retired|end of (its )?life)"
     # Names of models may have dots.
-    r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|does|was) )?(not (found|exist)|no longer available)"
+    r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|does|was|has been) )?"
+    r"(not (found|exist|supported)|no longer (available|supported)|deprecated)"
     r"|not_found_error.{0,40}\bmodel:|model identifier is invalid|not found the model"
     r"|no endpoints found for "
 )
@@ -95,8 +98,8 @@ _BY_WORDS: list[tuple[re.Pattern[str], _Made]] = [
     (re.compile("unexpected endpoint", re.IGNORECASE), _PLACE),
 ]  # fmt: skip
 _BY_STATUS: dict[int, _Made] = {
-    400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _PLACE, 408: _LATE, 422: _REFUSED,
-    429: _LIMIT, 504: _LATE,
+    400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _PLACE, 405: _PLACE, 408: _LATE,
+    410: _PLACE, 422: _REFUSED, 429: _LIMIT, 451: _REFUSED, 504: _LATE,
 }  # fmt: skip
 _BY_KIND: list[tuple[Any, _Made]] = [
     # Before APIConnectionError, of which it is a subclass.
