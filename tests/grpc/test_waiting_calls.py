@@ -63,7 +63,7 @@ async def test_an_unread_stream_ends_and_frees_its_place(
     impatient: GrpcServer, chat: FakeChat
 ) -> None:
     chat.conversation.agent = Shouting()
-    async with channel_to(impatient) as channel:
+    async with aio.insecure_channel(f"127.0.0.1:{impatient.port}", options=ALONE) as channel:
         request = pb.ChatStreamRequest(user_id="alice", text="hi")
         events = aiter(pb_grpc.ChatServiceStub(channel).ChatStream(request))
         await anext(events)
