@@ -70,6 +70,16 @@ _markdown = Markdown(
     options=Options.ENABLE_TABLES | Options.ENABLE_STRIKETHROUGH | Options.ENABLE_TASKLISTS,
     highlight=_coloured,
 )
+_is_absolute = re.compile("https?:|mailto:", re.IGNORECASE).match
+
+
+def _attribute(_: str, name: str, value: str) -> str | None:
+    # Other classes would let the writer of a reply use the page's own styles, and other addresses
+    # would be the page's own.
+    is_allowed = {"class": _is_class, "href": _is_absolute}.get(name)
+    return value if is_allowed is None or is_allowed(value) else None
+
+
 # Images become links: loading an image would tell its server who reads the reply.
 _cleaner = nh3.Cleaner(
     tags=_TAGS,
@@ -78,8 +88,7 @@ _cleaner = nh3.Cleaner(
     | {tag: {"align"} for tag in ("td", "th")},
     # The checkboxes of task lists, and no other inputs.
     set_tag_attribute_values={"input": {"type": "checkbox", "disabled": "", "aria-label": "Done"}},
-    # Other classes would let the writer of a reply use the page's own styles.
-    attribute_filter=lambda _, name, value: value if name != "class" or _is_class(value) else None,
+    attribute_filter=_attribute,
     url_schemes={"http", "https", "mailto"},
     link_rel="noopener noreferrer nofollow",
 )

@@ -51,6 +51,16 @@ def test_an_image_is_a_link(image: str, told: str) -> None:
     assert re.findall('<a href="(.*?)".*?>(.*?)</a>', html) == [("https://example.com/cat", told)]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[x](#setup)", "[x](note)", "[x](//example.com)", "![x](x.png)", "x[^1]\n\n[^1]: note"],
+)
+def test_a_link_that_would_lead_into_the_page_is_text(text: str) -> None:
+    html = render(text)
+    assert "x" in html
+    assert "href" not in html
+
+
 @pytest.mark.parametrize("tag", ["<br>", "<br/>", "<br />", "<BR>"])
 def test_a_cell_can_have_lines(tag: str) -> None:
     assert "<td>1<br>2 &lt;b&gt;</td>" in render(f"| a |\n|---|\n| 1{tag}2 <b> |")
@@ -145,8 +155,9 @@ def test_markdown_follows_line_breaks_and_raw_html() -> None:
 def test_addresses_in_angle_brackets_are_links() -> None:
     text = "<https://e.example/a>, <me@e.example>, [x](<a b>), \\<https://e.example/>"
     text += ", [y](<c> 't'), [c]\n\n[c]: <d>\n"
-    links = re.findall('href="(.*?)"', render(text))
-    assert links == ["https://e.example/a", "mailto:me@e.example", "a%20b", "c", "d"]
+    html = render(text)
+    assert re.findall('href="(.*?)"', html) == ["https://e.example/a", "mailto:me@e.example"]
+    assert re.findall(">([xyc])</a>", html) == ["x", "y", "c"]  # to nowhere
 
 
 @pytest.mark.parametrize(
