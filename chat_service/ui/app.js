@@ -50,11 +50,17 @@ let view = 0;
 let readAt = Date.now();
 /** How many replies have ended, in one way or another. */
 let ended = 0;
-/** Whether the problem that is shown is that the list of conversations could not be loaded. */
-let isOfList = false;
+/** What could not be loaded, as the problem that is shown says: the "list", the "conversation", or neither. */
+let missing = "";
+/** Whether the conversation that is shown has been loaded since it was chosen. */
+let isLoaded = false;
 
 const log = new Log({ onEdit: edit, onAgain: sendAgain });
-const composer = new Composer({ onSend: send, onStop: () => coming.get(session)?.stop() });
+const composer = new Composer({
+  canEdit: isFresh,
+  onSend: send,
+  onStop: () => coming.get(session)?.stop(),
+});
 const count = new Count();
 const sidebar = new Sidebar({
   unanswered,
@@ -73,12 +79,11 @@ const sidebar = new Sidebar({
   },
   onLoadProblem(error, retry, isAsked) {
     // Any other problem matters more. The list is reloaded after each message.
-    if (!isAsked && !$("problem").hidden && !isOfList) return;
+    if (!isAsked && !$("problem").hidden && missing !== "list") return;
     if (isAsked) sidebar.toggle(false);
-    showProblem(error, retry);
-    isOfList = true;
+    showProblem(error, retry, "list");
   },
-  onLoad: () => isOfList && hideProblem(),
+  onLoad: () => missing === "list" && hideProblem(),
 });
 const tell = otherTabs((news) => {
   if (news.user !== user) return;
@@ -90,20 +95,23 @@ const tell = otherTabs((news) => {
 
 // Problems
 
-function showProblem(error, retry) {
-  isOfList = false;
+function showProblem(error, retry, of = "") {
+  missing = of;
   if (!(error instanceof api.Problem)) console.error(error);
   $("problem-text").textContent =
     error instanceof api.Problem ? error.message : "Something went wrong in this page.";
   log.keepPlace(() => ($("problem").hidden = false));
   $("retry").onclick = () => {
-    hideProblem();
     composer.focus();
+    hideProblem();
     retry();
   };
 }
 
 function hideProblem() {
+  missing = "";
+  // A button that is hidden loses the focus.
+  if (document.activeElement === $("retry")) composer.focus();
   $("problem").hidden = true;
   $("problem-text").textContent = "";
 }
@@ -147,7 +155,9 @@ async function show(id) {
   composer.open(draft());
   setBusy(Boolean(reply));
   $("empty").textContent = WELCOME;
-  if (!id || reply) return;
+  isLoaded = !id || Boolean(reply && !stale.has(id));
+  if (!id) return;
+  if (reply) return recallEdit();
   stale.add(id); // until it is loaded
   $("empty").hidden = true;
   $("status").textContent = LOADING;
@@ -160,17 +170,13 @@ async function show(id) {
     const messages = await load();
     if (!messages) return;
     receive(messages);
-    keysOf(unsent()).forEach(recallUnsent);
-    recallEdit();
-    sayIfNotHere();
-    problems.get(id)?.();
-    problems.delete(id);
+    recallAll();
   } catch (error) {
     const again = () => {
       show(id);
       showUser();
     };
-    if (mine === view) showProblem(error, again);
+    if (mine === view) showProblem(error, again, "conversation");
   } finally {
     clearTimeout(slow);
     if (mine === view && $("status").textContent === LOADING) $("status").textContent = "";
@@ -196,6 +202,17 @@ function receive(messages) {
   for (const { message_id: id, text } of messages) {
     for (const key of [unsent(id), editOf(id)]) if (recall(key) === text) forget(key);
   }
+}
+
+/** Show what the server doesn't have of this conversation, once it is loaded. */
+function recallAll() {
+  isLoaded = true;
+  if (missing === "conversation") hideProblem();
+  keysOf(unsent()).forEach(recallUnsent);
+  recallEdit();
+  sayIfNotHere();
+  problems.get(session)?.();
+  problems.delete(session);
 }
 
 function sayIfNotHere() {
@@ -231,6 +248,7 @@ function asDraft(turn, text, place = session) {
 function recallEdit() {
   const key = keysOf(`${draft()} `).at(-1);
   const turn = key && log.turn(idIn(key));
+  if (!turn && stale.has(session)) return; // its message may come
   const isOpen = turn && (turn === log.last || !turn.isKept);
   // The edit of a message that is no longer the last would cover what is being written now.
   if (!key || !(isOpen || composer.isEmpty)) return;
@@ -259,9 +277,30 @@ async function reread() {
   if (coming.has(session) || !UUID.test(location.hash.slice(1))) return false;
   const messages = await load().catch(() => null);
   if (!messages || coming.has(session)) return false;
+  const edit = composer.edited && editOf(composer.edited.id);
+  const unsentEdit = edit && recall(edit);
   receive(messages);
-  sayIfNotHere();
+  if (unsentEdit && !recall(edit)) composer.endEdit(); // the server has it
+  if (isLoaded) sayIfNotHere();
+  else recallAll();
   return true;
+}
+
+/** Whether what is shown is what the server has, by which it is decided how to send an edited message. */
+async function isFresh() {
+  if (!stale.has(session)) return true;
+  const mine = view;
+  $("status").textContent = LOADING;
+  try {
+    const messages = await load();
+    if (messages) receive(messages);
+    return Boolean(messages);
+  } catch (error) {
+    if (mine === view) showProblem(error, () => composer.send());
+    return false;
+  } finally {
+    if (mine === view && $("status").textContent === LOADING) $("status").textContent = "";
+  }
 }
 
 /** The same, and recall edits that have not reached the server. */
@@ -346,6 +385,8 @@ async function run(turn, text, regenerate = false) {
     if (isShown()) $("status").textContent = "Reply complete.";
   } catch (error) {
     if (isShown()) $("status").textContent = signal.aborted ? "Stopped." : "";
+    // Stopped, or cut off, it may be stored, or will be.
+    if (!error.status) stale.add(place);
     if (signal.aborted) turn.stopped();
     else fail(error);
   }
@@ -369,6 +410,8 @@ async function run(turn, text, regenerate = false) {
     turn.failed();
     const isEdit = turn.text !== text;
     if (isEdit) asDraft(turn, text, place);
+    if (isShown() && !turn.isKept) log.putBack(turn);
+    const stored = isEdit && recall(editOf(turn.id, place));
     // Another tab or machine has sent a later message, or deleted this one.
     const isOld = error.status === 409 || (error.status === 404 && regenerate);
     if (isOld) {
@@ -382,7 +425,7 @@ async function run(turn, text, regenerate = false) {
       const isCorrected = composer.edited?.id === turn.id && !wasEditing;
       if (isCorrected && (isEdit || !turn.isKept)) return composer.send();
       const [there, edited] = [log.turn(turn.id), recall(editOf(turn.id, place))];
-      if (isEdit && !edited) return; // its user has cancelled it
+      if (stored && !edited && there?.text !== text) return; // its user has cancelled it
       if (isEdit && edited === text) forget(editOf(turn.id, place));
       if (isEdit && isOld) return send(text, there ?? turn);
       if (isOld && !(there && there === log.last)) return;
@@ -457,6 +500,10 @@ function lookAgain() {
 
 window.addEventListener("popstate", showAddress);
 window.addEventListener("focus", lookAgain);
+window.addEventListener("online", () => {
+  readAt = 0;
+  lookAgain();
+});
 document.addEventListener("visibilitychange", lookAgain);
 followTheme($("theme"));
 followToken(signIn, signOut);

@@ -11,7 +11,9 @@ const ROWS = 8;
 const DOUBLE_CLICK_MS = 500;
 
 export class Composer {
-  constructor({ onSend, onStop }) {
+  /** `canEdit` returns whether edited messages can be sent now, as a promise. */
+  constructor({ canEdit, onSend, onStop }) {
+    this.canEdit = canEdit;
     this.onSend = onSend;
     this.onStop = onStop;
     this.most = Infinity;
@@ -118,10 +120,14 @@ export class Composer {
   }
 
   /** Send the text. If it can't be sent, it stays in the box. */
-  send() {
+  async send() {
     const text = $("text").value;
     if (this.isBusy || !text.trim() || this.#excess > 0) return;
     const { edited } = this;
+    if (edited) {
+      const canSend = await this.canEdit();
+      if (!canSend || this.isBusy || this.edited !== edited || $("text").value !== text) return;
+    }
     forget(this.#place);
     this.open(this.key);
     this.onSend(text, edited);

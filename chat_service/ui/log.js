@@ -57,9 +57,20 @@ export class Log {
 
   /** Show the turn as the last one. */
   append(turn) {
-    if (turn === this.last) return;
-    this.turns = this.turns.filter((one) => one !== turn);
-    this.#insert(turn, this.turns.length);
+    this.#move(turn, (others) => others.length);
+  }
+
+  /** Show the turn in the order of time again. */
+  putBack(turn) {
+    this.#move(turn, (others) => placeOf(turn.id, others));
+  }
+
+  #move(turn, place) {
+    const others = this.turns.filter((one) => one !== turn);
+    const at = place(others);
+    if (this.turns.indexOf(turn) === at) return;
+    this.turns = others;
+    this.#insert(turn, at);
   }
 
   #insert(turn, at) {
@@ -127,7 +138,9 @@ export class Log {
   }
 
   #mark() {
+    const focused = this.element.contains(document.activeElement) && document.activeElement;
     for (const turn of this.turns) turn.isLast = turn === this.last;
+    if (focused?.hidden) this.element.focus({ preventScroll: true }); // or it would have none
     $("empty").hidden = this.turns.length > 0;
   }
 }

@@ -5,9 +5,18 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.people import button, count, message_box, past, replies, send_and_wait
+from tests.browser.people import (
+    begin_edit,
+    button,
+    count,
+    message_box,
+    past,
+    replies,
+    send_and_wait,
+)
 from tests.browser.sites import Site
 from tests.browser.test_replies import REPLY, WIDE
+from tests.browser.troubles import STREAM, see_a_problem
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -50,6 +59,24 @@ async def test_at_400_percent_the_log_is_usable(site: Site, open_site: OpenPage)
     assert await page.evaluate("document.documentElement.scrollWidth") <= 320
     for part in (message_box(page), button(page, "Send"), count(page)):
         await expect(part).to_be_in_viewport(ratio=1)
+
+
+async def test_a_long_problem_and_a_long_edit_leave_all_in_sight(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples " * 60)
+    long = {"detail": "The model's host is busy, " * 30}
+    await page.route(STREAM, lambda route: route.fulfill(status=503, json=long))
+    await begin_edit(page, "pears\n" * 12)
+    await message_box(page).press("Enter")
+    await see_a_problem(page)
+    for width, height in ((360, 640), (360, 520), (360, 420), (640, 400), (1100, 500)):
+        await page.set_viewport_size({"width": width, "height": height})
+        for part in (message_box(page), button(page, "Send"), page.get_by_role("log")):
+            await expect(part).to_be_in_viewport(ratio=1)
+        box = await page.get_by_role("log").bounding_box()
+        assert box
+        assert box["height"] >= 40, (width, height)
+        assert await page.evaluate("document.documentElement.scrollHeight") <= height
 
 
 async def test_nothing_moves_at_the_start(site: Site, open_site: OpenPage) -> None:

@@ -1,0 +1,200 @@
+"""A network that is away for a while, and what the server has done meanwhile."""
+
+import asyncio
+import re
+
+import pytest
+from playwright.async_api import Page, Route, expect
+
+from tests.browser.conftest import OpenPage
+from tests.browser.people import (
+    begin_edit,
+    button,
+    count,
+    message_box,
+    progress,
+    questions,
+    replies,
+    send,
+    send_and_wait,
+)
+from tests.browser.sites import Site
+from tests.browser.troubles import (
+    CONVERSATION,
+    LIST,
+    STREAM,
+    abort,
+    busy,
+    chat_elsewhere,
+    look_again,
+    see_a_problem,
+    slow,
+)
+from tests.fakes import eventually
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def unseen(route: Route) -> None:
+    """The server answers, but its answer is lost on the way."""
+    await route.fetch()
+    await route.abort()
+
+
+async def send_unseen(site: Site, page: Page, text: str, way: str) -> None:
+    """Send a message whose reply is cut off, or stopped by its user, in a network that is away."""
+    await page.route(STREAM, unseen if way == "cut" else lambda route: route.fetch(), times=1)
+    await page.route(CONVERSATION, abort)
+    await send(page, text)
+    if way == "cut":
+        await see_a_problem(page)
+    else:
+        await expect(progress(page)).to_have_text("The assistant is replying…")
+        await eventually(lambda: text in site.agent.asked)
+        await page.keyboard.press("Escape")
+    await expect(replies(page).last).to_contain_text("Not answered" if way == "cut" else "Stopped")
+    async with page.expect_event("requestfailed"):  # it reads the conversation in vain
+        pass
+
+
+async def lose_the_network(page: Page) -> None:
+    """For a moment: the page looks again when it is back."""
+    await page.context.set_offline(True)
+    await page.context.set_offline(False)
+
+
+def texts(*them: str) -> list[re.Pattern[str]]:
+    return [re.compile(text) for text in them]
+
+
+@pytest.mark.parametrize("way", ["cut", "stopped"])
+async def test_an_edit_replaces_the_message_whose_reply_was_lost(
+    site: Site, open_site: OpenPage, way: str
+) -> None:
+    page = await open_site()
+    await send_unseen(site, page, "apples", way)
+    await begin_edit(page, "pears")
+    await message_box(page).press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("can't be reached")
+    await expect(message_box(page)).to_have_value("pears")
+    await page.unroute_all()
+    await page.locator("#retry").click()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    assert site.agent.asked == ["apples", "pears"]
+    await expect(questions(page)).to_have_text(texts("pears"))
+    await page.reload()
+    await expect(questions(page)).to_have_text(texts("pears"))
+    await expect(count(page)).to_have_text("Messages sent: 1")
+
+
+async def test_the_next_message_shows_where_the_lost_one_is(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_unseen(site, page, "apples", "cut")
+    await page.unroute_all()
+    await send_and_wait(page, "pears")
+    await expect(replies(page)).to_have_text(texts("Fine.", "Fine."))
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+
+
+async def test_an_edit_whose_reply_is_cut_off_leaves_the_box_once_the_server_has_it(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route(STREAM, unseen, times=1)
+    await begin_edit(page, "pears")
+    await message_box(page).press("Enter")
+    await see_a_problem(page)
+    await expect(questions(page)).to_have_text(texts("pears"))
+    await expect(message_box(page)).to_have_value("")
+    await expect(page.locator("#editing")).to_be_hidden()
+    await button(page, "Retry").click()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    assert site.agent.asked == ["apples", "pears", "pears"]
+
+
+async def test_a_conversation_that_could_not_be_loaded_is_shown_whole_once_online(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route(STREAM, busy)
+    await send(page, "pears")
+    await see_a_problem(page)
+    await begin_edit(page, "plu")
+    await page.route(CONVERSATION, abort)
+    await page.reload()
+    await see_a_problem(page)
+    await page.unroute_all()
+    await lose_the_network(page)
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+    await expect(replies(page).last).to_contain_text("Not answered.")
+    await expect(message_box(page)).to_have_value("plu")
+    await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_message_that_fails_again_stays_in_its_place(open_site: OpenPage) -> None:
+    page = await open_site()
+    await page.route(STREAM, busy)
+    await send(page, "apples")
+    await see_a_problem(page)
+    await page.unroute_all()
+    await send_and_wait(page, "pears")
+    await page.route(STREAM, busy)
+    await button(page, "Send again").click()
+    await see_a_problem(page)
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+    await expect(button(page, "Regenerate")).to_be_visible()
+
+
+async def test_a_half_written_edit_is_there_on_return_to_a_reply(
+    site: Site, open_site: OpenPage
+) -> None:
+    page, go = await open_site(), asyncio.Event()
+    await send_and_wait(page, "apples")
+    await begin_edit(page, "half wr")
+    site.agent.script = ["Another ", go, "one."]
+    await button(page, "Regenerate").click()
+    await expect(replies(page)).to_contain_text("Another")
+    await button(page, "New conversation").click()
+    await page.go_back()
+    await expect(message_box(page)).to_have_value("half wr")
+    await expect(page.locator("#editing")).to_be_visible()
+    go.set()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await expect(message_box(page)).to_have_value("half wr")
+
+
+async def test_a_retry_without_storage_sends_the_edit(site: Site, open_site: OpenPage) -> None:
+    page = await open_site()
+    await page.add_init_script("delete window.localStorage")
+    await page.reload()
+    await send_and_wait(page, "apples")
+    await page.route(STREAM, slow(0.3, busy), times=1)
+    await begin_edit(page, "pears")
+    await message_box(page).press("Enter")
+    await message_box(page).press_sequentially("my draft")
+    await see_a_problem(page)
+    await button(page, "Retry").click()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    assert site.agent.asked == ["apples", "pears"]
+    await expect(message_box(page)).to_have_value("my draft")
+
+
+async def test_the_focus_stays_when_a_button_goes(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route(LIST, abort)
+    await look_again(page)
+    await button(page, "Retry").focus()
+    await page.unroute_all()
+    await lose_the_network(page)
+    await expect(page.get_by_role("alert")).to_be_hidden()
+    await expect(message_box(page)).to_be_focused()
+    await button(page, "Regenerate").focus()
+    await chat_elsewhere(page, "pears")
+    await lose_the_network(page)
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+    await expect(page.get_by_role("log")).to_be_focused()
