@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from daca_shared.addresses import PortTaken, address
 from daca_shared.calls.wrap import MAX_CALLS, Methods
-from daca_shared.domain import Unavailable
+from daca_shared.domain import MOMENT_S, Unavailable
 from daca_shared.observe.metrics import ready
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
@@ -107,6 +107,13 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
         await self.drain()
-        for call in self._methods.lasting:  # these would last for all of the grace
-            call.cancel(Unavailable("The service is stopping"))
-        await self._server.stop(grace_s)
+        _end(self._methods.lasting)  # these would last for all of the grace
+        # A moment later grpc would end the others, and tell nobody why.
+        late = asyncio.get_running_loop().call_later(grace_s, _end, self._methods.calls)
+        await self._server.stop(grace_s + MOMENT_S)
+        late.cancel()
+
+
+def _end(calls: set[asyncio.Task[Any]]) -> None:
+    for call in calls:
+        call.cancel(Unavailable("The service is stopping"))

@@ -49,7 +49,7 @@ class Methods(grpc.GenericRpcHandler):
     def __init__(self, tracing: Tracing, token: SecretStr | None, timeout_s: float) -> None:
         """After `timeout_s` a call ends, even if its caller sends no request or reads no answer."""
         self.tracing, self.token, self._timeout_s = tracing, token, timeout_s
-        self._calls: set[asyncio.Task[Any]] = set()
+        self.calls: set[asyncio.Task[Any]] = set()
         self.lasting: set[asyncio.Task[Any]] = set()
         # Calls that wait for their callers to send the request or to read the answer, and since
         # when; in order.
@@ -78,7 +78,7 @@ class Methods(grpc.GenericRpcHandler):
         handlers, path, task = self._handlers, handler_call_details.method, asyncio.current_task()
         if task:
             lasts = path.startswith(_LASTING)
-            alike, limit = (self.lasting, _MAX_LASTING) if lasts else (self._calls, MAX_CALLS)
+            alike, limit = (self.lasting, _MAX_LASTING) if lasts else (self.calls, MAX_CALLS)
             if len(alike) >= limit and path != _CHECK and (lasts or not self._has_made_room()):
                 return _refusal
             alike.add(task)
@@ -95,13 +95,13 @@ class Methods(grpc.GenericRpcHandler):
         if longest is None or time.monotonic() - since < _IDLE_S:
             return False
         longest.cancel(_TOO_MANY)
-        self._calls.discard(longest)
+        self.calls.discard(longest)
         del self._idle[longest]
         return True
 
     def _forget(self, end: asyncio.TimerHandle, task: asyncio.Task[Any]) -> None:
         end.cancel()
-        self._calls.discard(task)
+        self.calls.discard(task)
         self.lasting.discard(task)
         self._idle.pop(task, None)
 
@@ -109,7 +109,7 @@ class Methods(grpc.GenericRpcHandler):
         """Note whether the current call waits for its caller."""
         task = asyncio.current_task()
         self._idle.pop(task, None)
-        if is_idle and task in self._calls:
+        if is_idle and task in self.calls:
             self._idle[task] = time.monotonic()
 
     def _wrap(self, path: str, handler: Any) -> None:

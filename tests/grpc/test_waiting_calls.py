@@ -217,6 +217,24 @@ async def test_a_call_that_gives_way_says_so(busy: Busy, busy_server: GrpcServer
     assert {(*each.reasons, each.retry_after_s) for each in refused} == {("daca/LIMIT_REACHED", 1)}
 
 
+@pytest.mark.parametrize("method", ["Chat", "ChatStream"])
+async def test_a_call_that_outlives_a_stop_is_told_and_logged_as_such(
+    busy: Busy, busy_server: GrpcServer, method: str
+) -> None:
+    path = f"/daca.chat.v1.ChatService/{method}"
+    with reported() as report:
+        async with channel_to(busy_server) as channel:
+            untyped: Any = channel
+            call = untyped.stream_stream(path)(one_chat())
+            await eventually(lambda: busy.calls)
+            stop = asyncio.create_task(busy_server.stop(0.2))
+            refused = await refusal(to_the_end(aiter(call)))
+            await stop
+    assert refused.code is StatusCode.UNAVAILABLE
+    assert refused.reasons == ["daca/UNAVAILABLE"]
+    assert [line["code"] for line in report.of(LOGGER)] == ["UNAVAILABLE"]
+
+
 async def test_a_health_check_takes_no_place_of_another_call(
     busy: Busy, busy_server: GrpcServer
 ) -> None:
