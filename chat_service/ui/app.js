@@ -26,6 +26,7 @@ const $ = (id) => document.getElementById(id);
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const WELCOME = $("empty").textContent;
 const LOADING = "Loading the conversation…";
+const NOT_LOADED = "This conversation could not be loaded.";
 const NOT_HERE = "There is no such conversation of yours: it may be another user's, or deleted.";
 /** How long the server may take to store a stopped reply. */
 const KEPT_MS = 300;
@@ -50,17 +51,13 @@ let view = 0;
 let readAt = Date.now();
 /** How many replies have ended, in one way or another. */
 let ended = 0;
-/** What could not be loaded, as the problem that is shown says: the "list", the "conversation", or neither. */
-let missing = "";
+/** What the problem that is shown is about: the "list", the "conversation", or the message with this id. */
+let about = "";
 /** Whether the conversation that is shown has been loaded since it was chosen. */
 let isLoaded = false;
 
 const log = new Log({ onEdit: edit, onAgain: sendAgain });
-const composer = new Composer({
-  canEdit: isFresh,
-  onSend: send,
-  onStop: () => coming.get(session)?.stop(),
-});
+const composer = new Composer({ onSend: send, onStop: () => coming.get(session)?.stop() });
 const count = new Count();
 const sidebar = new Sidebar({
   unanswered,
@@ -79,11 +76,11 @@ const sidebar = new Sidebar({
   },
   onLoadProblem(error, retry, isAsked) {
     // Any other problem matters more. The list is reloaded after each message.
-    if (!isAsked && !$("problem").hidden && missing !== "list") return;
+    if (!isAsked && !$("problem").hidden && about !== "list") return;
     if (isAsked) sidebar.toggle(false);
     showProblem(error, retry, "list");
   },
-  onLoad: () => missing === "list" && hideProblem(),
+  onLoad: () => about === "list" && hideProblem(),
 });
 const tell = otherTabs((news) => {
   if (news.user !== user) return;
@@ -96,7 +93,7 @@ const tell = otherTabs((news) => {
 // Problems
 
 function showProblem(error, retry, of = "") {
-  missing = of;
+  about = of;
   if (!(error instanceof api.Problem)) console.error(error);
   $("problem-text").textContent =
     error instanceof api.Problem ? error.message : "Something went wrong in this page.";
@@ -109,7 +106,7 @@ function showProblem(error, retry, of = "") {
 }
 
 function hideProblem() {
-  missing = "";
+  about = "";
   // A button that is hidden loses the focus.
   if (document.activeElement === $("retry")) composer.focus();
   $("problem").hidden = true;
@@ -176,7 +173,10 @@ async function show(id) {
       show(id);
       showUser();
     };
-    if (mine === view) showProblem(error, again, "conversation");
+    if (mine !== view) return;
+    $("empty").textContent = NOT_LOADED;
+    $("empty").hidden = log.turns.length > 0;
+    showProblem(error, again, "conversation");
   } finally {
     clearTimeout(slow);
     if (mine === view && $("status").textContent === LOADING) $("status").textContent = "";
@@ -195,10 +195,19 @@ async function load() {
 
 /** Show the server's messages of this conversation. */
 function receive(messages) {
-  stale.delete(session);
+  const failed = log.turns.find((turn) => turn.id === about && !turn.isKept);
   log.reconcile(messages);
+  if (failed?.state === "complete") hideProblem();
+  const { edited } = composer;
+  if (edited?.lost && edited.lost === edited.text && composer.text === edited.text) {
+    // The server has the edit whose reply was cut off.
+    composer.endEdit();
+    if (about === edited.id && edited.state === "complete") hideProblem();
+  }
   const reply = coming.get(session);
   if (reply) log.append(reply.turn);
+  // What it doesn't have, it may be answering.
+  if (log.turns.every((turn) => turn.isKept || turn === reply?.turn)) stale.delete(session);
   for (const { message_id: id, text } of messages) {
     for (const key of [unsent(id), editOf(id)]) if (recall(key) === text) forget(key);
   }
@@ -207,7 +216,7 @@ function receive(messages) {
 /** Show what the server doesn't have of this conversation, once it is loaded. */
 function recallAll() {
   isLoaded = true;
-  if (missing === "conversation") hideProblem();
+  if (about === "conversation") hideProblem();
   keysOf(unsent()).forEach(recallUnsent);
   recallEdit();
   sayIfNotHere();
@@ -238,6 +247,7 @@ async function recallUnsent(key) {
 
 /** What could not be sent in place of what the server has of this turn becomes the draft of an edit. */
 function asDraft(turn, text, place = session) {
+  turn.lost = text;
   forget(unsent(turn.id, place));
   if (place === session && composer.edited === turn) return; // its user has begun another edit since
   remember(editOf(turn.id, place), text);
@@ -248,7 +258,7 @@ function asDraft(turn, text, place = session) {
 function recallEdit() {
   const key = keysOf(`${draft()} `).at(-1);
   const turn = key && log.turn(idIn(key));
-  if (!turn && stale.has(session)) return; // its message may come
+  if (!turn && !isLoaded) return; // its message may come
   const isOpen = turn && (turn === log.last || !turn.isKept);
   // The edit of a message that is no longer the last would cover what is being written now.
   if (!key || !(isOpen || composer.isEmpty)) return;
@@ -277,30 +287,10 @@ async function reread() {
   if (coming.has(session) || !UUID.test(location.hash.slice(1))) return false;
   const messages = await load().catch(() => null);
   if (!messages || coming.has(session)) return false;
-  const edit = composer.edited && editOf(composer.edited.id);
-  const unsentEdit = edit && recall(edit);
   receive(messages);
-  if (unsentEdit && !recall(edit)) composer.endEdit(); // the server has it
   if (isLoaded) sayIfNotHere();
   else recallAll();
   return true;
-}
-
-/** Whether what is shown is what the server has, by which it is decided how to send an edited message. */
-async function isFresh() {
-  if (!stale.has(session)) return true;
-  const mine = view;
-  $("status").textContent = LOADING;
-  try {
-    const messages = await load();
-    if (messages) receive(messages);
-    return Boolean(messages);
-  } catch (error) {
-    if (mine === view) showProblem(error, () => composer.send());
-    return false;
-  } finally {
-    if (mine === view && $("status").textContent === LOADING) $("status").textContent = "";
-  }
 }
 
 /** The same, and recall edits that have not reached the server. */
@@ -358,6 +348,7 @@ async function run(turn, text, regenerate = false) {
   composer.move(draft());
   const [place, whose] = [session, user];
   const isShown = () => place === session;
+  const { isKept } = turn;
   const record = unsent(turn.id);
   remember(record, text);
   const control = new AbortController();
@@ -376,7 +367,12 @@ async function run(turn, text, regenerate = false) {
       tool: (tool) => change(() => turn.addTool(tool.name)),
     };
     const chat = async () => {
-      const answer = await api.chat({ user: whose, session: place, id: turn.id, text, regenerate, signal, on });
+      const ask = (anew) =>
+        api.chat({ user: whose, session: place, id: turn.id, text, regenerate: anew, signal, on });
+      const answer = await ask(regenerate).catch((error) => {
+        if (error.status !== 404 || isKept || !regenerate) throw error;
+        return ask(false); // the server doesn't have it
+      });
       forget(record);
       return answer;
     };
@@ -385,8 +381,7 @@ async function run(turn, text, regenerate = false) {
     if (isShown()) $("status").textContent = "Reply complete.";
   } catch (error) {
     if (isShown()) $("status").textContent = signal.aborted ? "Stopped." : "";
-    // Stopped, or cut off, it may be stored, or will be.
-    if (!error.status) stale.add(place);
+    stale.add(place); // it may be stored, or will be
     if (signal.aborted) turn.stopped();
     else fail(error);
   }
@@ -408,16 +403,13 @@ async function run(turn, text, regenerate = false) {
   function fail(error) {
     const wasEditing = composer.edited === turn;
     turn.failed();
-    const isEdit = turn.text !== text;
+    // Another tab or machine has sent a later message, or deleted this one.
+    const isOld = error.status === 409 || (error.status === 404 && regenerate);
+    const isEdit = turn.text !== text || (isOld && regenerate && !isKept);
     if (isEdit) asDraft(turn, text, place);
     if (isShown() && !turn.isKept) log.putBack(turn);
     const stored = isEdit && recall(editOf(turn.id, place));
-    // Another tab or machine has sent a later message, or deleted this one.
-    const isOld = error.status === 409 || (error.status === 404 && regenerate);
-    if (isOld) {
-      stale.add(place);
-      forget(record);
-    }
+    if (isOld) forget(record);
     const again = async () => {
       if (isOld) await reread();
       if (!isShown() || coming.has(place)) return; // its user has gone on meanwhile
@@ -432,7 +424,7 @@ async function run(turn, text, regenerate = false) {
       const one = there ?? log.add({ id: turn.id, text });
       run(one, isEdit ? text : one.text, regenerate);
     };
-    const showIt = () => showProblem(error, again);
+    const showIt = () => showProblem(error, again, turn.id);
     if (isShown()) showIt();
     else problems.set(place, showIt);
   }
@@ -450,10 +442,10 @@ function stopAll() {
 
 function send(text, edited) {
   const isLast = edited && edited === log.last;
-  // A message that was stopped early may not be stored. Without `regenerate` it is accepted anyway.
-  if (isLast && (edited.isKept || edited.state === "stopped")) return run(edited, text, edited.isKept);
-  // A failed message was not stored, or was deleted elsewhere. Its edited version replaces it. One that
-  // is no longer the last stays, and its edited version is a new message.
+  // Whether a message that was stopped or has failed is stored, only the server knows.
+  if (isLast) return run(edited, text, true);
+  // An older one that was not stored, or was deleted elsewhere, is replaced by a new message. One that
+  // was stored stays.
   if (edited) {
     if (!(edited.isKept && log.turns.includes(edited))) log.drop(edited);
     forget(unsent(edited.id));
@@ -496,6 +488,7 @@ function lookAgain() {
   readAt = Date.now();
   rereadAll();
   sidebar.refresh(user);
+  count.refresh(user);
 }
 
 window.addEventListener("popstate", showAddress);

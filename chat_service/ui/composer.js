@@ -11,9 +11,7 @@ const ROWS = 8;
 const DOUBLE_CLICK_MS = 500;
 
 export class Composer {
-  /** `canEdit` returns whether edited messages can be sent now, as a promise. */
-  constructor({ canEdit, onSend, onStop }) {
-    this.canEdit = canEdit;
+  constructor({ onSend, onStop }) {
     this.onSend = onSend;
     this.onStop = onStop;
     this.most = Infinity;
@@ -84,7 +82,11 @@ export class Composer {
   }
 
   get isEmpty() {
-    return !$("text").value;
+    return !this.text;
+  }
+
+  get text() {
+    return $("text").value;
   }
 
   /** Make this the draft. */
@@ -120,14 +122,10 @@ export class Composer {
   }
 
   /** Send the text. If it can't be sent, it stays in the box. */
-  async send() {
+  send() {
     const text = $("text").value;
     if (this.isBusy || !text.trim() || this.#excess > 0) return;
     const { edited } = this;
-    if (edited) {
-      const canSend = await this.canEdit();
-      if (!canSend || this.isBusy || this.edited !== edited || $("text").value !== text) return;
-    }
     forget(this.#place);
     this.open(this.key);
     this.onSend(text, edited);

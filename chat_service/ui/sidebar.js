@@ -62,10 +62,12 @@ export class Sidebar {
     else if (this.isNaming) return;
     this.user = user;
     // It would overtake what its user has asked for.
-    for (let seen; seen !== this.asked; ) await (seen = this.asked);
+    let seen;
+    while (seen !== this.asked) await (seen = this.asked);
     if (user !== this.user || this.isNaming) return;
     const page = await this.#load({ least: this.count || 1 }, () => this.refresh(user));
     if (page && !this.isNaming) this.#show(page, true);
+    else if (seen !== this.asked) this.refresh(user); // that has overtaken it
   }
 
   get isNaming() {
@@ -109,9 +111,10 @@ export class Sidebar {
   #ask(query, show, retry) {
     const load = async () => {
       const page = await this.#load({ ...query, isAsked: true }, retry);
-      if (page) show(page);
+      // A title is being edited. The list is refreshed afterwards.
+      if (page && !this.isNaming) show(page);
     };
-    this.asked = load();
+    this.asked = load().catch(console.error);
   }
 
   /** Only the latest load counts. The results of earlier ones are dropped. */

@@ -34,6 +34,8 @@ export class TurnView {
   /** Wait for the reply. Screen readers read it only when it is complete, not word by word. */
   begin(text) {
     this.text = text;
+    /** The text that an edit has sent last, if its reply failed: the server may have it. */
+    this.lost = null;
     this.said.textContent = text;
     this.reply = "";
     this.finished = 0;

@@ -84,6 +84,21 @@ async def test_a_search_that_fails_is_told_even_after_a_reply_that_has_failed(
     await expect(button(page, "Retry")).to_be_enabled()
 
 
+async def test_a_search_that_ends_meanwhile_leaves_a_title_open(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route(LIST, slow(0.4), times=1)
+    await page.get_by_label("Search conversations").fill("app")
+    async with page.expect_response(LIST):
+        await button(page, "Rename: apples").click()
+        await page.keyboard.type("App")
+    await page.keyboard.type("etizers")
+    await page.keyboard.press("Enter")
+    await expect(past(page)).to_have_text(re.compile("Appetizers"))
+    await send_and_wait(page, "pears")  # the list is refreshed, still
+    await expect(past(page)).to_contain_text("2 messages")
+
+
 async def test_a_reply_that_fails_meanwhile_saves_no_half_written_title(
     site: Site, open_site: OpenPage
 ) -> None:

@@ -145,17 +145,23 @@ async def test_an_unanswered_message_shows_its_conversation_only_once(open_site:
     await expect(past(page)).to_have_text([*newest[1:], re.compile("apples")])
 
 
-async def test_a_refresh_does_not_overtake_older_conversations_that_were_asked_for(
-    open_site: OpenPage,
+@pytest.mark.parametrize("slower", ["older", "refresh"])
+async def test_older_conversations_that_are_asked_for_and_a_refresh_both_come(
+    open_site: OpenPage, slower: str
 ) -> None:
     page = await open_site()
     await have_conversations(page, "apples", "pears", "plums")
     await page.route(LIST, of_two)
     await page.goto("ui/")
     await expect(past(page)).to_have_count(2)
-    await page.route(re.compile("page_token=."), slow(0.5, of_two), times=1)
-    await button(page, "Show older").click()
-    await send_and_wait(page, "figs")
+    if slower == "older":
+        await page.route(re.compile("page_token=."), slow(0.5, of_two), times=1)
+        await button(page, "Show older").click()
+        await send_and_wait(page, "figs")
+    else:
+        await page.route(LIST, slow(0.5, of_two), times=1)
+        await send_and_wait(page, "figs")
+        await button(page, "Show older").click()
     await expect(past(page)).to_have_text(
         [re.compile(text) for text in ("figs", "plums", "pears", "apples")]
     )
