@@ -4,10 +4,12 @@ import { Broken, events } from "./sse.js";
 import { fetchAs } from "./token.js";
 
 export class Problem extends Error {
-  constructor(message, status = 0) {
+  constructor(message, status = 0, isOurs = false) {
     super(message);
     /** The HTTP status; 0 if there was no answer. */
     this.status = status;
+    /** Whether it is the service's own answer, and not that of a proxy before it. */
+    this.isOurs = isOurs;
   }
 }
 
@@ -21,16 +23,17 @@ const SILENCE_MS = 45_000;
 const PAGE_SIZE = 200;
 
 /** The problem that an error response reports. FastAPI's own validation errors are lists. */
-function problem(status, detail) {
+function problem(status, detail, isOurs) {
   const words = Array.isArray(detail)
     ? detail.map((one) => `${one.loc?.at(-1) ?? "request"}: ${one.msg}`).join("; ")
     : detail;
-  return new Problem(words || `The service answered with an error (${status}).`, status);
+  return new Problem(words || `The service answered with an error (${status}).`, status, isOurs);
 }
 
 async function refusal(response) {
   const body = await response.json().catch(() => null);
-  return problem(response.status, body?.detail);
+  const isOurs = response.headers.get("content-type")?.startsWith("application/problem+json");
+  return problem(response.status, body?.detail, isOurs);
 }
 
 async function call(path, { query = {}, timeoutMs = TIMEOUT_MS, ...options } = {}) {
@@ -136,7 +139,7 @@ export async function chat({ user, session, id, text, regenerate, signal, on }) 
       if (event === "completed") answer = JSON.parse(data);
       else if (event === "error") {
         const { status, detail } = JSON.parse(data);
-        throw problem(status, detail);
+        throw problem(status, detail, true);
       }
       on[event]?.(JSON.parse(data));
     }

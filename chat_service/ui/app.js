@@ -51,7 +51,10 @@ let view = 0;
 let readAt = Date.now();
 /** How many replies have ended, in one way or another. */
 let ended = 0;
-/** What the problem that is shown is about: the "list", the "conversation", or the message with this id. */
+/**
+ * What the problem that is shown is about: the "list", the "conversation", or a message. That is a
+ * function, which tells whether the message has been answered since.
+ */
 let about = "";
 /** Whether the conversation that is shown has been loaded since it was chosen. */
 let isLoaded = false;
@@ -195,19 +198,16 @@ async function load() {
 
 /** Show the server's messages of this conversation. */
 function receive(messages) {
-  const failed = log.turns.find((turn) => turn.id === about && !turn.isKept);
-  log.reconcile(messages);
-  if (failed?.state === "complete") hideProblem();
   const { edited } = composer;
-  if (edited?.lost && edited.lost === edited.text && composer.text === edited.text) {
-    // The server has the edit whose reply was cut off.
-    composer.endEdit();
-    if (about === edited.id && edited.state === "complete") hideProblem();
-  }
+  const lost = edited?.lost;
+  log.reconcile(messages);
+  // The server has the edit whose reply was cut off.
+  if (lost && edited.isKept && edited.text === lost && composer.text === lost) composer.endEdit();
+  if (typeof about === "function" && about()) hideProblem();
   const reply = coming.get(session);
   if (reply) log.append(reply.turn);
   // What it doesn't have, it may be answering.
-  if (log.turns.every((turn) => turn.isKept || turn === reply?.turn)) stale.delete(session);
+  if (!log.turns.some((turn) => turn.isUnsure && turn !== reply?.turn)) stale.delete(session);
   for (const { message_id: id, text } of messages) {
     for (const key of [unsent(id), editOf(id)]) if (recall(key) === text) forget(key);
   }
@@ -233,6 +233,7 @@ async function recallUnsent(key) {
   const [mine, text, id] = [view, recall(key), idIn(key)];
   if (coming.get(session)?.turn.id === id) return;
   const turn = log.turn(id) ?? log.add({ id, text });
+  turn.isUnsure = !turn.isKept;
   if ((await isRunning(`reply ${id}`)) && mine === view) log.append(turn);
   await over(`reply ${id}`);
   if (recall(key) && !turn.isKept) log.keepPlace(() => turn.failed());
@@ -370,7 +371,7 @@ async function run(turn, text, regenerate = false) {
       const ask = (anew) =>
         api.chat({ user: whose, session: place, id: turn.id, text, regenerate: anew, signal, on });
       const answer = await ask(regenerate).catch((error) => {
-        if (error.status !== 404 || isKept || !regenerate) throw error;
+        if (error.status !== 404 || !error.isOurs || isKept || !regenerate) throw error;
         return ask(false); // the server doesn't have it
       });
       forget(record);
@@ -381,7 +382,8 @@ async function run(turn, text, regenerate = false) {
     if (isShown()) $("status").textContent = "Reply complete.";
   } catch (error) {
     if (isShown()) $("status").textContent = signal.aborted ? "Stopped." : "";
-    stale.add(place); // it may be stored, or will be
+    turn.isUnsure = !(turn.isKept || error.isOurs);
+    if (!error.isOurs) stale.add(place); // it may be stored, or will be
     if (signal.aborted) turn.stopped();
     else fail(error);
   }
@@ -404,12 +406,19 @@ async function run(turn, text, regenerate = false) {
     const wasEditing = composer.edited === turn;
     turn.failed();
     // Another tab or machine has sent a later message, or deleted this one.
-    const isOld = error.status === 409 || (error.status === 404 && regenerate);
+    const isOld = error.isOurs && (error.status === 409 || (error.status === 404 && regenerate));
     const isEdit = turn.text !== text || (isOld && regenerate && !isKept);
     if (isEdit) asDraft(turn, text, place);
     if (isShown() && !turn.isKept) log.putBack(turn);
     const stored = isEdit && recall(editOf(turn.id, place));
-    if (isOld) forget(record);
+    if (isOld) {
+      stale.add(place);
+      forget(record);
+    }
+    const isAnswered = () => {
+      const there = log.turn(turn.id);
+      return there?.state === "complete" && there.text === text && (isEdit || !isKept);
+    };
     const again = async () => {
       if (isOld) await reread();
       if (!isShown() || coming.has(place)) return; // its user has gone on meanwhile
@@ -424,7 +433,7 @@ async function run(turn, text, regenerate = false) {
       const one = there ?? log.add({ id: turn.id, text });
       run(one, isEdit ? text : one.text, regenerate);
     };
-    const showIt = () => showProblem(error, again, turn.id);
+    const showIt = () => isAnswered() || showProblem(error, again, isAnswered);
     if (isShown()) showIt();
     else problems.set(place, showIt);
   }
@@ -442,8 +451,10 @@ function stopAll() {
 
 function send(text, edited) {
   const isLast = edited && edited === log.last;
-  // Whether a message that was stopped or has failed is stored, only the server knows.
-  if (isLast) return run(edited, text, true);
+  if (isLast) {
+    edited.isCorrected = true;
+    return run(edited, text, edited.isKept || edited.isUnsure);
+  }
   // An older one that was not stored, or was deleted elsewhere, is replaced by a new message. One that
   // was stored stays.
   if (edited) {
@@ -463,7 +474,7 @@ function edit(turn) {
 function sendAgain(turn) {
   if (coming.has(session)) return;
   composer.focus();
-  run(turn, turn.text, turn.isKept);
+  run(turn, turn.text, turn.isKept || (turn.isUnsure && turn.isCorrected));
 }
 
 // Events

@@ -67,7 +67,7 @@ export class Sidebar {
     if (user !== this.user || this.isNaming) return;
     const page = await this.#load({ least: this.count || 1 }, () => this.refresh(user));
     if (page && !this.isNaming) this.#show(page, true);
-    else if (seen !== this.asked) this.refresh(user); // that has overtaken it
+    else if (user === this.user && seen !== this.asked) this.refresh(user); // that has overtaken it
   }
 
   get isNaming() {

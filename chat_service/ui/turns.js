@@ -15,6 +15,10 @@ export class TurnView {
     this.id = id;
     /** Whether the server has stored it. */
     this.isKept = false;
+    /** Whether the server may have stored it, or may be answering it. */
+    this.isUnsure = false;
+    /** Whether its text is another than that which was sent first, and which the server may have. */
+    this.isCorrected = false;
     this.said = element("div", { className: "said", dir: "auto" });
     this.edit = button("Edit and resend", () => onEdit(this));
     this.tools = element("p", { className: "tools" });
@@ -65,10 +69,12 @@ export class TurnView {
   complete({ text = this.text, reply, reply_html: html, tools = [], stopped = false }) {
     const kept = { text, reply, reply_html: html, tools, stopped };
     const shown = JSON.stringify(kept);
+    if (text === this.lost) this.lost = null;
     // Screen readers would read out again whatever is shown anew.
     if (shown === this.shown) return;
     this.shown = shown;
     this.isKept = true;
+    this.isUnsure = this.isCorrected = false;
     if (text !== this.text) this.said.textContent = this.text = text;
     this.reply = reply;
     show(this.answer, 0, html);

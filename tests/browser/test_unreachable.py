@@ -12,6 +12,7 @@ from tests.browser.people import (
     button,
     count,
     message_box,
+    past,
     progress,
     questions,
     replies,
@@ -27,6 +28,7 @@ from tests.browser.troubles import (
     busy,
     chat_elsewhere,
     look_again,
+    no_upstream,
     see_a_problem,
     slow,
 )
@@ -47,6 +49,11 @@ async def cut_at_once(route: Route) -> None:
     await asyncio.sleep(0.2)
     await route.abort()
     await fetching
+
+
+async def edit(page: Page, text: str) -> None:
+    await begin_edit(page, text)
+    await message_box(page).press("Enter")
 
 
 async def lose_the_network(page: Page) -> None:
@@ -73,14 +80,69 @@ async def test_an_edit_replaces_a_message_that_the_server_is_still_answering(
     else:
         await page.keyboard.press("Escape")
         await expect(replies(page)).to_contain_text("Stopped.")
-    await begin_edit(page, "pears")
-    await message_box(page).press("Enter")
+    await edit(page, "pears")
     go.set()
     await expect(progress(page)).to_have_text("Reply complete.")
     assert site.agent.asked == ["apples", "pears"]
     await page.reload()
     await expect(questions(page)).to_have_text(texts("pears"))
     await expect(count(page)).to_have_text("Messages sent: 1")
+
+
+async def test_send_again_sends_what_is_shown(site: Site, open_site: OpenPage) -> None:
+    page, go = await open_site(), asyncio.Event()
+    site.agent.script = [go, "Fine."]
+    await page.route(STREAM, abort)
+    await page.route(STREAM, cut_at_once, times=1)
+    for text, do in (("apples", send), ("pears", edit)):
+        await do(page, text)
+        await expect(questions(page)).to_have_text(texts(text))
+        await see_a_problem(page)
+    await page.unroute_all()
+    await button(page, "Send again").click()
+    go.set()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await expect(questions(page)).to_have_text(texts("pears"))
+    assert site.agent.asked == ["apples", "pears"]
+
+
+async def test_an_edit_that_no_server_has_got_is_there_after_a_reload(open_site: OpenPage) -> None:
+    page = await open_site()
+    await page.route(STREAM, busy)
+    await send(page, "apples")
+    await see_a_problem(page)
+    await page.route(STREAM, no_upstream)
+    async with page.expect_response(CONVERSATION):  # which doesn't have it either
+        await edit(page, "pears")
+    await page.reload()
+    await expect(questions(page)).to_have_text(texts("pears"))
+
+
+async def test_a_reply_that_was_lost_in_the_background_is_no_problem(open_site: OpenPage) -> None:
+    page = await open_site()
+    await page.route(STREAM, slow(0.5, unseen))
+    await send(page, "apples")
+    async with page.expect_event("requestfailed"):
+        await button(page, "New conversation").click()
+    await page.go_back()
+    await expect(replies(page)).to_contain_text("Fine.")
+    await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_the_list_is_that_of_the_user_also_after_a_search_of_another(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    async with page.expect_response(LIST):
+        await page.get_by_label("Search conversations").fill("app")
+    await page.route(LIST, slow(0.3))
+    await send_and_wait(page, "pears")
+    async with page.expect_response(LIST):  # a slow refresh, that of the user before
+        await page.get_by_label("Chatting as").fill("bert")
+        await page.keyboard.press("Enter")
+    await page.wait_for_timeout(700)
+    await expect(past(page)).to_have_count(0)
 
 
 async def test_what_the_server_ends_later_is_seen_with_the_next_message(
@@ -107,8 +169,7 @@ async def test_an_edit_of_a_message_that_another_machine_has_followed_is_a_new_m
     await send(page, "apples")
     await see_a_problem(page)
     await chat_elsewhere(page, "plums")
-    await begin_edit(page, "pears")
-    await message_box(page).press("Enter")
+    await edit(page, "pears")
     await expect(page.get_by_role("alert")).to_contain_text("last message")
     await expect(message_box(page)).to_have_value("pears")
     await page.unroute_all()
@@ -123,14 +184,18 @@ async def test_an_edit_whose_reply_is_cut_off_leaves_the_box_once_the_server_has
     page = await open_site()
     await send_and_wait(page, "apples")
     await page.route(STREAM, unseen, times=1)
-    await begin_edit(page, "pears")
-    await message_box(page).press("Enter")
+    await edit(page, "pears")
     await see_a_problem(page)
     await expect(questions(page)).to_have_text(texts("pears"))
     await expect(message_box(page)).to_have_value("")
     await expect(page.locator("#editing")).to_be_hidden()
     await expect(page.get_by_role("alert")).to_be_hidden()
     await expect(replies(page)).to_contain_text("Fine.")
+    # One that is begun later stays open.
+    await button(page, "Edit and resend").click()
+    async with page.expect_response(CONVERSATION):
+        await lose_the_network(page)
+    await expect(page.locator("#editing")).to_be_visible()
 
 
 async def test_a_conversation_that_could_not_be_loaded_is_shown_whole_once_online(
@@ -213,8 +278,7 @@ async def test_a_retry_without_storage_sends_the_edit(site: Site, open_site: Ope
     await page.reload()
     await send_and_wait(page, "apples")
     await page.route(STREAM, slow(0.3, busy), times=1)
-    await begin_edit(page, "pears")
-    await message_box(page).press("Enter")
+    await edit(page, "pears")
     await message_box(page).press_sequentially("my draft")
     await see_a_problem(page)
     await button(page, "Retry").click()

@@ -1,6 +1,7 @@
 """What can go wrong around the page."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -20,7 +21,8 @@ async def abort(route: Route) -> None:
 
 
 async def busy(route: Route) -> None:
-    await route.fulfill(status=503, json={"detail": "Busy"})
+    problem = json.dumps({"detail": "Busy"})
+    await route.fulfill(status=503, body=problem, content_type="application/problem+json")
 
 
 async def hang(route: Route) -> None:
