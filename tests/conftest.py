@@ -41,6 +41,7 @@ gc.disable()
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
+    gc.set_threshold(10_000)  # to search every 700 objects takes a twentieth of the tests' time
     gc.enable()
     # If xdist doesn't group, all workers start each stack and each browser, which nobody notices.
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -91,3 +92,9 @@ def no_garbage_collection() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
+
+
+def pytest_sessionfinish() -> None:
+    # pytest searches for garbage five times at the end. Once is enough, and takes half a second.
+    gc.collect()
+    gc.freeze()

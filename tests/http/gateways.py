@@ -1,5 +1,6 @@
 """The gateway with fakes, called in this process or through a real socket."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,9 @@ from starlette.types import ASGIApp
 from chat_service.web.gateway import build_gateway
 from chat_service.web.server import HttpServer
 from tests.fakes import ANY_HOST, FREE, FakeChat
+
+# Reading all certificate authorities takes most of the time in which a client is made.
+NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def gateway_app(chat: FakeChat, **options: Any) -> ASGIApp:
@@ -44,7 +48,8 @@ async def served(app: ASGIApp, *trusted_proxies: str) -> AsyncIterator[httpx2.As
     server = HttpServer(app, "127.0.0.1", 0, trusted_proxies=[*trusted_proxies])
     await server.start()
     try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+        url = f"http://127.0.0.1:{server.port}"
+        async with httpx2.AsyncClient(base_url=url, verify=NO_TLS) as client:
             yield client
     finally:
         await server.stop(1)
