@@ -233,7 +233,7 @@ async function recallUnsent(key) {
   const [mine, text, id] = [view, recall(key), idIn(key)];
   if (coming.get(session)?.turn.id === id) return;
   const turn = log.turn(id) ?? log.add({ id, text });
-  turn.isUnsure = !turn.isKept;
+  turn.isUnsure = turn.isCorrected = !turn.isKept;
   if ((await isRunning(`reply ${id}`)) && mine === view) log.append(turn);
   await over(`reply ${id}`);
   if (recall(key) && !turn.isKept) log.keepPlace(() => turn.failed());
@@ -351,6 +351,8 @@ async function run(turn, text, regenerate = false) {
   const isShown = () => place === session;
   const { isKept } = turn;
   const record = unsent(turn.id);
+  const other = recall(record);
+  if (other && ![text, turn.text].includes(other)) remember(editOf(turn.id), other); // another tab's
   remember(record, text);
   const control = new AbortController();
   const { signal } = control;
@@ -372,7 +374,8 @@ async function run(turn, text, regenerate = false) {
         api.chat({ user: whose, session: place, id: turn.id, text, regenerate: anew, signal, on });
       const answer = await ask(regenerate).catch((error) => {
         if (error.status !== 404 || !error.isOurs || isKept || !regenerate) throw error;
-        return ask(false); // the server doesn't have it
+        turn.isUnsure = turn.isCorrected = false;
+        return ask(false);
       });
       forget(record);
       return answer;
@@ -382,8 +385,10 @@ async function run(turn, text, regenerate = false) {
     if (isShown()) $("status").textContent = "Reply complete.";
   } catch (error) {
     if (isShown()) $("status").textContent = signal.aborted ? "Stopped." : "";
-    turn.isUnsure = !(turn.isKept || error.isOurs);
-    if (!error.isOurs) stale.add(place); // it may be stored, or will be
+    if (!error.isOurs) {
+      turn.isUnsure = !turn.isKept;
+      stale.add(place);
+    }
     if (signal.aborted) turn.stopped();
     else fail(error);
   }
@@ -422,16 +427,18 @@ async function run(turn, text, regenerate = false) {
     const again = async () => {
       if (isOld) await reread();
       if (!isShown() || coming.has(place)) return; // its user has gone on meanwhile
+      const [there, edited] = [log.turn(turn.id), recall(editOf(turn.id, place))];
+      // The server may have had an earlier text of it.
+      const edits = isEdit || (!isKept && there?.isKept && there.text !== text);
       // What has been corrected since it failed is sent as it is by now.
       const isCorrected = composer.edited?.id === turn.id && !wasEditing;
-      if (isCorrected && (isEdit || !turn.isKept)) return composer.send();
-      const [there, edited] = [log.turn(turn.id), recall(editOf(turn.id, place))];
+      if (isCorrected && (edits || !turn.isKept)) return composer.send();
       if (stored && !edited && there?.text !== text) return; // its user has cancelled it
-      if (isEdit && edited === text) forget(editOf(turn.id, place));
-      if (isEdit && isOld) return send(text, there ?? turn);
+      if (edits && edited === text) forget(editOf(turn.id, place));
+      if (edits && isOld) return send(text, there ?? turn);
       if (isOld && !(there && there === log.last)) return;
       const one = there ?? log.add({ id: turn.id, text });
-      run(one, isEdit ? text : one.text, regenerate);
+      run(one, edits ? text : one.text, regenerate || one.isKept);
     };
     const showIt = () => isAnswered() || showProblem(error, again, isAnswered);
     if (isShown()) showIt();
@@ -452,7 +459,7 @@ function stopAll() {
 function send(text, edited) {
   const isLast = edited && edited === log.last;
   if (isLast) {
-    edited.isCorrected = true;
+    edited.isCorrected ||= edited.isUnsure;
     return run(edited, text, edited.isKept || edited.isUnsure);
   }
   // An older one that was not stored, or was deleted elsewhere, is replaced by a new message. One that

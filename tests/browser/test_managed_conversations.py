@@ -21,6 +21,7 @@ from tests.browser.people import (
     send_and_wait,
 )
 from tests.browser.sites import Site
+from tests.browser.troubles import CONVERSATION, no_upstream, see_a_problem
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -296,6 +297,18 @@ async def test_a_retry_after_a_cut_connection_shows_the_message_once(
         await expect(questions(page)).to_have_count(1)
         await expect(count(page)).to_have_text("Messages sent: 1")
         await page.reload()
+
+
+async def test_a_proxy_that_finds_no_service_deletes_nothing(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route(CONVERSATION, no_upstream)
+    await message_box(page).fill("my draft")
+    await button(page, "Delete: apples").click()
+    await button(page, "Delete").click()
+    await see_a_problem(page)
+    await expect(message_box(page)).to_have_value("my draft")
+    await expect(past(page)).to_have_count(1)
 
 
 async def test_older_conversations_stay_open(site: Site, open_site: OpenPage) -> None:

@@ -24,6 +24,7 @@ from tests.browser.troubles import (
     CONVERSATION,
     LIST,
     STREAM,
+    Handler,
     abort,
     busy,
     chat_elsewhere,
@@ -54,6 +55,18 @@ async def cut_at_once(route: Route) -> None:
 async def edit(page: Page, text: str) -> None:
     await begin_edit(page, text)
     await message_box(page).press("Enter")
+
+
+async def correct_in_vain(page: Page, first: Handler, second: Handler) -> None:
+    """Send "apples", whose reply gets lost in the `first` way, and edit it, in vain."""
+    await page.route(STREAM, second)
+    await page.route(STREAM, first, times=1)
+    for text, do in (("apples", send), ("pears", edit)):
+        await do(page, text)
+        await expect(questions(page).last).to_contain_text(text)
+        await see_a_problem(page)
+    await page.wait_for_timeout(400)  # until the page has read the conversation
+    await page.unroute_all()
 
 
 async def lose_the_network(page: Page) -> None:
@@ -89,21 +102,45 @@ async def test_an_edit_replaces_a_message_that_the_server_is_still_answering(
     await expect(count(page)).to_have_text("Messages sent: 1")
 
 
-async def test_send_again_sends_what_is_shown(site: Site, open_site: OpenPage) -> None:
+@pytest.mark.parametrize("then", ["lost", "refused", "reloaded"])
+async def test_send_again_sends_what_is_shown(site: Site, open_site: OpenPage, then: str) -> None:
     page, go = await open_site(), asyncio.Event()
     site.agent.script = [go, "Fine."]
-    await page.route(STREAM, abort)
-    await page.route(STREAM, cut_at_once, times=1)
-    for text, do in (("apples", send), ("pears", edit)):
-        await do(page, text)
-        await expect(questions(page)).to_have_text(texts(text))
-        await see_a_problem(page)
-    await page.unroute_all()
+    await correct_in_vain(page, cut_at_once, busy if then == "refused" else abort)
+    if then == "reloaded":
+        await page.reload()
     await button(page, "Send again").click()
     go.set()
     await expect(progress(page)).to_have_text("Reply complete.")
     await expect(questions(page)).to_have_text(texts("pears"))
     assert site.agent.asked == ["apples", "pears"]
+
+
+async def test_a_retry_sends_what_has_failed_also_if_the_server_has_had_an_earlier_text(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await page.route(CONVERSATION, abort)
+    await correct_in_vain(page, unseen, abort)
+    await lose_the_network(page)
+    await expect(questions(page)).to_have_text(texts("apples"))
+    await page.locator("#retry").click()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await expect(questions(page)).to_have_text(texts("pears"))
+    assert site.agent.asked == ["apples", "pears"]
+
+
+async def test_another_tab_that_regenerates_leaves_the_unsent_edit(open_site: OpenPage) -> None:
+    page = await open_site()
+    await page.route(CONVERSATION, abort)
+    await correct_in_vain(page, unseen, abort)
+    other = await page.context.new_page()
+    await other.goto(page.url)
+    await button(other, "Regenerate").click()
+    await expect(progress(other)).to_have_text("Reply complete.")
+    await page.reload()
+    await expect(questions(page)).to_have_text(texts("apples"))
+    await expect(message_box(page)).to_have_value("pears")
 
 
 async def test_an_edit_that_no_server_has_got_is_there_after_a_reload(open_site: OpenPage) -> None:
