@@ -184,10 +184,12 @@ async def busy_server(busy: Busy) -> AsyncIterator[GrpcServer]:
 
 
 @asynccontextmanager
-async def filled(server: GrpcServer, busy: Busy, method: str) -> AsyncIterator[None]:
+async def filled(
+    server: GrpcServer, busy: Busy, method: str, calls: int = MAX_CALLS
+) -> AsyncIterator[None]:
     """As many calls as may be at once. grpc itself refuses some that come too fast."""
     async with AsyncExitStack() as stack:
-        while busy.calls < MAX_CALLS:
+        while busy.calls < calls:
             path = f"/daca.chat.v1.ChatService/{method}"
             await stack.enter_async_context(calls_of_one_client(server, path, one_chat))
             await asyncio.sleep(0.3)
@@ -212,7 +214,8 @@ async def test_a_call_that_gives_way_says_so(busy: Busy, busy_server: GrpcServer
         unread = aiter(pb_grpc.ChatServiceStub(channel).ChatStream(pb.ChatStreamRequest()))
         unsent = aiter(untyped.stream_stream(CHAT)(nothing()))
         await anext(unread)
-        async with filled(busy_server, busy, "Chat"):
+        # With the one that is not read.
+        async with filled(busy_server, busy, "Chat", MAX_CALLS + 1):
             refused = [await refusal(to_the_end(each)) for each in (unread, unsent)]
     assert {(*each.reasons, each.retry_after_s) for each in refused} == {("daca/LIMIT_REACHED", 1)}
 
