@@ -374,7 +374,7 @@ async function run(turn, text, regenerate = false) {
         api.chat({ user: whose, session: place, id: turn.id, text, regenerate: anew, signal, on });
       const answer = await ask(regenerate).catch((error) => {
         if (error.status !== 404 || !error.isOurs || isKept || !regenerate) throw error;
-        turn.isUnsure = turn.isCorrected = false;
+        turn.isUnsure = turn.isCorrected = false; // now it is known that the server has none
         return ask(false);
       });
       forget(record);
