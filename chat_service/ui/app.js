@@ -250,7 +250,8 @@ async function recallUnsent(key) {
 function asDraft(turn, text, place = session) {
   turn.lost = text;
   forget(unsent(turn.id, place));
-  if (place === session && composer.edited === turn) return; // its user has begun another edit since
+  // Its user has begun another edit since.
+  if (place === session && composer.edited === turn && composer.isTyped) return;
   remember(editOf(turn.id, place), text);
   if (place === session) goOnEditing(turn, text);
 }
@@ -420,14 +421,18 @@ async function run(turn, text, regenerate = false) {
       stale.add(place);
       forget(record);
     }
+    /** Whether the text still waits to be sent, and is not cancelled, or sent by another tab. */
+    const waits = () => [editOf(turn.id, place), record].some((key) => recall(key) === text);
     const isAnswered = () => {
       const there = log.turn(turn.id);
-      return there?.state === "complete" && there.text === text && (isEdit || !isKept);
+      if (there?.state !== "complete") return false;
+      return there.text === text ? isEdit || !isKept : !(isKept || isEdit || waits());
     };
     const again = async () => {
       if (isOld) await reread();
       if (!isShown() || coming.has(place)) return; // its user has gone on meanwhile
       const [there, edited] = [log.turn(turn.id), recall(editOf(turn.id, place))];
+      if (isAnswered()) return;
       // The server may have had an earlier text of it.
       const edits = isEdit || (!isKept && there?.isKept && there.text !== text);
       // What has been corrected since it failed is sent as it is by now.
@@ -473,7 +478,8 @@ function send(text, edited) {
 }
 
 function edit(turn) {
-  composer.beginEdit(turn, recall(editOf(turn.id)) ?? turn.text);
+  const text = recall(editOf(turn.id)) ?? (turn.isKept ? recall(unsent(turn.id)) : null);
+  composer.beginEdit(turn, text ?? turn.text);
   composer.focus();
 }
 

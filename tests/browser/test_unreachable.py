@@ -130,6 +130,55 @@ async def test_a_retry_sends_what_has_failed_also_if_the_server_has_had_an_earli
     assert site.agent.asked == ["apples", "pears"]
 
 
+async def test_a_retry_sends_no_correction_that_was_cancelled(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await page.route(CONVERSATION, abort)
+    await correct_in_vain(page, unseen, abort)
+    await lose_the_network(page)
+    await expect(message_box(page)).to_have_value("pears")
+    await button(page, "Cancel editing").click()
+    await page.locator("#retry").click()
+    await expect(page.get_by_role("alert")).to_be_hidden()
+    await send_and_wait(page, "plums")
+    assert site.agent.asked == ["apples", "plums"]
+
+
+async def test_a_retry_leaves_the_correction_of_another_tab(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "figs")
+    await page.route(STREAM, busy)
+    await send(page, "apples")
+    await see_a_problem(page)
+    other = await page.context.new_page()
+    await other.goto(page.url)
+    await expect(replies(other).last).to_contain_text("Not answered.")
+    await button(other, "Edit and resend").last.click()
+    await message_box(other).fill("pears")
+    await message_box(other).press("Enter")
+    await expect(progress(other)).to_have_text("Reply complete.")
+    await expect(questions(page)).to_have_text(texts("figs", "pears"))
+    await expect(page.get_by_role("alert")).to_be_hidden()
+    assert site.agent.asked == ["figs", "pears"]
+
+
+async def test_an_edit_that_is_begun_early_has_the_correction(open_site: OpenPage) -> None:
+    page = await open_site()
+    await page.route(CONVERSATION, abort)
+    await correct_in_vain(page, unseen, abort)
+    await page.route(CONVERSATION, slow(0.3))
+    await page.reload()
+    await expect(questions(page)).to_have_text(texts("apples"))
+    await button(page, "Edit and resend").click()
+    await expect(message_box(page)).to_have_value("pears")
+    await page.wait_for_timeout(1000)
+    await page.reload()
+    await expect(message_box(page)).to_have_value("pears")
+
+
 async def test_another_tab_that_regenerates_leaves_the_unsent_edit(open_site: OpenPage) -> None:
     page = await open_site()
     await page.route(CONVERSATION, abort)
