@@ -1,6 +1,7 @@
 """What a person finds and does on the page, by accessible names, as screen readers use them."""
 
 import asyncio
+import re
 
 from playwright.async_api import Locator, Page, expect
 
@@ -40,6 +41,11 @@ def progress(page: Page) -> Locator:
     return page.get_by_role("status", name="Progress")
 
 
+def texts(*messages: str) -> list[re.Pattern[str]]:
+    """To expect elements that contain these texts, among others."""
+    return [re.compile(message) for message in messages]
+
+
 async def send(page: Page, text: str) -> None:
     await message_box(page).fill(text)
     await message_box(page).press("Enter")
@@ -53,6 +59,18 @@ async def send_and_wait(page: Page, text: str) -> None:
 async def begin_edit(page: Page, text: str) -> None:
     await button(page, "Edit and resend").click()
     await message_box(page).fill(text)
+
+
+async def send_edit(page: Page, text: str) -> None:
+    await begin_edit(page, text)
+    await message_box(page).press("Enter")
+
+
+async def second_tab(page: Page) -> Page:
+    """Another tab of the same browser at the same address."""
+    tab = await page.context.new_page()
+    await tab.goto(page.url)
+    return tab
 
 
 async def send_and_see(site: Site, page: Page, text: str) -> asyncio.Event:

@@ -16,8 +16,10 @@ from tests.browser.people import (
     progress,
     questions,
     replies,
+    second_tab,
     send,
     send_and_wait,
+    send_edit,
 )
 from tests.browser.sites import Site
 from tests.browser.troubles import (
@@ -90,8 +92,7 @@ async def test_an_edit_that_goes_on_after_a_stop_is_kept(open_site: OpenPage) ->
     await send_and_wait(page, "apples")
     await page.route(STREAM, hang)
     await page.route(CONVERSATION, slow(1))
-    await begin_edit(page, "pears")
-    await message_box(page).press("Enter")
+    await send_edit(page, "pears")
     await expect(progress(page)).to_have_text("The assistant is replying…")
     await page.keyboard.press("Escape")
     await button(page, "Edit and resend").click()
@@ -154,8 +155,7 @@ async def test_another_tab_shows_an_older_message_that_is_sent_again_as_the_last
     site.agent.script = ["Hello ", go, "and the end."]
     await button(page, "Send again").click()
     await expect(replies(page).last).to_contain_text("Hello")
-    two = await page.context.new_page()
-    await two.goto(page.url)
+    two = await second_tab(page)
     await expect(questions(two)).to_have_text([re.compile("pears"), re.compile("apples")])
     go.set()
     await expect(replies(two).last).to_contain_text("and the end.")
@@ -168,8 +168,7 @@ async def test_an_edit_that_was_stopped_unread_returns_once_the_service_is_back(
     await send_and_wait(page, "apples")
     await page.route(STREAM, hang)
     await page.route(CONVERSATION, abort)
-    await begin_edit(page, "pears")
-    await message_box(page).press("Enter")
+    await send_edit(page, "pears")
     await expect(progress(page)).to_have_text("The assistant is replying…")
     await page.keyboard.press("Escape")
     await page.wait_for_timeout(500)  # it can't be read
@@ -185,8 +184,7 @@ async def test_an_edit_that_was_cancelled_is_not_sent_by_a_retry(
     page = await open_site()
     await send_and_wait(page, "apples")
     await page.route(STREAM, busy)
-    await begin_edit(page, "pears")
-    await message_box(page).press("Enter")
+    await send_edit(page, "pears")
     await see_a_problem(page)
     await button(page, "Cancel editing").click()
     await page.unroute_all()
@@ -202,13 +200,10 @@ async def test_a_retry_sends_this_tabs_edit_not_that_of_another(
 ) -> None:
     one = await open_site()
     await send_and_wait(one, "apples")
-    two = await one.context.new_page()
-    await two.goto(one.url)
+    two = await second_tab(one)
     await expect(questions(two)).to_have_count(1)
-
     await one.route(STREAM, slow(1, busy))
-    await begin_edit(one, "pears")
-    await message_box(one).press("Enter")
+    await send_edit(one, "pears")
     await begin_edit(two, "half wr")
     await see_a_problem(one)
     await expect(message_box(one)).to_have_value("pears")
@@ -228,10 +223,8 @@ async def test_the_retry_of_another_reply_is_for_the_text_that_is_shown(
     await button(one, "Regenerate").click()
     await see_a_problem(one)
     await one.unroute_all()
-    two = await one.context.new_page()
-    await two.goto(one.url)
-    await begin_edit(two, "pears")
-    await message_box(two).press("Enter")
+    two = await second_tab(one)
+    await send_edit(two, "pears")
     await expect(questions(one)).to_have_text([re.compile("pears")])
     site.agent.asked.clear()
     await button(one, "Retry").click()

@@ -1,7 +1,6 @@
 """What somebody has written stays in reach, and messages in their order, whatever comes between."""
 
 import asyncio
-import re
 
 import httpx2
 import pytest
@@ -16,9 +15,12 @@ from tests.browser.people import (
     progress,
     questions,
     replies,
+    second_tab,
     send,
     send_and_see,
     send_and_wait,
+    send_edit,
+    texts,
 )
 from tests.browser.sites import Site
 from tests.browser.troubles import (
@@ -35,10 +37,6 @@ from tests.browser.troubles import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-def texts(*messages: str) -> list[re.Pattern[str]]:
-    return [re.compile(message) for message in messages]
 
 
 async def test_a_message_that_is_sent_while_its_conversation_loads_is_the_last(
@@ -98,8 +96,7 @@ async def test_a_conversation_that_is_reloaded_does_not_look_new_before(
 async def test_an_edit_survives_a_message_of_another_tab(open_site: OpenPage) -> None:
     one = await open_site()
     await send_and_wait(one, "apples")
-    two = await one.context.new_page()
-    await two.goto(one.url)
+    two = await second_tab(one)
     await begin_edit(two, "apples and pears")
     await send_and_wait(one, "plums")
     await two.reload()
@@ -149,8 +146,7 @@ async def test_an_edit_that_is_stopped_before_the_server_has_it_returns_to_the_b
     page = await open_site()
     await send_and_wait(page, "apples")
     await page.route(STREAM, hang)
-    await begin_edit(page, "pears")
-    await message_box(page).press("Enter")
+    await send_edit(page, "pears")
     await expect(progress(page)).to_have_text("The assistant is replying…")
     await page.keyboard.press("Escape")
     await expect(message_box(page)).to_have_value("pears")

@@ -6,13 +6,13 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
-    begin_edit,
     button,
     count,
     message_box,
     past,
     replies,
     send_and_wait,
+    send_edit,
 )
 from tests.browser.sites import Site
 from tests.browser.test_replies import REPLY, WIDE
@@ -66,8 +66,7 @@ async def test_a_long_problem_and_a_long_edit_leave_all_in_sight(open_site: Open
     await send_and_wait(page, "apples " * 60)
     long = {"detail": "The model's host is busy, " * 30}
     await page.route(STREAM, lambda route: route.fulfill(status=503, json=long))
-    await begin_edit(page, "pears\n" * 12)
-    await message_box(page).press("Enter")
+    await send_edit(page, "pears\n" * 12)
     await see_a_problem(page)
     for width, height in ((360, 640), (360, 520), (360, 420), (640, 400), (1100, 500)):
         await page.set_viewport_size({"width": width, "height": height})

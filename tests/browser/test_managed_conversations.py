@@ -17,6 +17,7 @@ from tests.browser.people import (
     past,
     questions,
     replies,
+    second_tab,
     send,
     send_and_wait,
 )
@@ -236,8 +237,7 @@ async def test_an_edited_message_that_the_service_does_not_have_is_sent(
     go = asyncio.Event()
     page = await open_site()
     await send_and_wait(page, "apples")
-    other = await page.context.new_page()
-    await other.goto(page.url)
+    other = await second_tab(page)
     await expect(replies(other)).to_contain_text("Fine.")
     if elsewhere == "deletes it":
         await button(page, "Edit and resend").click()

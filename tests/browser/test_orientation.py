@@ -84,6 +84,22 @@ async def test_a_search_that_fails_is_told_even_after_a_reply_that_has_failed(
     await expect(button(page, "Retry")).to_be_enabled()
 
 
+async def test_the_list_is_that_of_the_user_also_after_a_search_of_another(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    async with page.expect_response(LIST):
+        await page.get_by_label("Search conversations").fill("app")
+    await page.route(LIST, slow(0.3))
+    await send_and_wait(page, "pears")
+    async with page.expect_response(LIST):  # a slow refresh, that of the user before
+        await page.get_by_label("Chatting as").fill("bert")
+        await page.keyboard.press("Enter")
+    await page.wait_for_timeout(700)
+    await expect(past(page)).to_have_count(0)
+
+
 async def test_a_search_that_ends_meanwhile_leaves_a_title_open(open_site: OpenPage) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")

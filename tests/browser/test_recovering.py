@@ -23,6 +23,7 @@ from tests.browser.sites import Site
 from tests.browser.troubles import (
     AWAY,
     CONVERSATION,
+    NO_STORAGE,
     STREAM,
     abort,
     chat_elsewhere,
@@ -33,12 +34,6 @@ from tests.browser.troubles import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-NO_STORAGE = """
-Object.defineProperty(window, "localStorage", {
-  get() { throw new DOMException("", "SecurityError"); }
-});
-"""
 
 
 class CuttableProxy:

@@ -10,7 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.people import (  # fmt: skip
+from tests.browser.people import (
     begin_edit,
     button,
     count,
@@ -19,6 +19,7 @@ from tests.browser.people import (  # fmt: skip
     progress,
     questions,
     replies,
+    second_tab,
     send,
     send_and_see,
     send_and_wait,
@@ -65,8 +66,7 @@ async def test_an_edited_message_that_is_no_longer_the_last_is_sent_as_a_new_one
 ) -> None:
     one = await open_site()
     await send_and_wait(one, "apples")
-    two = await one.context.new_page()
-    await two.goto(one.url)
+    two = await second_tab(one)
     await expect(questions(two)).to_have_count(1)
     await begin_edit(one, "plums")
     await send_and_wait(two, "pears")
@@ -99,8 +99,7 @@ async def test_a_page_that_was_opened_while_the_service_was_away_is_complete_aft
 async def test_tabs_see_each_others_messages(open_site: OpenPage) -> None:
     one = await open_site()
     await send_and_wait(one, "apples")
-    two = await one.context.new_page()
-    await two.goto(one.url)
+    two = await second_tab(one)
     await expect(questions(two)).to_have_count(1)
     await message_box(two).fill("a draft")
     await send_and_wait(one, "pears")
@@ -121,8 +120,7 @@ async def test_a_tab_waits_for_a_reply_that_another_tab_is_getting(
 ) -> None:
     one = await open_site()
     go = await send_and_see(site, one, "apples")
-    two = await one.context.new_page()
-    await two.goto(one.url)
+    two = await second_tab(one)
     await expect(questions(two)).to_contain_text("apples")
     await expect(replies(two)).to_have_attribute("aria-busy", "true")
     go.set()
@@ -144,8 +142,7 @@ async def test_a_reply_that_a_closed_tab_was_getting_is_shown_as_it_was_kept(
 ) -> None:
     one = await open_site()
     await send_and_see(site, one, "apples")
-    two = await one.context.new_page()
-    await two.goto(one.url)
+    two = await second_tab(one)
     await expect(replies(two)).to_have_attribute("aria-busy", "true")
     await one.close()
     await expect(replies(two)).to_contain_text("Hello")
@@ -243,8 +240,7 @@ async def test_signing_out_leaves_the_drafts_of_similar_users(guarded: Page) -> 
     await button(guarded, "Sign out").click()
     await sign_in(guarded, "alice b")
     await message_box(guarded).fill("a draft")
-    other = await guarded.context.new_page()
-    await other.goto(guarded.url)
+    other = await second_tab(guarded)
     await sign_in(other, "alice")
     await button(other, "Sign out").click()
     await guarded.reload()

@@ -1,10 +1,9 @@
 """A network that is away for a while, and what the server has done meanwhile."""
 
 import asyncio
-import re
 
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
@@ -12,196 +11,30 @@ from tests.browser.people import (
     button,
     count,
     message_box,
-    past,
     progress,
     questions,
     replies,
     send,
     send_and_wait,
+    texts,
 )
 from tests.browser.sites import Site
 from tests.browser.troubles import (
     CONVERSATION,
     LIST,
     STREAM,
-    Handler,
     abort,
     busy,
     chat_elsewhere,
+    cut_at_once,
     look_again,
-    no_upstream,
+    lose_the_network,
     see_a_problem,
     slow,
+    unseen,
 )
-from tests.fakes import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-async def unseen(route: Route) -> None:
-    """The server answers, but its answer is lost on the way."""
-    await route.fetch()
-    await route.abort()
-
-
-async def cut_at_once(route: Route) -> None:
-    """The connection breaks at the browser's end only: the server goes on with its answer."""
-    fetching = asyncio.create_task(route.fetch())
-    await asyncio.sleep(0.2)
-    await route.abort()
-    await fetching
-
-
-async def edit(page: Page, text: str) -> None:
-    await begin_edit(page, text)
-    await message_box(page).press("Enter")
-
-
-async def correct_in_vain(page: Page, first: Handler, second: Handler) -> None:
-    """Send "apples", whose reply gets lost in the `first` way, and edit it, in vain."""
-    await page.route(STREAM, second)
-    await page.route(STREAM, first, times=1)
-    for text, do in (("apples", send), ("pears", edit)):
-        await do(page, text)
-        await expect(questions(page).last).to_contain_text(text)
-        await see_a_problem(page)
-    await page.wait_for_timeout(400)  # until the page has read the conversation
-    await page.unroute_all()
-
-
-async def lose_the_network(page: Page) -> None:
-    """For a moment: the page looks again when it is back."""
-    await page.context.set_offline(True)
-    await page.context.set_offline(False)
-
-
-def texts(*them: str) -> list[re.Pattern[str]]:
-    return [re.compile(text) for text in them]
-
-
-@pytest.mark.parametrize("way", ["cut", "stopped"])
-async def test_an_edit_replaces_a_message_that_the_server_is_still_answering(
-    site: Site, open_site: OpenPage, way: str
-) -> None:
-    page, go = await open_site(), asyncio.Event()
-    site.agent.script = [go, "Fine."]
-    await page.route(STREAM, cut_at_once if way == "cut" else lambda one: one.fetch(), times=1)
-    await send(page, "apples")
-    await eventually(lambda: site.agent.asked)
-    if way == "cut":
-        await see_a_problem(page)
-    else:
-        await page.keyboard.press("Escape")
-        await expect(replies(page)).to_contain_text("Stopped.")
-    await edit(page, "pears")
-    go.set()
-    await expect(progress(page)).to_have_text("Reply complete.")
-    assert site.agent.asked == ["apples", "pears"]
-    await page.reload()
-    await expect(questions(page)).to_have_text(texts("pears"))
-    await expect(count(page)).to_have_text("Messages sent: 1")
-
-
-@pytest.mark.parametrize("then", ["lost", "refused", "reloaded"])
-async def test_send_again_sends_what_is_shown(site: Site, open_site: OpenPage, then: str) -> None:
-    page, go = await open_site(), asyncio.Event()
-    site.agent.script = [go, "Fine."]
-    await correct_in_vain(page, cut_at_once, busy if then == "refused" else abort)
-    if then == "reloaded":
-        await page.reload()
-    await button(page, "Send again").click()
-    go.set()
-    await expect(progress(page)).to_have_text("Reply complete.")
-    await expect(questions(page)).to_have_text(texts("pears"))
-    assert site.agent.asked == ["apples", "pears"]
-
-
-async def test_a_retry_sends_what_has_failed_also_if_the_server_has_had_an_earlier_text(
-    site: Site, open_site: OpenPage
-) -> None:
-    page = await open_site()
-    await page.route(CONVERSATION, abort)
-    await correct_in_vain(page, unseen, abort)
-    await lose_the_network(page)
-    await expect(questions(page)).to_have_text(texts("apples"))
-    await page.locator("#retry").click()
-    await expect(progress(page)).to_have_text("Reply complete.")
-    await expect(questions(page)).to_have_text(texts("pears"))
-    assert site.agent.asked == ["apples", "pears"]
-
-
-async def test_a_retry_sends_no_correction_that_was_cancelled(
-    site: Site, open_site: OpenPage
-) -> None:
-    page = await open_site()
-    await page.route(CONVERSATION, abort)
-    await correct_in_vain(page, unseen, abort)
-    await lose_the_network(page)
-    await expect(message_box(page)).to_have_value("pears")
-    await button(page, "Cancel editing").click()
-    await page.locator("#retry").click()
-    await expect(page.get_by_role("alert")).to_be_hidden()
-    await send_and_wait(page, "plums")
-    assert site.agent.asked == ["apples", "plums"]
-
-
-async def test_a_retry_leaves_the_correction_of_another_tab(
-    site: Site, open_site: OpenPage
-) -> None:
-    page = await open_site()
-    await send_and_wait(page, "figs")
-    await page.route(STREAM, busy)
-    await send(page, "apples")
-    await see_a_problem(page)
-    other = await page.context.new_page()
-    await other.goto(page.url)
-    await expect(replies(other).last).to_contain_text("Not answered.")
-    await button(other, "Edit and resend").last.click()
-    await message_box(other).fill("pears")
-    await message_box(other).press("Enter")
-    await expect(progress(other)).to_have_text("Reply complete.")
-    await expect(questions(page)).to_have_text(texts("figs", "pears"))
-    await expect(page.get_by_role("alert")).to_be_hidden()
-    assert site.agent.asked == ["figs", "pears"]
-
-
-async def test_an_edit_that_is_begun_early_has_the_correction(open_site: OpenPage) -> None:
-    page = await open_site()
-    await page.route(CONVERSATION, abort)
-    await correct_in_vain(page, unseen, abort)
-    await page.route(CONVERSATION, slow(0.3))
-    await page.reload()
-    await expect(questions(page)).to_have_text(texts("apples"))
-    await button(page, "Edit and resend").click()
-    await expect(message_box(page)).to_have_value("pears")
-    await page.wait_for_timeout(1000)
-    await page.reload()
-    await expect(message_box(page)).to_have_value("pears")
-
-
-async def test_another_tab_that_regenerates_leaves_the_unsent_edit(open_site: OpenPage) -> None:
-    page = await open_site()
-    await page.route(CONVERSATION, abort)
-    await correct_in_vain(page, unseen, abort)
-    other = await page.context.new_page()
-    await other.goto(page.url)
-    await button(other, "Regenerate").click()
-    await expect(progress(other)).to_have_text("Reply complete.")
-    await page.reload()
-    await expect(questions(page)).to_have_text(texts("apples"))
-    await expect(message_box(page)).to_have_value("pears")
-
-
-async def test_an_edit_that_no_server_has_got_is_there_after_a_reload(open_site: OpenPage) -> None:
-    page = await open_site()
-    await page.route(STREAM, busy)
-    await send(page, "apples")
-    await see_a_problem(page)
-    await page.route(STREAM, no_upstream)
-    async with page.expect_response(CONVERSATION):  # which doesn't have it either
-        await edit(page, "pears")
-    await page.reload()
-    await expect(questions(page)).to_have_text(texts("pears"))
 
 
 async def test_a_reply_that_was_lost_in_the_background_is_no_problem(open_site: OpenPage) -> None:
@@ -213,22 +46,6 @@ async def test_a_reply_that_was_lost_in_the_background_is_no_problem(open_site: 
     await page.go_back()
     await expect(replies(page)).to_contain_text("Fine.")
     await expect(page.get_by_role("alert")).to_be_hidden()
-
-
-async def test_the_list_is_that_of_the_user_also_after_a_search_of_another(
-    open_site: OpenPage,
-) -> None:
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    async with page.expect_response(LIST):
-        await page.get_by_label("Search conversations").fill("app")
-    await page.route(LIST, slow(0.3))
-    await send_and_wait(page, "pears")
-    async with page.expect_response(LIST):  # a slow refresh, that of the user before
-        await page.get_by_label("Chatting as").fill("bert")
-        await page.keyboard.press("Enter")
-    await page.wait_for_timeout(700)
-    await expect(past(page)).to_have_count(0)
 
 
 async def test_what_the_server_ends_later_is_seen_with_the_next_message(
@@ -244,44 +61,6 @@ async def test_what_the_server_ends_later_is_seen_with_the_next_message(
     await send_and_wait(page, "pears")
     await expect(replies(page)).to_have_text(texts("Fine.", "Fine."))
     await expect(questions(page)).to_have_text(texts("apples", "pears"))
-
-
-async def test_an_edit_of_a_message_that_another_machine_has_followed_is_a_new_message(
-    site: Site, open_site: OpenPage
-) -> None:
-    page = await open_site()
-    await page.route(STREAM, unseen, times=1)
-    await page.route(CONVERSATION, abort)
-    await send(page, "apples")
-    await see_a_problem(page)
-    await chat_elsewhere(page, "plums")
-    await edit(page, "pears")
-    await expect(page.get_by_role("alert")).to_contain_text("last message")
-    await expect(message_box(page)).to_have_value("pears")
-    await page.unroute_all()
-    await page.locator("#retry").click()
-    await expect(progress(page)).to_have_text("Reply complete.")
-    await expect(questions(page)).to_have_text(texts("apples", "plums", "pears"))
-
-
-async def test_an_edit_whose_reply_is_cut_off_leaves_the_box_once_the_server_has_it(
-    site: Site, open_site: OpenPage
-) -> None:
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    await page.route(STREAM, unseen, times=1)
-    await edit(page, "pears")
-    await see_a_problem(page)
-    await expect(questions(page)).to_have_text(texts("pears"))
-    await expect(message_box(page)).to_have_value("")
-    await expect(page.locator("#editing")).to_be_hidden()
-    await expect(page.get_by_role("alert")).to_be_hidden()
-    await expect(replies(page)).to_contain_text("Fine.")
-    # One that is begun later stays open.
-    await button(page, "Edit and resend").click()
-    async with page.expect_response(CONVERSATION):
-        await lose_the_network(page)
-    await expect(page.locator("#editing")).to_be_visible()
 
 
 async def test_a_conversation_that_could_not_be_loaded_is_shown_whole_once_online(
@@ -314,18 +93,6 @@ async def test_the_count_is_known_again_once_online(open_site: OpenPage) -> None
     await expect(count(page)).to_have_text("Messages sent: 1")
 
 
-async def test_an_edit_that_changes_nothing_yet_stays_open(open_site: OpenPage) -> None:
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    await begin_edit(page, "apples and")
-    await message_box(page).fill("apples")
-    async with page.expect_response(CONVERSATION):
-        await lose_the_network(page)
-    await message_box(page).press_sequentially(" and pears")
-    await message_box(page).press("Enter")
-    await expect(questions(page)).to_have_text(texts("apples and pears"))
-
-
 async def test_a_message_that_fails_again_stays_in_its_place(open_site: OpenPage) -> None:
     page = await open_site()
     await page.route(STREAM, busy)
@@ -356,21 +123,6 @@ async def test_a_half_written_edit_is_there_on_return_to_a_reply(
     go.set()
     await expect(progress(page)).to_have_text("Reply complete.")
     await expect(message_box(page)).to_have_value("half wr")
-
-
-async def test_a_retry_without_storage_sends_the_edit(site: Site, open_site: OpenPage) -> None:
-    page = await open_site()
-    await page.add_init_script("delete window.localStorage")
-    await page.reload()
-    await send_and_wait(page, "apples")
-    await page.route(STREAM, slow(0.3, busy), times=1)
-    await edit(page, "pears")
-    await message_box(page).press_sequentially("my draft")
-    await see_a_problem(page)
-    await button(page, "Retry").click()
-    await expect(progress(page)).to_have_text("Reply complete.")
-    assert site.agent.asked == ["apples", "pears"]
-    await expect(message_box(page)).to_have_value("my draft")
 
 
 async def test_the_focus_stays_when_a_button_goes(open_site: OpenPage) -> None:

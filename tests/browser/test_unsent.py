@@ -15,12 +15,14 @@ from tests.browser.people import (
     progress,
     questions,
     replies,
+    second_tab,
     send,
     send_and_see,
     send_and_wait,
+    texts,
 )
 from tests.browser.sites import Site
-from tests.browser.troubles import AWAY, CONVERSATION, LIST, STREAM, busy, slow
+from tests.browser.troubles import AWAY, CONVERSATION, LIST, NO_STORAGE, STREAM, busy, slow
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -162,9 +164,7 @@ async def test_older_conversations_that_are_asked_for_and_a_refresh_both_come(
         await page.route(LIST, slow(0.5, of_two), times=1)
         await send_and_wait(page, "figs")
         await button(page, "Show older").click()
-    await expect(past(page)).to_have_text(
-        [re.compile(text) for text in ("figs", "plums", "pears", "apples")]
-    )
+    await expect(past(page)).to_have_text(texts("figs", "plums", "pears", "apples"))
 
 
 async def test_a_regenerate_that_fails_elsewhere_is_reported_on_return(
@@ -189,8 +189,7 @@ async def test_a_message_that_fails_elsewhere_is_not_lost_without_storage(
     site: Site, open_site: OpenPage
 ) -> None:
     page, go = await open_site(), asyncio.Event()
-    refuse = "get() { throw new DOMException('', 'SecurityError'); }"
-    await page.add_init_script(f"Object.defineProperty(window, 'localStorage', {{ {refuse} }})")
+    await page.add_init_script(NO_STORAGE)
     await page.reload()
     site.agent.script, site.agent.failure = [go], AWAY
     await send(page, "apples")
@@ -228,8 +227,7 @@ async def test_a_waiting_tab_never_calls_an_answered_message_failed(
 ) -> None:
     one = await open_site()
     go = await send_and_see(site, one, "apples")
-    two = await one.context.new_page()
-    await two.goto(one.url)
+    two = await second_tab(one)
     await expect(replies(two)).to_have_attribute("aria-busy", "true")
     await two.route(CONVERSATION, slow(0.5))
     note = """() => {
@@ -252,8 +250,7 @@ async def test_a_waiting_tab_offers_no_edit_of_what_is_stored(
     await send_and_wait(one, "apples")
     await button(one, "Edit and resend").click()
     await send_and_see(site, one, "pears")
-    two = await one.context.new_page()
-    await two.goto(one.url)
+    two = await second_tab(one)
     await expect(replies(two)).to_contain_text("Fine.")
     await two.get_by_label("Search conversations").focus()
     await button(one, "Stop").click()

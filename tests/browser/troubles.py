@@ -15,6 +15,12 @@ type Handler = Callable[[Route], Awaitable[None]]
 AWAY = Unavailable("The model can't be reached")
 CONVERSATION, LIST, STREAM = "**/conversations/*", "**/conversations?*", "**/chat/stream*"
 
+NO_STORAGE = """
+Object.defineProperty(window, "localStorage", {
+  get() { throw new DOMException("", "SecurityError"); }
+});
+"""
+
 
 async def abort(route: Route) -> None:
     await route.abort()
@@ -29,6 +35,20 @@ async def hang(route: Route) -> None:
     await asyncio.sleep(3)
     with suppress(Error):  # the page has left the request by now
         await route.abort()
+
+
+async def unseen(route: Route) -> None:
+    """The server answers, but its answer is lost on the way."""
+    await route.fetch()
+    await route.abort()
+
+
+async def cut_at_once(route: Route) -> None:
+    """The connection breaks at the browser's end only: the server goes on with its answer."""
+    fetching = asyncio.create_task(route.fetch())
+    await asyncio.sleep(0.2)
+    await route.abort()
+    await fetching
 
 
 async def no_upstream(route: Route) -> None:
@@ -63,6 +83,12 @@ async def delete_elsewhere(page: Page) -> None:
 
 async def see_a_problem(page: Page) -> None:
     await expect(page.get_by_role("alert")).to_be_visible()
+
+
+async def lose_the_network(page: Page) -> None:
+    """For a moment: the page looks again when it is back."""
+    await page.context.set_offline(True)
+    await page.context.set_offline(False)
 
 
 async def look_again(page: Page) -> None:
