@@ -11,6 +11,11 @@ export class Problem extends Error {
     /** Whether it is the service's own answer, and not that of a proxy before it. */
     this.isOurs = isOurs;
   }
+
+  /** Whether the service doesn't have what was asked for. */
+  get isNotFound() {
+    return this.isOurs && this.status === 404;
+  }
 }
 
 const AWAY = "The service can't be reached. Check that it is running, then try again.";

@@ -374,7 +374,7 @@ async function run(turn, text, regenerate = false) {
       const ask = (anew) =>
         api.chat({ user: whose, session: place, id: turn.id, text, regenerate: anew, signal, on });
       const answer = await ask(regenerate).catch((error) => {
-        if (error.status !== 404 || !error.isOurs || isKept || !regenerate) throw error;
+        if (!error.isNotFound || isKept || !regenerate) throw error;
         turn.isUnsure = turn.isCorrected = false; // now it is known that the server has none
         return ask(false);
       });
@@ -412,7 +412,7 @@ async function run(turn, text, regenerate = false) {
     const wasEditing = composer.edited === turn;
     turn.failed();
     // Another tab or machine has sent a later message, or deleted this one.
-    const isOld = error.isOurs && (error.status === 409 || (error.status === 404 && regenerate));
+    const isOld = (error.isOurs && error.status === 409) || (error.isNotFound && regenerate);
     const isEdit = turn.text !== text || (isOld && regenerate && !isKept);
     if (isEdit) asDraft(turn, text, place);
     if (isShown() && !turn.isKept) log.putBack(turn);

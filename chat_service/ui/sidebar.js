@@ -241,7 +241,7 @@ export class Sidebar {
         await api.remove(this.user, session);
       } catch (error) {
         // It may have been deleted already, in another tab.
-        if (error.status !== 404 || !error.isOurs) return this.onProblem(error, remove);
+        if (!error.isNotFound) return this.onProblem(error, remove);
       }
       const item = this.#listed(session);
       const near = item?.nextElementSibling ?? item?.previousElementSibling;

@@ -70,13 +70,16 @@ _markdown = Markdown(
     options=Options.ENABLE_TABLES | Options.ENABLE_STRIKETHROUGH | Options.ENABLE_TASKLISTS,
     highlight=_coloured,
 )
-_is_absolute = re.compile("https?:|mailto:", re.IGNORECASE).match
+# Other classes would let the writer of a reply use the page's own styles, and other addresses would
+# be the page's own.
+_are_allowed = {
+    "class": _is_class,
+    "href": re.compile("https?:|mailto:", re.IGNORECASE).match,
+}
 
 
 def _attribute(_: str, name: str, value: str) -> str | None:
-    # Other classes would let the writer of a reply use the page's own styles, and other addresses
-    # would be the page's own.
-    is_allowed = {"class": _is_class, "href": _is_absolute}.get(name)
+    is_allowed = _are_allowed.get(name)
     return value if is_allowed is None or is_allowed(value) else None
 
 

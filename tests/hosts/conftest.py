@@ -57,10 +57,12 @@ async def closing(model: ChatModel) -> AsyncIterator[ChatModel]:
         await model.close()
 
 
+WAYS = ["reply", "stream"]
+
 type Talking = Callable[..., AbstractAsyncContextManager[Talk]]
 
 
-@pytest.fixture(params=["reply", "stream"])
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -20,7 +20,7 @@ from daca_shared.domain import (
     Unavailable,
 )
 from lab.postgres import Place
-from tests.hosts.conftest import KEY, Talking
+from tests.hosts.conftest import KEY, WAYS, Talking
 from tests.odd_host import (
     Answer,
     Reply,
@@ -225,7 +225,6 @@ FILTERED = InvalidInput, "text: was refused by a filter"
 NONSENSE = Unavailable, "makes no sense"
 
 
-WAYS = ["reply", "stream"]
 REFUSALS: list[tuple[int, Any, tuple[type[DomainError], str]]] = [
     (400, "model `m` not found, try pulling it first", NO_MODEL),
     (400, {"error": {"message": "Invalid model name passed in model=m"}}, NO_MODEL),
