@@ -23,6 +23,12 @@ _DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
 # TimeoutError is an OSError. A connection that was just closed may raise the last one.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _ANSWERS = (asyncpg.PostgresError, DomainError)
+# What a lost connection raises: asyncpg's own errors, some under PostgreSQL's classes, and what a
+# server says that starts or stops.
+_LOST = (
+    OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError,
+)  # fmt: skip
 _ReadOnly = asyncpg.ReadOnlySQLTransactionError
 # These are bugs of ours, where trying again won't help.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
@@ -92,6 +98,8 @@ class PostgresDatabase:
             await transaction.start()
             try:
                 result = await work(connection)
+            except _LOST:  # There is nothing to roll back; trying would hide the cause.
+                raise
             except _ANSWERS:
                 await transaction.rollback()
                 raise
@@ -110,8 +118,8 @@ class PostgresDatabase:
                     raise _ReadOnly("it takes no writes")
         except Unavailable as error:
             # By its type, as its text is not for strangers.
-            is_lost = isinstance(cause := error.__cause__, OSError | asyncpg.InternalClientError)
-            what = "it can't be reached" if is_lost else type(cause).__name__
+            cause = error.__cause__
+            what = "it can't be reached" if isinstance(cause, _LOST) else type(cause).__name__
             what = "it takes no writes" if isinstance(cause, _ReadOnly) else what
             raise Unavailable(f"PostgreSQL can't be used: {what}") from error
 

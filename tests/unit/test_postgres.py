@@ -20,7 +20,7 @@ from chat_service.outbox.outbox import Outbox
 from daca_shared.domain import TimedOut, Unavailable
 from daca_shared.storage.database import Statements, read_scripts
 from daca_shared.storage.postgres import PostgresDatabase
-from lab.postgres import Cluster, run_sql
+from lab.postgres import Cluster, connected, run_sql
 from tests.fakes import FakeRecorder, eventually, turn_of
 
 SCRIPTS = read_scripts(SCHEMA / "postgres")
@@ -159,6 +159,34 @@ async def test_a_restart_of_the_server_delays_only_for_its_duration(
                 async with opened(database_url):
                     pass
         assert await works(database)
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+async def test_a_server_that_stops_in_the_middle_of_a_statement_can_not_be_reached(
+    postgres: Cluster, database_url: SecretStr, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def wait(statements: Statements) -> None:
+        await statements.fetch("SELECT pg_sleep(9)")
+
+    async def both_wait() -> bool:
+        waiting = "SELECT FROM pg_stat_activity WHERE wait_event IN ('PgSleep', 'relation')"
+        return len(await run_sql(database_url, waiting)) == 2
+
+    database = await PostgresDatabase.open(database_url, "chat", SCRIPTS)
+    async with connected(database_url) as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("LOCK TABLE chat.version")
+        outcomes = asyncio.gather(database.check(), database.write(wait), return_exceptions=True)
+        await eventually(both_wait)
+        with postgres.down(mode):
+            check, write = await outcomes
+    assert str(check) == "PostgreSQL can't be used: it can't be reached"
+    assert isinstance(write, Unavailable)
+    assert caplog.text.count("PostgreSQL failed") == 2
+    assert "rollback" not in caplog.text  # which would hide the cause
+    assert await works(database)
+    await database.close()
 
 
 async def test_a_hung_server_is_given_up_in_time_and_works_again(
