@@ -98,7 +98,7 @@ async def searched[T](
 
 def storage_failed(database: str, error: Exception) -> Unavailable:
     """What callers are told when a database fails. Logs the cause."""
-    log.error("%s failed: %s: %s", database, type(error).__name__, error)
+    log.error("%s failed: %s: %s", database, type(error).__name__, str(error) or "no answer")
     told = "The service's storage is unavailable; try again later"
     return Unavailable(told, code="STORAGE_UNAVAILABLE")
 

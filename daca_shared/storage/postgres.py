@@ -29,7 +29,7 @@ _LOST = (
     OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError,
 )  # fmt: skip
-_ReadOnly = asyncpg.ReadOnlySQLTransactionError
+_ReadOnly = (asyncpg.ReadOnlySQLTransactionError, asyncpg.TargetServerAttributeNotMatched)
 # These are bugs of ours, where trying again won't help.
 _FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
@@ -115,13 +115,10 @@ class PostgresDatabase:
         try:
             async with self._connection("PostgreSQL check") as connection:
                 if await connection.fetchval(read_only) == "on":
-                    raise _ReadOnly("it takes no writes")
+                    raise asyncpg.ReadOnlySQLTransactionError("it takes no writes")
         except Unavailable as error:
-            # By its type, as its text is not for strangers.
-            cause = error.__cause__
-            what = "it can't be reached" if isinstance(cause, _LOST) else type(cause).__name__
-            what = "it takes no writes" if isinstance(cause, _ReadOnly) else what
-            raise Unavailable(f"PostgreSQL can't be used: {what}") from error
+            told = f"PostgreSQL can't be used: {_what_is_wrong(error.__cause__)}"
+            raise Unavailable(told) from error
 
     def time(self, stored: datetime) -> datetime:
         """Infinities come from asyncpg without a time zone, other times with one."""
@@ -152,6 +149,15 @@ class PostgresDatabase:
                 raise
             except _ERRORS as error:
                 raise storage_failed("PostgreSQL", error) from error
+
+
+def _what_is_wrong(cause: BaseException | None) -> str:
+    """By its type, as its text is not for strangers."""
+    if isinstance(cause, _ReadOnly):
+        return "it takes no writes"
+    if isinstance(cause, TimeoutError):
+        return "it doesn't answer in time"
+    return "it can't be reached" if isinstance(cause, _LOST) else type(cause).__name__
 
 
 async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) -> None:

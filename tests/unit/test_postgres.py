@@ -190,7 +190,7 @@ async def test_a_server_that_stops_in_the_middle_of_a_statement_can_not_be_reach
 
 
 async def test_a_hung_server_is_given_up_in_time_and_works_again(
-    postgres: Cluster, database_url: SecretStr
+    postgres: Cluster, database_url: SecretStr, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(database_url) as database:
         assert await works(database)
@@ -199,7 +199,10 @@ async def test_a_hung_server_is_given_up_in_time_and_works_again(
             outcomes = await asyncio.gather(
                 *(database.read("SELECT 1") for _ in range(30)), return_exceptions=True
             )
+            with pytest.raises(Unavailable, match="it doesn't answer in time"):
+                await database.check()
         assert {type(outcome) for outcome in outcomes} == {Unavailable}
+        assert "TimeoutError: no answer" in caplog.text
         assert time.monotonic() - began < 2
         assert await works(database)
 
@@ -281,12 +284,14 @@ async def test_idle_connections_are_released_to_others(
          "ALTER ROLE {} RESET default_transaction_read_only", "takes no writes"),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("host", ["any", "read-write"])
 async def test_a_problem_is_reported_until_it_is_fixed(
-    database_url: SecretStr, harm: str, mend: str, words: str
+    database_url: SecretStr, harm: str, mend: str, words: str, host: str
 ) -> None:
     role = f"role_{uuid4().hex}"
     await run_sql(database_url, f"CREATE ROLE {role} LOGIN SUPERUSER")
-    url = SecretStr(database_url.get_secret_value().replace("postgres@", f"{role}@"))
+    given = database_url.get_secret_value().replace("postgres@", f"{role}@")
+    url = SecretStr(f"{given}&target_session_attrs={host}")
     async with opened(url, idle_s=0.1) as database:
         for change, problem in ((harm, words), (mend, None)):
             await run_sql(database_url, change.format(role))
