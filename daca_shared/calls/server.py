@@ -106,7 +106,7 @@ class GrpcServer:
 
     async def stop(self, grace_s: float) -> None:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
-        await self.drain()
+        await self.drain(MOMENT_S)  # who watches the health is told
         _end(self._methods.lasting)  # these would last for all of the grace
         # A moment later grpc would end the others, and tell nobody why.
         late = asyncio.get_running_loop().call_later(grace_s, _end, self._methods.calls)

@@ -39,14 +39,16 @@ async def test_health_serves_until_the_stop(
     for service in ("", name):
         response = await stub.Check(health_pb2.HealthCheckRequest(service=service))
         assert response.status == health_pb2.HealthCheckResponse.SERVING
-    watch = stub.Watch(health_pb2.HealthCheckRequest(service=name))
-    assert (await anext(aiter(watch))).status == health_pb2.HealthCheckResponse.SERVING
-    await server.drain()
-    assert (await anext(aiter(watch))).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    watches = [stub.Watch(health_pb2.HealthCheckRequest(service=name)) for _ in range(3)]
+    for watch in watches:
+        assert (await anext(aiter(watch))).status == health_pb2.HealthCheckResponse.SERVING
     # Who watches is no call to wait for.
     async with asyncio.timeout(10):
         await server.stop(60)
-    assert await watch.code() is StatusCode.UNAVAILABLE
+    for watch in watches:
+        assert (await anext(aiter(watch))).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert await watch.code() is StatusCode.UNAVAILABLE
+        assert await watch.details() == "The service is stopping"
 
 
 async def test_health_of_an_unknown_service_is_not_found(channel: aio.Channel) -> None:
