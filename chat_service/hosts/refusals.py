@@ -72,12 +72,18 @@ _NO_MODEL = _says(
     r"model_not_(found|supported)|deploymentnotfound|(invalid|unknown|no such)[ _]model"
     r"|not a valid model|model_decommissioned"
     r"|\bmodels?\b[^.]{0,120}(not (found|exist|available)|n't exist|no longer available)"
-    r"|\bmodels?\b.{0,120}\b(decommissioned|retired|end of (its )?life)"
     # Names of models may have dots.
-    r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|does|was|has been) )?"
-    r"(not (found|exist|supported)|no longer (available|supported)|deprecated)"
+    r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|does|was) )?(not (found|exist)|no longer available)"
     r"|not_found_error.{0,40}\bmodel:|model identifier is invalid|not found the model"
     r"|no endpoints found for "
+)
+
+# Of what a model doesn't take, hosts say the same as of a model that they have no longer.
+_RETIRED = _says(
+    r"\bmodels?\b([^.,;]|[.,;]\S){0,120}\b(decommissioned|retired|end of (its )?life)"
+    r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|was|has been) )?"
+    r"(not supported|no longer supported|deprecated)",
+    unless=_BUSY + r"|.*\b(for|with|on|of|in) (this |that |the )?models?\b",
 )
 
 type _Made = tuple[Callable[[str], domain.DomainError], str]
@@ -94,6 +100,7 @@ _NONSENSE = Unavailable, "The model's answer is cut short, or makes no sense; tr
 _BY_WORDS: list[tuple[re.Pattern[str], _Made]] = [
     (_FILTERED, (_TEXT, "was refused by a filter of the model's host")),
     (_NO_CREDIT, _CREDIT), (_BAD_KEY, _KEY), (_NO_MODEL, _MODEL),
+    (_RETIRED, _MODEL),
     (re.compile("tool_use_failed"), _NONSENSE), (re.compile("rate_limit_exceeded"), _LIMIT),
     (re.compile("unexpected endpoint", re.IGNORECASE), _PLACE),
 ]  # fmt: skip

@@ -118,6 +118,7 @@ def without_stream_options(status: int, words: Any) -> Answer:
     [
         (400, {"error": {"message": "Unrecognized request argument supplied: stream_options"}}),
         (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"]}]}),
+        (400, {"error": {"message": "stream_options for model `m` is not supported"}}),
         (400, {"error": "bad request"}),
     ],
 )
