@@ -74,7 +74,7 @@ _markdown = Markdown(
 # be the page's own.
 _are_allowed = {
     "class": _is_class,
-    "href": re.compile("https?:|mailto:", re.IGNORECASE).match,
+    "href": re.compile("https?://|mailto:", re.IGNORECASE).match,
 }
 
 

@@ -53,7 +53,14 @@ def test_an_image_is_a_link(image: str, told: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[x](#setup)", "[x](note)", "[x](//example.com)", "![x](x.png)", "x[^1]\n\n[^1]: note"],
+    [
+        "[x](#setup)",
+        "[x](note)",
+        "[x](https:note)",
+        "[x](//example.com)",
+        "![x](x.png)",
+        "x[^1]\n\n[^1]: note",
+    ],
 )
 def test_a_link_that_would_lead_into_the_page_is_text(text: str) -> None:
     html = render(text)
