@@ -64,6 +64,7 @@ const composer = new Composer({ onSend: send, onStop: () => coming.get(session)?
 const count = new Count();
 const sidebar = new Sidebar({
   unanswered,
+  hasFailed: (id) => problems.has(id),
   onOpen: (id) => go(id),
   // Stop the reply that is being streamed, as the server would wait for its end.
   onDelete: (id) => coming.get(id)?.stop(),
@@ -172,19 +173,22 @@ async function show(id) {
     receive(messages);
     recallAll();
   } catch (error) {
-    const again = () => {
-      show(id);
-      showUser();
-    };
-    if (mine !== view) return;
-    $("empty").textContent = NOT_LOADED;
-    $("empty").hidden = log.turns.length > 0;
-    showProblem(error, again, "conversation");
+    if (mine === view) notLoaded(error);
   } finally {
     clearTimeout(slow);
     if (mine === view && $("status").textContent === LOADING) $("status").textContent = "";
     if (mine === view && $("empty").textContent === LOADING) $("empty").hidden = true;
   }
+}
+
+function notLoaded(error) {
+  $("empty").textContent = NOT_LOADED;
+  $("empty").hidden = log.turns.length > 0;
+  const again = () => {
+    show(session);
+    showUser();
+  };
+  showProblem(error, again, "conversation");
 }
 
 /** The server's messages of this conversation, or null if another one is shown by now. */
@@ -221,7 +225,7 @@ function recallAll() {
   recallEdit();
   sayIfNotHere();
   problems.get(session)?.();
-  problems.delete(session);
+  if (problems.delete(session)) sidebar.refresh(user);
 }
 
 function sayIfNotHere() {
@@ -287,7 +291,11 @@ function unanswered() {
 /** Reload this conversation, which other tabs or machines may have changed. Returns whether it was. */
 async function reread() {
   if (coming.has(session) || !UUID.test(location.hash.slice(1))) return false;
-  const messages = await load().catch(() => null);
+  const mine = view;
+  const messages = await load().catch((error) => {
+    // Otherwise nothing would tell that there are others than those which are shown.
+    if (mine === view && !isLoaded && $("problem").hidden) notLoaded(error);
+  });
   if (!messages || coming.has(session)) return false;
   receive(messages);
   if (isLoaded) sayIfNotHere();
@@ -422,11 +430,15 @@ async function run(turn, text, regenerate = false) {
       forget(record);
     }
     /** Whether the text still waits to be sent, and is not cancelled, or sent by another tab. */
-    const waits = () => [editOf(turn.id, place), record].some((key) => recall(key) === text);
+    const waits = () => isBetter() || [editOf(turn.id, place), record].some((key) => recall(key) === text);
+    /** Whether it has been corrected since it failed. */
+    const isBetter = () => composer.edited?.id === turn.id && !wasEditing;
+    const { shown } = turn;
     const isAnswered = () => {
       const there = log.turn(turn.id);
       if (there?.state !== "complete") return false;
-      return there.text === text ? isEdit || !isKept : !(isKept || isEdit || waits());
+      const isNew = isEdit || !isKept || there.shown !== shown;
+      return there.text === text ? isNew : !(isKept || isEdit || waits());
     };
     const again = async () => {
       if (isOld) await reread();
@@ -435,9 +447,8 @@ async function run(turn, text, regenerate = false) {
       if (isAnswered()) return;
       // The server may have had an earlier text of it.
       const edits = isEdit || (!isKept && there?.isKept && there.text !== text);
-      // What has been corrected since it failed is sent as it is by now.
-      const isCorrected = composer.edited?.id === turn.id && !wasEditing;
-      if (isCorrected && (edits || !turn.isKept)) return composer.send();
+      // It is sent as it is by now.
+      if (isBetter() && (edits || !turn.isKept)) return composer.send();
       if (stored && !edited && there?.text !== text) return; // its user has cancelled it
       if (edits && edited === text) forget(editOf(turn.id, place));
       if (edits && isOld) return send(text, there ?? turn);

@@ -7,13 +7,15 @@ import { composes } from "./platform.js";
 const $ = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 45rem)");
 const TYPING_MS = 250;
+const DELETING = "Being deleted…";
 const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" };
 
 const sameYear = (time) => new Date(time).getFullYear() === new Date().getFullYear();
 
 export class Sidebar {
-  constructor({ unanswered, onOpen, onDelete, onChange, onProblem, onLoadProblem, onLoad }) {
+  constructor({ unanswered, hasFailed, onOpen, onDelete, onChange, onProblem, onLoadProblem, onLoad }) {
     this.unanswered = unanswered;
+    this.hasFailed = hasFailed;
     this.onOpen = onOpen;
     this.onDelete = onDelete;
     this.onChange = onChange;
@@ -26,6 +28,10 @@ export class Sidebar {
     this.loads = 0;
     /** The latest load that the user has asked for, as a promise. */
     this.asked = undefined;
+    /** Titles that could not be sent, by conversation. */
+    this.unsentTitles = new Map();
+    /** The conversations that are being deleted. */
+    this.deleting = new Set();
     /** How many conversations are shown that the server has listed. */
     this.count = 0;
     $("more").onclick = () => this.#more();
@@ -88,6 +94,7 @@ export class Sidebar {
     this.loads++;
     this.asked = undefined;
     this.count = 0;
+    this.unsentTitles.clear();
     $("conversations").replaceChildren();
     $("no-conversations").hidden = true;
     $("more").hidden = true;
@@ -139,7 +146,7 @@ export class Sidebar {
     const items = conversations.map((one) => {
       const isComing = unanswered.get(one.session_id)?.isComing;
       unanswered.delete(one.session_id);
-      return this.#item(isComing ? { ...one, isComing } : one);
+      return this.#item(isComing || this.hasFailed(one.session_id) ? { ...one, isComing } : one);
     });
     if (anew && !this.filter) items.unshift(...[...unanswered.values()].map((one) => this.#item(one)));
     if (anew) {
@@ -168,7 +175,8 @@ export class Sidebar {
   #item(conversation) {
     const { session_id: session, title, update_time: time, turn_count: turns } = conversation;
     let about = conversation.isComing ? "Being answered…" : "Not answered";
-    if (conversation.isComing === undefined) {
+    if (this.deleting.has(session)) about = DELETING;
+    else if (!("isComing" in conversation)) {
       const when = new Date(time).toLocaleString([], sameYear(time) ? WHEN : { ...WHEN, year: "numeric" });
       about = `${when} · ${turns} ${turns === 1 ? "message" : "messages"}`;
     }
@@ -193,23 +201,16 @@ export class Sidebar {
 
   #rename(item, conversation) {
     const { session_id: session, title } = conversation;
-    const field = element("input", { value: title, dir: "auto", maxLength: 200, required: true });
+    const value = this.unsentTitles.get(session) ?? title;
+    const field = element("input", { value, dir: "auto", maxLength: 200, required: true });
     field.ariaLabel = "Title";
     const form = element("form", {}, field);
     let done = false;
     const close = async (given) => {
       if (done) return;
       done = true;
-      if (given && given !== title) {
-        try {
-          Object.assign(conversation, await api.rename(this.user, session, given));
-          this.onChange(session, false);
-        } catch (error) {
-          this.onProblem(error, () => close(given)); // the field loses the focus
-          done = false;
-          return;
-        }
-      }
+      if (given && given !== title) await this.#entitle(conversation, given);
+      else this.unsentTitles.delete(session);
       const fresh = this.#item(conversation);
       const had = item.contains(document.activeElement);
       item.replaceWith(fresh);
@@ -231,17 +232,44 @@ export class Sidebar {
     field.select();
   }
 
+  async #entitle(conversation, title) {
+    const { user } = this;
+    const session = conversation.session_id;
+    try {
+      Object.assign(conversation, await api.rename(user, session, title));
+      this.unsentTitles.delete(session);
+      this.onChange(session, false);
+    } catch (error) {
+      this.unsentTitles.set(session, title);
+      const again = async () => {
+        if (user !== this.user) return;
+        await this.#entitle(conversation, title);
+        this.refresh(user);
+      };
+      this.onProblem(error, again);
+    }
+  }
+
   #delete({ session_id: session, title }) {
     const dialog = $("ask-delete");
     $("delete-what").textContent = title;
     dialog.returnValue = "";
+    const { user } = this;
     const remove = async () => {
       this.onDelete(session);
+      this.deleting.add(session);
+      const about = this.#listed(session)?.querySelector("small");
+      if (about) about.textContent = DELETING;
       try {
-        await api.remove(this.user, session);
+        await api.remove(user, session);
       } catch (error) {
         // It may have been deleted already, in another tab.
-        if (!error.isNotFound) return this.onProblem(error, remove);
+        if (!error.isNotFound) {
+          this.onProblem(error, remove);
+          return this.refresh(this.user);
+        }
+      } finally {
+        this.deleting.delete(session);
       }
       const item = this.#listed(session);
       const near = item?.nextElementSibling ?? item?.previousElementSibling;

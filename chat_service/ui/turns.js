@@ -26,6 +26,7 @@ export class TurnView {
     this.note = element("span", { className: "note" });
     this.copy = button("Copy", () => copy(this.reply, this.copy, this.answer));
     this.again = button("Retry", () => onAgain(this));
+    this.again.classList.add("again");
     const question = element("article", { className: "mine", ariaLabel: "Your message" });
     question.append(this.said, element("div", { className: "actions" }, this.edit));
     this.article = element("article", { className: "reply", ariaLabel: "Reply" });

@@ -30,6 +30,7 @@ from tests.browser.troubles import (
     busy,
     chat_elsewhere,
     cut_at_once,
+    look_again,
     lose_the_network,
     no_upstream,
     see_a_problem,
@@ -117,6 +118,21 @@ async def test_a_retry_sends_no_correction_that_was_cancelled(
     await expect(page.get_by_role("alert")).to_be_hidden()
     await send_and_wait(page, "plums")
     assert site.agent.asked == ["apples", "plums"]
+
+
+async def test_a_retry_sends_a_correction_as_it_is_by_now(site: Site, open_site: OpenPage) -> None:
+    page = await open_site()
+    await page.route(CONVERSATION, abort)
+    await correct_in_vain(page, unseen, abort)
+    await lose_the_network(page)
+    await expect(message_box(page)).to_have_value("pears")
+    await message_box(page).press_sequentially(" and plums")
+    async with page.expect_response(CONVERSATION):
+        await look_again(page)
+    await page.locator("#retry").click()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await expect(questions(page)).to_have_text(texts("pears and plums"))
+    assert site.agent.asked == ["apples", "pears and plums"]
 
 
 async def test_a_retry_leaves_the_correction_of_another_tab(

@@ -22,7 +22,7 @@ from tests.browser.people import (
     send_and_wait,
 )
 from tests.browser.sites import Site
-from tests.browser.troubles import CONVERSATION, no_upstream, see_a_problem
+from tests.browser.troubles import CONVERSATION, abort, busy, no_upstream, see_a_problem, slow
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -53,6 +53,39 @@ async def test_a_conversation_gets_another_title(fruits: Page) -> None:
     await fruits.reload()
     await expect(past(fruits).filter(has_text="Fruit")).to_have_count(1)
     await expect(past(fruits).filter(has_text="apples")).to_have_count(0)
+
+
+async def test_a_title_that_could_not_be_sent_is_not_lost_and_holds_up_nothing(
+    fruits: Page,
+) -> None:
+    await fruits.route(CONVERSATION, abort)
+    await button(fruits, "Rename: apples").click()
+    await fruits.keyboard.type("Fruit")
+    await fruits.keyboard.press("Enter")
+    await see_a_problem(fruits)
+    await fruits.unroute_all()
+    await send_and_wait(fruits, "plums")
+    await expect(past(fruits).filter(has_text="2 messages")).to_have_count(2)
+    await button(fruits, "Rename: apples").click()
+    await expect(fruits.get_by_role("textbox", name="Title")).to_have_value("Fruit")
+    await fruits.keyboard.press("Escape")
+    await fruits.route(CONVERSATION, abort)
+    await button(fruits, "Rename: apples").click()
+    await fruits.keyboard.type("Fruits")
+    await fruits.keyboard.press("Enter")
+    await see_a_problem(fruits)
+    await fruits.unroute_all()
+    await button(fruits, "Retry").click()
+    await expect(past(fruits).filter(has_text="Fruits")).to_have_count(1)
+
+
+async def test_the_list_tells_that_a_conversation_is_being_deleted(fruits: Page) -> None:
+    await fruits.route(CONVERSATION, slow(0.6, busy))
+    await button(fruits, "Delete: apples").click()
+    await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(past(fruits).last).to_have_text(re.compile("apples.*Being deleted…"))
+    await see_a_problem(fruits)
+    await expect(past(fruits).last).to_have_text(re.compile("apples.*2 messages"))
 
 
 async def test_a_deleted_conversation_is_gone(fruits: Page) -> None:

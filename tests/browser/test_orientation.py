@@ -164,6 +164,9 @@ async def test_the_list_tells_that_an_old_conversation_is_being_answered(
     await expect(past(page)).to_have_text([re.compile("apples.*Being answered…")])
     site.agent.failure = AWAY
     go.set()
+    await expect(past(page)).to_have_text([re.compile("apples.*Not answered")])
+    await past(page).click()
+    await see_a_problem(page)
     await expect(past(page)).to_have_text([re.compile("apples.*1 message")])
 
 

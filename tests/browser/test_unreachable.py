@@ -15,6 +15,7 @@ from tests.browser.people import (
     questions,
     replies,
     send,
+    send_and_see,
     send_and_wait,
     texts,
 )
@@ -140,3 +141,47 @@ async def test_the_focus_stays_when_a_button_goes(open_site: OpenPage) -> None:
     await lose_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples", "pears"))
     await expect(page.get_by_role("log")).to_be_focused()
+
+
+async def test_a_regenerated_reply_that_was_lost_on_the_way_is_no_problem(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    site.agent.script = ["Better."]
+    await page.route(STREAM, unseen, times=1)
+    await button(page, "Regenerate").click()
+    await see_a_problem(page)
+    await expect(replies(page)).to_contain_text("Better.")
+    await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_while_a_reply_comes_no_earlier_message_can_be_sent_again(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await page.route(STREAM, busy, times=1)
+    await send(page, "apples")
+    await see_a_problem(page)
+    go = await send_and_see(site, page, "pears")
+    await expect(button(page, "Send again")).to_be_hidden()
+    go.set()
+    await button(page, "Send again").click()
+    await expect(questions(page)).to_have_text(texts("pears", "apples"))
+    await expect(progress(page)).to_have_text("Reply complete.")
+    assert site.agent.asked == ["pears", "apples"]
+
+
+async def test_that_a_conversation_is_not_loaded_is_said_after_a_reply_too(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route(CONVERSATION, busy)
+    await page.reload()
+    await see_a_problem(page)
+    await send_and_wait(page, "pears")
+    await see_a_problem(page)
+    await page.unroute_all()
+    await button(page, "Retry").click()
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
