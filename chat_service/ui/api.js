@@ -20,11 +20,12 @@ export class Problem extends Error {
 
 const AWAY = "The service can't be reached. Check that it is running, then try again.";
 const CUT = "The connection broke before the reply was complete.";
-const TIMEOUT_MS = 10_000;
+/** A network that is silent for so long is gone. What comes slowly may take longer. */
+const SILENCE_MS = 10_000;
+/** During a reply the server sends something every 15 s. */
+const REPLY_SILENCE_MS = 45_000;
 /** Longer than any reply takes. */
 const REPLY_MS = 90_000;
-/** A network that is silent for so long is gone. The server sends something every 15 s. */
-const SILENCE_MS = 45_000;
 const PAGE_SIZE = 200;
 
 /** The problem that an error response reports. FastAPI's own validation errors are lists. */
@@ -41,16 +42,35 @@ async function refusal(response) {
   return problem(response.status, body?.detail, isOurs);
 }
 
-async function call(path, { query = {}, timeoutMs = TIMEOUT_MS, ...options } = {}) {
-  let response;
+/** Its `signal` aborts if `heard` isn't called for so long. */
+function patience(ms) {
+  const silence = new AbortController();
+  let timer;
+  const end = () => clearTimeout(timer);
+  const heard = () => {
+    end();
+    timer = setTimeout(() => silence.abort(), ms);
+  };
+  heard();
+  return { signal: silence.signal, heard, end };
+}
+
+async function call(path, { query = {}, silenceMs = SILENCE_MS, ...options } = {}) {
+  const { signal, heard, end } = patience(silenceMs);
   try {
-    const signal = AbortSignal.timeout(timeoutMs);
-    response = await fetchAs(`${path}?${new URLSearchParams(query)}`, { ...options, signal });
-    if (response.ok) return response.status === 204 ? null : await response.json();
-  } catch {
-    throw new Problem(AWAY);
+    const response = await fetchAs(`${path}?${new URLSearchParams(query)}`, { ...options, signal });
+    if (!response.ok) throw await refusal(response);
+    if (response.status === 204) return null;
+    const transform = (piece, out) => {
+      heard();
+      out.enqueue(piece);
+    };
+    return await new Response(response.body.pipeThrough(new TransformStream({ transform }))).json();
+  } catch (error) {
+    throw error instanceof Problem ? error : new Problem(AWAY);
+  } finally {
+    end();
   }
-  throw await refusal(response);
 }
 
 const json = (body) => ({
@@ -98,7 +118,7 @@ export function rename(user, session, title) {
 /** Delete a conversation. The server first waits for a reply in it, such as one in another tab. */
 export function remove(user, session) {
   const query = { user_id: user };
-  return call(`conversations/${session}`, { method: "DELETE", query, timeoutMs: REPLY_MS });
+  return call(`conversations/${session}`, { method: "DELETE", query, silenceMs: REPLY_MS });
 }
 
 /** All messages of one conversation, oldest first. */
@@ -122,13 +142,7 @@ export async function messages(user, session) {
 export async function chat({ user, session, id, text, regenerate, signal, on }) {
   const body = { user_id: user, text, message_id: id, metadata: { session_id: session } };
   if (regenerate) body.regenerate = true;
-  const silence = new AbortController();
-  let timer;
-  const listen = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => silence.abort(), SILENCE_MS);
-  };
-  listen();
+  const silence = patience(REPLY_SILENCE_MS);
   const signals = AbortSignal.any([signal, silence.signal]);
   let response;
   try {
@@ -140,7 +154,7 @@ export async function chat({ user, session, id, text, regenerate, signal, on }) 
   let answer;
   try {
     // Read to its end, as browsers report a response that isn't as a failed request.
-    for await (const { event, data } of events(response.body, listen)) {
+    for await (const { event, data } of events(response.body, silence.heard)) {
       if (event === "completed") answer = JSON.parse(data);
       else if (event === "error") {
         const { status, detail } = JSON.parse(data);
@@ -151,7 +165,7 @@ export async function chat({ user, session, id, text, regenerate, signal, on }) 
   } catch (error) {
     if (!answer) throw error instanceof Broken ? new Problem(CUT) : error;
   } finally {
-    clearTimeout(timer);
+    silence.end();
   }
   if (!answer) throw new Problem(CUT);
   return answer;

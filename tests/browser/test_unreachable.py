@@ -185,3 +185,18 @@ async def test_that_a_conversation_is_not_loaded_is_said_after_a_reply_too(
     await page.unroute_all()
     await button(page, "Retry").click()
     await expect(questions(page)).to_have_text(texts("apples", "pears"))
+
+
+async def test_a_slow_network_shows_a_long_conversation_too(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    site.agent.script = ["word " * 6000]
+    await send_and_wait(page, "apples")
+    network = await page.context.new_cdp_session(page)
+    slow_link = {"offline": False, "latency": 0, "uploadThroughput": -1}
+    await network.send("Network.emulateNetworkConditions", slow_link | {"downloadThroughput": 5000})
+    await button(page, "New conversation").click()
+    await page.go_back()
+    await expect(replies(page)).to_contain_text("word", timeout=30_000)
+    await expect(page.get_by_role("alert")).to_be_hidden()
