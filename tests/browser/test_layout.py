@@ -155,7 +155,7 @@ async def test_a_first_visit_leaves_no_errors_in_the_console(site: Site, browser
         await expect(count(page)).to_have_text("Messages sent: 0")
         await send_and_wait(page, "apples")
         await expect(past(page)).to_have_count(1)
-    assert errors == []
+        assert errors == []  # requests under way fail when the context is closed
 
 
 async def test_the_services_root_url_leads_to_the_page(site: Site, open_site: OpenPage) -> None:

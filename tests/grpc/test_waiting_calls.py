@@ -22,6 +22,8 @@ from tests.grpc.refusals import refusal
 from tests.reports import reported
 
 MAX_CALLS = 1024
+# On a machine that is busy, thousands of calls take seconds.
+PATIENCE_S = 30
 LOGGER = "daca_shared.calls.wrap"
 CHAT = "/daca.chat.v1.ChatService/Chat"
 A_CHAT = pb.ChatRequest(user_id="alice", text="hi")
@@ -148,7 +150,7 @@ async def test_calls_that_wait_for_their_client_do_not_keep_others_out(
     chat_server: GrpcServer, path: str, requests: Callable[[], AsyncIterator[bytes]]
 ) -> None:
     async with calls_of_one_client(chat_server, f"/{path}", requests):
-        await eventually(partial(is_answered, chat_server, "Chat", A_CHAT))
+        await eventually(partial(is_answered, chat_server, "Chat", A_CHAT), PATIENCE_S)
 
 
 class Busy(ChatServicer):
@@ -204,7 +206,7 @@ async def test_streams_that_their_client_does_not_read_do_not_keep_others_out(
     busy: Busy, busy_server: GrpcServer
 ) -> None:
     async with filled(busy_server, busy, "ChatStream"):
-        await eventually(partial(is_answered, busy_server, "ListConversations", A_LIST))
+        await eventually(partial(is_answered, busy_server, "ListConversations", A_LIST), PATIENCE_S)
 
 
 async def test_a_call_that_gives_way_says_so(busy: Busy, busy_server: GrpcServer) -> None:
