@@ -113,6 +113,7 @@ class SqliteDatabase:
             self._is_closed = True
         # Closing the last connection writes everything into the main file.
         await asyncio.to_thread(self._searches.shutdown, cancel_futures=True)
+        await self._on_disk(self._file.save_log)
         await self._on_disk(self._file.close)
         self._disk.shutdown()
 
@@ -159,6 +160,8 @@ class SqliteDatabase:
             # Nothing is served until a good file is there. Closing first, as that writes the
             # log (WAL) into the file if the same file, though damaged, is still there.
             self._file.ends_searches = True
+            # There, so that no search reads the log any more.
+            await asyncio.wrap_future(self._searches.submit(self._file.save_log))
             self._file.close()
             await self._on_disk(self._file.check_whole)
             self._file = await self._on_disk(self._open_file)

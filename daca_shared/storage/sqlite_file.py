@@ -75,6 +75,13 @@ class SqliteFile:
         # Unread rows would keep the statement open, and the next commit would fail.
         self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
+    def save_log(self) -> None:
+        """To be called before `close`. If another file is at the path by now, such as a backup,
+        SQLite would leave the log there, and take it for that file's."""
+        if _identity(self.path) != self._opened[self.path]:
+            with suppress(sqlite3.Error):
+                self.empty_log()
+
     def check(self) -> None:
         """Raises `sqlite3.Error` if the file is damaged or gone, `OSError` if the disk is full."""
         self._check_present()

@@ -1,6 +1,7 @@
 """A SQLite file that is lost, damaged or inaccessible: errors say so, nothing is acknowledged
 without being stored, and work resumes by itself once it is repaired."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -14,7 +15,7 @@ import pytest
 from daca_shared.domain import Unavailable
 from daca_shared.storage.sqlite import SqliteDatabase
 from tests.commands import output_of
-from tests.unit.sqlite_files import add, opened, refuses, works
+from tests.unit.sqlite_files import add, numbers, opened, refuses, works
 
 
 @pytest.fixture
@@ -99,6 +100,50 @@ async def test_each_missing_file_is_noticed(
         kept.rename(file)
     # Without the other files it works on, as SQLite recreates them from its open ones.
     await works(database, path)
+
+
+BEFORE, AFTER = range(400), range(400, 900)
+
+
+async def fill(database: SqliteDatabase, more: range) -> None:
+    """Write more than SQLite keeps in its log (WAL), which it then begins again."""
+    await asyncio.gather(*(database.write(add(n)) for n in more))
+
+
+def backup(path: Path) -> Path:
+    """A copy, made as SQLite's documentation says, while the file is in use."""
+    copy = path.with_name("backup")
+    with closing(sqlite3.connect(path)) as ours, closing(sqlite3.connect(copy)) as theirs:
+        ours.backup(theirs)
+    return copy
+
+
+def replace(path: Path, copy: Path) -> Path:
+    """Returns where the file is now that was there."""
+    kept = path.rename(path.with_name("kept"))
+    copy.rename(path)
+    return kept
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+async def test_a_backup_that_replaces_the_file_does_not_get_its_log(
+    path: Path, *, is_noticed: bool
+) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    copy = backup(path)
+    await fill(database, AFTER)
+    kept = replace(path, copy)
+    if is_noticed:
+        with pytest.raises(Unavailable, match="replaced"):
+            await database.check()
+        await database.check()
+        assert await numbers(database) == [*BEFORE]
+    await database.close()
+    for file, expected in ((path, [*BEFORE]), (kept, [*BEFORE, *AFTER])):
+        with closing(sqlite3.connect(file)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert [n for (n,) in db.execute("SELECT n FROM numbers ORDER BY n")] == expected
 
 
 def overwrite(path: Path, first: int, last: int | None) -> None:
