@@ -60,10 +60,12 @@ async function follow(body, onData) {
   while (!(await reader.read()).done) onData();
 }
 
-async function call(path, { query = {}, silenceMs = SILENCE_MS, ...options } = {}) {
-  const { signal, heard, end } = patience(silenceMs);
+async function call(path, { query = {}, silenceMs = SILENCE_MS, signal, ...options } = {}) {
+  const { heard, end, ...silence } = patience(silenceMs);
+  const either = AbortSignal.any([silence.signal, ...(signal ? [signal] : [])]);
   try {
-    const response = await fetchAs(`${path}?${new URLSearchParams(query)}`, { ...options, signal });
+    const response = await fetchAs(`${path}?${new URLSearchParams(query)}`, { ...options, signal: either });
+    heard();
     if (!response.ok) throw await refusal(response);
     if (response.status === 204) return null;
     // A copy, as Chromium tells of some requests whose answers are read in pieces that they failed.
@@ -125,12 +127,12 @@ export function remove(user, session) {
 }
 
 /** All messages of one conversation, oldest first. */
-export async function messages(user, session) {
+export async function messages(user, session, signal) {
   const found = [];
   let token = "";
   do {
     const query = { user_id: user, page_size: PAGE_SIZE, page_token: token };
-    const page = await call(`conversations/${session}`, { query });
+    const page = await call(`conversations/${session}`, { query, signal });
     found.push(...page.messages);
     token = page.next_page_token;
   } while (token);

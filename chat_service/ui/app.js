@@ -49,10 +49,14 @@ const problems = new Map();
 /** The number of the current view. Answers for an older one are dropped. */
 let view = 0;
 let readAt = Date.now();
+/** Ends what is loaded for the current view, once that is left: a slow network has to load the next. */
+let leaving = new AbortController();
+/** How many loads of the conversation that is shown are under way. */
+let loads = 0;
 /** How many replies have ended, in one way or another. */
 let ended = 0;
 /**
- * What the problem that is shown is about: the "list", the "conversation", or a message. That is a
+ * What the problem that is shown is about: the "list", a "title", the "conversation", or a message. That is a
  * function, which tells whether the message has been answered since.
  */
 let about = "";
@@ -74,10 +78,11 @@ const sidebar = new Sidebar({
     [...keysOf(draft(id)), ...keysOf(unsent("", id))].forEach((key) => forget(key));
     if (id === session) go();
   },
-  onProblem(error, retry) {
+  onProblem(error, retry, of) {
     sidebar.toggle(false); // it covers the problem on narrow screens
-    showProblem(error, retry);
+    showProblem(error, retry, of);
   },
+  onTitles: () => about === "title" && hideProblem(),
   onLoadProblem(error, retry, isAsked) {
     // Any other problem matters more. The list is reloaded after each message.
     if (!isAsked && !$("problem").hidden && about !== "list") return;
@@ -148,6 +153,8 @@ async function show(id) {
     sidebar.refresh(user);
   }
   const mine = ++view;
+  leaving.abort();
+  leaving = new AbortController();
   session = id || uuid();
   const reply = coming.get(session);
   sidebar.current = session;
@@ -194,7 +201,8 @@ function notLoaded(error) {
 /** The server's messages of this conversation, or null if another one is shown by now. */
 async function load() {
   const [mine, before] = [view, ended];
-  const messages = await api.messages(user, session);
+  loads += 1;
+  const messages = await api.messages(user, session, leaving.signal).finally(() => (loads -= 1));
   if (mine !== view) return null;
   // They may have been read before a reply that has ended since was stored.
   return before === ended ? messages : load();
@@ -521,7 +529,7 @@ function showAddress() {
 function lookAgain() {
   if (document.hidden || $("sign-in").open || Date.now() - readAt < REREAD_MS) return;
   readAt = Date.now();
-  rereadAll();
+  if (!loads) rereadAll();
   sidebar.refresh(user);
   count.refresh(user);
 }

@@ -13,13 +13,14 @@ const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit
 const sameYear = (time) => new Date(time).getFullYear() === new Date().getFullYear();
 
 export class Sidebar {
-  constructor({ unanswered, hasFailed, onOpen, onDelete, onChange, onProblem, onLoadProblem, onLoad }) {
+  constructor({ unanswered, hasFailed, onOpen, onDelete, onChange, onProblem, onTitles, onLoadProblem, onLoad }) {
     this.unanswered = unanswered;
     this.hasFailed = hasFailed;
     this.onOpen = onOpen;
     this.onDelete = onDelete;
     this.onChange = onChange;
     this.onProblem = onProblem;
+    this.onTitles = onTitles;
     this.onLoadProblem = onLoadProblem;
     this.onLoad = onLoad;
     this.user = "";
@@ -175,7 +176,9 @@ export class Sidebar {
   #item(conversation) {
     const { session_id: session, title, update_time: time, turn_count: turns } = conversation;
     let about = conversation.isComing ? "Being answered…" : "Not answered";
+    if (this.unsentTitles.get(session) === title) this.#settle(session); // it was stored, unheard of
     if (this.deleting.has(session)) about = DELETING;
+    else if (this.unsentTitles.has(session)) about = "New title not saved";
     else if (!("isComing" in conversation)) {
       const when = new Date(time).toLocaleString([], sameYear(time) ? WHEN : { ...WHEN, year: "numeric" });
       about = `${when} · ${turns} ${turns === 1 ? "message" : "messages"}`;
@@ -208,9 +211,9 @@ export class Sidebar {
     let done = false;
     const close = async (given) => {
       if (done) return;
-      done = true;
-      if (given && given !== title) await this.#entitle(conversation, given);
-      else this.unsentTitles.delete(session);
+      done = field.readOnly = true;
+      if (given === title) this.#settle(session);
+      else if (given) Object.assign(conversation, await this.#entitle(session, given));
       const fresh = this.#item(conversation);
       const had = item.contains(document.activeElement);
       item.replaceWith(fresh);
@@ -225,29 +228,38 @@ export class Sidebar {
     field.onkeydown = (event) => {
       if (event.key !== "Escape" || composes(event)) return;
       event.preventDefault();
-      close("");
+      close(title);
     };
-    field.onblur = () => close(field.value.trim());
+    field.onblur = () => close(field.value === value ? "" : field.value.trim());
     item.replaceChildren(form);
     field.select();
   }
 
-  async #entitle(conversation, title) {
+  /** Returns what the server says of the conversation then; null if it can't be asked. */
+  async #entitle(session, title) {
     const { user } = this;
-    const session = conversation.session_id;
+    this.unsentTitles.set(session, title);
     try {
-      Object.assign(conversation, await api.rename(user, session, title));
-      this.unsentTitles.delete(session);
+      const renamed = await api.rename(user, session, title);
+      if (user !== this.user) return null;
+      this.#settle(session);
       this.onChange(session, false);
+      return renamed;
     } catch (error) {
-      this.unsentTitles.set(session, title);
+      if (error.isNotFound) this.unsentTitles.delete(session);
       const again = async () => {
-        if (user !== this.user) return;
-        await this.#entitle(conversation, title);
-        this.refresh(user);
+        await Promise.all([...this.unsentTitles].map((unsent) => this.#entitle(...unsent)));
+        this.refresh(this.user);
       };
-      this.onProblem(error, again);
+      if (user === this.user) this.onProblem(error, again, "title");
+      return null;
     }
+  }
+
+  /** Its title is stored, or a new one was taken back. */
+  #settle(session) {
+    this.unsentTitles.delete(session);
+    if (!this.unsentTitles.size) this.onTitles();
   }
 
   #delete({ session_id: session, title }) {
@@ -258,15 +270,16 @@ export class Sidebar {
     const remove = async () => {
       this.onDelete(session);
       this.deleting.add(session);
-      const about = this.#listed(session)?.querySelector("small");
-      if (about) about.textContent = DELETING;
+      const about = () => this.#listed(session)?.querySelector("small") ?? {};
+      const before = about().textContent;
+      about().textContent = DELETING;
       try {
         await api.remove(user, session);
       } catch (error) {
         // It may have been deleted already, in another tab.
         if (!error.isNotFound) {
-          this.onProblem(error, remove);
-          return this.refresh(this.user);
+          about().textContent = before;
+          return user === this.user && this.onProblem(error, remove);
         }
       } finally {
         this.deleting.delete(session);

@@ -20,9 +20,18 @@ from tests.browser.people import (
     second_tab,
     send,
     send_and_wait,
+    texts,
 )
 from tests.browser.sites import Site
-from tests.browser.troubles import CONVERSATION, abort, busy, no_upstream, see_a_problem, slow
+from tests.browser.troubles import (
+    CONVERSATION,
+    LIST,
+    abort,
+    no_upstream,
+    see_a_problem,
+    slow,
+    unseen,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -65,10 +74,15 @@ async def test_a_title_that_could_not_be_sent_is_not_lost_and_holds_up_nothing(
     await see_a_problem(fruits)
     await fruits.unroute_all()
     await send_and_wait(fruits, "plums")
-    await expect(past(fruits).filter(has_text="2 messages")).to_have_count(2)
+    await expect(past(fruits)).to_have_text(
+        [re.compile("pears.*2 messages"), re.compile("apples.*New title not saved")]
+    )
     await button(fruits, "Rename: apples").click()
     await expect(fruits.get_by_role("textbox", name="Title")).to_have_value("Fruit")
+    await message_box(fruits).focus()  # which stores nothing
+    await button(fruits, "Rename: apples").click()
     await fruits.keyboard.press("Escape")
+    await expect(past(fruits).last).to_have_text(re.compile("apples.*2 messages"))
     await fruits.route(CONVERSATION, abort)
     await button(fruits, "Rename: apples").click()
     await fruits.keyboard.type("Fruits")
@@ -79,8 +93,44 @@ async def test_a_title_that_could_not_be_sent_is_not_lost_and_holds_up_nothing(
     await expect(past(fruits).filter(has_text="Fruits")).to_have_count(1)
 
 
+async def test_a_retry_sends_all_titles_that_could_not_be_sent_as_they_are_by_now(
+    fruits: Page,
+) -> None:
+    await fruits.route(CONVERSATION, abort)
+    for old, new in (("apples", "Frist"), ("pears", "Second")):
+        await button(fruits, f"Rename: {old}").click()
+        await fruits.keyboard.type(new)
+        await fruits.keyboard.press("Enter")
+        await expect(past(fruits).filter(has_text=old)).to_contain_text("New title not saved")
+    await fruits.unroute_all()
+    await button(fruits, "Rename: apples").click()
+    await fruits.keyboard.type("First")
+    await button(fruits, "Retry").click()
+    await expect(past(fruits)).to_have_text(texts("Second", "First"))
+    await expect(fruits.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_title_that_is_stored_is_no_problem_any_more(fruits: Page) -> None:
+    async def answer_unseen(route: Route) -> None:
+        await (unseen(route) if route.request.method == "PATCH" else route.continue_())
+
+    for new, way in (("Frist", abort), ("First", Route.continue_), ("Third", answer_unseen)):
+        await fruits.route(CONVERSATION, way)
+        await past(fruits).last.locator("xpath=..").locator(".rename").click()
+        await fruits.keyboard.type(new)
+        await fruits.keyboard.press("Enter")
+        await expect(fruits.locator("#conversations form")).to_have_count(0)
+        if new == "Frist":
+            await see_a_problem(fruits)
+        else:
+            await expect(past(fruits).last).to_have_text(re.compile(f"{new}.*2 messages"))
+            await expect(fruits.get_by_role("alert")).to_be_hidden()
+        await fruits.unroute_all()
+
+
 async def test_the_list_tells_that_a_conversation_is_being_deleted(fruits: Page) -> None:
-    await fruits.route(CONVERSATION, slow(0.6, busy))
+    await fruits.route(CONVERSATION, slow(0.6, abort))
+    await fruits.route(LIST, abort)
     await button(fruits, "Delete: apples").click()
     await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
     await expect(past(fruits).last).to_have_text(re.compile("apples.*Being deleted…"))

@@ -200,3 +200,18 @@ async def test_a_slow_network_shows_a_long_conversation_too(
     await page.go_back()
     await expect(replies(page)).to_contain_text("word", timeout=30_000)
     await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_slow_load_is_not_repeated_and_ends_with_its_view(open_site: OpenPage) -> None:
+    page, loads = await open_site(), list[str]()
+    await send_and_wait(page, "apples")
+    await button(page, "New conversation").click()
+    await page.route(CONVERSATION, slow(6))
+    page.on("request", lambda request: loads.append(request.url))
+    await page.go_back()
+    await look_again(page)
+    await page.wait_for_timeout(300)
+    assert len([url for url in loads if "/conversations/" in url]) == 1
+    async with page.expect_event("requestfailed"):
+        await button(page, "New conversation").click()
+    await expect(page.get_by_role("alert")).to_be_hidden()
