@@ -538,7 +538,9 @@ window.addEventListener("popstate", showAddress);
 window.addEventListener("focus", lookAgain);
 window.addEventListener("online", () => {
   readAt = 0;
+  const isLoading = loads > 0; // from a network that has gone, which may take long to notice
   lookAgain();
+  if (isLoading) rereadAll();
 });
 document.addEventListener("visibilitychange", lookAgain);
 followTheme($("theme"));

@@ -215,3 +215,13 @@ async def test_a_slow_load_is_not_repeated_and_ends_with_its_view(open_site: Ope
     async with page.expect_event("requestfailed"):
         await button(page, "New conversation").click()
     await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_load_that_hangs_is_repeated_once_online(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await button(page, "New conversation").click()
+    await page.route(CONVERSATION, slow(8), times=1)
+    await page.go_back()
+    await lose_the_network(page)
+    await expect(questions(page)).to_have_text(texts("apples"))
