@@ -160,7 +160,9 @@ class SqliteDatabase:
             # Nothing is served until a good file is there. Closing first, as that writes the
             # log (WAL) into the file if the same file, though damaged, is still there.
             self._file.ends_searches = True
-            # There, so that no search reads the log any more.
+            # Nobody may still read the log: reads are refused from now on, and searches have ended
+            # once their thread is free.
+            self._file.reader.close()
             await asyncio.wrap_future(self._searches.submit(self._file.save_log))
             self._file.close()
             await self._on_disk(self._file.check_whole)

@@ -80,6 +80,8 @@ class SqliteFile:
         SQLite would leave the log there, and take it for that file's."""
         if _identity(self.path) != self._opened[self.path]:
             with suppress(sqlite3.Error):
+                # Another program may read it.
+                self.writer.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
                 self.empty_log()
 
     def check(self) -> None:

@@ -7,12 +7,14 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from daca_shared.domain import Unavailable
+from daca_shared.service import running
 from daca_shared.storage.sqlite import SqliteDatabase
 from tests.commands import output_of
 from tests.unit.sqlite_files import add, numbers, opened, refuses, works
@@ -102,7 +104,7 @@ async def test_each_missing_file_is_noticed(
     await works(database, path)
 
 
-BEFORE, AFTER = range(400), range(400, 900)
+BEFORE, FEW, MANY = range(400), range(400, 420), range(400, 900)
 
 
 async def fill(database: SqliteDatabase, more: range) -> None:
@@ -118,6 +120,13 @@ def backup(path: Path) -> Path:
     return copy
 
 
+async def read_on(database: SqliteDatabase) -> None:
+    while True:
+        with suppress(Unavailable):
+            await database.read("SELECT * FROM test.numbers")
+        await asyncio.sleep(0)
+
+
 def replace(path: Path, copy: Path) -> Path:
     """Returns where the file is now that was there."""
     kept = path.rename(path.with_name("kept"))
@@ -125,22 +134,25 @@ def replace(path: Path, copy: Path) -> Path:
     return kept
 
 
+@pytest.mark.parametrize("more", [FEW, MANY])
 @pytest.mark.parametrize("is_noticed", [True, False])
 async def test_a_backup_that_replaces_the_file_does_not_get_its_log(
-    path: Path, *, is_noticed: bool
+    path: Path, more: range, *, is_noticed: bool
 ) -> None:
     database = await opened(path)
     await fill(database, BEFORE)
     copy = backup(path)
-    await fill(database, AFTER)
+    await fill(database, more)
     kept = replace(path, copy)
     if is_noticed:
-        with pytest.raises(Unavailable, match="replaced"):
+        async with running(partial(read_on, database)):
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable, match="replaced"):
+                await database.check()
             await database.check()
-        await database.check()
         assert await numbers(database) == [*BEFORE]
     await database.close()
-    for file, expected in ((path, [*BEFORE]), (kept, [*BEFORE, *AFTER])):
+    for file, expected in ((path, [*BEFORE]), (kept, [*BEFORE, *more])):
         with closing(sqlite3.connect(file)) as db:
             assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             assert [n for (n,) in db.execute("SELECT n FROM numbers ORDER BY n")] == expected
