@@ -268,6 +268,7 @@ export class Sidebar {
     dialog.returnValue = "";
     const { user } = this;
     const remove = async () => {
+      if (this.deleting.has(session)) return;
       this.onDelete(session);
       this.deleting.add(session);
       const about = () => this.#listed(session)?.querySelector("small") ?? {};
@@ -284,6 +285,7 @@ export class Sidebar {
       } finally {
         this.deleting.delete(session);
       }
+      this.#settle(session);
       const item = this.#listed(session);
       const near = item?.nextElementSibling ?? item?.previousElementSibling;
       const had = item?.contains(document.activeElement);

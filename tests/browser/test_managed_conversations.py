@@ -110,6 +110,19 @@ async def test_a_retry_sends_all_titles_that_could_not_be_sent_as_they_are_by_no
     await expect(fruits.get_by_role("alert")).to_be_hidden()
 
 
+async def test_a_title_goes_with_its_conversation(fruits: Page) -> None:
+    await fruits.route(CONVERSATION, abort)
+    await button(fruits, "Rename: apples").click()
+    await fruits.keyboard.type("Fruit")
+    await fruits.keyboard.press("Enter")
+    await see_a_problem(fruits)
+    await fruits.unroute_all()
+    await button(fruits, "Delete: apples").click()
+    await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await expect(past(fruits)).to_have_count(1)
+    await expect(fruits.get_by_role("alert")).to_be_hidden()
+
+
 async def test_a_title_that_is_stored_is_no_problem_any_more(fruits: Page) -> None:
     async def answer_unseen(route: Route) -> None:
         await (unseen(route) if route.request.method == "PATCH" else route.continue_())
@@ -129,12 +142,14 @@ async def test_a_title_that_is_stored_is_no_problem_any_more(fruits: Page) -> No
 
 
 async def test_the_list_tells_that_a_conversation_is_being_deleted(fruits: Page) -> None:
-    await fruits.route(CONVERSATION, slow(0.6, abort))
+    await fruits.route(CONVERSATION, slow(0.9, abort))
     await fruits.route(LIST, abort)
-    await button(fruits, "Delete: apples").click()
-    await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    for _ in range(2):
+        await button(fruits, "Delete: apples").click()
+        await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
     await expect(past(fruits).last).to_have_text(re.compile("apples.*Being deleted…"))
     await see_a_problem(fruits)
+    await fruits.wait_for_timeout(1000)
     await expect(past(fruits).last).to_have_text(re.compile("apples.*2 messages"))
 
 
