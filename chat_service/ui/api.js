@@ -42,8 +42,8 @@ async function refusal(response) {
   return problem(response.status, body?.detail, isOurs);
 }
 
-/** Its `signal` aborts if `heard` isn't called for so long. */
-function patience(ms) {
+/** Its `signal` aborts if `heard` isn't called for so long, or if `other` does. */
+function patience(ms, other) {
   const silence = new AbortController();
   let timer;
   const end = () => clearTimeout(timer);
@@ -52,7 +52,7 @@ function patience(ms) {
     timer = setTimeout(() => silence.abort(), ms);
   };
   heard();
-  return { signal: silence.signal, heard, end };
+  return { signal: AbortSignal.any([silence.signal, ...(other ? [other] : [])]), heard, end };
 }
 
 async function follow(body, onData) {
@@ -61,10 +61,11 @@ async function follow(body, onData) {
 }
 
 async function call(path, { query = {}, silenceMs = SILENCE_MS, signal, ...options } = {}) {
-  const { heard, end, ...silence } = patience(silenceMs);
-  const either = AbortSignal.any([silence.signal, ...(signal ? [signal] : [])]);
+  const waiting = patience(silenceMs, signal);
+  const { heard } = waiting;
   try {
-    const response = await fetchAs(`${path}?${new URLSearchParams(query)}`, { ...options, signal: either });
+    const to = `${path}?${new URLSearchParams(query)}`;
+    const response = await fetchAs(to, { ...options, signal: waiting.signal });
     heard();
     if (!response.ok) throw await refusal(response);
     if (response.status === 204) return null;
@@ -74,7 +75,7 @@ async function call(path, { query = {}, silenceMs = SILENCE_MS, signal, ...optio
   } catch (error) {
     throw error instanceof Problem ? error : new Problem(AWAY);
   } finally {
-    end();
+    waiting.end();
   }
 }
 
@@ -147,11 +148,10 @@ export async function messages(user, session, signal) {
 export async function chat({ user, session, id, text, regenerate, signal, on }) {
   const body = { user_id: user, text, message_id: id, metadata: { session_id: session } };
   if (regenerate) body.regenerate = true;
-  const silence = patience(REPLY_SILENCE_MS);
-  const signals = AbortSignal.any([signal, silence.signal]);
+  const waiting = patience(REPLY_SILENCE_MS, signal);
   let response;
   try {
-    response = await fetchAs("chat/stream?rich=true", { method: "POST", ...json(body), signal: signals });
+    response = await fetchAs("chat/stream?rich=true", { method: "POST", ...json(body), signal: waiting.signal });
   } catch {
     throw new Problem(AWAY);
   }
@@ -159,7 +159,7 @@ export async function chat({ user, session, id, text, regenerate, signal, on }) 
   let answer;
   try {
     // Read to its end, as browsers report a response that isn't as a failed request.
-    for await (const { event, data } of events(response.body, silence.heard)) {
+    for await (const { event, data } of events(response.body, waiting.heard)) {
       if (event === "completed") answer = JSON.parse(data);
       else if (event === "error") {
         const { status, detail } = JSON.parse(data);
@@ -170,7 +170,7 @@ export async function chat({ user, session, id, text, regenerate, signal, on }) 
   } catch (error) {
     if (!answer) throw error instanceof Broken ? new Problem(CUT) : error;
   } finally {
-    silence.end();
+    waiting.end();
   }
   if (!answer) throw new Problem(CUT);
   return answer;

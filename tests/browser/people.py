@@ -66,6 +66,17 @@ async def send_edit(page: Page, text: str) -> None:
     await message_box(page).press("Enter")
 
 
+async def rename(page: Page, title: str, to: str) -> None:
+    await button(page, f"Rename: {title}").click()
+    await page.keyboard.type(to)
+    await page.keyboard.press("Enter")
+
+
+async def delete(page: Page, title: str) -> None:
+    await button(page, f"Delete: {title}").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+
+
 async def second_tab(page: Page) -> Page:
     """Another tab of the same browser at the same address."""
     tab = await page.context.new_page()

@@ -54,6 +54,15 @@ async def correct_in_vain(page: Page, first: Handler, second: Handler) -> None:
     await page.unroute_all()
 
 
+async def correct_what_is_stored(open_site: OpenPage) -> Page:
+    """A page that has sent "apples" and edited it, and learns only now that the server has that."""
+    page = await open_site()
+    await page.route(CONVERSATION, abort)
+    await correct_in_vain(page, unseen, abort)
+    await lose_the_network(page)
+    return page
+
+
 @pytest.mark.parametrize("way", ["cut", "stopped"])
 async def test_an_edit_replaces_a_message_that_the_server_is_still_answering(
     site: Site, open_site: OpenPage, way: str
@@ -94,10 +103,7 @@ async def test_send_again_sends_what_is_shown(site: Site, open_site: OpenPage, t
 async def test_a_retry_sends_what_has_failed_also_if_the_server_has_had_an_earlier_text(
     site: Site, open_site: OpenPage
 ) -> None:
-    page = await open_site()
-    await page.route(CONVERSATION, abort)
-    await correct_in_vain(page, unseen, abort)
-    await lose_the_network(page)
+    page = await correct_what_is_stored(open_site)
     await expect(questions(page)).to_have_text(texts("apples"))
     await page.locator("#retry").click()
     await expect(progress(page)).to_have_text("Reply complete.")
@@ -108,10 +114,7 @@ async def test_a_retry_sends_what_has_failed_also_if_the_server_has_had_an_earli
 async def test_a_retry_sends_no_correction_that_was_cancelled(
     site: Site, open_site: OpenPage
 ) -> None:
-    page = await open_site()
-    await page.route(CONVERSATION, abort)
-    await correct_in_vain(page, unseen, abort)
-    await lose_the_network(page)
+    page = await correct_what_is_stored(open_site)
     await expect(message_box(page)).to_have_value("pears")
     await button(page, "Cancel editing").click()
     await page.locator("#retry").click()
@@ -121,10 +124,7 @@ async def test_a_retry_sends_no_correction_that_was_cancelled(
 
 
 async def test_a_retry_sends_a_correction_as_it_is_by_now(site: Site, open_site: OpenPage) -> None:
-    page = await open_site()
-    await page.route(CONVERSATION, abort)
-    await correct_in_vain(page, unseen, abort)
-    await lose_the_network(page)
+    page = await correct_what_is_stored(open_site)
     await expect(message_box(page)).to_have_value("pears")
     await message_box(page).press_sequentially(" and plums")
     async with page.expect_response(CONVERSATION):

@@ -13,9 +13,11 @@ from tests.browser.conftest import OpenPage
 from tests.browser.people import (
     button,
     count,
+    delete,
     message_box,
     past,
     questions,
+    rename,
     replies,
     second_tab,
     send,
@@ -68,9 +70,7 @@ async def test_a_title_that_could_not_be_sent_is_not_lost_and_holds_up_nothing(
     fruits: Page,
 ) -> None:
     await fruits.route(CONVERSATION, abort)
-    await button(fruits, "Rename: apples").click()
-    await fruits.keyboard.type("Fruit")
-    await fruits.keyboard.press("Enter")
+    await rename(fruits, "apples", "Fruit")
     await see_a_problem(fruits)
     await fruits.unroute_all()
     await send_and_wait(fruits, "plums")
@@ -84,9 +84,7 @@ async def test_a_title_that_could_not_be_sent_is_not_lost_and_holds_up_nothing(
     await fruits.keyboard.press("Escape")
     await expect(past(fruits).last).to_have_text(re.compile("apples.*2 messages"))
     await fruits.route(CONVERSATION, abort)
-    await button(fruits, "Rename: apples").click()
-    await fruits.keyboard.type("Fruits")
-    await fruits.keyboard.press("Enter")
+    await rename(fruits, "apples", "Fruits")
     await see_a_problem(fruits)
     await fruits.unroute_all()
     await button(fruits, "Retry").click()
@@ -98,9 +96,7 @@ async def test_a_retry_sends_all_titles_that_could_not_be_sent_as_they_are_by_no
 ) -> None:
     await fruits.route(CONVERSATION, abort)
     for old, new in (("apples", "Frist"), ("pears", "Second")):
-        await button(fruits, f"Rename: {old}").click()
-        await fruits.keyboard.type(new)
-        await fruits.keyboard.press("Enter")
+        await rename(fruits, old, new)
         await expect(past(fruits).filter(has_text=old)).to_contain_text("New title not saved")
     await fruits.unroute_all()
     await button(fruits, "Rename: apples").click()
@@ -112,13 +108,10 @@ async def test_a_retry_sends_all_titles_that_could_not_be_sent_as_they_are_by_no
 
 async def test_a_title_goes_with_its_conversation(fruits: Page) -> None:
     await fruits.route(CONVERSATION, abort)
-    await button(fruits, "Rename: apples").click()
-    await fruits.keyboard.type("Fruit")
-    await fruits.keyboard.press("Enter")
+    await rename(fruits, "apples", "Fruit")
     await see_a_problem(fruits)
     await fruits.unroute_all()
-    await button(fruits, "Delete: apples").click()
-    await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await delete(fruits, "apples")
     await expect(past(fruits)).to_have_count(1)
     await expect(fruits.get_by_role("alert")).to_be_hidden()
 
@@ -145,8 +138,7 @@ async def test_the_list_tells_that_a_conversation_is_being_deleted(fruits: Page)
     await fruits.route(CONVERSATION, slow(0.9, abort))
     await fruits.route(LIST, abort)
     for _ in range(2):
-        await button(fruits, "Delete: apples").click()
-        await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        await delete(fruits, "apples")
     await expect(past(fruits).last).to_have_text(re.compile("apples.*Being deleted…"))
     await see_a_problem(fruits)
     await fruits.wait_for_timeout(1000)
@@ -192,8 +184,7 @@ async def test_a_failed_deletion_stays_on_the_page_until_it_is_retried(fruits: P
         await (route.fulfill(status=503, json=problem) if is_deletion else route.continue_())
 
     await fruits.route("**/conversations/**", fail)
-    await button(fruits, "Delete: apples").click()
-    await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await delete(fruits, "apples")
     await expect(fruits.get_by_role("alert")).to_contain_text("storage is unavailable")
     await fruits.get_by_label("Search conversations").fill("apples")
     await expect(past(fruits)).to_have_count(1)
@@ -212,8 +203,7 @@ async def test_what_is_written_during_a_deletion_stays_in_the_box(fruits: Page) 
         await route.continue_()
 
     await fruits.route("**/conversations/**", hold)
-    await button(fruits, "Delete: apples").click()
-    await fruits.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await delete(fruits, "apples")
     await message_box(fruits).press_sequentially("more ")
     go.set()
     await expect(past(fruits)).to_have_count(1)
@@ -339,8 +329,7 @@ async def test_an_edited_message_that_the_service_does_not_have_is_sent(
     await expect(replies(other)).to_contain_text("Fine.")
     if elsewhere == "deletes it":
         await button(page, "Edit and resend").click()
-        await button(other, "Delete: apples").click()
-        await other.get_by_role("dialog").get_by_role("button", name="Delete").click()
+        await delete(other, "apples")
         await expect(questions(page)).to_have_count(0)
     else:
         site.agent.script = ["Wait", go]

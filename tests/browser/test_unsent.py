@@ -10,6 +10,7 @@ from tests.browser.conftest import OpenPage
 from tests.browser.people import (
     begin_edit,
     button,
+    delete,
     message_box,
     past,
     progress,
@@ -278,8 +279,7 @@ async def test_a_problem_in_the_drawer_is_seen(open_site: OpenPage) -> None:
     await send_and_wait(page, "apples")
     await page.route(CONVERSATION, busy)
     await button(page, "Conversations").click()
-    await button(page, "Delete: apples").click()
-    await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await delete(page, "apples")
     await expect(page.get_by_role("alert")).to_contain_text("Busy")
     await page.unroute_all()
     await button(page, "Retry").click()
