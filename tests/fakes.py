@@ -363,7 +363,7 @@ async def channel_to(server: GrpcServer) -> AsyncIterator[aio.Channel]:
         yield channel
 
 
-async def eventually(condition: Callable[[], Any | Awaitable[Any]], timeout_s: float = 5) -> None:
+async def eventually(condition: Callable[[], Any | Awaitable[Any]], timeout_s: float = 15) -> None:
     """Wait until `condition` is true; fail if it isn't in time."""
     async with asyncio.timeout(timeout_s):
         while True:

@@ -11,11 +11,13 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pydantic import SecretStr
 
 from daca_shared.addresses import PortTaken, address
-from daca_shared.calls.wrap import MAX_CALLS, Methods
+from daca_shared.calls.wrap import Methods
 from daca_shared.domain import MOMENT_S, Unavailable
 from daca_shared.observe.metrics import ready
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
+# daprd ignores --app-max-concurrency for proxied calls.
+_MAX_CALLS = 1024
 _OPTIONS = (
     # Otherwise a second server could silently bind the same port and get half of the calls.
     ("grpc.so_reuseport", 0),
@@ -25,7 +27,7 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
     # grpc keeps calls whose answers a client doesn't take. This limits how many, and for how long:
     # until the connection ends. Clients open a new one without losing a call.
-    ("grpc.max_concurrent_streams", MAX_CALLS),
+    ("grpc.max_concurrent_streams", _MAX_CALLS),
     ("grpc.max_connection_age_ms", 600_000),
 )
 _CHECK_EVERY_S = 1.0
@@ -45,8 +47,9 @@ class GrpcServer:
         app_api_token: SecretStr | None = None,
         tracing: Tracing = NO_TRACING,
         timeout_s: float = 60,
+        max_calls: int = _MAX_CALLS,
     ) -> None:
-        self._methods = Methods(tracing, app_api_token, timeout_s)
+        self._methods = Methods(tracing, app_api_token, timeout_s, max_calls)
         self._server = aio.server(
             handlers=[self._methods],
             options=[*_OPTIONS, ("grpc.max_connection_age_grace_ms", int(timeout_s * 1000))],

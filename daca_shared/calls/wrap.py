@@ -34,8 +34,7 @@ _UNKNOWN_METHOD = "/_OTHER"
 _CHECK, _WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 # These last long and need no token, so they must not use up the limit for calls.
 _LASTING = (_WATCH, "/grpc.reflection.")
-# More are refused, not queued. daprd ignores --app-max-concurrency for proxied calls.
-MAX_CALLS, _MAX_LASTING = 1024, 64
+_MAX_LASTING = 64
 # A caller who is there sends its request, and reads its answer, sooner.
 _IDLE_S = 0.5
 # Decoded, a request may take a hundred times as much memory.
@@ -46,11 +45,14 @@ class Methods(grpc.GenericRpcHandler):
     """The wrapped methods of a server. Generated `add_…_to_server` functions take it for a server.
     With a `token`, calls that don't show it are refused."""
 
-    def __init__(self, tracing: Tracing, token: SecretStr | None, timeout_s: float) -> None:
-        """After `timeout_s` a call ends, even if its caller sends no request or reads no answer."""
+    def __init__(
+        self, tracing: Tracing, token: SecretStr | None, timeout_s: float, max_calls: int
+    ) -> None:
+        """After `timeout_s` a call ends, even if its caller sends no request or reads no answer.
+        More than `max_calls` at once are refused."""
         self.tracing, self.token, self._timeout_s = tracing, token, timeout_s
-        self.calls: set[asyncio.Task[Any]] = set()
-        self.lasting: set[asyncio.Task[Any]] = set()
+        self._max_calls = max_calls
+        self.calls, self.lasting = set[asyncio.Task[Any]](), set[asyncio.Task[Any]]()
         # Calls that wait for their callers to send the request or to read the answer, and since
         # when; in order.
         self._idle: dict[asyncio.Task[Any] | None, float] = {}
@@ -78,7 +80,7 @@ class Methods(grpc.GenericRpcHandler):
         handlers, path, task = self._handlers, handler_call_details.method, asyncio.current_task()
         if task:
             lasts = path.startswith(_LASTING)
-            alike, limit = (self.lasting, _MAX_LASTING) if lasts else (self.calls, MAX_CALLS)
+            alike, limit = (self.lasting, _MAX_LASTING) if lasts else (self.calls, self._max_calls)
             if len(alike) >= limit and path != _CHECK and (lasts or not self._has_made_room()):
                 return _refusal
             alike.add(task)

@@ -17,6 +17,8 @@ SESSIONS = sessions()
 LEFT_OUT = left_out()
 
 
+# Each command has its own limit, and some sessions have many.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", SESSIONS)
 def test_typed_commands_print_what_the_documents_show(
     name: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -79,18 +79,13 @@ async def test_over_grpc_the_address_does_not_count() -> None:
         rates.spend("alice")
 
 
-async def test_made_up_users_take_a_bounded_part_of_memory() -> None:
+async def test_of_very_many_users_the_first_are_forgotten_which_bounds_the_memory() -> None:
     rates = Rates(parse_many("1/day"))
-    tracemalloc.start()
-    try:
-        for n in range(100_000):
-            rates.spend(str(n))
-        size, _ = tracemalloc.get_traced_memory()
-        for n in range(100_000, 200_000):
-            rates.spend(str(n))
-        assert tracemalloc.get_traced_memory()[0] < 1.5 * size
-    finally:
-        tracemalloc.stop()
+    for n in range(100_001):
+        rates.spend(str(n))
+    rates.spend("0")
+    with pytest.raises(LimitReached):
+        rates.spend("100000")
 
 
 async def test_ended_windows_are_forgotten() -> None:
@@ -109,9 +104,17 @@ async def test_ended_windows_are_forgotten() -> None:
 
 async def test_many_users_do_not_make_it_slow() -> None:
     rates = Rates(parse_many("5/minute"))
+    alone_s = shortest_s(rates)
     for n in range(100_000):
         rates.spend(str(n))
-    began_s = time.perf_counter()
-    for _ in range(5):
-        rates.spend("alice")
-    assert time.perf_counter() - began_s < 0.01
+    assert shortest_s(rates) < 50 * alone_s
+
+
+def shortest_s(rates: Rates) -> float:
+    """The shortest time that a message of one user takes."""
+    times_s = []
+    for n in range(50):
+        began_s = time.perf_counter()
+        rates.spend(f"alice{n}")
+        times_s.append(time.perf_counter() - began_s)
+    return min(times_s)

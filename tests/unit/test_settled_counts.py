@@ -1,6 +1,7 @@
 """A user's count, once all the user's messages are in it."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
@@ -21,6 +22,9 @@ from tests.fakes import (
     opened_stores,
     running_stores,
 )
+
+# So long the outbox gathers messages that nobody waits for.
+GATHER_S = 0.05
 
 
 class RealisticRecorder(FakeRecorder):
@@ -84,11 +88,12 @@ async def test_it_waits_for_this_users_messages_only(
 async def test_messages_of_waiting_users_are_sent_at_once_and_others_share_a_batch(
     stores: ChatStores, recorder: RealisticRecorder
 ) -> None:
+    began = time.monotonic()
     for n in range(20):
         await send(stores, f"user{n}")
         await asyncio.sleep(0.001)
     await stores.outbox.settled("user19")
-    assert len(recorder.sizes) <= 2
+    assert len(recorder.sizes) <= 2 + (time.monotonic() - began) / GATHER_S
 
 
 async def test_a_backlog_larger_than_a_batch_does_not_delay_waiting_users(
@@ -111,7 +116,7 @@ async def test_a_backlog_larger_than_a_batch_does_not_delay_waiting_users(
 async def test_many_waiting_users_behind_a_backlog_are_sent_in_few_small_batches(
     place: Place, recorder: RealisticRecorder
 ) -> None:
-    users = [f"user{n}" for n in range(1200)]
+    users = [f"user{n}" for n in range(400)]
     async with opened_stores(place, recorder) as stores:
         await send(stores, *["batch job"] * 600, *users)
         waiting = [asyncio.create_task(stores.outbox.settled(user_id)) for user_id in users]
@@ -123,7 +128,7 @@ async def test_many_waiting_users_behind_a_backlog_are_sent_in_few_small_batches
         await asyncio.wait([sending])
     assert users_of(recorder) >= Counter(users)
     assert max(recorder.sizes) <= 100
-    assert len(recorder.sizes) <= 30
+    assert len(recorder.sizes) <= 12
 
 
 async def test_a_waiting_user_with_many_messages_does_not_delay_other_waiting_users(
