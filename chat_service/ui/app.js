@@ -53,11 +53,14 @@ let readAt = Date.now();
 let leaving = new AbortController();
 /** How many loads of the conversation that is shown are under way. */
 let loads = 0;
+/** How many loads have begun, and the number of the latest that has come. An older one is out of date. */
+let [begun, latest] = [0, 0];
 /** How many replies have ended, in one way or another. */
 let ended = 0;
 /**
- * What the problem that is shown is about: the "list", a "title", the "conversation", or a message. That is a
- * function, which tells whether the message has been answered since.
+ * What the problem that is shown is about: the "list", a "title", a "deletion" of a conversation, the
+ * "conversation" that is shown, or a message. That is a function, which tells whether the message has been
+ * answered since.
  */
 let about = "";
 /** Whether the conversation that is shown has been loaded since it was chosen. */
@@ -75,6 +78,7 @@ const sidebar = new Sidebar({
   onChange: (id, gone) => {
     tell({ user, session: id });
     if (!gone) return;
+    if (about === `deletion ${id}`) hideProblem();
     [...keysOf(draft(id)), ...keysOf(unsent("", id))].forEach((key) => forget(key));
     if (id === session) go();
   },
@@ -153,8 +157,7 @@ async function show(id) {
     sidebar.refresh(user);
   }
   const mine = ++view;
-  leaving.abort();
-  leaving = new AbortController();
+  endLoads();
   session = id || uuid();
   const reply = coming.get(session);
   sidebar.current = session;
@@ -170,7 +173,7 @@ async function show(id) {
   $("empty").hidden = true;
   $("status").textContent = LOADING;
   const slow = setTimeout(() => {
-    if (mine !== view || log.turns.length) return;
+    if (mine !== view || isLoaded || log.turns.length) return;
     $("empty").textContent = LOADING;
     $("empty").hidden = false;
   }, SLOW_MS);
@@ -180,17 +183,22 @@ async function show(id) {
     receive(messages);
     recallAll();
   } catch (error) {
-    if (mine === view) notLoaded(error);
+    if (!isLoaded) notLoaded(error);
   } finally {
     clearTimeout(slow);
-    if (mine === view && $("status").textContent === LOADING) $("status").textContent = "";
-    if (mine === view && $("empty").textContent === LOADING) $("empty").hidden = true;
   }
 }
 
-function notLoaded(error) {
+function endLoads() {
+  leaving.abort();
+  leaving = new AbortController();
+}
+
+function notLoaded(error, isAsked = true) {
+  saidLoading();
   $("empty").textContent = NOT_LOADED;
   $("empty").hidden = log.turns.length > 0;
+  if (!isAsked && !$("problem").hidden) return;
   const again = () => {
     show(session);
     showUser();
@@ -198,12 +206,24 @@ function notLoaded(error) {
   showProblem(error, again, "conversation");
 }
 
-/** The server's messages of this conversation, or null if another one is shown by now. */
+function saidLoading() {
+  if ($("status").textContent === LOADING) $("status").textContent = "";
+}
+
+/** The server's messages of this conversation, or null if they are wanted no more, or a later load has come. */
 async function load() {
-  const [mine, before] = [view, ended];
+  const [{ signal }, before, number] = [leaving, ended, ++begun];
+  let messages;
   loads += 1;
-  const messages = await api.messages(user, session, leaving.signal).finally(() => (loads -= 1));
-  if (mine !== view) return null;
+  try {
+    messages = await api.messages(user, session, signal);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    loads -= 1;
+  }
+  if (signal.aborted || number < latest) return null;
+  latest = number;
   // They may have been read before a reply that has ended since was stored.
   return before === ended ? messages : load();
 }
@@ -228,6 +248,7 @@ function receive(messages) {
 /** Show what the server doesn't have of this conversation, once it is loaded. */
 function recallAll() {
   isLoaded = true;
+  saidLoading();
   if (about === "conversation") hideProblem();
   keysOf(unsent()).forEach(recallUnsent);
   recallEdit();
@@ -299,10 +320,9 @@ function unanswered() {
 /** Reload this conversation, which other tabs or machines may have changed. Returns whether it was. */
 async function reread() {
   if (coming.has(session) || !UUID.test(location.hash.slice(1))) return false;
-  const mine = view;
   const messages = await load().catch((error) => {
     // Otherwise nothing would tell that there are others than those which are shown.
-    if (mine === view && !isLoaded && $("problem").hidden) notLoaded(error);
+    if (!isLoaded) notLoaded(error, false);
   });
   if (!messages || coming.has(session)) return false;
   receive(messages);
@@ -538,7 +558,8 @@ window.addEventListener("popstate", showAddress);
 window.addEventListener("focus", lookAgain);
 window.addEventListener("online", () => {
   readAt = 0;
-  const isLoading = loads > 0; // from a network that has gone, which may take long to notice
+  const isLoading = loads > 0;
+  endLoads(); // of a network that has gone, which may take long to notice
   lookAgain();
   if (isLoading) rereadAll();
 });

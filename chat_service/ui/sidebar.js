@@ -238,20 +238,22 @@ export class Sidebar {
   /** Returns what the server says of the conversation then; null if it can't be asked. */
   async #entitle(session, title) {
     const { user } = this;
+    const isLatest = () => this.unsentTitles.get(session) === title;
     this.unsentTitles.set(session, title);
     try {
       const renamed = await api.rename(user, session, title);
       if (user !== this.user) return null;
-      this.#settle(session);
+      if (isLatest()) this.#settle(session);
       this.onChange(session, false);
       return renamed;
     } catch (error) {
+      if (user !== this.user || !isLatest()) return null;
       if (error.isNotFound) this.unsentTitles.delete(session);
       const again = async () => {
         await Promise.all([...this.unsentTitles].map((unsent) => this.#entitle(...unsent)));
         this.refresh(this.user);
       };
-      if (user === this.user) this.onProblem(error, again, "title");
+      this.onProblem(error, again, "title");
       return null;
     }
   }
@@ -280,7 +282,10 @@ export class Sidebar {
         // It may have been deleted already, in another tab.
         if (!error.isNotFound) {
           about().textContent = before;
-          return user === this.user && this.onProblem(error, remove);
+          if (user !== this.user) return;
+          this.onProblem(error, remove, `deletion ${session}`);
+          this.refresh(user); // its reply was stopped
+          return;
         }
       } finally {
         this.deleting.delete(session);

@@ -10,10 +10,11 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from lab.machine import tool
 from lab.stack import RunningStack, running_stack
+from tests.browser.people import button, past, send_and_wait
 from tests.browser.sites import Site, running_site
 from tests.dapr.conftest import no_keys
 
@@ -104,3 +105,15 @@ async def open_site(site: Site, opened: OpenPage) -> OpenPage:
         return await opened(site.url, user, **options)
 
     return open_site
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def fruits(open_site: OpenPage) -> Page:
+    """Two conversations, the first of which mentions plums."""
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await send_and_wait(page, "and plums")
+    await button(page, "New conversation").click()
+    await send_and_wait(page, "pears")
+    await expect(past(page)).to_have_count(2)
+    return page

@@ -1,10 +1,9 @@
-"""Users rename, search and delete conversations, and have messages answered again."""
+"""Users search and delete conversations, and have messages answered again."""
 
 import asyncio
 import re
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
 from daca_shared.domain import Unavailable
@@ -17,121 +16,24 @@ from tests.browser.people import (
     message_box,
     past,
     questions,
-    rename,
     replies,
     second_tab,
     send,
+    send_and_see,
     send_and_wait,
-    texts,
 )
 from tests.browser.sites import Site
 from tests.browser.troubles import (
     CONVERSATION,
     LIST,
     abort,
+    look_again,
     no_upstream,
     see_a_problem,
     slow,
-    unseen,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def fruits(open_site: OpenPage) -> Page:
-    """Two conversations, the first of which mentions plums."""
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    await send_and_wait(page, "and plums")
-    await button(page, "New conversation").click()
-    await send_and_wait(page, "pears")
-    await expect(past(page)).to_have_count(2)
-    return page
-
-
-async def test_a_conversation_gets_another_title(fruits: Page) -> None:
-    await button(fruits, "Rename: apples").click()
-    title = fruits.get_by_role("textbox", name="Title")
-    await expect(title).to_be_focused()
-    await title.fill("not this")
-    await title.press("Escape")
-    await expect(button(fruits, "Rename: apples")).to_be_focused()
-    await fruits.keyboard.press("Enter")
-    await title.fill("Fruit")
-    await title.press("Enter")
-    await expect(button(fruits, "Rename: Fruit")).to_be_focused()
-    await fruits.reload()
-    await expect(past(fruits).filter(has_text="Fruit")).to_have_count(1)
-    await expect(past(fruits).filter(has_text="apples")).to_have_count(0)
-
-
-async def test_a_title_that_could_not_be_sent_is_not_lost_and_holds_up_nothing(
-    fruits: Page,
-) -> None:
-    await fruits.route(CONVERSATION, abort)
-    await rename(fruits, "apples", "Fruit")
-    await see_a_problem(fruits)
-    await fruits.unroute_all()
-    await send_and_wait(fruits, "plums")
-    await expect(past(fruits)).to_have_text(
-        [re.compile("pears.*2 messages"), re.compile("apples.*New title not saved")]
-    )
-    await button(fruits, "Rename: apples").click()
-    await expect(fruits.get_by_role("textbox", name="Title")).to_have_value("Fruit")
-    await message_box(fruits).focus()  # which stores nothing
-    await button(fruits, "Rename: apples").click()
-    await fruits.keyboard.press("Escape")
-    await expect(past(fruits).last).to_have_text(re.compile("apples.*2 messages"))
-    await fruits.route(CONVERSATION, abort)
-    await rename(fruits, "apples", "Fruits")
-    await see_a_problem(fruits)
-    await fruits.unroute_all()
-    await button(fruits, "Retry").click()
-    await expect(past(fruits).filter(has_text="Fruits")).to_have_count(1)
-
-
-async def test_a_retry_sends_all_titles_that_could_not_be_sent_as_they_are_by_now(
-    fruits: Page,
-) -> None:
-    await fruits.route(CONVERSATION, abort)
-    for old, new in (("apples", "Frist"), ("pears", "Second")):
-        await rename(fruits, old, new)
-        await expect(past(fruits).filter(has_text=old)).to_contain_text("New title not saved")
-    await fruits.unroute_all()
-    await button(fruits, "Rename: apples").click()
-    await fruits.keyboard.type("First")
-    await button(fruits, "Retry").click()
-    await expect(past(fruits)).to_have_text(texts("Second", "First"))
-    await expect(fruits.get_by_role("alert")).to_be_hidden()
-
-
-async def test_a_title_goes_with_its_conversation(fruits: Page) -> None:
-    await fruits.route(CONVERSATION, abort)
-    await rename(fruits, "apples", "Fruit")
-    await see_a_problem(fruits)
-    await fruits.unroute_all()
-    await delete(fruits, "apples")
-    await expect(past(fruits)).to_have_count(1)
-    await expect(fruits.get_by_role("alert")).to_be_hidden()
-
-
-async def test_a_title_that_is_stored_is_no_problem_any_more(fruits: Page) -> None:
-    async def answer_unseen(route: Route) -> None:
-        await (unseen(route) if route.request.method == "PATCH" else route.continue_())
-
-    for new, way in (("Frist", abort), ("First", Route.continue_), ("Third", answer_unseen)):
-        await fruits.route(CONVERSATION, way)
-        await past(fruits).last.locator("xpath=..").locator(".rename").click()
-        await fruits.keyboard.type(new)
-        await fruits.keyboard.press("Enter")
-        await expect(fruits.locator("#conversations form")).to_have_count(0)
-        if new == "Frist":
-            await see_a_problem(fruits)
-        else:
-            await expect(past(fruits).last).to_have_text(re.compile(f"{new}.*2 messages"))
-            await expect(fruits.get_by_role("alert")).to_be_hidden()
-        await fruits.unroute_all()
 
 
 async def test_the_list_tells_that_a_conversation_is_being_deleted(fruits: Page) -> None:
@@ -192,6 +94,28 @@ async def test_a_failed_deletion_stays_on_the_page_until_it_is_retried(fruits: P
     await fruits.unroute_all()
     await button(fruits, "Retry").click()
     await expect(past(fruits)).to_have_count(0)
+
+
+async def test_a_failed_deletion_is_no_problem_once_it_is_done(fruits: Page) -> None:
+    await fruits.route(CONVERSATION, abort, times=1)
+    await delete(fruits, "apples")
+    await see_a_problem(fruits)
+    await delete(fruits, "apples")
+    await expect(past(fruits)).to_have_count(1)
+    await expect(fruits.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_failed_deletion_during_a_reply_leaves_what_was_stopped(
+    site: Site, fruits: Page
+) -> None:
+    await send_and_see(site, fruits, "plums")
+    await look_again(fruits)
+    await expect(past(fruits).first).to_contain_text("Being answered…")
+    await fruits.route(CONVERSATION, slow(1, abort), times=1)
+    await delete(fruits, "pears")
+    await see_a_problem(fruits)
+    await expect(past(fruits).first).to_have_text(re.compile("pears.*2 messages"))
+    await expect(replies(fruits).last).to_contain_text("Stopped.")
 
 
 async def test_what_is_written_during_a_deletion_stays_in_the_box(fruits: Page) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Request, Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
@@ -14,6 +14,7 @@ from tests.browser.people import (
     progress,
     questions,
     replies,
+    second_tab,
     send,
     send_and_see,
     send_and_wait,
@@ -30,10 +31,12 @@ from tests.browser.troubles import (
     cut_at_once,
     look_again,
     lose_the_network,
+    once,
     see_a_problem,
     slow,
     unseen,
 )
+from tests.fakes import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -225,3 +228,87 @@ async def test_a_load_that_hangs_is_repeated_once_online(open_site: OpenPage) ->
     await page.go_back()
     await lose_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples"))
+
+
+async def test_a_load_that_fails_after_a_later_one_is_no_problem(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await button(page, "New conversation").click()
+    go = asyncio.Event()
+    await page.route(CONVERSATION, once(go, abort), times=1)
+    await page.go_back()
+    await send_and_wait(page, "pears")
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+    async with page.expect_event("requestfailed"):
+        go.set()
+    await page.wait_for_timeout(300)
+    await expect(page.get_by_role("alert")).to_be_hidden()
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+
+
+async def test_a_load_that_comes_after_a_later_one_takes_nothing_away(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    other = await second_tab(page)
+    await expect(questions(other)).to_have_text(texts("apples"))
+    await button(page, "New conversation").click()
+    go = asyncio.Event()
+
+    async def read_early(route: Route) -> None:
+        answer = await route.fetch()
+        await go.wait()
+        await route.fulfill(response=answer)
+
+    await page.route(CONVERSATION, read_early, times=1)
+    async with page.expect_request(CONVERSATION):
+        await page.go_back()
+    await page.wait_for_timeout(300)  # the server has answered
+    await send_and_wait(other, "pears")
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+    async with page.expect_event("requestfinished"):
+        go.set()
+    await page.wait_for_timeout(300)
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+
+
+async def test_a_network_that_comes_and_goes_leaves_no_loads_behind(open_site: OpenPage) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await button(page, "New conversation").click()
+    loads: list[Request] = []
+    ended: list[Request] = []
+    go = asyncio.Event()
+    await page.route(CONVERSATION, once(go, abort))
+    page.on("request", lambda one: loads.append(one) if "/conversations/" in one.url else None)
+    page.on("requestfailed", lambda one: ended.append(one) if one in loads else None)
+    await page.go_back()
+    for _ in range(4):
+        await lose_the_network(page)
+    # Sooner than their silence would end them.
+    await eventually(lambda: len(loads) == 5 and ended == loads[:4], timeout_s=6)
+    await page.unroute_all()
+    await lose_the_network(page)
+    await expect(questions(page)).to_have_text(texts("apples"))
+    go.set()
+
+
+async def test_a_load_that_fails_once_online_is_told_beside_another_problem(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await button(page, "New conversation").click()
+    await page.route(LIST, abort)
+    await page.route(CONVERSATION, slow(8, abort), times=1)
+    await page.go_back()
+    await page.get_by_label("Search conversations").fill("apples")
+    await see_a_problem(page)
+    await expect(progress(page)).to_have_text("Loading the conversation…")
+    await page.route(CONVERSATION, abort, times=1)
+    await lose_the_network(page)
+    await expect(page.get_by_text("This conversation could not be loaded.")).to_be_visible()
+    await expect(progress(page)).to_have_text("")
+    await page.unroute_all(behavior="ignoreErrors")
+    await lose_the_network(page)
+    await expect(questions(page)).to_have_text(texts("apples"))
+    await expect(page.get_by_role("alert")).to_be_hidden()

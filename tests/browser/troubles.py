@@ -64,6 +64,15 @@ def slow(seconds: float, then: Handler = Route.continue_) -> Handler:
     return handle
 
 
+def once(go: asyncio.Event, then: Handler) -> Handler:
+    async def handle(route: Route) -> None:
+        await go.wait()
+        with suppress(Error):  # the page may have left the request by now
+            await then(route)
+
+    return handle
+
+
 async def chat_elsewhere(page: Page, text: str) -> None:
     """Another machine of the same user sends a message to the conversation that is open."""
     address, _, session = page.url.partition("ui/#")

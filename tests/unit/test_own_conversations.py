@@ -179,12 +179,13 @@ async def test_a_text_is_found_by_itself_and_its_beginning(chat: StoredChat, tex
 async def test_a_search_through_many_texts_does_not_block_the_event_loop(
     chat: StoredChat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat.stores.database, "search_timeout_s", 60)
+    for limit in ("search_timeout_s", "timeout_s"):  # on a machine that is busy, it takes seconds
+        monkeypatch.setattr(chat.stores.database, limit, 60, raising=False)
     words = [f"{n:x}z" for n in range(60)]
-    for text in ("q" * 1_000_000, " ".join(words)):
+    for text in ("q" * 500_000, " ".join(words)):
         sent = ChatMessage(user_id="alice", text=text, session_id=SESSION)
         async with chat.stores.locks.turn(KEY):
-            await chat.stores.turns.keep(turn_of(sent, "q" * 1_000_000))
+            await chat.stores.turns.keep(turn_of(sent, "q" * 500_000))
     search = asyncio.create_task(titles(chat, " ".join(words)[:200]))
     rounds = 0
     while not search.done():

@@ -1,0 +1,138 @@
+"""Users give conversations other titles."""
+
+import asyncio
+import re
+
+import pytest
+from playwright.async_api import Page, Route, expect
+
+from tests.browser.people import button, delete, message_box, past, rename, send_and_wait, texts
+from tests.browser.troubles import CONVERSATION, Handler, abort, once, see_a_problem, unseen
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_conversation_gets_another_title(fruits: Page) -> None:
+    await button(fruits, "Rename: apples").click()
+    title = fruits.get_by_role("textbox", name="Title")
+    await expect(title).to_be_focused()
+    await title.fill("not this")
+    await title.press("Escape")
+    await expect(button(fruits, "Rename: apples")).to_be_focused()
+    await fruits.keyboard.press("Enter")
+    await title.fill("Fruit")
+    await title.press("Enter")
+    await expect(button(fruits, "Rename: Fruit")).to_be_focused()
+    await fruits.reload()
+    await expect(past(fruits).filter(has_text="Fruit")).to_have_count(1)
+    await expect(past(fruits).filter(has_text="apples")).to_have_count(0)
+
+
+async def test_a_title_that_could_not_be_sent_is_not_lost_and_holds_up_nothing(
+    fruits: Page,
+) -> None:
+    await fruits.route(CONVERSATION, abort)
+    await rename(fruits, "apples", "Fruit")
+    await see_a_problem(fruits)
+    await fruits.unroute_all()
+    await send_and_wait(fruits, "plums")
+    await expect(past(fruits)).to_have_text(
+        [re.compile("pears.*2 messages"), re.compile("apples.*New title not saved")]
+    )
+    await button(fruits, "Rename: apples").click()
+    await expect(fruits.get_by_role("textbox", name="Title")).to_have_value("Fruit")
+    await message_box(fruits).focus()  # which stores nothing
+    await button(fruits, "Rename: apples").click()
+    await fruits.keyboard.press("Escape")
+    await expect(past(fruits).last).to_have_text(re.compile("apples.*2 messages"))
+    await fruits.route(CONVERSATION, abort)
+    await rename(fruits, "apples", "Fruits")
+    await see_a_problem(fruits)
+    await fruits.unroute_all()
+    await button(fruits, "Retry").click()
+    await expect(past(fruits).filter(has_text="Fruits")).to_have_count(1)
+
+
+async def test_a_retry_sends_all_titles_that_could_not_be_sent_as_they_are_by_now(
+    fruits: Page,
+) -> None:
+    await fruits.route(CONVERSATION, abort)
+    for old, new in (("apples", "Frist"), ("pears", "Second")):
+        await rename(fruits, old, new)
+        await expect(past(fruits).filter(has_text=old)).to_contain_text("New title not saved")
+    await fruits.unroute_all()
+    await button(fruits, "Rename: apples").click()
+    await fruits.keyboard.type("First")
+    await button(fruits, "Retry").click()
+    await expect(past(fruits)).to_have_text(texts("Second", "First"))
+    await expect(fruits.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_title_goes_with_its_conversation(fruits: Page) -> None:
+    await fruits.route(CONVERSATION, abort)
+    await rename(fruits, "apples", "Fruit")
+    await see_a_problem(fruits)
+    await fruits.unroute_all()
+    await delete(fruits, "apples")
+    await expect(past(fruits)).to_have_count(1)
+    await expect(fruits.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_title_that_is_stored_is_no_problem_any_more(fruits: Page) -> None:
+    async def answer_unseen(route: Route) -> None:
+        await (unseen(route) if route.request.method == "PATCH" else route.continue_())
+
+    for new, way in (("Frist", abort), ("First", Route.continue_), ("Third", answer_unseen)):
+        await fruits.route(CONVERSATION, way)
+        await past(fruits).last.locator("xpath=..").locator(".rename").click()
+        await fruits.keyboard.type(new)
+        await fruits.keyboard.press("Enter")
+        await expect(fruits.locator("#conversations form")).to_have_count(0)
+        if new == "Frist":
+            await see_a_problem(fruits)
+        else:
+            await expect(past(fruits).last).to_have_text(re.compile(f"{new}.*2 messages"))
+            await expect(fruits.get_by_role("alert")).to_be_hidden()
+        await fruits.unroute_all()
+
+
+async def answer_titles(page: Page, *ways: Handler) -> None:
+    """Each new title that is sent goes one of these ways, in order."""
+    rest = iter(ways)
+
+    async def handle(route: Route) -> None:
+        await (next(rest)(route) if route.request.method == "PATCH" else route.continue_())
+
+    await page.route(CONVERSATION, handle)
+
+
+async def test_a_title_that_fails_after_an_earlier_one_was_stored_is_not_lost(fruits: Page) -> None:
+    stored, failed = asyncio.Event(), asyncio.Event()
+    ways = abort, once(stored, Route.continue_), once(failed, abort), Route.continue_
+    await answer_titles(fruits, *ways)
+    await rename(fruits, "apples", "First")
+    await see_a_problem(fruits)
+    await button(fruits, "Retry").click()
+    await rename(fruits, "apples", "Second")
+    async with fruits.expect_event("requestfinished", lambda request: request.method == "PATCH"):
+        stored.set()
+    failed.set()
+    await see_a_problem(fruits)
+    await expect(past(fruits).last).to_contain_text("New title not saved")
+    await button(fruits, "Retry").click()
+    await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
+
+
+async def test_a_title_that_fails_after_a_later_one_was_stored_is_no_problem(fruits: Page) -> None:
+    failed = asyncio.Event()
+    await answer_titles(fruits, abort, once(failed, abort), Route.continue_)
+    await rename(fruits, "apples", "First")
+    await see_a_problem(fruits)
+    await button(fruits, "Retry").click()
+    await rename(fruits, "apples", "Second")
+    await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
+    async with fruits.expect_event("requestfailed"):
+        failed.set()
+    await fruits.wait_for_timeout(300)
+    await expect(fruits.get_by_role("alert")).to_be_hidden()
+    await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
