@@ -1,6 +1,7 @@
 """A SQLite file: opening it, and checking that it is still there and in order."""
 
 import fcntl
+import logging
 import os
 import sqlite3
 import stat
@@ -12,6 +13,8 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from daca_shared.domain import TimedOut
+
+log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 1.0
 """How long a write waits for another program's lock, such as a backup's, before it fails."""
@@ -59,6 +62,10 @@ class SqliteFile:
     def search(self, statement: str, arguments: dict[str, Any], limit_s: float) -> list[Any]:
         """Runs in any thread, with a connection of its own. Raises `TimedOut` after `limit_s`, or
         once `ends_searches` is true."""
+        # Opening a file that has replaced ours would release our locks.
+        if self.ends_searches:
+            raise sqlite3.ProgrammingError("it is being closed")
+        self._check_present()
         end = time.monotonic() + limit_s
         with ExitStack() as stack:
             db = _connect(_read_only(self.path), self._schema, stack)
@@ -77,12 +84,26 @@ class SqliteFile:
 
     def save_log(self) -> None:
         """To be called before `close`. If another file is at the path by now, such as a backup,
-        SQLite would leave the log there, and take it for that file's."""
+        SQLite would leave the log there, and take it for that file's. Raises `sqlite3.Error` if the
+        log can't be written into its own file now."""
         if _identity(self.path) != self._opened[self.path]:
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.ProgrammingError):  # it is closed, so that was done
                 # Another program may read it.
                 self.writer.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
-                self.empty_log()
+                ((busy, *_),) = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                if busy:
+                    raise Lost("another program reads the file that was replaced")
+
+    def end(self) -> None:
+        """Close it for good. A log that can't be saved is put aside, as another file is there."""
+        try:
+            self.save_log()
+        except sqlite3.Error as error:
+            log.warning("%s; its last writes are in the file that ends with -wal.old", error)
+            with suppress(FileNotFoundError):
+                Path(f"{self.path}-wal").replace(f"{self.path}-wal.old")
+        finally:
+            self.close()
 
     def check(self) -> None:
         """Raises `sqlite3.Error` if the file is damaged or gone, `OSError` if the disk is full."""

@@ -158,6 +158,36 @@ async def test_a_backup_that_replaces_the_file_does_not_get_its_log(
             assert [n for (n,) in db.execute("SELECT n FROM numbers ORDER BY n")] == expected
 
 
+@pytest.mark.parametrize("is_noticed", [True, False])
+async def test_a_backup_does_not_get_the_log_while_another_program_reads_the_old_file(
+    path: Path, *, is_noticed: bool
+) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    copy = backup(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM numbers").fetchall()
+        await fill(database, FEW)
+        kept = replace(path, copy)
+        if is_noticed:
+            for told in ("replaced", "another program reads"):
+                with pytest.raises(Unavailable, match=told):
+                    await database.check()
+        else:
+            await database.close()
+    if is_noticed:
+        await database.check()
+        await database.close()
+    expected = {path: [*BEFORE]}
+    if is_noticed:
+        expected[kept] = [*BEFORE, *FEW]
+    for file, numbers_in in expected.items():
+        with closing(sqlite3.connect(file)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert [n for (n,) in db.execute("SELECT n FROM numbers ORDER BY n")] == numbers_in
+
+
 def overwrite(path: Path, first: int, last: int | None) -> None:
     """Overwrite pages of the main file in place."""
     with path.open("r+b") as file:
