@@ -77,10 +77,12 @@ class SqliteFile:
                     raise
                 raise TimedOut("The search was ended") from None
 
-    def empty_log(self) -> None:
-        """Deleted rows are overwritten in the file itself, but still in the log (WAL)."""
+    def empty_log(self) -> bool:
+        """Deleted rows are overwritten in the file itself, but still in the log (WAL). Returns
+        whether that is empty then: somebody may still read it."""
         # Unread rows would keep the statement open, and the next commit would fail.
-        self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        ((busy, *_),) = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return not busy
 
     def save_log(self) -> None:
         """To be called before `close`. If another file is at the path by now, such as a backup,
@@ -90,8 +92,7 @@ class SqliteFile:
             with suppress(sqlite3.ProgrammingError):  # it is closed, so that was done
                 # Another program may read it.
                 self.writer.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
-                ((busy, *_),) = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                if busy:
+                if not self.empty_log():
                     raise Lost("another program reads the file that was replaced")
 
     def end(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import httpx2
 import pytest
-from playwright.async_api import Route, expect
+from playwright.async_api import expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
@@ -32,6 +32,7 @@ from tests.browser.troubles import (
     delete_elsewhere,
     hang,
     no_upstream,
+    read_early,
     see_a_problem,
     slow,
 )
@@ -46,13 +47,7 @@ async def test_a_message_that_is_sent_while_its_conversation_loads_is_the_last(
     await send_and_wait(page, "apples")
     await send_and_wait(page, "pears")
     loads = asyncio.Event()
-
-    async def late(route: Route) -> None:
-        answer = await route.fetch()
-        await loads.wait()
-        await route.fulfill(response=answer)
-
-    await page.route(CONVERSATION, late, times=1)
+    await page.route(CONVERSATION, read_early(loads), times=1)
     await page.reload()
     go = await send_and_see(site, page, "plums")
     loads.set()

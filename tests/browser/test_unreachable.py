@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from playwright.async_api import Request, Route, expect
+from playwright.async_api import expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
@@ -14,7 +14,6 @@ from tests.browser.people import (
     progress,
     questions,
     replies,
-    second_tab,
     send,
     send_and_see,
     send_and_wait,
@@ -31,12 +30,10 @@ from tests.browser.troubles import (
     cut_at_once,
     look_again,
     lose_the_network,
-    once,
     see_a_problem,
     slow,
     unseen,
 )
-from tests.fakes import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -173,143 +170,3 @@ async def test_while_a_reply_comes_no_earlier_message_can_be_sent_again(
     await expect(questions(page)).to_have_text(texts("pears", "apples"))
     await expect(progress(page)).to_have_text("Reply complete.")
     assert site.agent.asked == ["pears", "apples"]
-
-
-async def test_that_a_conversation_is_not_loaded_is_said_after_a_reply_too(
-    open_site: OpenPage,
-) -> None:
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    await page.route(CONVERSATION, busy)
-    await page.reload()
-    await see_a_problem(page)
-    await send_and_wait(page, "pears")
-    await see_a_problem(page)
-    await page.unroute_all()
-    await button(page, "Retry").click()
-    await expect(questions(page)).to_have_text(texts("apples", "pears"))
-
-
-async def test_a_slow_network_shows_a_long_conversation_too(
-    site: Site, open_site: OpenPage
-) -> None:
-    page = await open_site()
-    site.agent.script = ["word " * 6000]
-    await send_and_wait(page, "apples")
-    network = await page.context.new_cdp_session(page)
-    slow_link = {"offline": False, "latency": 0, "uploadThroughput": -1}
-    await network.send("Network.emulateNetworkConditions", slow_link | {"downloadThroughput": 5000})
-    await button(page, "New conversation").click()
-    await page.go_back()
-    await expect(replies(page)).to_contain_text("word", timeout=30_000)
-    await expect(page.get_by_role("alert")).to_be_hidden()
-
-
-async def test_a_slow_load_is_not_repeated_and_ends_with_its_view(open_site: OpenPage) -> None:
-    page, loads = await open_site(), list[str]()
-    await send_and_wait(page, "apples")
-    await button(page, "New conversation").click()
-    await page.route(CONVERSATION, slow(6))
-    page.on("request", lambda request: loads.append(request.url))
-    await page.go_back()
-    await look_again(page)
-    await page.wait_for_timeout(300)
-    assert len([url for url in loads if "/conversations/" in url]) == 1
-    async with page.expect_event("requestfailed"):
-        await button(page, "New conversation").click()
-    await expect(page.get_by_role("alert")).to_be_hidden()
-
-
-async def test_a_load_that_hangs_is_repeated_once_online(open_site: OpenPage) -> None:
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    await button(page, "New conversation").click()
-    await page.route(CONVERSATION, slow(8), times=1)
-    await page.go_back()
-    await lose_the_network(page)
-    await expect(questions(page)).to_have_text(texts("apples"))
-
-
-async def test_a_load_that_fails_after_a_later_one_is_no_problem(open_site: OpenPage) -> None:
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    await button(page, "New conversation").click()
-    go = asyncio.Event()
-    await page.route(CONVERSATION, once(go, abort), times=1)
-    await page.go_back()
-    await send_and_wait(page, "pears")
-    await expect(questions(page)).to_have_text(texts("apples", "pears"))
-    async with page.expect_event("requestfailed"):
-        go.set()
-    await page.wait_for_timeout(300)
-    await expect(page.get_by_role("alert")).to_be_hidden()
-    await expect(questions(page)).to_have_text(texts("apples", "pears"))
-
-
-async def test_a_load_that_comes_after_a_later_one_takes_nothing_away(open_site: OpenPage) -> None:
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    other = await second_tab(page)
-    await expect(questions(other)).to_have_text(texts("apples"))
-    await button(page, "New conversation").click()
-    go = asyncio.Event()
-
-    async def read_early(route: Route) -> None:
-        answer = await route.fetch()
-        await go.wait()
-        await route.fulfill(response=answer)
-
-    await page.route(CONVERSATION, read_early, times=1)
-    async with page.expect_request(CONVERSATION):
-        await page.go_back()
-    await page.wait_for_timeout(300)  # the server has answered
-    await send_and_wait(other, "pears")
-    await expect(questions(page)).to_have_text(texts("apples", "pears"))
-    async with page.expect_event("requestfinished"):
-        go.set()
-    await page.wait_for_timeout(300)
-    await expect(questions(page)).to_have_text(texts("apples", "pears"))
-
-
-async def test_a_network_that_comes_and_goes_leaves_no_loads_behind(open_site: OpenPage) -> None:
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    await button(page, "New conversation").click()
-    loads: list[Request] = []
-    ended: list[Request] = []
-    go = asyncio.Event()
-    await page.route(CONVERSATION, once(go, abort))
-    page.on("request", lambda one: loads.append(one) if "/conversations/" in one.url else None)
-    page.on("requestfailed", lambda one: ended.append(one) if one in loads else None)
-    await page.go_back()
-    for _ in range(3):
-        async with page.expect_request(CONVERSATION):
-            await lose_the_network(page)
-    # Sooner than their silence would end them.
-    await eventually(lambda: len(loads) == 4 and ended == loads[:3], timeout_s=6)
-    await page.unroute_all()
-    await lose_the_network(page)
-    await expect(questions(page)).to_have_text(texts("apples"))
-    go.set()
-
-
-async def test_a_load_that_fails_once_online_is_told_beside_another_problem(
-    open_site: OpenPage,
-) -> None:
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    await button(page, "New conversation").click()
-    await page.route(LIST, abort)
-    await page.route(CONVERSATION, slow(8, abort), times=1)
-    await page.go_back()
-    await page.get_by_label("Search conversations").fill("apples")
-    await see_a_problem(page)
-    await expect(progress(page)).to_have_text("Loading the conversation…")
-    await page.route(CONVERSATION, abort, times=1)
-    await lose_the_network(page)
-    await expect(page.get_by_text("This conversation could not be loaded.")).to_be_visible()
-    await expect(progress(page)).to_have_text("")
-    await page.unroute_all(behavior="ignoreErrors")
-    await lose_the_network(page)
-    await expect(questions(page)).to_have_text(texts("apples"))
-    await expect(page.get_by_role("alert")).to_be_hidden()

@@ -73,6 +73,17 @@ def once(go: asyncio.Event, then: Handler) -> Handler:
     return handle
 
 
+def read_early(go: asyncio.Event) -> Handler:
+    """The server answers at once, but its answer comes only once the event is set."""
+
+    async def handle(route: Route) -> None:
+        answer = await route.fetch()
+        await go.wait()
+        await route.fulfill(response=answer)
+
+    return handle
+
+
 async def chat_elsewhere(page: Page, text: str) -> None:
     """Another machine of the same user sends a message to the conversation that is open."""
     address, _, session = page.url.partition("ui/#")

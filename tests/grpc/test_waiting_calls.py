@@ -275,4 +275,4 @@ async def test_health_is_told_even_while_as_many_calls_are_made_as_may_be(busy: 
                 return refused.reasons == ["daca/LIMIT_REACHED"]
 
             await eventually(is_told, PATIENCE_S)
-        await eventually(partial(is_healthy, server), PATIENCE_S)
+        assert await is_healthy(server)
