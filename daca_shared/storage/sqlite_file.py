@@ -1,6 +1,7 @@
 """A SQLite file: opening it, and checking that it is still there and in order."""
 
 import fcntl
+import filecmp
 import logging
 import os
 import sqlite3
@@ -51,8 +52,8 @@ class SqliteFile:
             self.close = on_failure.pop_all().close
         self.path, self._schema = path, schema
         self.ends_searches = False
-        files = (path, Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
-        self._opened = {file: _identity(file) for file in files}
+        files = (Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
+        self._opened = {file: _identity(file) for file in files} | {path: _identity(self._raw)}
 
     def commit(self) -> None:
         self.writer.execute("COMMIT")
@@ -88,12 +89,18 @@ class SqliteFile:
         """To be called before `close`. If another file is at the path by now, such as a backup,
         SQLite would leave the log there, and take it for that file's. Raises `sqlite3.Error` if the
         log can't be written into its own file now."""
-        if _identity(self.path) != self._opened[self.path]:
-            with suppress(sqlite3.ProgrammingError):  # it is closed, so that was done
-                # Another program may read it.
-                self.writer.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
-                if not self.empty_log():
-                    raise Lost("another program reads the file that was replaced")
+        if _identity(self.path) == self._opened[self.path]:
+            return
+        with suppress(sqlite3.ProgrammingError):  # it is closed, so that was done
+            # Another program may read it.
+            self.writer.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+            if not os.fstat(self._raw).st_nlink:  # deleted, or moved to another disk
+                if not self.path.exists():
+                    raise Lost("its file was removed")
+                if filecmp.cmp(f"/dev/fd/{self._raw}", self.path, shallow=False):
+                    return  # it was moved back, and the log is right for it
+            if not self.empty_log():
+                raise Lost("another program reads the file that was replaced")
 
     def end(self) -> None:
         """Close it for good. A log that can't be saved is put aside, as another file is there."""
@@ -154,9 +161,9 @@ def what_is_wrong(error: BaseException | None) -> str:
     return getattr(error, "sqlite_errorname", str(error)).removeprefix("SQLITE_").lower()
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(file: Path | int) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = os.stat(file)  # noqa: PTH116 - a descriptor, too
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -163,6 +163,54 @@ async def test_a_backup_that_replaces_the_file_does_not_get_its_log(
     assert numbers_of_whole(kept) == [*BEFORE, *more]
 
 
+def move_to_another_disk(path: Path) -> Path:
+    """As `mv` does: only files of one disk can be renamed."""
+    kept = path.with_name("kept")
+    shutil.copy2(path, kept)
+    path.unlink()
+    return kept
+
+
+async def test_a_file_that_was_moved_to_another_disk_and_back_has_its_log_again(path: Path) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    await fill(database, FEW)
+    kept = move_to_another_disk(path)
+    await refuses(database, "removed|No such file")
+    shutil.copy2(kept, path)
+    await database.check()
+    assert await numbers(database) == [*BEFORE, *FEW]
+    await database.close()
+    assert numbers_of_whole(path) == [*BEFORE, *FEW]
+
+
+async def test_a_backup_does_not_get_the_log_of_a_deleted_file(path: Path) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    copy = backup(path)
+    await fill(database, FEW)
+    move_to_another_disk(path)
+    await refuses(database, "removed|No such file")
+    shutil.copy2(copy, path)
+    await database.check()
+    assert await numbers(database) == [*BEFORE]
+    await database.close()
+    assert numbers_of_whole(path) == [*BEFORE]
+
+
+async def test_a_search_does_not_open_a_file_that_has_replaced_ours(path: Path) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    copy = backup(path)
+    await fill(database, FEW)
+    replace(path, copy)
+    with pytest.raises(Unavailable):
+        await database.search("SELECT n FROM test.numbers")
+    await database.check()
+    assert len(await database.search("SELECT n FROM test.numbers")) == len(BEFORE)
+    await database.close()
+
+
 @pytest.mark.parametrize("is_noticed", [True, False])
 async def test_a_backup_does_not_get_the_log_while_another_program_reads_the_old_file(
     path: Path, *, is_noticed: bool
