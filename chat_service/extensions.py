@@ -19,7 +19,7 @@ from daca_shared.service import running
 
 log = logging.getLogger(__name__)
 
-_START_TIMEOUT_S, _CALL_TIMEOUT_S = 5, 30
+_START_TIMEOUT_S, _CALL_TIMEOUT_S = 15, 30
 type _Server = MCPServerStdio | MCPServerStreamableHttp
 
 
