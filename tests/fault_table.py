@@ -13,6 +13,8 @@ FULL = os.environ.get("DACA_FAULTS") == "full"
 PAUSE_S = 0 if FULL else 0.15
 """How long each client of a load waits after each answer. Other tests run beside the short pass,
 and need CPU, too."""
+PATIENCE = 1 if FULL else 3
+"""How many times as long as alone anything may take, for the same reason."""
 full_only = pytest.mark.full_only
 """Only for the full pass, scripts/faults.sh; the short one doesn't select it."""
 

@@ -11,13 +11,13 @@ from uuid import uuid4
 import pytest
 
 from lab.stack import RunningStack, eventually
-from tests.fault_table import Report
+from tests.fault_table import PATIENCE, Report
 from tests.faults.conftest import counts_are_turns, database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # daca_shared.storage.sqlite waits 1 s for a lock. Later writes wait for the next group commit.
-_WITHIN_S = 2.5
+_WITHIN_S = 2.5 * PATIENCE
 
 
 @contextmanager

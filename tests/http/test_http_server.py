@@ -139,7 +139,7 @@ async def test_a_stop_waits_for_requests_under_way_and_takes_no_new_ones(app: Ap
         assert not stopping.done()
         app.go.set()
         assert await under_way == "answered"
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(4):
             await stopping
     assert app.asked == ["/first"]
 
@@ -151,7 +151,7 @@ async def test_a_stop_waits_no_longer_than_its_timeout(
     async with running(app) as server:
         under_way = asyncio.create_task(get(server))
         await eventually(lambda: app.asked)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(4):
             await server.stop(0.2)
         assert not under_way.done()
         app.go.set()
@@ -164,7 +164,7 @@ async def test_a_connection_that_waits_for_its_next_request_does_not_hold_up_a_s
 ) -> None:
     async with running(app) as server, httpx2.AsyncClient() as client:
         await client.get(f"http://127.0.0.1:{server.port}/")
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(4):
             await server.stop(5)
 
 
@@ -173,7 +173,7 @@ async def test_the_server_ends_once_it_is_stopped(app: App) -> None:
         await asyncio.sleep(0.05)
         assert not server.serving.done()
         await server.stop(1)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(4):
             await server.serving
 
 

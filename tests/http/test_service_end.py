@@ -106,4 +106,4 @@ async def test_a_service_that_waits_for_anothers_migration_can_be_stopped(
         async with command(*start, folder=tmp_path, settings=UNSET | settings) as process:
             await eventually(lambda: other.fetchval(waiting), 1)
             process.terminate()
-            assert await asyncio.wait_for(process.wait(), 2) == -signal.SIGTERM
+            assert await asyncio.wait_for(process.wait(), 10) == -signal.SIGTERM

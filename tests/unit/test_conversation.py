@@ -74,7 +74,7 @@ async def test_a_missing_count_costs_half_a_second(chat: FakeChat, hanging: str)
     started = time.monotonic()
     reply = await chat.conversation.reply(message())
     assert reply.message_count is None
-    assert 0.4 < time.monotonic() - started < 0.8
+    assert 0.4 < time.monotonic() - started < 0.9
 
 
 async def test_analytics_is_given_a_deadline(chat: FakeChat) -> None:
@@ -105,7 +105,7 @@ async def test_the_shorter_of_both_time_limits_holds(
 ) -> None:
     chat = FakeChat(timeout_s=ours_s)
     chat.agent.delay_s = FOREVER_S
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         with pytest.raises(TimedOut):
             await chat.conversation.reply(message(), timeout_s=callers_s)
     assert chat.turns.kept == []

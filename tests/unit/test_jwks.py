@@ -222,7 +222,7 @@ async def test_known_keys_do_not_wait_for_a_slow_host(host: JwksHost) -> None:
     identity = jwks_identity(Jwks(host.url, max_age_s=0))
     await identity.caller(header("ec"))
     host.delay_s = FOREVER_S
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         assert await identity.caller(header("ec"))
 
 

@@ -93,4 +93,4 @@ async def test_two_conversations_never_wait_for_each_other(place: Place) -> None
         first = asyncio.create_task(conversation.reply(message(x, OTHER)))
         began = time.monotonic()
         await asyncio.gather(running, first, second)
-        assert time.monotonic() - began < 3  # far less than a chat's time limit
+        assert time.monotonic() - began < 4.5  # far less than a chat's time limit

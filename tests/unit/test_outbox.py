@@ -203,7 +203,7 @@ async def test_a_stop_keeps_messages_that_analytics_does_not_accept(
         await stores.outbox.send_the_rest()
         assert recorder.failures == []
         recorder.open.clear()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             await stores.outbox.send_the_rest()
         assert await left(stores) == ids
 

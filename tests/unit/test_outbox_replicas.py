@@ -81,7 +81,7 @@ async def test_waiting_for_another_process_that_sends_polls_rarely(
         assert not waiting.done()
         assert 10 < watched.calls < 100
         slow.open.set()
-        await asyncio.wait_for(waiting, 1)
+        await asyncio.wait_for(waiting, 10)
         sending.cancel()
         await asyncio.wait([sending])
 
@@ -111,7 +111,7 @@ async def test_messages_left_by_a_process_are_sent_by_another(database_url: Secr
         async with opened_stores(database_url) as killed:
             ids = await send(killed, message(), message("bob"))
         # Also if nobody asks for it.
-        await eventually(lambda: Counter(recorder.ids) == Counter(ids), timeout_s=2)
+        await eventually(lambda: Counter(recorder.ids) == Counter(ids), timeout_s=10)
         await ours.outbox.settled("alice")
 
 
@@ -128,7 +128,7 @@ async def test_messages_that_a_process_was_sending_when_it_died_are_sent_by_anot
         async with running_stores(database_url, recorder) as ours:
             sending.cancel()
             await asyncio.wait([sending])
-            await asyncio.wait_for(ours.outbox.settled("alice"), 2)
+            await asyncio.wait_for(ours.outbox.settled("alice"), 10)
     assert recorder.ids == ids
 
 

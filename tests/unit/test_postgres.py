@@ -203,7 +203,7 @@ async def test_a_hung_server_is_given_up_in_time_and_works_again(
                 await database.check()
         assert {type(outcome) for outcome in outcomes} == {Unavailable}
         assert "TimeoutError: no answer" in caplog.text
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         assert await works(database)
 
 

@@ -46,7 +46,7 @@ async def is_at_rest(chat: StoredChat, message: ChatMessage) -> bool:
     """Whether the turn of this message has ended completely."""
     if chat.conversation.streams:
         return False
-    async with asyncio.timeout(1), chat.stores.locks.turn(message.conversation):
+    async with asyncio.timeout(5), chat.stores.locks.turn(message.conversation):
         return True
 
 

@@ -57,9 +57,9 @@ async def test_a_dead_receiver_causes_one_log_line_and_no_delay(
     for _ in range(300):  # more than the queue holds
         with tracing.batch("work", []):
             pass
-    assert time.monotonic() - began < 2
-    await tracing.close()
     assert time.monotonic() - began < 5
+    await tracing.close()
+    assert time.monotonic() - began < 10
     assert caplog.messages == ["spans can't be delivered now, and are dropped"]
 
 
