@@ -258,7 +258,7 @@ class FakeChat:
     def __init__(
         self,
         *,
-        timeout_s: float = 5,
+        timeout_s: float = 20,
         max_text_length: int = 100,
         on_no_count: Callable[[str], None] = lambda reason: None,
     ) -> None:
