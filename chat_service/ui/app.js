@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { Composer } from "./composer.js";
 import { Count } from "./count.js";
+import { Loads } from "./loads.js";
 import { Log } from "./log.js";
 import {
   TAB,
@@ -49,14 +50,7 @@ const problems = new Map();
 /** The number of the current view. Answers for an older one are dropped. */
 let view = 0;
 let readAt = Date.now();
-/** Ends what is loaded for the current view, once that is left: a slow network has to load the next. */
-let leaving = new AbortController();
-/** How many loads of the conversation that is shown are under way. */
-let loads = 0;
-/** How many loads have begun, and the number of the latest that has come. An older one is out of date. */
-let [begun, latest] = [0, 0];
-/** How many replies have ended, in one way or another. */
-let ended = 0;
+const loads = new Loads();
 /**
  * What the problem that is shown is about: the "list", a "title", a "deletion" of a conversation, the
  * "conversation" that is shown, or a message. That is a function, which tells whether the message has been
@@ -157,7 +151,7 @@ async function show(id) {
     sidebar.refresh(user);
   }
   const mine = ++view;
-  endLoads();
+  loads.end();
   session = id || uuid();
   const reply = coming.get(session);
   sidebar.current = session;
@@ -189,11 +183,6 @@ async function show(id) {
   }
 }
 
-function endLoads() {
-  leaving.abort();
-  leaving = new AbortController();
-}
-
 function notLoaded(error, isAsked = true) {
   saidLoading();
   $("empty").textContent = NOT_LOADED;
@@ -211,22 +200,7 @@ function saidLoading() {
 }
 
 /** The server's messages of this conversation, or null if they are wanted no more, or a later load has come. */
-async function load() {
-  const [{ signal }, before, number] = [leaving, ended, ++begun];
-  let messages;
-  loads += 1;
-  try {
-    messages = await api.messages(user, session, signal);
-  } catch (error) {
-    if (!signal.aborted) throw error;
-  } finally {
-    loads -= 1;
-  }
-  if (signal.aborted || number < latest) return null;
-  latest = number;
-  // They may have been read before a reply that has ended since was stored.
-  return before === ended ? messages : load();
-}
+const load = () => loads.load((signal) => api.messages(user, session, signal));
 
 /** Show the server's messages of this conversation. */
 function receive(messages) {
@@ -430,7 +404,7 @@ async function run(turn, text, regenerate = false) {
     else fail(error);
   }
   coming.delete(place);
-  ended += 1;
+  loads.replyEnded();
   if (isShown()) composer.busy = false;
   if (!$("sign-in").open) count.refresh(user, reply && reply.message_count);
   setTimeout(
@@ -549,7 +523,7 @@ function showAddress() {
 function lookAgain() {
   if (document.hidden || $("sign-in").open || Date.now() - readAt < REREAD_MS) return;
   readAt = Date.now();
-  if (!loads) rereadAll();
+  if (!loads.areRunning) rereadAll();
   sidebar.refresh(user);
   count.refresh(user);
 }
@@ -558,8 +532,8 @@ window.addEventListener("popstate", showAddress);
 window.addEventListener("focus", lookAgain);
 window.addEventListener("online", () => {
   readAt = 0;
-  const isLoading = loads > 0;
-  endLoads(); // of a network that has gone, which may take long to notice
+  const isLoading = loads.areRunning;
+  loads.end(); // of a network that has gone, which may take long to notice
   lookAgain();
   if (isLoading) rereadAll();
 });
