@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
@@ -33,6 +33,7 @@ from tests.browser.troubles import (
     look_again,
     lose_the_network,
     no_upstream,
+    once,
     see_a_problem,
     slow,
     unseen,
@@ -213,11 +214,13 @@ async def test_an_edit_of_a_message_that_another_machine_has_followed_is_a_new_m
 async def test_an_edit_whose_reply_is_cut_off_leaves_the_box_once_the_server_has_it(
     site: Site, open_site: OpenPage
 ) -> None:
-    page = await open_site()
+    page, go = await open_site(), asyncio.Event()
     await send_and_wait(page, "apples")
     await page.route(STREAM, unseen, times=1)
+    await page.route(CONVERSATION, once(go, Route.continue_), times=1)
     await send_edit(page, "pears")
     await see_a_problem(page)
+    go.set()
     await expect(questions(page)).to_have_text(texts("pears"))
     await expect(message_box(page)).to_have_value("")
     await expect(page.locator("#editing")).to_be_hidden()

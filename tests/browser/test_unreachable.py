@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
@@ -30,6 +30,7 @@ from tests.browser.troubles import (
     cut_at_once,
     look_again,
     lose_the_network,
+    once,
     see_a_problem,
     slow,
     unseen,
@@ -146,12 +147,14 @@ async def test_the_focus_stays_when_a_button_goes(open_site: OpenPage) -> None:
 async def test_a_regenerated_reply_that_was_lost_on_the_way_is_no_problem(
     site: Site, open_site: OpenPage
 ) -> None:
-    page = await open_site()
+    page, go = await open_site(), asyncio.Event()
     await send_and_wait(page, "apples")
     site.agent.script = ["Better."]
     await page.route(STREAM, unseen, times=1)
+    await page.route(CONVERSATION, once(go, Route.continue_), times=1)
     await button(page, "Regenerate").click()
     await see_a_problem(page)
+    go.set()
     await expect(replies(page)).to_contain_text("Better.")
     await expect(page.get_by_role("alert")).to_be_hidden()
 
