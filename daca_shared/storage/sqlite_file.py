@@ -1,11 +1,9 @@
 """A SQLite file: opening it, and checking that it is still there and in order."""
 
-import fcntl
-import filecmp
 import logging
 import os
+import shutil
 import sqlite3
-import stat
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
@@ -14,6 +12,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from daca_shared.domain import TimedOut
+from daca_shared.storage.files import identity, keep_private, lock
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +20,7 @@ BUSY_TIMEOUT_S = 1.0
 """How long a write waits for another program's lock, such as a backup's, before it fails."""
 # More than a chat writes.
 _ROOM_BYTES = 256 * 1024
+_PIECE_BYTES = 1024 * 1024
 _HEADER = b"SQLite format 3\0"
 
 
@@ -36,7 +36,7 @@ class SqliteFile:
         `OSError`, also if another process uses it."""
         keep_private(path.parent, f"{path.stem}.*")
         with ExitStack() as on_failure:
-            _lock(path.with_suffix(".lock"), on_failure)
+            lock(path.with_suffix(".lock"), on_failure)
             # Kept open as long as the connections: closing any descriptor of a file releases all of
             # this process's locks on it, and then other programs believe that nobody uses it.
             self._raw = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
@@ -52,10 +52,12 @@ class SqliteFile:
             self.close = on_failure.pop_all().close
         self.path, self._schema = path, schema
         self.ends_searches = False
-        files = (Path(f"{path}-wal"), Path(f"{path}-shm"), path.with_suffix(".lock"))
-        self._opened = {file: _identity(file) for file in files} | {path: _identity(self._raw)}
+        self._log_files = Path(f"{path}-wal"), Path(f"{path}-shm")
+        files = (*self._log_files, path.with_suffix(".lock"))
+        self._opened = {file: identity(file) for file in files} | {path: identity(self._raw)}
 
     def commit(self) -> None:
+        self._check_present()
         self.writer.execute("COMMIT")
         # SQLite also writes to deleted files without an error.
         self._check_present()
@@ -87,29 +89,55 @@ class SqliteFile:
 
     def save_log(self) -> None:
         """To be called before `close`. If another file is at the path by now, such as a backup,
-        SQLite would leave the log there, and take it for that file's. Raises `sqlite3.Error` if the
-        log can't be written into its own file now."""
-        if _identity(self.path) == self._opened[self.path]:
+        SQLite would leave the log there, and take it for that file's. Raises `sqlite3.Error` or
+        `OSError` if it can't be told yet where the log belongs, or it can't be written there."""
+        if identity(self.path) == self._opened[self.path]:
             return
         with suppress(sqlite3.ProgrammingError):  # it is closed, so that was done
             # Another program may read it.
             self.writer.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
-            if not os.fstat(self._raw).st_nlink:  # deleted, or moved to another disk
-                if not self.path.exists():
-                    raise Lost("its file was removed")
-                if filecmp.cmp(f"/dev/fd/{self._raw}", self.path, shallow=False):
-                    return  # it was moved back, and the log is right for it
+            if is_replaced := self.path.exists():
+                if self._is_copy(self.path):  # it was moved to another disk, and back
+                    self._leave_log()
+                    return
+                # It may still be being copied. Without the log, which isn't a backup's.
+                _look(self.path, _HEADER, "PRAGMA quick_check(1)", options="&immutable=1")
+            elif not os.fstat(self._raw).st_nlink:
+                raise Lost("its file was removed")
             if not self.empty_log():
                 raise Lost("another program reads the file that was replaced")
+            # That program would go on with these files, and so would we with the new one.
+            for file in self._log_files if is_replaced else ():
+                if identity(file) == self._opened[file]:
+                    file.unlink()
+
+    def _is_copy(self, path: Path) -> bool:
+        with path.open("rb") as file:
+            at = 0
+            while (piece := file.read(_PIECE_BYTES)) == os.pread(self._raw, _PIECE_BYTES, at):
+                if not piece:
+                    return True
+                at += len(piece)
+        return False
+
+    def _leave_log(self) -> None:
+        """Leave the log to a copy of the file. If that is behind a link, SQLite looks there."""
+        log_file, _ = self._log_files
+        beside = Path(f"{self.path.resolve()}-wal")
+        if log_file.resolve() != beside:
+            shutil.copy(log_file, beside)
+        elif not beside.exists():
+            raise Lost("its log (-wal) is missing")
 
     def end(self) -> None:
         """Close it for good. A log that can't be saved is put aside, as another file is there."""
         try:
             self.save_log()
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             log.warning("%s; its last writes are in the file that ends with -wal.old", error)
-            with suppress(FileNotFoundError):
-                Path(f"{self.path}-wal").replace(f"{self.path}-wal.old")
+            log_file, _ = self._log_files
+            if identity(log_file) == self._opened[log_file]:
+                log_file.replace(f"{log_file}.old")
         finally:
             self.close()
 
@@ -128,7 +156,7 @@ class SqliteFile:
         _look(self.path, header, "PRAGMA quick_check(1)")
 
     def _check_present(self) -> None:
-        if any(_identity(file) != identity for file, identity in self._opened.items()):
+        if any(identity(file) != before for file, before in self._opened.items()):
             raise Lost("its files were removed or replaced, or are out of reach")
 
 
@@ -137,8 +165,8 @@ def _read_only(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
-def _look(path: Path, header: bytes, *checks: str) -> None:
-    with closing(sqlite3.connect(_read_only(path), uri=True)) as db:
+def _look(path: Path, header: bytes, *checks: str, options: str = "") -> None:
+    with closing(sqlite3.connect(_read_only(path) + options, uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         for (table,) in tables:
             db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
@@ -161,25 +189,6 @@ def what_is_wrong(error: BaseException | None) -> str:
     return getattr(error, "sqlite_errorname", str(error)).removeprefix("SQLITE_").lower()
 
 
-def _identity(file: Path | int) -> tuple[int, int] | None:
-    try:
-        found = os.stat(file)  # noqa: PTH116 - a descriptor, too
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def keep_private(folder: Path, *patterns: str) -> None:
-    """Make the folder, and close it, and what in it matches `patterns`, to other users of this
-    machine. A folder that is shared on purpose, by its sticky or setgid bit, stays open."""
-    folder.mkdir(0o700, parents=True, exist_ok=True)
-    with suppress(PermissionError):  # it belongs to another user
-        if not folder.stat().st_mode & (stat.S_ISVTX | stat.S_ISGID):
-            folder.chmod(0o700)
-        for path in (path for pattern in patterns for path in folder.glob(pattern)):
-            path.chmod(0o700 if path.is_dir() else 0o600)
-
-
 def _connect(place: Path | str, schema: str, exits: ExitStack) -> sqlite3.Connection:
     db = sqlite3.connect(
         ":memory:", timeout=BUSY_TIMEOUT_S, detect_types=sqlite3.PARSE_DECLTYPES,
@@ -193,19 +202,6 @@ def _connect(place: Path | str, schema: str, exits: ExitStack) -> sqlite3.Connec
     db.create_function("lower", 1, str.casefold, deterministic=True)
     db.create_function("strpos", 2, lambda text, part: text.find(part) + 1, deterministic=True)
     return db
-
-
-def _lock(path: Path, exits: ExitStack) -> None:
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    exits.callback(os.close, file)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pid = os.read(file, 20).decode(errors="replace").strip() or "unknown"
-        problem = f"process {pid} uses this data folder, which is for one process at a time"
-        raise OSError(problem) from None
-    os.ftruncate(file, 0)
-    os.write(file, f"{os.getpid()}\n".encode())
 
 
 def _migrate(connection: sqlite3.Connection, schema: str, scripts: Sequence[str]) -> None:

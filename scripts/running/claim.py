@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-from daca_shared.storage.sqlite_file import keep_private
+from daca_shared.storage.files import keep_private
 from scripts.lib.project import StackError
 
 _NAME = "run.lock"

@@ -1,23 +1,20 @@
 """A SQLite file that is lost, damaged or inaccessible: errors say so, nothing is acknowledged
 without being stored, and work resumes by itself once it is repaired."""
 
-import asyncio
 import os
 import shutil
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import closing, suppress
-from functools import partial
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from daca_shared.domain import Unavailable
-from daca_shared.service import running
 from daca_shared.storage.sqlite import SqliteDatabase
 from tests.commands import output_of
-from tests.unit.sqlite_files import add, numbers, opened, refuses, works
+from tests.unit.sqlite_files import add, opened, refuses, works
 
 
 @pytest.fixture
@@ -102,139 +99,6 @@ async def test_each_missing_file_is_noticed(
         kept.rename(file)
     # Without the other files it works on, as SQLite recreates them from its open ones.
     await works(database, path)
-
-
-BEFORE, FEW, MANY = range(400), range(400, 420), range(400, 900)
-
-
-async def fill(database: SqliteDatabase, more: range) -> None:
-    """Write more than SQLite keeps in its log (WAL), which it then begins again."""
-    await asyncio.gather(*(database.write(add(n)) for n in more))
-
-
-def backup(path: Path) -> Path:
-    """A copy, made as SQLite's documentation says, while the file is in use."""
-    copy = path.with_name("backup")
-    with closing(sqlite3.connect(path)) as ours, closing(sqlite3.connect(copy)) as theirs:
-        ours.backup(theirs)
-    return copy
-
-
-async def read_on(database: SqliteDatabase) -> None:
-    while True:
-        with suppress(Unavailable):
-            await database.read("SELECT * FROM test.numbers")
-        await asyncio.sleep(0)
-
-
-def replace(path: Path, copy: Path) -> Path:
-    """Returns where the file is now that was there."""
-    kept = path.rename(path.with_name("kept"))
-    copy.rename(path)
-    return kept
-
-
-def numbers_of_whole(path: Path) -> list[int]:
-    """What is in a file that must not be damaged."""
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        return [n for (n,) in db.execute("SELECT n FROM numbers ORDER BY n")]
-
-
-@pytest.mark.parametrize("more", [FEW, MANY])
-@pytest.mark.parametrize("is_noticed", [True, False])
-async def test_a_backup_that_replaces_the_file_does_not_get_its_log(
-    path: Path, more: range, *, is_noticed: bool
-) -> None:
-    database = await opened(path)
-    await fill(database, BEFORE)
-    copy = backup(path)
-    await fill(database, more)
-    kept = replace(path, copy)
-    if is_noticed:
-        async with running(partial(read_on, database)):
-            await asyncio.sleep(0)
-            with pytest.raises(Unavailable, match="replaced"):
-                await database.check()
-            await database.check()
-        assert await numbers(database) == [*BEFORE]
-    await database.close()
-    assert numbers_of_whole(path) == [*BEFORE]
-    assert numbers_of_whole(kept) == [*BEFORE, *more]
-
-
-def move_to_another_disk(path: Path) -> Path:
-    """As `mv` does: only files of one disk can be renamed."""
-    kept = path.with_name("kept")
-    shutil.copy2(path, kept)
-    path.unlink()
-    return kept
-
-
-async def test_a_file_that_was_moved_to_another_disk_and_back_has_its_log_again(path: Path) -> None:
-    database = await opened(path)
-    await fill(database, BEFORE)
-    await fill(database, FEW)
-    kept = move_to_another_disk(path)
-    await refuses(database, "removed|No such file")
-    shutil.copy2(kept, path)
-    await database.check()
-    assert await numbers(database) == [*BEFORE, *FEW]
-    await database.close()
-    assert numbers_of_whole(path) == [*BEFORE, *FEW]
-
-
-async def test_a_backup_does_not_get_the_log_of_a_deleted_file(path: Path) -> None:
-    database = await opened(path)
-    await fill(database, BEFORE)
-    copy = backup(path)
-    await fill(database, FEW)
-    move_to_another_disk(path)
-    await refuses(database, "removed|No such file")
-    shutil.copy2(copy, path)
-    await database.check()
-    assert await numbers(database) == [*BEFORE]
-    await database.close()
-    assert numbers_of_whole(path) == [*BEFORE]
-
-
-async def test_a_search_does_not_open_a_file_that_has_replaced_ours(path: Path) -> None:
-    database = await opened(path)
-    await fill(database, BEFORE)
-    copy = backup(path)
-    await fill(database, FEW)
-    replace(path, copy)
-    with pytest.raises(Unavailable):
-        await database.search("SELECT n FROM test.numbers")
-    await database.check()
-    assert len(await database.search("SELECT n FROM test.numbers")) == len(BEFORE)
-    await database.close()
-
-
-@pytest.mark.parametrize("is_noticed", [True, False])
-async def test_a_backup_does_not_get_the_log_while_another_program_reads_the_old_file(
-    path: Path, *, is_noticed: bool
-) -> None:
-    database = await opened(path)
-    await fill(database, BEFORE)
-    copy = backup(path)
-    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT * FROM numbers").fetchall()
-        await fill(database, FEW)
-        kept = replace(path, copy)
-        if is_noticed:
-            for told in ("replaced", "another program reads"):
-                with pytest.raises(Unavailable, match=told):
-                    await database.check()
-        else:
-            await database.close()
-    if is_noticed:
-        await database.check()
-        await database.close()
-    assert numbers_of_whole(path) == [*BEFORE]
-    if is_noticed:
-        assert numbers_of_whole(kept) == [*BEFORE, *FEW]
 
 
 def overwrite(path: Path, first: int, last: int | None) -> None:

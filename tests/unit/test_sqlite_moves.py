@@ -1,0 +1,226 @@
+"""A SQLite file that is moved, replaced or deleted during its use: what was acknowledged is in the
+file that it was written to, and in no other."""
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from daca_shared.domain import Unavailable
+from daca_shared.service import running
+from daca_shared.storage.sqlite import SqliteDatabase
+from tests.unit.sqlite_files import add, numbers, opened, refuses
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "numbers.db"
+
+
+BEFORE, FEW, MANY = range(400), range(400, 420), range(400, 900)
+
+
+async def fill(database: SqliteDatabase, more: range) -> None:
+    """Write more than SQLite keeps in its log (WAL), which it then begins again."""
+    await asyncio.gather(*(database.write(add(n)) for n in more))
+
+
+def backup(path: Path) -> Path:
+    """A copy, made as SQLite's documentation says, while the file is in use."""
+    copy = path.with_name("backup")
+    with closing(sqlite3.connect(path)) as ours, closing(sqlite3.connect(copy)) as theirs:
+        ours.backup(theirs)
+    return copy
+
+
+async def read_on(database: SqliteDatabase) -> None:
+    while True:
+        with suppress(Unavailable):
+            await database.read("SELECT * FROM test.numbers")
+        await asyncio.sleep(0)
+
+
+def replace(path: Path, copy: Path) -> Path:
+    """Returns where the file is now that was there."""
+    kept = path.rename(path.with_name("kept"))
+    copy.rename(path)
+    return kept
+
+
+def numbers_of_whole(path: Path) -> list[int]:
+    """What is in a file that must not be damaged."""
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return [n for (n,) in db.execute("SELECT n FROM numbers ORDER BY n")]
+
+
+@pytest.mark.parametrize("more", [FEW, MANY])
+@pytest.mark.parametrize("is_noticed", [True, False])
+async def test_a_backup_that_replaces_the_file_does_not_get_its_log(
+    path: Path, more: range, *, is_noticed: bool
+) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    copy = backup(path)
+    await fill(database, more)
+    kept = replace(path, copy)
+    if is_noticed:
+        async with running(partial(read_on, database)):
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable, match="replaced"):
+                await database.check()
+            await database.check()
+        assert await numbers(database) == [*BEFORE]
+    await database.close()
+    assert numbers_of_whole(path) == [*BEFORE]
+    assert numbers_of_whole(kept) == [*BEFORE, *more]
+
+
+def move_to_another_disk(path: Path) -> Path:
+    """As `mv` does: only files of one disk can be renamed."""
+    kept = path.with_name("kept")
+    shutil.copy2(path, kept)
+    path.unlink()
+    return kept
+
+
+def at_once(path: Path, kept: Path) -> Iterator[None]:
+    shutil.copy2(kept, path)
+    yield
+
+
+def in_pieces(path: Path, kept: Path) -> Iterator[None]:
+    with kept.open("rb") as whole, path.open("wb", 0) as file:
+        while piece := whole.read(1_000_000):
+            file.write(piece)
+            yield
+
+
+def behind_a_link(path: Path, kept: Path) -> Iterator[None]:
+    path.symlink_to(kept)
+    yield
+
+
+def before_its_log(path: Path, kept: Path) -> Iterator[None]:
+    log_file = path.with_name(f"{path.name}-wal")
+    kept_log = log_file.rename(kept.with_name("kept-wal"))
+    shutil.copy2(kept, path)
+    yield
+    shutil.copy2(kept_log, log_file)
+    yield
+
+
+@pytest.mark.parametrize("way", [at_once, in_pieces, behind_a_link, before_its_log])
+async def test_a_file_that_was_moved_to_another_disk_has_its_log_again_once_it_is_back(
+    path: Path, way: Callable[[Path, Path], Iterator[None]]
+) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    await fill(database, FEW)
+    kept = move_to_another_disk(path)
+    await refuses(database, "removed|No such file")
+    for _ in way(path, kept):
+        with suppress(Unavailable):
+            await database.check()
+    await database.check()
+    assert await numbers(database) == [*BEFORE, *FEW]
+    await database.close()
+    assert numbers_of_whole(path) == [*BEFORE, *FEW]
+
+
+async def test_a_backup_does_not_get_the_log_of_a_deleted_file(path: Path) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    copy = backup(path)
+    await fill(database, FEW)
+    move_to_another_disk(path)
+    await refuses(database, "removed|No such file")
+    shutil.copy2(copy, path)
+    await database.check()
+    assert await numbers(database) == [*BEFORE]
+    await database.close()
+    assert numbers_of_whole(path) == [*BEFORE]
+
+
+@contextmanager
+def in_the_way(path: Path) -> Iterator[None]:
+    path.mkdir()
+    yield
+    path.rmdir()
+
+
+async def test_a_log_whose_file_can_not_be_reached_is_put_aside_at_a_stop(path: Path) -> None:
+    database = await opened(path)
+    await fill(database, FEW)
+    kept = move_to_another_disk(path)
+    kept_log = path.with_name("numbers.db-wal.old")
+    with in_the_way(path):
+        await database.close()
+    shutil.move(kept, path)
+    shutil.move(kept_log, path.with_name("numbers.db-wal"))
+    assert numbers_of_whole(path) == [*FEW]
+
+
+async def test_a_program_that_has_the_old_file_open_does_not_spoil_the_new_one(path: Path) -> None:
+    larger = await opened(path.with_name("larger.db"))
+    await fill(larger, BEFORE)
+    copy = backup(path.with_name("larger.db"))
+    await larger.close()
+    database = await opened(path)
+    await fill(database, FEW)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        assert other.execute("SELECT count(*) FROM numbers").fetchone() == (len(FEW),)
+        kept = replace(path, copy)
+        with pytest.raises(Unavailable, match="replaced"):
+            await database.check()
+        await database.check()
+        other.execute("DELETE FROM numbers")
+        await database.write(add(999))
+        assert await numbers(database) == [*BEFORE, 999]
+    await database.close()
+    assert numbers_of_whole(path) == [*BEFORE, 999]
+    assert numbers_of_whole(kept) == [*FEW]
+
+
+async def test_a_search_does_not_open_a_file_that_has_replaced_ours(path: Path) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    copy = backup(path)
+    await fill(database, FEW)
+    replace(path, copy)
+    with pytest.raises(Unavailable):
+        await database.search("SELECT n FROM test.numbers")
+    await database.check()
+    assert len(await database.search("SELECT n FROM test.numbers")) == len(BEFORE)
+    await database.close()
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+async def test_a_backup_does_not_get_the_log_while_another_program_reads_the_old_file(
+    path: Path, *, is_noticed: bool
+) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    copy = backup(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM numbers").fetchall()
+        await fill(database, FEW)
+        kept = replace(path, copy)
+        if is_noticed:
+            for told in ("replaced", "another program reads"):
+                with pytest.raises(Unavailable, match=told):
+                    await database.check()
+        else:
+            await database.close()
+    if is_noticed:
+        await database.check()
+        await database.close()
+    assert numbers_of_whole(path) == [*BEFORE]
+    if is_noticed:
+        assert numbers_of_whole(kept) == [*BEFORE, *FEW]
