@@ -46,7 +46,7 @@ class StoredChat:
         self.analytics = CountingAnalytics(recorder)
         self.counts = SettledCounts(self.analytics, stores.outbox)
         self.conversation = Conversation(
-            self.counts, stores.turns, stores.locks, agent, max_text_length=100, timeout_s=5
+            self.counts, stores.turns, stores.locks, agent, max_text_length=100, timeout_s=30
         )
 
     async def say(

@@ -62,7 +62,7 @@ async def command(
 async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
     assert process.stdout is not None
     seen = ""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         while text not in seen:
             line = os.fsdecode(await process.stdout.readline())
             assert line, f"it ended without {text!r}:\n{seen}"

@@ -45,10 +45,10 @@ async def test_run_sh_lets_the_services_finish_even_when_nobody_reads_its_output
         "scripts/run.sh", "--direct", "--run-file", run_file, folder=tmp_path, out=write_end
     ) as process:
         os.close(write_end)
-        await eventually(chat_serves, expected=200, timeout_s=30)
+        await eventually(chat_serves, expected=200, timeout_s=90)
         os.close(read_end)
         process.send_signal(signal.SIGINT)
-        await asyncio.wait_for(process.wait(), 20)
+        await asyncio.wait_for(process.wait(), 60)
     assert [use for use, port in ports.items() if not is_free("127.0.0.1", port)] == []
     for log in (tmp_path / "data/logs").iterdir():
         assert "stopping" in log.read_text(), f"{log.name}: it was killed"

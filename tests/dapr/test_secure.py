@@ -392,7 +392,7 @@ async def test_run_sh_secure_serves_those_with_a_token_and_leaves_nothing_behind
         assert contents_of(tmp_path / "the data/secure") == before
 
         process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     assert [use for use, port in ports.items() if not is_free("127.0.0.1", port)] == []
 
 

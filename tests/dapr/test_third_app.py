@@ -40,9 +40,9 @@ async def test_a_caller_without_ports_has_a_sidecar_of_its_own(tmp_path: Path) -
         async def has_called() -> str:
             return log.read_text().splitlines()[-1]
 
-        await eventually(has_called, f"5 {folder} None", timeout_s=30)
+        await eventually(has_called, f"5 {folder} None", timeout_s=60)
         await read_until(process, "caller is done")
         status = await output_of("scripts/status.sh", DACA_DATA_DIR=str(tmp_path / "data"))
         assert status.count("daprd 1.") == 3
         process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0

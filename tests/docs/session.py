@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lab.machine import tool
 from tests.docs.likeness import is_like, plain
-from tests.docs.terminal import Machine
+from tests.docs.terminal import PATIENCE_S, Machine
 from tests.docs.text import Step
 
 
@@ -42,7 +42,7 @@ def surprise(step: Step, ours: Machine) -> list[str]:
             return []
         shown = terminal.wait_for_prompt()
     except TimeoutError as late:
-        raise TimeoutError(told(step, str(late)) + "\n(after a minute)") from None
+        raise TimeoutError(told(step, str(late)) + f"\n(after {PATIENCE_S} s)") from None
     return [] if is_like(shown, step.expected) else [told(step, shown)]
 
 

@@ -28,7 +28,7 @@ echo up
 sleep infinity &
 wait # for whatever loses its parent, too
 """
-_PATIENCE_S = 60
+PATIENCE_S = 120
 _PROMPT = "\x1e"  # no program prints that
 
 
@@ -91,7 +91,7 @@ class Terminal:
 
     def _wait(self, condition: Callable[[], bool]) -> str:
         with self._more:
-            if not self._more.wait_for(condition, _PATIENCE_S):
+            if not self._more.wait_for(condition, PATIENCE_S):
                 raise TimeoutError(self._shown())
             return self._shown()
 

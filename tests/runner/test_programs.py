@@ -60,7 +60,7 @@ async def test_a_stack_can_run_without_a_program_that_is_being_installed(tmp_pat
         async with command(*start, "--direct", folder=tmp_path) as direct:
             await read_until(direct, READY)
             direct.send_signal(signal.SIGINT)
-            assert await asyncio.wait_for(direct.wait(), 20) == 0
+            assert await asyncio.wait_for(direct.wait(), 60) == 0
         waiting.send_signal(signal.SIGTERM)
-        out, _ = await asyncio.wait_for(waiting.communicate(), 20)
+        out, _ = await asyncio.wait_for(waiting.communicate(), 60)
     assert "Traceback" not in out.decode()

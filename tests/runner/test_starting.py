@@ -180,6 +180,6 @@ async def test_invalid_script_arguments_are_refused(
     settings = {"AUTH_JWT_SECRET": "a secret of thirty-two bytes or more"}
     start = (f"scripts/{script}", *arguments)
     async with command(*start, folder=tmp_path, settings=settings) as process:
-        out, _ = await asyncio.wait_for(process.communicate(), 10)
+        out, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode in (1, 2)
     assert f"scripts/{script}" in out.decode()

@@ -81,7 +81,7 @@ async def test_other_peoples_apps_that_keep_failing_are_not_restarted(
             told += capfd.readouterr().out
             return "The others go on." in told
 
-        await eventually(gave_up, expected=True, timeout_s=30)
+        await eventually(gave_up, expected=True, timeout_s=60)
         assert not supervising.done()
         assert not stack.services["other"].ending()
     assert "caller keeps ending; its last words:\n    no such order" in told

@@ -80,8 +80,8 @@ async def test_an_mcp_server_may_come_go_and_come_again(
         assert "MCP server dice is away" in caplog.text
         for _ in range(2):
             async with command(*SERVER, str(port), folder=tmp_path):
-                await eventually(can_roll, timeout_s=30)
-            await eventually(cannot_roll, timeout_s=30)
+                await eventually(can_roll, timeout_s=60)
+            await eventually(cannot_roll, timeout_s=60)
 
 
 GROWING = """
@@ -103,7 +103,7 @@ async def test_a_tool_that_an_mcp_server_adds_later_is_known() -> None:
         async def has_grown() -> bool:
             return "says: grown" in await ask(agent, "mcp_x__two")
 
-        await eventually(has_grown, timeout_s=30)
+        await eventually(has_grown, timeout_s=60)
 
 
 async def test_mcp_servers_that_cannot_be_started_stop_no_chat(

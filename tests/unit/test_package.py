@@ -74,13 +74,13 @@ async def test_one_command_runs_both_services_until_it_is_stopped(
             assert await ask(port) == count
             process.send_signal(number)
             # What was answered is counted before it exits.
-            assert await asyncio.wait_for(process.wait(), 20) == 0
+            assert await asyncio.wait_for(process.wait(), 60) == 0
             assert is_free("127.0.0.1", port)
 
 
 def test_the_command_starts_nothing_when_it_is_asked_for_what_it_cannot_do() -> None:
     start = [sys.executable, "-m", "daca_chat", "--port", "8080"]
-    told = subprocess.run(start, capture_output=True, text=True, check=False, cwd=ROOT, timeout=20)
+    told = subprocess.run(start, capture_output=True, text=True, check=False, cwd=ROOT, timeout=60)
     assert (told.returncode, "usage: daca-chat" in told.stderr) == (2, True)
 
 
@@ -91,7 +91,7 @@ def test_the_exit_code_is_that_of_the_service_that_could_not_begin(tmp_path: Pat
         settings |= {"CHAT_METRICS_PORT": "off", "ANALYTICS_METRICS_PORT": "off"}
         start = [sys.executable, "-m", "daca_chat"]
         ended = subprocess.run(
-            start, env=os.environ | settings, cwd=tmp_path, check=False, timeout=20
+            start, env=os.environ | settings, cwd=tmp_path, check=False, timeout=60
         )
     assert ended.returncode == 1
 
@@ -102,7 +102,7 @@ async def test_one_service_that_ends_by_itself_ends_the_other(
 ) -> None:
     async with both(wheel, tmp_path) as (process, _):
         os.kill(int((tmp_path / f"data/{service}.lock").read_text()), signal.SIGKILL)
-        assert await asyncio.wait_for(process.wait(), 20) == signal.SIGKILL
+        assert await asyncio.wait_for(process.wait(), 60) == signal.SIGKILL
 
 
 def test_each_declared_python_is_tested_and_the_contract_beside_the_last() -> None:

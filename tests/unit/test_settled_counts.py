@@ -100,14 +100,14 @@ async def test_a_backlog_larger_than_a_batch_does_not_delay_waiting_users(
     place: Place, recorder: RealisticRecorder
 ) -> None:
     async with opened_stores(place, recorder) as stores:
-        await send(stores, *["batch job"] * 3000, "alice", "alice")
+        await send(stores, *["batch job"] * 1000, "alice", "alice")
         sending = asyncio.create_task(stores.outbox.run())
         await stores.outbox.settled("alice")
         users = users_of(recorder)
         assert users["alice"] == 2
-        assert users["batch job"] <= 1500
+        assert users["batch job"] <= 500
         # Those who waited don't delay the others.
-        await eventually(lambda: len(recorder.recorded) == 3002)
+        await eventually(lambda: len(recorder.recorded) == 1002)
         assert max(recorder.sizes) <= MAX_BATCH
         sending.cancel()
         await asyncio.wait([sending])
@@ -120,7 +120,7 @@ async def test_many_waiting_users_behind_a_backlog_are_sent_in_few_small_batches
     async with opened_stores(place, recorder) as stores:
         await send(stores, *["batch job"] * 600, *users)
         waiting = [asyncio.create_task(stores.outbox.settled(user_id)) for user_id in users]
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
         sending = asyncio.create_task(stores.outbox.run())
         async with asyncio.timeout(20):
             await asyncio.gather(*waiting)
@@ -138,7 +138,7 @@ async def test_a_waiting_user_with_many_messages_does_not_delay_other_waiting_us
     async with opened_stores(place, recorder) as stores:
         await send(stores, *["batch job"] * 100, *bots * 60, *users)
         waiting = [asyncio.create_task(stores.outbox.settled(name)) for name in bots + users]
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
         await stores.outbox.send_batch()
         assert users_of(recorder) >= Counter(users)
         for task in waiting:
@@ -152,7 +152,7 @@ async def test_a_slow_analytics_does_not_delay_waiting_users_behind_a_backlog(pl
             await super().record(entries)
 
     async with opened_stores(place, recorder := Slow()) as stores:
-        await send(stores, *["batch job"] * 1500, "alice")
+        await send(stores, *["batch job"] * 1000, "alice")
         sending = asyncio.create_task(stores.outbox.run())
         await eventually(lambda: recorder.sizes)
         await stores.outbox.settled("alice")
