@@ -162,10 +162,10 @@ async function show(id) {
   $("empty").textContent = WELCOME;
   isLoaded = !id || Boolean(reply && !stale.has(id));
   if (!id) return;
-  if (reply) return recallEdit();
+  if (reply && isLoaded) return recallEdit();
   stale.add(id); // until it is loaded
   $("empty").hidden = true;
-  $("status").textContent = LOADING;
+  if (!reply) $("status").textContent = LOADING;
   const slow = setTimeout(() => {
     if (mine !== view || isLoaded || log.turns.length) return;
     $("empty").textContent = LOADING;
@@ -293,12 +293,13 @@ function unanswered() {
 
 /** Reload this conversation, which other tabs or machines may have changed. Returns whether it was. */
 async function reread() {
-  if (coming.has(session) || !UUID.test(location.hash.slice(1))) return false;
+  const isBusy = () => isLoaded && coming.has(session);
+  if (isBusy() || !UUID.test(location.hash.slice(1))) return false;
   const messages = await load().catch((error) => {
     // Otherwise nothing would tell that there are others than those which are shown.
     if (!isLoaded) notLoaded(error, false);
   });
-  if (!messages || coming.has(session)) return false;
+  if (!messages || isBusy()) return false;
   receive(messages);
   if (isLoaded) sayIfNotHere();
   else recallAll();

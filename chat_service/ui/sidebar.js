@@ -29,8 +29,10 @@ export class Sidebar {
     this.loads = 0;
     /** The latest load that the user has asked for, as a promise. */
     this.asked = undefined;
-    /** Titles that could not be sent, by conversation. */
+    /** Titles that are not stored yet, by conversation. */
     this.unsentTitles = new Map();
+    /** The sending of each conversation's last title, as a promise. */
+    this.sending = new Map();
     /** The conversations that are being deleted. */
     this.deleting = new Set();
     /** How many conversations are shown that the server has listed. */
@@ -236,10 +238,18 @@ export class Sidebar {
   }
 
   /** Returns what the server says of the conversation then; null if it can't be asked. */
-  async #entitle(session, title) {
+  #entitle(session, title) {
     const { user } = this;
-    const isLatest = () => this.unsentTitles.get(session) === title;
     this.unsentTitles.set(session, title);
+    // One after another: an earlier title that comes late would replace the later one.
+    const sent = Promise.resolve(this.sending.get(session)).then(() => this.#send(user, session, title));
+    this.sending.set(session, sent);
+    return sent;
+  }
+
+  async #send(user, session, title) {
+    const isLatest = () => user === this.user && this.unsentTitles.get(session) === title;
+    if (!isLatest()) return null;
     try {
       const renamed = await api.rename(user, session, title);
       if (user !== this.user) return null;
@@ -247,7 +257,7 @@ export class Sidebar {
       this.onChange(session, false);
       return renamed;
     } catch (error) {
-      if (user !== this.user || !isLatest()) return null;
+      if (!isLatest()) return null;
       if (error.isNotFound) this.unsentTitles.delete(session);
       const again = async () => {
         await Promise.all([...this.unsentTitles].map((unsent) => this.#entitle(...unsent)));

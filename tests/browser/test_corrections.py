@@ -217,7 +217,7 @@ async def test_an_edit_whose_reply_is_cut_off_leaves_the_box_once_the_server_has
     page, go = await open_site(), asyncio.Event()
     await send_and_wait(page, "apples")
     await page.route(STREAM, unseen, times=1)
-    await page.route(CONVERSATION, once(go, Route.continue_), times=1)
+    await page.route(CONVERSATION, once(go, Route.continue_))
     await send_edit(page, "pears")
     await see_a_problem(page)
     go.set()

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from playwright.async_api import Request, expect
+from playwright.async_api import Page, Request, Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
@@ -12,6 +12,7 @@ from tests.browser.people import (
     questions,
     replies,
     second_tab,
+    send_and_see,
     send_and_wait,
     texts,
 )
@@ -19,6 +20,7 @@ from tests.browser.sites import Site
 from tests.browser.troubles import (
     CONVERSATION,
     LIST,
+    Handler,
     abort,
     busy,
     look_again,
@@ -165,3 +167,61 @@ async def test_a_load_that_fails_once_online_is_told_beside_another_problem(
     await lose_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples"))
     await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def begin_to_load(page: Page, answer: Handler) -> None:
+    """Go back to a conversation whose messages are `answer`ed late."""
+    await button(page, "New conversation").click()
+    await page.route(CONVERSATION, answer, times=1)
+    async with page.expect_request(CONVERSATION):
+        await page.go_back()
+
+
+async def test_what_is_not_loaded_yet_is_loaded_during_a_reply_too_once_the_network_is_back(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await begin_to_load(page, once(asyncio.Event(), abort))
+    go = await send_and_see(site, page, "pears")
+    await lose_the_network(page)
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+    go.set()
+    await expect(progress(page)).to_have_text("Reply complete.")
+
+
+async def test_a_retry_loads_during_a_reply_too(site: Site, open_site: OpenPage) -> None:
+    page, failed = await open_site(), asyncio.Event()
+    await send_and_wait(page, "apples")
+    await begin_to_load(page, once(failed, abort))
+    go = await send_and_see(site, page, "pears")
+    failed.set()
+    await see_a_problem(page)
+    await button(page, "Retry").click()
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+    await expect(progress(page)).to_have_text("The assistant is replying…")
+    go.set()
+    await expect(progress(page)).to_have_text("Reply complete.")
+
+
+async def test_an_earlier_load_that_is_outdated_during_a_reply_has_been_replaced(
+    site: Site, open_site: OpenPage
+) -> None:
+    page, first, second = await open_site(), asyncio.Event(), asyncio.Event()
+    await send_and_wait(page, "apples")
+    other = await second_tab(page)
+    await expect(questions(other)).to_have_text(texts("apples"))
+    await button(page, "New conversation").click()
+    await page.route(CONVERSATION, once(second, Route.continue_))
+    await page.route(CONVERSATION, once(first, Route.continue_), times=1)
+    async with page.expect_request(CONVERSATION):
+        await page.go_back()
+    async with page.expect_request(CONVERSATION):
+        await send_and_wait(other, "pears")
+    go = await send_and_see(site, page, "plums")
+    second.set()
+    await expect(questions(page)).to_have_text(texts("apples", "pears", "plums"))
+    first.set()
+    go.set()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await expect(questions(page)).to_have_text(texts("apples", "pears", "plums"))

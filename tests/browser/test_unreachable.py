@@ -151,7 +151,7 @@ async def test_a_regenerated_reply_that_was_lost_on_the_way_is_no_problem(
     await send_and_wait(page, "apples")
     site.agent.script = ["Better."]
     await page.route(STREAM, unseen, times=1)
-    await page.route(CONVERSATION, once(go, Route.continue_), times=1)
+    await page.route(CONVERSATION, once(go, Route.continue_))
     await button(page, "Regenerate").click()
     await see_a_problem(page)
     go.set()
