@@ -6,6 +6,8 @@ import stat
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+_PIECE_BYTES = 1024 * 1024
+
 
 def keep_private(folder: Path, *patterns: str) -> None:
     """Make the folder, and close it, and what in it matches `patterns`, to other users of this
@@ -40,3 +42,18 @@ def identity(file: Path | int) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def is_moved(original: int, path: Path) -> bool:
+    """Whether the file at `path` is what `mv` makes on another disk of this open one, that is, a
+    copy with the same time of the last change. A backup may have the same content, if what has
+    changed since is only in SQLite's log, but it was written at another time."""
+    if path.stat().st_mtime_ns != os.fstat(original).st_mtime_ns:
+        return False
+    with path.open("rb") as file:
+        at = 0
+        while (piece := file.read(_PIECE_BYTES)) == os.pread(original, _PIECE_BYTES, at):
+            if not piece:
+                return True
+            at += len(piece)
+    return False

@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from daca_shared.domain import TimedOut
-from daca_shared.storage.files import identity, keep_private, lock
+from daca_shared.storage.files import identity, is_moved, keep_private, lock
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,6 @@ BUSY_TIMEOUT_S = 1.0
 """How long a write waits for another program's lock, such as a backup's, before it fails."""
 # More than a chat writes.
 _ROOM_BYTES = 256 * 1024
-_PIECE_BYTES = 1024 * 1024
 _HEADER = b"SQLite format 3\0"
 
 
@@ -52,7 +51,8 @@ class SqliteFile:
             self.close = on_failure.pop_all().close
         self.path, self._schema = path, schema
         self.ends_searches = False
-        self._log_files = Path(f"{path}-wal"), Path(f"{path}-shm")
+        # SQLite puts them beside the file itself, should `path` be a link.
+        self._log_files = Path(f"{path.resolve()}-wal"), Path(f"{path.resolve()}-shm")
         files = (*self._log_files, path.with_suffix(".lock"))
         self._opened = {file: identity(file) for file in files} | {path: identity(self._raw)}
 
@@ -91,43 +91,37 @@ class SqliteFile:
         """To be called before `close`. If another file is at the path by now, such as a backup,
         SQLite would leave the log there, and take it for that file's. Raises `sqlite3.Error` or
         `OSError` if it can't be told yet where the log belongs, or it can't be written there."""
+        log_file, _ = self._log_files
         if identity(self.path) == self._opened[self.path]:
             return
         with suppress(sqlite3.ProgrammingError):  # it is closed, so that was done
             # Another program may read it.
             self.writer.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
-            if is_replaced := self.path.exists():
-                if self._is_copy(self.path):  # it was moved to another disk, and back
+            if not os.fstat(self._raw).st_nlink:  # deleted, or moved to another disk
+                if is_moved(self._raw, self.path):  # and back
                     self._leave_log()
                     return
-                # It may still be being copied. Without the log, which isn't a backup's.
-                _look(self.path, _HEADER, "PRAGMA quick_check(1)", options="&immutable=1")
-            elif not os.fstat(self._raw).st_nlink:
-                raise Lost("its file was removed")
+                # It may still be being copied. Without our log, which isn't a backup's.
+                if identity(log_file) in (None, self._opened[log_file]):
+                    _look(self.path, _HEADER, "PRAGMA quick_check(1)", options="&immutable=1")
             if not self.empty_log():
                 raise Lost("another program reads the file that was replaced")
             # That program would go on with these files, and so would we with the new one.
-            for file in self._log_files if is_replaced else ():
+            for file in self._log_files if self.path.exists() else ():
                 if identity(file) == self._opened[file]:
                     file.unlink()
 
-    def _is_copy(self, path: Path) -> bool:
-        with path.open("rb") as file:
-            at = 0
-            while (piece := file.read(_PIECE_BYTES)) == os.pread(self._raw, _PIECE_BYTES, at):
-                if not piece:
-                    return True
-                at += len(piece)
-        return False
-
     def _leave_log(self) -> None:
-        """Leave the log to a copy of the file. If that is behind a link, SQLite looks there."""
+        """Leave the log to a copy of the file, which may be behind a link."""
         log_file, _ = self._log_files
         beside = Path(f"{self.path.resolve()}-wal")
-        if log_file.resolve() != beside:
-            shutil.copy(log_file, beside)
-        elif not beside.exists():
-            raise Lost("its log (-wal) is missing")
+        if log_file.exists() and log_file.resolve() != beside:
+            # The disk may be full, and SQLite would take a part of it for all.
+            part = shutil.copy(log_file, f"{beside}.part")
+            Path(part).replace(beside)
+            log_file.unlink()  # it would be taken for that of a file that is here later
+        if not beside.exists():
+            raise Lost("its log (-wal) is missing: bring it back, or restart the service")
 
     def end(self) -> None:
         """Close it for good. A log that can't be saved is put aside, as another file is there."""

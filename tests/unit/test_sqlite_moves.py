@@ -97,12 +97,28 @@ def at_once(path: Path, kept: Path) -> Iterator[None]:
 def in_pieces(path: Path, kept: Path) -> Iterator[None]:
     with kept.open("rb") as whole, path.open("wb", 0) as file:
         while piece := whole.read(1_000_000):
-            file.write(piece)
             yield
+            file.write(piece)
+    shutil.copystat(kept, path)
+    yield
 
 
 def behind_a_link(path: Path, kept: Path) -> Iterator[None]:
     path.symlink_to(kept)
+    yield
+
+
+def behind_a_link_with_its_log(path: Path, kept: Path) -> Iterator[None]:
+    path.with_name(f"{path.name}-wal").rename(kept.with_name("kept-wal"))
+    path.symlink_to(kept)
+    yield
+
+
+def in_another_folder(path: Path, kept: Path) -> Iterator[None]:
+    other = path.parent.with_name("other")
+    path.parent.rename(other)
+    (other / kept.name).rename(other / path.name)
+    path.parent.symlink_to(other)
     yield
 
 
@@ -115,7 +131,13 @@ def before_its_log(path: Path, kept: Path) -> Iterator[None]:
     yield
 
 
-@pytest.mark.parametrize("way", [at_once, in_pieces, behind_a_link, before_its_log])
+WAYS = (
+    at_once, in_pieces, behind_a_link, behind_a_link_with_its_log, in_another_folder,
+    before_its_log,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
 async def test_a_file_that_was_moved_to_another_disk_has_its_log_again_once_it_is_back(
     path: Path, way: Callable[[Path, Path], Iterator[None]]
 ) -> None:
@@ -145,6 +167,63 @@ async def test_a_backup_does_not_get_the_log_of_a_deleted_file(path: Path) -> No
     assert await numbers(database) == [*BEFORE]
     await database.close()
     assert numbers_of_whole(path) == [*BEFORE]
+
+
+def link(path: Path, target: Path) -> None:
+    path.symlink_to(target)
+
+
+async def test_a_log_that_was_taken_to_a_links_target_does_not_stay_here_too(path: Path) -> None:
+    database = await opened(path)
+    await fill(database, FEW)
+    kept = move_to_another_disk(path)
+    link(path, kept)
+    with pytest.raises(Unavailable, match="replaced"):
+        await database.check()
+    await fill(database, BEFORE)
+    await database.close()
+    shutil.move(kept, path)  # in place of the link
+    assert numbers_of_whole(path) == [*BEFORE, *FEW]
+
+
+async def test_a_file_that_was_a_link_from_the_start_may_be_replaced(path: Path) -> None:
+    elsewhere = path.with_name("elsewhere.db")
+    await (await opened(elsewhere)).close()
+    link(path, elsewhere)
+    database = await opened(path)
+    await fill(database, BEFORE)
+    copy = backup(path)
+    await fill(database, FEW)
+    shutil.move(copy, path)
+    with pytest.raises(Unavailable, match="replaced"):
+        await database.check()
+    await database.check()
+    assert await numbers(database) == [*BEFORE]
+    await database.close()
+    assert numbers_of_whole(elsewhere) == [*BEFORE, *FEW]
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_backup_that_has_all_but_the_log_does_not_get_that(
+    path: Path, *, is_kept: bool
+) -> None:
+    database = await opened(path)
+    await fill(database, BEFORE)
+    await database.close()
+    copy = shutil.copy(path, path.with_name("backup"))
+    database = await opened(path)
+    await fill(database, FEW)
+    kept = path.with_name("kept")
+    if is_kept:
+        shutil.move(path, kept)
+    shutil.move(copy, path)
+    with pytest.raises(Unavailable, match="replaced"):
+        await database.check()
+    await database.check()
+    assert await numbers(database) == [*BEFORE]
+    await database.close()
+    if is_kept:
+        assert numbers_of_whole(kept) == [*BEFORE, *FEW]
 
 
 @contextmanager
