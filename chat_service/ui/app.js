@@ -206,15 +206,16 @@ const load = () => loads.load((signal) => api.messages(user, session, signal));
 function receive(messages) {
   const { edited } = composer;
   const lost = edited?.lost;
-  log.reconcile(messages);
+  const reply = coming.get(session);
+  log.reconcile(messages, reply?.turn);
   // The server has the edit whose reply was cut off.
   if (lost && edited.isKept && edited.text === lost && composer.text === lost) composer.endEdit();
   if (typeof about === "function" && about()) hideProblem();
-  const reply = coming.get(session);
   if (reply) log.append(reply.turn);
   // What it doesn't have, it may be answering.
   if (!log.turns.some((turn) => turn.isUnsure && turn !== reply?.turn)) stale.delete(session);
   for (const { message_id: id, text } of messages) {
+    if (id === reply?.turn.id) continue;
     for (const key of [unsent(id), editOf(id)]) if (recall(key) === text) forget(key);
   }
 }

@@ -87,15 +87,18 @@ export class Log {
     this.#mark();
   }
 
-  /** Show the server's messages. Those that it doesn't have stay where they are among them. */
-  reconcile(messages) {
+  /**
+   * Show the server's messages. Those that it doesn't have stay where they are among them, and so does
+   * what is streamed for the turn `coming`.
+   */
+  reconcile(messages, coming) {
     this.keepPlace(() => {
       const known = new Map(this.turns.map((turn) => [turn.id, turn]));
       const kept = messages.map((message) => {
         const id = message.message_id;
         const turn = known.get(id) ?? new TurnView({ id, text: message.text }, this.actions);
         known.delete(id);
-        turn.complete(message);
+        if (turn !== coming) turn.complete(message);
         return turn;
       });
       this.turns.forEach((turn, n) => {

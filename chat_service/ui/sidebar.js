@@ -249,7 +249,7 @@ export class Sidebar {
 
   async #send(user, session, title) {
     const isLatest = () => user === this.user && this.unsentTitles.get(session) === title;
-    if (!isLatest()) return null;
+    if (user === this.user && !isLatest()) return null;
     try {
       const renamed = await api.rename(user, session, title);
       if (user !== this.user) return null;

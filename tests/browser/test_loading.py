@@ -8,12 +8,15 @@ from playwright.async_api import Page, Request, Route, expect
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
     button,
+    past,
     progress,
     questions,
+    rename,
     replies,
     second_tab,
     send_and_see,
     send_and_wait,
+    send_edit,
     texts,
 )
 from tests.browser.sites import Site
@@ -225,3 +228,29 @@ async def test_an_earlier_load_that_is_outdated_during_a_reply_has_been_replaced
     go.set()
     await expect(progress(page)).to_have_text("Reply complete.")
     await expect(questions(page)).to_have_text(texts("apples", "pears", "plums"))
+
+
+@pytest.mark.parametrize("way", ["regenerated", "edited"])
+async def test_a_load_does_not_replace_a_reply_that_is_being_streamed(
+    site: Site, open_site: OpenPage, way: str
+) -> None:
+    page, go = await open_site(), asyncio.Event()
+    await send_and_wait(page, "apples")
+    other = await second_tab(page)
+    await expect(questions(other)).to_have_text(texts("apples"))
+    site.agent.script = ["Hello ", go, "and the end."]
+    await (button(page, "Regenerate").click() if way == "regenerated" else send_edit(page, "pears"))
+    await expect(replies(page)).to_contain_text("Hello")
+    question = texts("apples" if way == "regenerated" else "pears")
+    await rename(other, "apples", "Fruit")  # so the conversation is loaded again
+    await expect(past(page).filter(has_text="Fruit")).to_have_count(1)
+    await button(page, "New conversation").click()
+    async with page.expect_response(CONVERSATION):
+        await page.go_back()
+    await page.wait_for_timeout(300)  # until it is shown
+    await expect(questions(page)).to_have_text(question)
+    await expect(replies(page)).to_contain_text("Hello")
+    go.set()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await expect(questions(page)).to_have_text(question)
+    await expect(replies(page)).to_contain_text("and the end.")

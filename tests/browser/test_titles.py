@@ -138,3 +138,24 @@ async def test_a_title_waits_for_an_earlier_one_and_replaces_it(fruits: Page, wa
     await fruits.reload()
     await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
     await expect(fruits.get_by_role("alert")).to_be_hidden()
+
+
+async def test_a_title_that_waits_for_an_earlier_one_is_stored_also_after_its_user_has_left(
+    fruits: Page,
+) -> None:
+    earlier = asyncio.Event()
+    await answer_titles(fruits, abort, once(earlier, abort), Route.continue_)
+    await rename(fruits, "apples", "First")
+    await see_a_problem(fruits)
+    async with fruits.expect_request(CONVERSATION):
+        await button(fruits, "Retry").click()
+    await rename(fruits, "apples", "Second")
+    who = fruits.get_by_label("Chatting as")
+    name = await who.input_value()
+    await who.fill("bob")
+    await who.press("Enter")
+    async with fruits.expect_response(lambda answer: answer.request.method == "PATCH"):
+        earlier.set()
+    await who.fill(name)
+    await who.press("Enter")
+    await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
