@@ -249,6 +249,7 @@ export class Sidebar {
 
   async #send(user, session, title) {
     const isLatest = () => user === this.user && this.unsentTitles.get(session) === title;
+    // Of a user who has left, nothing is known any more: this may be the latest.
     if (user === this.user && !isLatest()) return null;
     try {
       const renamed = await api.rename(user, session, title);

@@ -51,9 +51,9 @@ class SqliteFile:
             self.close = on_failure.pop_all().close
         self.path, self._schema = path, schema
         self.ends_searches = False
-        # SQLite puts them beside the file itself, should `path` be a link.
-        self._log_files = Path(f"{path.resolve()}-wal"), Path(f"{path.resolve()}-shm")
-        files = (*self._log_files, path.with_suffix(".lock"))
+        real = path.resolve()  # should it be a link, SQLite puts these beside the file itself
+        self._log_file, self._index_file = Path(f"{real}-wal"), Path(f"{real}-shm")
+        files = (self._log_file, self._index_file, path.with_suffix(".lock"))
         self._opened = {file: identity(file) for file in files} | {path: identity(self._raw)}
 
     def commit(self) -> None:
@@ -91,8 +91,7 @@ class SqliteFile:
         """To be called before `close`. If another file is at the path by now, such as a backup,
         SQLite would leave the log there, and take it for that file's. Raises `sqlite3.Error` or
         `OSError` if it can't be told yet where the log belongs, or it can't be written there."""
-        log_file, _ = self._log_files
-        if identity(self.path) == self._opened[self.path]:
+        if self._is_ours(self.path):
             return
         with suppress(sqlite3.ProgrammingError):  # it is closed, so that was done
             # Another program may read it.
@@ -102,24 +101,23 @@ class SqliteFile:
                     self._leave_log()
                     return
                 # It may still be being copied. Without our log, which isn't a backup's.
-                if identity(log_file) in (None, self._opened[log_file]):
-                    _look(self.path, _HEADER, "PRAGMA quick_check(1)", options="&immutable=1")
+                if self._is_ours(self._log_file) or not self._log_file.exists():
+                    _look(self.path, "PRAGMA quick_check(1)", options="&immutable=1")
             if not self.empty_log():
                 raise Lost("another program reads the file that was replaced")
             # That program would go on with these files, and so would we with the new one.
-            for file in self._log_files if self.path.exists() else ():
-                if identity(file) == self._opened[file]:
+            for file in (self._log_file, self._index_file):
+                if self.path.exists() and self._is_ours(file):
                     file.unlink()
 
     def _leave_log(self) -> None:
         """Leave the log to a copy of the file, which may be behind a link."""
-        log_file, _ = self._log_files
         beside = Path(f"{self.path.resolve()}-wal")
-        if log_file.exists() and log_file.resolve() != beside:
+        if self._log_file.exists() and self._log_file.resolve() != beside:
             # The disk may be full, and SQLite would take a part of it for all.
-            part = shutil.copy(log_file, f"{beside}.part")
+            part = shutil.copy(self._log_file, f"{beside}.part")
             Path(part).replace(beside)
-            log_file.unlink()  # it would be taken for that of a file that is here later
+            self._log_file.unlink()  # it would be taken for that of a file that is here later
         if not beside.exists():
             raise Lost("its log (-wal) is missing: bring it back, or restart the service")
 
@@ -129,9 +127,8 @@ class SqliteFile:
             self.save_log()
         except (OSError, sqlite3.Error) as error:
             log.warning("%s; its last writes are in the file that ends with -wal.old", error)
-            log_file, _ = self._log_files
-            if identity(log_file) == self._opened[log_file]:
-                log_file.replace(f"{log_file}.old")
+            if self._is_ours(self._log_file):
+                self._log_file.replace(f"{self._log_file}.old")
         finally:
             self.close()
 
@@ -141,16 +138,19 @@ class SqliteFile:
         with TemporaryFile(dir=self.path.parent) as file:
             file.write(bytes(_ROOM_BYTES))
         # With a new connection, as open ones have the file's contents in their caches.
-        _look(self.path, os.pread(self._raw, len(_HEADER), 0))
+        _look(self.path, header=os.pread(self._raw, len(_HEADER), 0))
 
     def check_whole(self) -> None:
         """The same, but checks all pages. Not to be called while the file is open."""
         with self.path.open("rb") as file:
             header = file.read(len(_HEADER))
-        _look(self.path, header, "PRAGMA quick_check(1)")
+        _look(self.path, "PRAGMA quick_check(1)", header=header)
+
+    def _is_ours(self, file: Path) -> bool:
+        return identity(file) == self._opened[file]
 
     def _check_present(self) -> None:
-        if any(identity(file) != before for file, before in self._opened.items()):
+        if not all(map(self._is_ours, self._opened)):
             raise Lost("its files were removed or replaced, or are out of reach")
 
 
@@ -159,7 +159,7 @@ def _read_only(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
-def _look(path: Path, header: bytes, *checks: str, options: str = "") -> None:
+def _look(path: Path, *checks: str, header: bytes = _HEADER, options: str = "") -> None:
     with closing(sqlite3.connect(_read_only(path) + options, uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         for (table,) in tables:

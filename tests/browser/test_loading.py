@@ -38,6 +38,14 @@ from tests.fakes import eventually
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
+async def begin_to_load(page: Page, answer: Handler) -> None:
+    """Go back to a conversation whose messages are `answer`ed late."""
+    await button(page, "New conversation").click()
+    await page.route(CONVERSATION, answer, times=1)
+    async with page.expect_request(CONVERSATION):
+        await page.go_back()
+
+
 async def test_that_a_conversation_is_not_loaded_is_said_after_a_reply_too(
     open_site: OpenPage,
 ) -> None:
@@ -86,9 +94,7 @@ async def test_a_slow_load_is_not_repeated_and_ends_with_its_view(open_site: Ope
 async def test_a_load_that_hangs_is_repeated_once_online(open_site: OpenPage) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-    await button(page, "New conversation").click()
-    await page.route(CONVERSATION, slow(8), times=1)
-    await page.go_back()
+    await begin_to_load(page, slow(8))
     await lose_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples"))
 
@@ -96,10 +102,8 @@ async def test_a_load_that_hangs_is_repeated_once_online(open_site: OpenPage) ->
 async def test_a_load_that_fails_after_a_later_one_is_no_problem(open_site: OpenPage) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-    await button(page, "New conversation").click()
     go = asyncio.Event()
-    await page.route(CONVERSATION, once(go, abort), times=1)
-    await page.go_back()
+    await begin_to_load(page, once(go, abort))
     await send_and_wait(page, "pears")
     await expect(questions(page)).to_have_text(texts("apples", "pears"))
     async with page.expect_event("requestfailed"):
@@ -114,11 +118,8 @@ async def test_a_load_that_comes_after_a_later_one_takes_nothing_away(open_site:
     await send_and_wait(page, "apples")
     other = await second_tab(page)
     await expect(questions(other)).to_have_text(texts("apples"))
-    await button(page, "New conversation").click()
     go = asyncio.Event()
-    await page.route(CONVERSATION, read_early(go), times=1)
-    async with page.expect_request(CONVERSATION):
-        await page.go_back()
+    await begin_to_load(page, read_early(go))
     await page.wait_for_timeout(300)  # the server has answered
     await send_and_wait(other, "pears")
     await expect(questions(page)).to_have_text(texts("apples", "pears"))
@@ -155,10 +156,8 @@ async def test_a_load_that_fails_once_online_is_told_beside_another_problem(
 ) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-    await button(page, "New conversation").click()
     await page.route(LIST, abort)
-    await page.route(CONVERSATION, slow(8, abort), times=1)
-    await page.go_back()
+    await begin_to_load(page, slow(8, abort))
     await page.get_by_label("Search conversations").fill("apples")
     await see_a_problem(page)
     await expect(progress(page)).to_have_text("Loading the conversation…")
@@ -170,14 +169,6 @@ async def test_a_load_that_fails_once_online_is_told_beside_another_problem(
     await lose_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples"))
     await expect(page.get_by_role("alert")).to_be_hidden()
-
-
-async def begin_to_load(page: Page, answer: Handler) -> None:
-    """Go back to a conversation whose messages are `answer`ed late."""
-    await button(page, "New conversation").click()
-    await page.route(CONVERSATION, answer, times=1)
-    async with page.expect_request(CONVERSATION):
-        await page.go_back()
 
 
 async def test_what_is_not_loaded_yet_is_loaded_during_a_reply_too_once_the_network_is_back(
@@ -214,11 +205,8 @@ async def test_an_earlier_load_that_is_outdated_during_a_reply_has_been_replaced
     await send_and_wait(page, "apples")
     other = await second_tab(page)
     await expect(questions(other)).to_have_text(texts("apples"))
-    await button(page, "New conversation").click()
     await page.route(CONVERSATION, once(second, Route.continue_))
-    await page.route(CONVERSATION, once(first, Route.continue_), times=1)
-    async with page.expect_request(CONVERSATION):
-        await page.go_back()
+    await begin_to_load(page, once(first, Route.continue_))
     async with page.expect_request(CONVERSATION):
         await send_and_wait(other, "pears")
     go = await send_and_see(site, page, "plums")

@@ -106,14 +106,21 @@ async def answer_titles(page: Page, *ways: Handler) -> None:
     await page.route(CONVERSATION, handle)
 
 
-async def test_a_title_that_fails_after_an_earlier_one_was_stored_is_not_lost(fruits: Page) -> None:
-    stored, failed = asyncio.Event(), asyncio.Event()
-    ways = abort, once(stored, Route.continue_), once(failed, abort), Route.continue_
-    await answer_titles(fruits, *ways)
+async def rename_during_a_retry(fruits: Page, *ways: Handler) -> None:
+    """The title "First" fails, and is sent again. That goes the first of these ways, and meanwhile
+    another title is given."""
+    await answer_titles(fruits, abort, *ways)
     await rename(fruits, "apples", "First")
     await see_a_problem(fruits)
-    await button(fruits, "Retry").click()
+    async with fruits.expect_request(CONVERSATION):
+        await button(fruits, "Retry").click()
     await rename(fruits, "apples", "Second")
+
+
+async def test_a_title_that_fails_after_an_earlier_one_was_stored_is_not_lost(fruits: Page) -> None:
+    stored, failed = asyncio.Event(), asyncio.Event()
+    ways = once(stored, Route.continue_), once(failed, abort), Route.continue_
+    await rename_during_a_retry(fruits, *ways)
     async with fruits.expect_event("requestfinished", lambda request: request.method == "PATCH"):
         stored.set()
     failed.set()
@@ -126,12 +133,7 @@ async def test_a_title_that_fails_after_an_earlier_one_was_stored_is_not_lost(fr
 @pytest.mark.parametrize("way", [abort, Route.continue_])
 async def test_a_title_waits_for_an_earlier_one_and_replaces_it(fruits: Page, way: Handler) -> None:
     earlier = asyncio.Event()
-    await answer_titles(fruits, abort, once(earlier, way), Route.continue_)
-    await rename(fruits, "apples", "First")
-    await see_a_problem(fruits)
-    async with fruits.expect_request(CONVERSATION):
-        await button(fruits, "Retry").click()
-    await rename(fruits, "apples", "Second")
+    await rename_during_a_retry(fruits, once(earlier, way), Route.continue_)
     await fruits.wait_for_timeout(300)  # were it sent now, it would be replaced
     earlier.set()
     await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
@@ -144,12 +146,7 @@ async def test_a_title_that_waits_for_an_earlier_one_is_stored_also_after_its_us
     fruits: Page,
 ) -> None:
     earlier = asyncio.Event()
-    await answer_titles(fruits, abort, once(earlier, abort), Route.continue_)
-    await rename(fruits, "apples", "First")
-    await see_a_problem(fruits)
-    async with fruits.expect_request(CONVERSATION):
-        await button(fruits, "Retry").click()
-    await rename(fruits, "apples", "Second")
+    await rename_during_a_retry(fruits, once(earlier, abort), Route.continue_)
     who = fruits.get_by_label("Chatting as")
     name = await who.input_value()
     await who.fill("bob")

@@ -45,6 +45,22 @@ async def read_on(database: SqliteDatabase) -> None:
         await asyncio.sleep(0)
 
 
+async def opened_with_a_backup(path: Path, more: range = FEW) -> tuple[SqliteDatabase, Path]:
+    """The backup has only the numbers `BEFORE`."""
+    database = await opened(path)
+    await fill(database, BEFORE)
+    copy = backup(path)
+    await fill(database, more)
+    return database, copy
+
+
+async def takes_the_backup(database: SqliteDatabase) -> None:
+    with pytest.raises(Unavailable, match="replaced"):
+        await database.check()
+    await database.check()
+    assert await numbers(database) == [*BEFORE]
+
+
 def replace(path: Path, copy: Path) -> Path:
     """Returns where the file is now that was there."""
     kept = path.rename(path.with_name("kept"))
@@ -64,18 +80,12 @@ def numbers_of_whole(path: Path) -> list[int]:
 async def test_a_backup_that_replaces_the_file_does_not_get_its_log(
     path: Path, more: range, *, is_noticed: bool
 ) -> None:
-    database = await opened(path)
-    await fill(database, BEFORE)
-    copy = backup(path)
-    await fill(database, more)
+    database, copy = await opened_with_a_backup(path, more)
     kept = replace(path, copy)
     if is_noticed:
         async with running(partial(read_on, database)):
             await asyncio.sleep(0)
-            with pytest.raises(Unavailable, match="replaced"):
-                await database.check()
-            await database.check()
-        assert await numbers(database) == [*BEFORE]
+            await takes_the_backup(database)
     await database.close()
     assert numbers_of_whole(path) == [*BEFORE]
     assert numbers_of_whole(kept) == [*BEFORE, *more]
@@ -156,10 +166,7 @@ async def test_a_file_that_was_moved_to_another_disk_has_its_log_again_once_it_i
 
 
 async def test_a_backup_does_not_get_the_log_of_a_deleted_file(path: Path) -> None:
-    database = await opened(path)
-    await fill(database, BEFORE)
-    copy = backup(path)
-    await fill(database, FEW)
+    database, copy = await opened_with_a_backup(path)
     move_to_another_disk(path)
     await refuses(database, "removed|No such file")
     shutil.copy2(copy, path)
@@ -190,15 +197,9 @@ async def test_a_file_that_was_a_link_from_the_start_may_be_replaced(path: Path)
     elsewhere = path.with_name("elsewhere.db")
     await (await opened(elsewhere)).close()
     link(path, elsewhere)
-    database = await opened(path)
-    await fill(database, BEFORE)
-    copy = backup(path)
-    await fill(database, FEW)
+    database, copy = await opened_with_a_backup(path)
     shutil.move(copy, path)
-    with pytest.raises(Unavailable, match="replaced"):
-        await database.check()
-    await database.check()
-    assert await numbers(database) == [*BEFORE]
+    await takes_the_backup(database)
     await database.close()
     assert numbers_of_whole(elsewhere) == [*BEFORE, *FEW]
 
@@ -217,10 +218,7 @@ async def test_a_backup_that_has_all_but_the_log_does_not_get_that(
     if is_kept:
         shutil.move(path, kept)
     shutil.move(copy, path)
-    with pytest.raises(Unavailable, match="replaced"):
-        await database.check()
-    await database.check()
-    assert await numbers(database) == [*BEFORE]
+    await takes_the_backup(database)
     await database.close()
     if is_kept:
         assert numbers_of_whole(kept) == [*BEFORE, *FEW]
@@ -267,10 +265,7 @@ async def test_a_program_that_has_the_old_file_open_does_not_spoil_the_new_one(p
 
 
 async def test_a_search_does_not_open_a_file_that_has_replaced_ours(path: Path) -> None:
-    database = await opened(path)
-    await fill(database, BEFORE)
-    copy = backup(path)
-    await fill(database, FEW)
+    database, copy = await opened_with_a_backup(path)
     replace(path, copy)
     with pytest.raises(Unavailable):
         await database.search("SELECT n FROM test.numbers")
