@@ -66,6 +66,12 @@ class Load:
         assert any(end > moment for end in self.counted), "no chat told a count any more"
         return max((end - moment for _, end in self.countless if end > moment), default=0.0)
 
+    def tells_counts(self, for_s: float) -> bool:
+        """Whether chats have ended in the last `for_s` seconds, and the replies of all of them
+        told a count."""
+        since = time.monotonic() - for_s
+        return self.counted[-1:] > [since] and all(end <= since for _, end in self.countless)
+
     async def client(self, number: int) -> None:
         connection: Connection | None = None
         while not self.done:

@@ -21,10 +21,14 @@ from lab.load import Load
 from lab.stack import RunningStack, running_stack
 from scripts.service import Service
 from tests.dapr.conftest import daprd, no_keys
+from tests.fakes import eventually
+from tests.fault_table import FULL
 
 __all__ = ["daprd", "no_keys"]
 
 type Figures = dict[str, object]
+
+_AFTER_S = 4.0 if FULL else 0.5
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -162,6 +166,21 @@ async def settle(system: RunningStack, load: Load, timeout_s: float = 20) -> Fig
         "counted": await count_of(f"127.0.0.1:{port}", load.users),
         "wrong counts": load.wrong_counts[:5] or 0,
     }
+
+
+async def full_service(running: Load, within_s: float) -> bool:
+    """Wait longer than service may take to be full again, and on a busy machine until it is.
+
+    Returns whether over 100 chats were accepted, and the last ones told a count.
+    """
+    await asyncio.sleep(within_s + _AFTER_S)
+    try:
+        await eventually(
+            lambda: len(running.accepted) > 100 and running.tells_counts(_AFTER_S), timeout_s=60
+        )
+    except TimeoutError:
+        return False
+    return True
 
 
 def exact(figures: Figures) -> bool:

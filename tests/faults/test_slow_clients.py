@@ -16,8 +16,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _IDLE = 500
 _ROUNDS, _ROUND_S = (6, 4.0) if FULL else (3, 0.5)
-# In the short pass, other tests that run at the same time cause the slowest of the few answers.
-_PERCENT = 99 if FULL else 50
 _HALF = (
     b"POST /chat/ HTTP/1.1\r\nhost: te",
     b"POST /chat/ HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -46,7 +44,7 @@ async def latency_s(url: str) -> tuple[float, int]:
     # Few clients, as at peak load the tail latency is due to the load itself.
     async with load(url, clients=4) as running:
         await asyncio.sleep(_ROUND_S)
-    return percentile(running.latencies_s, _PERCENT), running.failed()
+    return percentile(running.latencies_s, 99), running.failed()
 
 
 async def test_half_open_requests_do_not_slow_the_others(
@@ -63,6 +61,8 @@ async def test_half_open_requests_do_not_slow_the_others(
             beside.append(latency)
             failed += failures
     normal, slowed = statistics.median(alone), statistics.median(beside)
-    figures = {f"p{_PERCENT} alone s": normal, "beside 500": slowed, "failed": failed}
-    bar = {f"p{_PERCENT} within twice the normal": slowed <= 2 * normal, "none failed": failed == 0}
-    report("500 half-open requests", figures, bar)
+    figures = {"p99 alone s": normal, "beside 500": slowed, "failed": failed}
+    # A chat that waits for half-open requests to end fails: its client gives up sooner than chat.
+    bar = {"none failed": failed == 0}
+    speed = {"p99 within twice the normal": slowed <= 2 * normal}
+    report("500 half-open requests", figures, bar, speed)

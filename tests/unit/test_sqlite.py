@@ -160,7 +160,7 @@ async def test_a_file_that_another_program_has_locked_is_unavailable_until_it_is
         *(database.write(add(n)) for n in range(3)), return_exceptions=True
     )
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
-    assert time.monotonic() - started < 1.9  # together, not one after the other
+    assert time.monotonic() - started < 2.8  # together, not one after the other (3 s)
     assert await numbers(database) == []
     other.execute("ROLLBACK")
     other.close()
@@ -243,7 +243,7 @@ async def test_closing_ends_searches_and_empties_the_log(path: Path) -> None:
     await asyncio.sleep(0.1)
     began = time.monotonic()
     await database.close()
-    assert time.monotonic() - began < 3  # a search may take 4.5 s
+    assert time.monotonic() - began < 4  # a search may take 4.5 s
     assert not path.with_name(f"{path.name}-wal").exists()
     with pytest.raises(TimedOut):
         await search
