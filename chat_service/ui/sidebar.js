@@ -29,9 +29,9 @@ export class Sidebar {
     this.loads = 0;
     /** The latest load that the user has asked for, as a promise. */
     this.asked = undefined;
-    /** Titles that are not stored yet, by conversation. */
-    this.unsentTitles = new Map();
-    /** The sending of each conversation's last title, as a promise. */
+    /** Titles that are not stored yet: for each user, by conversation. */
+    this.titles = new Map();
+    /** The sending of a conversation's titles, as a promise. */
     this.sending = new Map();
     /** The conversations that are being deleted. */
     this.deleting = new Set();
@@ -79,6 +79,11 @@ export class Sidebar {
     else if (user === this.user && seen !== this.asked) this.refresh(user); // that has overtaken it
   }
 
+  get unsentTitles() {
+    if (!this.titles.has(this.user)) this.titles.set(this.user, new Map());
+    return this.titles.get(this.user);
+  }
+
   get isNaming() {
     return $("conversations").querySelector("form") !== null;
   }
@@ -97,7 +102,6 @@ export class Sidebar {
     this.loads++;
     this.asked = undefined;
     this.count = 0;
-    this.unsentTitles.clear();
     $("conversations").replaceChildren();
     $("no-conversations").hidden = true;
     $("more").hidden = true;
@@ -178,7 +182,8 @@ export class Sidebar {
   #item(conversation) {
     const { session_id: session, title, update_time: time, turn_count: turns } = conversation;
     let about = conversation.isComing ? "Being answered…" : "Not answered";
-    if (this.unsentTitles.get(session) === title) this.#settle(session); // it was stored, unheard of
+    const isSent = !this.sending.has(session);
+    if (isSent && this.unsentTitles.get(session) === title) this.#settle(session); // it was stored, unheard of
     if (this.deleting.has(session)) about = DELETING;
     else if (this.unsentTitles.has(session)) about = "New title not saved";
     else if (!("isComing" in conversation)) {
@@ -214,7 +219,8 @@ export class Sidebar {
     const close = async (given) => {
       if (done) return;
       done = field.readOnly = true;
-      if (given === title) this.#settle(session);
+      // Another one that is being sent would replace it.
+      if (given === title && !this.sending.has(session)) this.#settle(session);
       else if (given) Object.assign(conversation, await this.#entitle(session, given));
       const fresh = this.#item(conversation);
       const had = item.contains(document.activeElement);
@@ -239,27 +245,30 @@ export class Sidebar {
 
   /** Returns what the server says of the conversation then; null if it can't be asked. */
   #entitle(session, title) {
-    const { user } = this;
-    this.unsentTitles.set(session, title);
+    const { user, unsentTitles } = this;
+    unsentTitles.set(session, title);
+    const send = () => this.#send(user, unsentTitles, session, title);
     // One after another: an earlier title that comes late would replace the later one.
-    const sent = Promise.resolve(this.sending.get(session)).then(() => this.#send(user, session, title));
+    const sent = Promise.resolve(this.sending.get(session))
+      .then(send)
+      .finally(() => this.sending.get(session) === sent && this.sending.delete(session));
     this.sending.set(session, sent);
     return sent;
   }
 
-  async #send(user, session, title) {
-    const isLatest = () => user === this.user && this.unsentTitles.get(session) === title;
-    // Of a user who has left, nothing is known any more: this may be the latest.
-    if (user === this.user && !isLatest()) return null;
+  async #send(user, unsentTitles, session, title) {
+    const isLatest = () => unsentTitles.get(session) === title;
+    if (!isLatest()) return null;
     try {
       const renamed = await api.rename(user, session, title);
+      if (isLatest()) this.#settle(session, unsentTitles);
       if (user !== this.user) return null;
-      if (isLatest()) this.#settle(session);
       this.onChange(session, false);
       return renamed;
     } catch (error) {
       if (!isLatest()) return null;
-      if (error.isNotFound) this.unsentTitles.delete(session);
+      if (error.isNotFound) unsentTitles.delete(session);
+      if (user !== this.user) return null; // who sees on return that it was not saved
       const again = async () => {
         await Promise.all([...this.unsentTitles].map((unsent) => this.#entitle(...unsent)));
         this.refresh(this.user);
@@ -270,8 +279,8 @@ export class Sidebar {
   }
 
   /** Its title is stored, or a new one was taken back. */
-  #settle(session) {
-    this.unsentTitles.delete(session);
+  #settle(session, unsentTitles = this.unsentTitles) {
+    unsentTitles.delete(session);
     if (!this.unsentTitles.size) this.onTitles();
   }
 

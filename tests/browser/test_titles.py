@@ -142,17 +142,67 @@ async def test_a_title_waits_for_an_earlier_one_and_replaces_it(fruits: Page, wa
     await expect(fruits.get_by_role("alert")).to_be_hidden()
 
 
+async def leave(page: Page) -> str:
+    """Chat as somebody else. Returns the name of who has left."""
+    name = await page.get_by_label("Chatting as").input_value()
+    await chat_as(page, "bob")
+    await expect(past(page)).to_have_count(0)
+    return name
+
+
+async def chat_as(page: Page, name: str) -> None:
+    who = page.get_by_label("Chatting as")
+    await who.fill(name)
+    await who.press("Enter")
+
+
 async def test_a_title_that_waits_for_an_earlier_one_is_stored_also_after_its_user_has_left(
     fruits: Page,
 ) -> None:
     earlier = asyncio.Event()
     await rename_during_a_retry(fruits, once(earlier, abort), Route.continue_)
-    who = fruits.get_by_label("Chatting as")
-    name = await who.input_value()
-    await who.fill("bob")
-    await who.press("Enter")
+    name = await leave(fruits)
     async with fruits.expect_response(lambda answer: answer.request.method == "PATCH"):
         earlier.set()
-    await who.fill(name)
-    await who.press("Enter")
+    await chat_as(fruits, name)
     await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
+
+
+@pytest.mark.parametrize("way", [abort, Route.continue_])
+async def test_a_title_that_waits_for_an_earlier_one_is_stored_also_once_its_user_is_back(
+    fruits: Page, way: Handler
+) -> None:
+    earlier = asyncio.Event()
+    await rename_during_a_retry(fruits, once(earlier, way), Route.continue_)
+    await chat_as(fruits, await leave(fruits))
+    await expect(past(fruits)).to_have_count(2)
+    earlier.set()
+    await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
+
+
+async def test_a_title_that_fails_after_its_user_has_left_is_not_lost(fruits: Page) -> None:
+    failed = asyncio.Event()
+    await answer_titles(fruits, once(failed, abort))
+    await rename(fruits, "apples", "Fruit")
+    name = await leave(fruits)
+    async with fruits.expect_event("requestfailed"):
+        failed.set()
+    await chat_as(fruits, name)
+    await expect(past(fruits).last).to_have_text(re.compile("apples.*New title not saved"))
+    await button(fruits, "Rename: apples").click()
+    await expect(fruits.get_by_role("textbox", name="Title")).to_have_value("Fruit")
+
+
+async def test_the_old_title_replaces_another_one_that_is_still_being_sent(fruits: Page) -> None:
+    stored = asyncio.Event()
+    await answer_titles(fruits, abort, once(stored, Route.continue_), Route.continue_)
+    await rename(fruits, "apples", "First")
+    await see_a_problem(fruits)
+    async with fruits.expect_request(CONVERSATION):
+        await button(fruits, "Retry").click()
+    await button(fruits, "Rename: apples").click()
+    await fruits.keyboard.press("Escape")
+    async with fruits.expect_response(lambda answer: "apples" in (answer.request.post_data or "")):
+        stored.set()
+    await fruits.reload()
+    await expect(past(fruits).last).to_have_text(re.compile("apples.*2 messages"))
