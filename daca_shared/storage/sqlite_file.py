@@ -12,7 +12,8 @@ from tempfile import TemporaryFile
 from typing import Any
 
 from daca_shared.domain import TimedOut
-from daca_shared.storage.files import identity, is_moved, keep_private, lock
+from daca_shared.storage import files
+from daca_shared.storage.files import identity, keep_private, lock
 
 log = logging.getLogger(__name__)
 
@@ -45,16 +46,18 @@ class SqliteFile:
                 self.writer.execute(f"PRAGMA {schema}.{setting}")
             _migrate(self.writer, schema, scripts)
             self.reader = _connect(_read_only(path), schema, on_failure)
+            real = path.resolve()  # should it be a link, SQLite puts these beside the file itself
+            self._log_file, self._index_file = Path(f"{real}-wal"), Path(f"{real}-shm")
+            self._raw_log = os.open(self._log_file, os.O_RDONLY)
+            on_failure.callback(os.close, self._raw_log)
             # From now on nothing may block the event loop.
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
             self.close = on_failure.pop_all().close
         self.path, self._schema = path, schema
         self.ends_searches = False
-        real = path.resolve()  # should it be a link, SQLite puts these beside the file itself
-        self._log_file, self._index_file = Path(f"{real}-wal"), Path(f"{real}-shm")
-        files = (self._log_file, self._index_file, path.with_suffix(".lock"))
-        self._opened = {file: identity(file) for file in files} | {path: identity(self._raw)}
+        others = (self._log_file, self._index_file, path.with_suffix(".lock"))
+        self._opened = {file: identity(file) for file in others} | {path: identity(self._raw)}
 
     def commit(self) -> None:
         self._check_present()
@@ -97,10 +100,12 @@ class SqliteFile:
             # Another program may read it.
             self.writer.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
             if not os.fstat(self._raw).st_nlink:  # deleted, or moved to another disk
-                if is_moved(self._raw, self.path):  # and back
+                if files.is_moved(self._raw, self.path):  # and back
                     self._leave_log()
                     return
-                # It may still be being copied. Without our log, which isn't a backup's.
+                if files.may_be_being_copied(self.path):
+                    raise Lost("a file has come in its place, and may still be being copied")
+                # It may still not be whole. Without our log, which isn't a backup's.
                 if self._is_ours(self._log_file) or not self._log_file.exists():
                     _look(self.path, "PRAGMA quick_check(1)", options="&immutable=1")
             if not self.empty_log():
@@ -118,17 +123,19 @@ class SqliteFile:
             part = shutil.copy(self._log_file, f"{beside}.part")
             Path(part).replace(beside)
             self._log_file.unlink()  # it would be taken for that of a file that is here later
-        if not beside.exists():
-            raise Lost("its log (-wal) is missing: bring it back, or restart the service")
+        elif not (beside.exists() and files.has_content_of(self._raw_log, beside)):
+            raise Lost("its log (-wal) is not (all) there: bring it back, or restart the service")
 
     def end(self) -> None:
         """Close it for good. A log that can't be saved is put aside, as another file is there."""
         try:
             self.save_log()
         except (OSError, sqlite3.Error) as error:
-            log.warning("%s; its last writes are in the file that ends with -wal.old", error)
+            place = "not saved"
             if self._is_ours(self._log_file):
                 self._log_file.replace(f"{self._log_file}.old")
+                place = "in the file that ends with -wal.old"
+            log.warning("%s; its last writes are %s", error, place)
         finally:
             self.close()
 

@@ -2,8 +2,10 @@
 file that it was written to, and in no other."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -99,6 +101,23 @@ def move_to_another_disk(path: Path) -> Path:
     return kept
 
 
+def before_its_time(path: Path, kept: Path) -> Iterator[None]:
+    shutil.copy(kept, path)
+    yield
+    shutil.copystat(kept, path)
+    yield
+
+
+def with_its_time(rounded_to_ns: int) -> Callable[[Path, Path], Iterator[None]]:
+    def way(path: Path, kept: Path) -> Iterator[None]:
+        shutil.copy(kept, path)
+        time_ns = kept.stat().st_mtime_ns // rounded_to_ns * rounded_to_ns
+        os.utime(path, ns=(time_ns, time_ns))
+        yield
+
+    return way
+
+
 def at_once(path: Path, kept: Path) -> Iterator[None]:
     shutil.copy2(kept, path)
     yield
@@ -137,13 +156,16 @@ def before_its_log(path: Path, kept: Path) -> Iterator[None]:
     kept_log = log_file.rename(kept.with_name("kept-wal"))
     shutil.copy2(kept, path)
     yield
-    shutil.copy2(kept_log, log_file)
+    with kept_log.open("rb") as whole, log_file.open("wb", 0) as file:
+        file.write(whole.read(100_000))
+        yield
+        file.write(whole.read())
     yield
 
 
 WAYS = (
-    at_once, in_pieces, behind_a_link, behind_a_link_with_its_log, in_another_folder,
-    before_its_log,
+    at_once, in_pieces, before_its_time, with_its_time(100), with_its_time(10**9), behind_a_link,
+    behind_a_link_with_its_log, in_another_folder, before_its_log,
 )  # fmt: skip
 
 
@@ -165,11 +187,19 @@ async def test_a_file_that_was_moved_to_another_disk_has_its_log_again_once_it_i
     assert numbers_of_whole(path) == [*BEFORE, *FEW]
 
 
+def make_older(copy: Path) -> None:
+    """Than what may still be being copied."""
+    time_s = time.time() - 100
+    os.utime(copy, (time_s, time_s))
+
+
 async def test_a_backup_does_not_get_the_log_of_a_deleted_file(path: Path) -> None:
     database, copy = await opened_with_a_backup(path)
     move_to_another_disk(path)
     await refuses(database, "removed|No such file")
-    shutil.copy2(copy, path)
+    shutil.copy(copy, path)
+    await refuses(database, "may still be being copied")
+    make_older(path)
     await database.check()
     assert await numbers(database) == [*BEFORE]
     await database.close()
@@ -211,7 +241,8 @@ async def test_a_backup_that_has_all_but_the_log_does_not_get_that(
     database = await opened(path)
     await fill(database, BEFORE)
     await database.close()
-    copy = shutil.copy(path, path.with_name("backup"))
+    copy = Path(shutil.copy(path, path.with_name("backup")))
+    make_older(copy)
     database = await opened(path)
     await fill(database, FEW)
     kept = path.with_name("kept")
@@ -241,6 +272,17 @@ async def test_a_log_whose_file_can_not_be_reached_is_put_aside_at_a_stop(path: 
     shutil.move(kept, path)
     shutil.move(kept_log, path.with_name("numbers.db-wal"))
     assert numbers_of_whole(path) == [*FEW]
+
+
+async def test_a_stop_says_that_the_log_of_a_deleted_file_is_not_saved(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = await opened(path)
+    for file in path.parent.glob("numbers.db*"):
+        file.unlink()
+    await database.close()
+    assert "its last writes are not saved" in caplog.text
+    assert "-wal.old" not in caplog.text
 
 
 async def test_a_program_that_has_the_old_file_open_does_not_spoil_the_new_one(path: Path) -> None:
