@@ -288,7 +288,7 @@ export class Sidebar {
     const dialog = $("ask-delete");
     $("delete-what").textContent = title;
     dialog.returnValue = "";
-    const { user } = this;
+    const { user, unsentTitles } = this;
     const remove = async () => {
       if (this.deleting.has(session)) return;
       this.onDelete(session);
@@ -310,7 +310,7 @@ export class Sidebar {
       } finally {
         this.deleting.delete(session);
       }
-      this.#settle(session);
+      this.#settle(session, unsentTitles);
       const item = this.#listed(session);
       const near = item?.nextElementSibling ?? item?.previousElementSibling;
       const had = item?.contains(document.activeElement);
