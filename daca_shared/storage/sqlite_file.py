@@ -13,7 +13,6 @@ from typing import Any
 
 from daca_shared.domain import TimedOut
 from daca_shared.storage import files
-from daca_shared.storage.files import identity, keep_private, lock
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +33,9 @@ class SqliteFile:
     def __init__(self, path: Path, schema: str, scripts: Sequence[str]) -> None:
         """Open or create it, and run the `scripts` that it has not had. Raises `sqlite3.Error` or
         `OSError`, also if another process uses it."""
-        keep_private(path.parent, f"{path.stem}.*")
+        files.keep_private(path.parent, f"{path.stem}.*")
         with ExitStack() as on_failure:
-            lock(path.with_suffix(".lock"), on_failure)
+            files.lock(path.with_suffix(".lock"), on_failure)
             # Kept open as long as the connections: closing any descriptor of a file releases all of
             # this process's locks on it, and then other programs believe that nobody uses it.
             self._raw = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
@@ -57,7 +56,8 @@ class SqliteFile:
         self.path, self._schema = path, schema
         self.ends_searches = False
         others = (self._log_file, self._index_file, path.with_suffix(".lock"))
-        self._opened = {file: identity(file) for file in others} | {path: identity(self._raw)}
+        self._opened = {file: files.identity(file) for file in others}
+        self._opened[path] = files.identity(self._raw)
 
     def commit(self) -> None:
         self._check_present()
@@ -154,7 +154,7 @@ class SqliteFile:
         _look(self.path, "PRAGMA quick_check(1)", header=header)
 
     def _is_ours(self, file: Path) -> bool:
-        return identity(file) == self._opened[file]
+        return files.identity(file) == self._opened[file]
 
     def _check_present(self) -> None:
         if not all(map(self._is_ours, self._opened)):

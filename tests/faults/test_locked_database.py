@@ -11,13 +11,13 @@ from uuid import uuid4
 import pytest
 
 from lab.stack import RunningStack, eventually
-from tests.fault_table import Report
+from tests.fault_table import FULL, Report
 from tests.faults.conftest import counts_are_turns, database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 # daca_shared.storage.sqlite waits 1 s for a lock. Later writes wait for the next group commit.
-_WITHIN_S = 2.5
+_WITHIN_S = 2.5 if FULL else 7.5
 
 
 @contextmanager
@@ -46,8 +46,7 @@ async def test_a_locked_database_is_bounded_by_the_deadline(
     await eventually(lambda: system.count(user_id), expected_count)
     figures = {"statuses": statuses, "slowest s": slowest_s, "count read": read, "after": after}
     figures["counted"] = await system.count(user_id)
-    bar = {f"{expected} while it is locked": statuses == {expected}}
+    bar = {f"{expected} within {_WITHIN_S} s": statuses == {expected} and slowest_s <= _WITHIN_S}
     bar |= {"reads go on": read == 1, "resumes": after == 200}
     bar["each count is its user's turns"] = await counts_are_turns(system, user_id)
-    speed = {f"answered within {_WITHIN_S} s": slowest_s <= _WITHIN_S}
-    report(f"locked database of {whose}", figures, bar, speed)
+    report(f"locked database of {whose}", figures, bar)
