@@ -3,14 +3,8 @@
 import fcntl
 import os
 import stat
-import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-
-_PIECE_BYTES = 1024 * 1024
-# Times are cut to these by NTFS (100 ns), some programs (1 µs), exFAT (10 ms), tar (1 s) and FAT.
-_UNITS_NS = (1, 100, 1000, 10_000_000, 10**9, 2 * 10**9)
-_COPYING_S = 2.0
 
 
 def keep_private(folder: Path, *patterns: str) -> None:
@@ -46,28 +40,3 @@ def identity(file: Path | int) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def is_moved(original: int, path: Path) -> bool:
-    """Whether the file at `path` is what `mv` makes on another disk of this open one, that is, a
-    copy with the same time of the last change. A backup may have the same content, if what has
-    changed since is only in SQLite's log, but it was written at another time."""
-    theirs, ours = path.stat().st_mtime_ns, os.fstat(original).st_mtime_ns
-    is_same_time = theirs in {ours // unit * unit for unit in _UNITS_NS}
-    return is_same_time and has_content_of(original, path)
-
-
-def may_be_being_copied(path: Path) -> bool:
-    """Whether it was changed a moment ago. What copies a file sets its time last."""
-    return abs(time.time() - path.stat().st_mtime) < _COPYING_S
-
-
-def has_content_of(original: int, path: Path) -> bool:
-    """Whether the file at `path` has exactly the bytes of this open one."""
-    with path.open("rb") as file:
-        at = 0
-        while (piece := file.read(_PIECE_BYTES)) == os.pread(original, _PIECE_BYTES, at):
-            if not piece:
-                return True
-            at += len(piece)
-    return False

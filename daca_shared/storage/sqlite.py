@@ -157,13 +157,11 @@ class SqliteDatabase:
         """Their results; in place of a result, the exception of one that failed by itself."""
         if self._is_lost:
             # Nothing is served until a good file is there. Closing first, as that writes the
-            # log (WAL) into the file if the same file, though damaged, is still there.
+            # log (WAL) into the file if the same file, though damaged, is still there. Reads are
+            # refused from now on, and searches have ended once their thread is free.
             self._file.ends_searches = True
-            # Nobody may still read the log: reads are refused from now on, and searches have ended
-            # once their thread is free.
             self._file.reader.close()
-            await asyncio.wrap_future(self._searches.submit(self._file.save_log))
-            self._file.close()
+            await asyncio.wrap_future(self._searches.submit(self._file.give_way))
             await self._on_disk(self._file.check_whole)
             self._file = await self._on_disk(self._open_file)
             self._is_lost = False

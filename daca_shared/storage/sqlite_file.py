@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -47,8 +46,6 @@ class SqliteFile:
             self.reader = _connect(_read_only(path), schema, on_failure)
             real = path.resolve()  # should it be a link, SQLite puts these beside the file itself
             self._log_file, self._index_file = Path(f"{real}-wal"), Path(f"{real}-shm")
-            self._raw_log = os.open(self._log_file, os.O_RDONLY)
-            on_failure.callback(os.close, self._raw_log)
             # From now on nothing may block the event loop.
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
@@ -90,54 +87,36 @@ class SqliteFile:
         ((busy, *_),) = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return not busy
 
-    def save_log(self) -> None:
-        """To be called before `close`. If another file is at the path by now, such as a backup,
-        SQLite would leave the log there, and take it for that file's. Raises `sqlite3.Error` or
-        `OSError` if it can't be told yet where the log belongs, or it can't be written there."""
-        if self._is_ours(self.path):
-            return
-        with suppress(sqlite3.ProgrammingError):  # it is closed, so that was done
-            # Another program may read it.
-            self.writer.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
-            if not os.fstat(self._raw).st_nlink:  # deleted, or moved to another disk
-                if files.is_moved(self._raw, self.path):  # and back
-                    self._leave_log()
-                    return
-                if files.may_be_being_copied(self.path):
-                    raise Lost("a file has come in its place, and may still be being copied")
-                # It may still not be whole. Without our log, which isn't a backup's.
-                if self._is_ours(self._log_file) or not self._log_file.exists():
-                    _look(self.path, "PRAGMA quick_check(1)", options="&immutable=1")
-            if not self.empty_log():
-                raise Lost("another program reads the file that was replaced")
-            # That program would go on with these files, and so would we with the new one.
-            for file in (self._log_file, self._index_file):
-                if self.path.exists() and self._is_ours(file):
-                    file.unlink()
-
-    def _leave_log(self) -> None:
-        """Leave the log to a copy of the file, which may be behind a link."""
-        beside = Path(f"{self.path.resolve()}-wal")
-        if self._log_file.exists() and self._log_file.resolve() != beside:
-            # The disk may be full, and SQLite would take a part of it for all.
-            part = shutil.copy(self._log_file, f"{beside}.part")
-            Path(part).replace(beside)
-            self._log_file.unlink()  # it would be taken for that of a file that is here later
-        elif not (beside.exists() and files.has_content_of(self._raw_log, beside)):
-            raise Lost("its log (-wal) is not (all) there: bring it back, or restart the service")
+    def give_way(self) -> None:
+        """Close it, for what is at the path now. Raises `OSError` while that is nothing: the file
+        may only have been moved, and come back."""
+        self.path.stat()
+        self._put_log_aside()
+        self.close()
 
     def end(self) -> None:
-        """Close it for good. A log that can't be saved is put aside, as another file is there."""
+        """Close it for good."""
         try:
-            self.save_log()
-        except (OSError, sqlite3.Error) as error:
-            place = "not saved"
-            if self._is_ours(self._log_file):
-                self._log_file.replace(f"{self._log_file}.old")
-                place = "in the file that ends with -wal.old"
-            log.warning("%s; its last writes are %s", error, place)
-        finally:
-            self.close()
+            self._put_log_aside()
+        except OSError as error:
+            log.warning("the last writes of a database that was replaced are not saved: %s", error)
+        self.close()
+
+    def _put_log_aside(self) -> None:
+        """If another file is at the path by now, such as a backup, SQLite would take our log for
+        that file's, and damage it."""
+        if self._is_ours(self.path) or not self._is_ours(self._log_file):
+            return
+        # The file may have another name now. When closing a file that was moved, SQLite itself
+        # doesn't write the log into it.
+        with suppress(sqlite3.Error):
+            self.writer.execute("PRAGMA wal_checkpoint").fetchall()
+        kept = Path(f"{self._log_file}.old-{time.time_ns()}")
+        self._log_file.rename(kept)
+        log.warning("the database was moved or replaced; its last writes are in %s", kept.name)
+        # A program that has the old file open would go on with this, and so would we.
+        if self._is_ours(self._index_file):
+            self._index_file.unlink()
 
     def check(self) -> None:
         """Raises `sqlite3.Error` if the file is damaged or gone, `OSError` if the disk is full."""
@@ -166,8 +145,8 @@ def _read_only(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro"
 
 
-def _look(path: Path, *checks: str, header: bytes = _HEADER, options: str = "") -> None:
-    with closing(sqlite3.connect(_read_only(path) + options, uri=True)) as db:
+def _look(path: Path, *checks: str, header: bytes) -> None:
+    with closing(sqlite3.connect(_read_only(path), uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         for (table,) in tables:
             db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608

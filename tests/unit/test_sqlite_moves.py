@@ -2,11 +2,9 @@
 file that it was written to, and in no other."""
 
 import asyncio
-import os
 import shutil
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -101,126 +99,56 @@ def move_to_another_disk(path: Path) -> Path:
     return kept
 
 
-def before_its_time(path: Path, kept: Path) -> Iterator[None]:
-    shutil.copy(kept, path)
-    yield
-    shutil.copystat(kept, path)
-    yield
+def log_put_aside(path: Path) -> Path:
+    (log_file,) = path.parent.glob("numbers.db-wal.old-*")
+    return log_file
 
 
-def with_its_time(rounded_to_ns: int) -> Callable[[Path, Path], Iterator[None]]:
-    def way(path: Path, kept: Path) -> Iterator[None]:
-        shutil.copy(kept, path)
-        time_ns = kept.stat().st_mtime_ns // rounded_to_ns * rounded_to_ns
-        os.utime(path, ns=(time_ns, time_ns))
-        yield
-
-    return way
-
-
-def at_once(path: Path, kept: Path) -> Iterator[None]:
-    shutil.copy2(kept, path)
-    yield
-
-
-def in_pieces(path: Path, kept: Path) -> Iterator[None]:
-    with kept.open("rb") as whole, path.open("wb", 0) as file:
-        while piece := whole.read(1_000_000):
-            yield
-            file.write(piece)
-    shutil.copystat(kept, path)
-    yield
-
-
-def behind_a_link(path: Path, kept: Path) -> Iterator[None]:
-    path.symlink_to(kept)
-    yield
-
-
-def behind_a_link_with_its_log(path: Path, kept: Path) -> Iterator[None]:
-    path.with_name(f"{path.name}-wal").rename(kept.with_name("kept-wal"))
-    path.symlink_to(kept)
-    yield
-
-
-def in_another_folder(path: Path, kept: Path) -> Iterator[None]:
-    other = path.parent.with_name("other")
-    path.parent.rename(other)
-    (other / kept.name).rename(other / path.name)
-    path.parent.symlink_to(other)
-    yield
-
-
-def before_its_log(path: Path, kept: Path) -> Iterator[None]:
-    log_file = path.with_name(f"{path.name}-wal")
-    kept_log = log_file.rename(kept.with_name("kept-wal"))
-    shutil.copy2(kept, path)
-    yield
-    with kept_log.open("rb") as whole, log_file.open("wb", 0) as file:
-        file.write(whole.read(100_000))
-        yield
-        file.write(whole.read())
-    yield
-
-
-WAYS = (
-    at_once, in_pieces, before_its_time, with_its_time(100), with_its_time(10**9), behind_a_link,
-    behind_a_link_with_its_log, in_another_folder, before_its_log,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_a_file_that_was_moved_to_another_disk_has_its_log_again_once_it_is_back(
-    path: Path, way: Callable[[Path, Path], Iterator[None]]
+async def test_the_last_writes_of_a_file_that_went_to_another_disk_and_back_are_beside_it(
+    path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = await opened(path)
     await fill(database, BEFORE)
     await fill(database, FEW)
     kept = move_to_another_disk(path)
     await refuses(database, "removed|No such file")
-    for _ in way(path, kept):
-        with suppress(Unavailable):
-            await database.check()
+    shutil.copy2(kept, path)
     await database.check()
-    assert await numbers(database) == [*BEFORE, *FEW]
     await database.close()
+    assert log_put_aside(path).name in caplog.text
+    assert numbers_of_whole(path) != [*BEFORE, *FEW]
+    log_put_aside(path).rename(path.with_name("numbers.db-wal"))
+    shutil.move(kept, path)
     assert numbers_of_whole(path) == [*BEFORE, *FEW]
 
 
-def make_older(copy: Path) -> None:
-    """Than what may still be being copied."""
-    time_s = time.time() - 100
-    os.utime(copy, (time_s, time_s))
-
-
-async def test_a_backup_does_not_get_the_log_of_a_deleted_file(path: Path) -> None:
+async def test_a_backup_is_taken_once_all_of_it_is_there(path: Path) -> None:
     database, copy = await opened_with_a_backup(path)
     move_to_another_disk(path)
     await refuses(database, "removed|No such file")
-    shutil.copy(copy, path)
-    await refuses(database, "may still be being copied")
-    make_older(path)
+    with copy.open("rb") as whole, path.open("wb", 0) as file:
+        while piece := whole.read(1_000_000):
+            await refuses(database, "corrupt|malformed")
+            file.write(piece)
     await database.check()
     assert await numbers(database) == [*BEFORE]
     await database.close()
     assert numbers_of_whole(path) == [*BEFORE]
 
 
+async def test_logs_of_several_files_that_were_replaced_are_kept(path: Path) -> None:
+    database, copy = await opened_with_a_backup(path)
+    another = Path(shutil.copy(copy, path.with_name("another")))
+    for replacing in (copy, another):
+        shutil.move(replacing, path)
+        await takes_the_backup(database)
+        await fill(database, FEW)
+    await database.close()
+    assert len([*path.parent.glob("numbers.db-wal.old-*")]) == 2
+
+
 def link(path: Path, target: Path) -> None:
     path.symlink_to(target)
-
-
-async def test_a_log_that_was_taken_to_a_links_target_does_not_stay_here_too(path: Path) -> None:
-    database = await opened(path)
-    await fill(database, FEW)
-    kept = move_to_another_disk(path)
-    link(path, kept)
-    with pytest.raises(Unavailable, match="replaced"):
-        await database.check()
-    await fill(database, BEFORE)
-    await database.close()
-    shutil.move(kept, path)  # in place of the link
-    assert numbers_of_whole(path) == [*BEFORE, *FEW]
 
 
 async def test_a_file_that_was_a_link_from_the_start_may_be_replaced(path: Path) -> None:
@@ -242,7 +170,6 @@ async def test_a_backup_that_has_all_but_the_log_does_not_get_that(
     await fill(database, BEFORE)
     await database.close()
     copy = Path(shutil.copy(path, path.with_name("backup")))
-    make_older(copy)
     database = await opened(path)
     await fill(database, FEW)
     kept = path.with_name("kept")
@@ -266,23 +193,11 @@ async def test_a_log_whose_file_can_not_be_reached_is_put_aside_at_a_stop(path: 
     database = await opened(path)
     await fill(database, FEW)
     kept = move_to_another_disk(path)
-    kept_log = path.with_name("numbers.db-wal.old")
     with in_the_way(path):
         await database.close()
     shutil.move(kept, path)
-    shutil.move(kept_log, path.with_name("numbers.db-wal"))
+    log_put_aside(path).rename(path.with_name("numbers.db-wal"))
     assert numbers_of_whole(path) == [*FEW]
-
-
-async def test_a_stop_says_that_the_log_of_a_deleted_file_is_not_saved(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    database = await opened(path)
-    for file in path.parent.glob("numbers.db*"):
-        file.unlink()
-    await database.close()
-    assert "its last writes are not saved" in caplog.text
-    assert "-wal.old" not in caplog.text
 
 
 async def test_a_program_that_has_the_old_file_open_does_not_spoil_the_new_one(path: Path) -> None:
@@ -329,14 +244,8 @@ async def test_a_backup_does_not_get_the_log_while_another_program_reads_the_old
         await fill(database, FEW)
         kept = replace(path, copy)
         if is_noticed:
-            for told in ("replaced", "another program reads"):
-                with pytest.raises(Unavailable, match=told):
-                    await database.check()
-        else:
-            await database.close()
-    if is_noticed:
-        await database.check()
+            await takes_the_backup(database)
         await database.close()
     assert numbers_of_whole(path) == [*BEFORE]
-    if is_noticed:
-        assert numbers_of_whole(kept) == [*BEFORE, *FEW]
+    log_put_aside(path).rename(path.with_name("kept-wal"))
+    assert numbers_of_whole(kept) == [*BEFORE, *FEW]
