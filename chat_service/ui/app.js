@@ -349,6 +349,7 @@ function signOut() {
   $("user").value = "";
   history.replaceState(null, "", location.pathname);
   show("");
+  sidebar.unsentTitles.clear();
   sidebar.clear();
   count.clear();
 }

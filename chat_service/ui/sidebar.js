@@ -31,8 +31,8 @@ export class Sidebar {
     this.asked = undefined;
     /** Titles that are not stored yet: for each user, by conversation. */
     this.titles = new Map();
-    /** The sending of a conversation's titles, as a promise. */
-    this.sending = new Map();
+    /** The conversations whose title is being sent. Until its answer comes, they get no other one. */
+    this.sending = new Set();
     /** The conversations that are being deleted. */
     this.deleting = new Set();
     /** How many conversations are shown that the server has listed. */
@@ -153,6 +153,7 @@ export class Sidebar {
     const items = conversations.map((one) => {
       const isComing = unanswered.get(one.session_id)?.isComing;
       unanswered.delete(one.session_id);
+      this.#settleStored(one);
       return this.#item(isComing || this.hasFailed(one.session_id) ? { ...one, isComing } : one);
     });
     if (anew && !this.filter) items.unshift(...[...unanswered.values()].map((one) => this.#item(one)));
@@ -182,8 +183,6 @@ export class Sidebar {
   #item(conversation) {
     const { session_id: session, title, update_time: time, turn_count: turns } = conversation;
     let about = conversation.isComing ? "Being answered…" : "Not answered";
-    const isSent = !this.sending.has(session);
-    if (isSent && this.unsentTitles.get(session) === title) this.#settle(session); // it was stored, unheard of
     if (this.deleting.has(session)) about = DELETING;
     else if (this.unsentTitles.has(session)) about = "New title not saved";
     else if (!("isComing" in conversation)) {
@@ -199,6 +198,7 @@ export class Sidebar {
     const rename = this.#tool("rename", "✎", `Rename: ${title}`, () => this.#rename(item, conversation));
     const remove = this.#tool("delete", "✕", `Delete: ${title}`, () => this.#delete(conversation));
     rename.hidden = !time;
+    rename.disabled = this.sending.has(session);
     const item = element("li", {}, open, rename, remove);
     item.dataset.session = session;
     return item;
@@ -219,9 +219,8 @@ export class Sidebar {
     const close = async (given) => {
       if (done) return;
       done = field.readOnly = true;
-      // Another one that is being sent would replace it.
-      if (given === title && !this.sending.has(session)) this.#settle(session);
-      else if (given) Object.assign(conversation, await this.#entitle(session, given));
+      if (given === title) this.#settle(session);
+      else if (given) Object.assign(conversation, await this.#send(session, given));
       const fresh = this.#item(conversation);
       const had = item.contains(document.activeElement);
       item.replaceWith(fresh);
@@ -244,38 +243,38 @@ export class Sidebar {
   }
 
   /** Returns what the server says of the conversation then; null if it can't be asked. */
-  #entitle(session, title) {
+  async #send(session, title) {
     const { user, unsentTitles } = this;
     unsentTitles.set(session, title);
-    const send = () => this.#send(user, unsentTitles, session, title);
-    // One after another: an earlier title that comes late would replace the later one.
-    const sent = Promise.resolve(this.sending.get(session))
-      .then(send)
-      .finally(() => this.sending.get(session) === sent && this.sending.delete(session));
-    this.sending.set(session, sent);
-    return sent;
-  }
-
-  async #send(user, unsentTitles, session, title) {
-    const isLatest = () => unsentTitles.get(session) === title;
-    if (!isLatest()) return null;
+    this.sending.add(session);
+    const button = this.#listed(session)?.querySelector(".rename");
+    if (button) button.disabled = true;
     try {
       const renamed = await api.rename(user, session, title);
-      if (isLatest()) this.#settle(session, unsentTitles);
+      this.#settle(session, unsentTitles);
       if (user !== this.user) return null;
       this.onChange(session, false);
       return renamed;
     } catch (error) {
-      if (!isLatest()) return null;
+      const wasDeleted = !unsentTitles.has(session);
       if (error.isNotFound) unsentTitles.delete(session);
-      if (user !== this.user) return null; // who sees on return that it was not saved
-      const again = async () => {
-        await Promise.all([...this.unsentTitles].map((unsent) => this.#entitle(...unsent)));
-        this.refresh(this.user);
-      };
-      this.onProblem(error, again, "title");
+      // Who has left sees on return that it was not saved.
+      if (user === this.user && !wasDeleted) this.onProblem(error, () => this.#sendAgain(), "title");
       return null;
+    } finally {
+      this.sending.delete(session);
     }
+  }
+
+  async #sendAgain() {
+    const unsent = [...this.unsentTitles].filter(([session]) => !this.sending.has(session));
+    await Promise.all(unsent.map((one) => this.#send(...one)));
+    this.refresh(this.user);
+  }
+
+  /** A title may be stored although its answer was lost. */
+  #settleStored({ session_id: session, title }) {
+    if (!this.sending.has(session) && this.unsentTitles.get(session) === title) this.#settle(session);
   }
 
   /** Its title is stored, or a new one was taken back. */

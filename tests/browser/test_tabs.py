@@ -18,6 +18,7 @@ from tests.browser.people import (
     past,
     progress,
     questions,
+    rename,
     replies,
     second_tab,
     send,
@@ -25,6 +26,7 @@ from tests.browser.people import (
     send_and_wait,
 )
 from tests.browser.sites import Site, running_site
+from tests.browser.troubles import CONVERSATION, abort, see_a_problem
 from tests.tokens import secret_identity, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -219,6 +221,10 @@ async def test_an_expired_token_loses_no_text(guarded: Page) -> None:
 async def test_signing_out_removes_the_users_data(guarded: Page) -> None:
     await send_and_wait(guarded, "apples")
     await message_box(guarded).fill("a secret draft")
+    await guarded.route(CONVERSATION, abort)
+    await rename(guarded, "apples", "a secret title")
+    await see_a_problem(guarded)
+    await guarded.unroute_all()
     await button(guarded, "Sign out").click()
     await expect(guarded.get_by_role("dialog", name="Sign in")).to_be_visible()
     await expect(questions(guarded)).to_have_count(0)
@@ -234,6 +240,9 @@ async def test_signing_out_removes_the_users_data(guarded: Page) -> None:
     await expect(guarded.get_by_label("Chatting as")).to_have_value("bob")
     await send(guarded, "pears")
     await expect(replies(guarded)).to_have_count(1)
+    await button(guarded, "Sign out").click()
+    await sign_in(guarded, "alice")
+    await expect(past(guarded)).to_have_text(re.compile("apples.*1 message"))
 
 
 async def test_signing_out_leaves_the_drafts_of_similar_users(guarded: Page) -> None:

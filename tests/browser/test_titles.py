@@ -106,40 +106,25 @@ async def answer_titles(page: Page, *ways: Handler) -> None:
     await page.route(CONVERSATION, handle)
 
 
-async def rename_during_a_retry(fruits: Page, *ways: Handler) -> None:
-    """The title "First" fails, and is sent again. That goes the first of these ways, and meanwhile
-    another title is given."""
-    await answer_titles(fruits, abort, *ways)
+@pytest.mark.parametrize("way", [abort, Route.continue_])
+async def test_a_title_that_is_being_sent_gives_way_to_no_other(fruits: Page, way: Handler) -> None:
+    """Otherwise the one that comes last would be stored, and not the one that was given last."""
+    go = asyncio.Event()
+    await answer_titles(fruits, abort, once(go, way), Route.continue_)
     await rename(fruits, "apples", "First")
     await see_a_problem(fruits)
     async with fruits.expect_request(CONVERSATION):
         await button(fruits, "Retry").click()
-    await rename(fruits, "apples", "Second")
-
-
-async def test_a_title_that_fails_after_an_earlier_one_was_stored_is_not_lost(fruits: Page) -> None:
-    stored, failed = asyncio.Event(), asyncio.Event()
-    ways = once(stored, Route.continue_), once(failed, abort), Route.continue_
-    await rename_during_a_retry(fruits, *ways)
-    async with fruits.expect_event("requestfinished", lambda request: request.method == "PATCH"):
-        stored.set()
-    failed.set()
-    await see_a_problem(fruits)
-    await expect(past(fruits).last).to_contain_text("New title not saved")
-    await button(fruits, "Retry").click()
-    await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
-
-
-@pytest.mark.parametrize("way", [abort, Route.continue_])
-async def test_a_title_waits_for_an_earlier_one_and_replaces_it(fruits: Page, way: Handler) -> None:
-    earlier = asyncio.Event()
-    await rename_during_a_retry(fruits, once(earlier, way), Route.continue_)
-    await fruits.wait_for_timeout(300)  # were it sent now, it would be replaced
-    earlier.set()
-    await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
-    await fruits.reload()
+    await expect(button(fruits, "Rename: apples")).to_be_disabled()
+    await expect(button(fruits, "Rename: pears")).to_be_enabled()
+    go.set()
+    await fruits.locator("#conversations li").last.locator(".rename").click()
+    await fruits.keyboard.type("Second")
+    await fruits.keyboard.press("Enter")
     await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
     await expect(fruits.get_by_role("alert")).to_be_hidden()
+    await fruits.reload()
+    await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
 
 
 async def leave(page: Page) -> str:
@@ -156,30 +141,6 @@ async def chat_as(page: Page, name: str) -> None:
     await who.press("Enter")
 
 
-async def test_a_title_that_waits_for_an_earlier_one_is_stored_also_after_its_user_has_left(
-    fruits: Page,
-) -> None:
-    earlier = asyncio.Event()
-    await rename_during_a_retry(fruits, once(earlier, abort), Route.continue_)
-    name = await leave(fruits)
-    async with fruits.expect_response(lambda answer: answer.request.method == "PATCH"):
-        earlier.set()
-    await chat_as(fruits, name)
-    await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
-
-
-@pytest.mark.parametrize("way", [abort, Route.continue_])
-async def test_a_title_that_waits_for_an_earlier_one_is_stored_also_once_its_user_is_back(
-    fruits: Page, way: Handler
-) -> None:
-    earlier = asyncio.Event()
-    await rename_during_a_retry(fruits, once(earlier, way), Route.continue_)
-    await chat_as(fruits, await leave(fruits))
-    await expect(past(fruits)).to_have_count(2)
-    earlier.set()
-    await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
-
-
 async def test_a_title_that_fails_after_its_user_has_left_is_not_lost(fruits: Page) -> None:
     failed = asyncio.Event()
     await answer_titles(fruits, once(failed, abort))
@@ -191,18 +152,3 @@ async def test_a_title_that_fails_after_its_user_has_left_is_not_lost(fruits: Pa
     await expect(past(fruits).last).to_have_text(re.compile("apples.*New title not saved"))
     await button(fruits, "Rename: apples").click()
     await expect(fruits.get_by_role("textbox", name="Title")).to_have_value("Fruit")
-
-
-async def test_the_old_title_replaces_another_one_that_is_still_being_sent(fruits: Page) -> None:
-    stored = asyncio.Event()
-    await answer_titles(fruits, abort, once(stored, Route.continue_), Route.continue_)
-    await rename(fruits, "apples", "First")
-    await see_a_problem(fruits)
-    async with fruits.expect_request(CONVERSATION):
-        await button(fruits, "Retry").click()
-    await button(fruits, "Rename: apples").click()
-    await fruits.keyboard.press("Escape")
-    async with fruits.expect_response(lambda answer: "apples" in (answer.request.post_data or "")):
-        stored.set()
-    await fruits.reload()
-    await expect(past(fruits).last).to_have_text(re.compile("apples.*2 messages"))
