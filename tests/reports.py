@@ -4,12 +4,17 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 from prometheus_client import REGISTRY
 
 from daca_shared.observe.logs import configure_logging
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 class Report:
@@ -38,11 +43,9 @@ def reported(
     """Log as configured in the services, but to memory instead of stderr."""
     root = logging.getLogger()
     before, level_before = list(root.handlers), root.level
-    configure_logging(level, **{"secrets": [], "readable": False, **options})
-    (handler,) = root.handlers
-    assert isinstance(handler, logging.StreamHandler)
     stream = into()
-    handler.setStream(stream)
+    with redirect_stderr(stream):
+        configure_logging(level, **{"secrets": [], **options})
     try:
         yield Report(stream)
     finally:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,14 +15,10 @@ _encode = json.JSONEncoder(default=str).encode
 _LEAST_SECRET = 4
 
 
-def configure_logging(
-    level: str, *, secrets: Iterable[str], show_user_ids: bool = False, readable: bool | None = None
-) -> None:
-    """Log to stderr, without any of `secrets`, as JSON or as `readable` text (the default on a
-    terminal). User ids are hashed unless `show_user_ids`."""
-    if readable is None:
-        readable = sys.stderr.isatty()
-    handler = _Handler(secrets, show_user_ids=show_user_ids, readable=readable)
+def configure_logging(level: str, *, secrets: Iterable[str], show_user_ids: bool = False) -> None:
+    """Log to stderr, without any of `secrets`, as JSON or, on a terminal, as text. User ids are
+    hashed unless `show_user_ids`."""
+    handler = _Handler(secrets, show_user_ids=show_user_ids)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # It logs a line for each model request, with its address but not its outcome: noise.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -46,14 +41,14 @@ def log_request(
 class _Handler(logging.StreamHandler[Any]):
     """Formats log lines, without secrets: a library may log an answer that quotes our key."""
 
-    def __init__(self, secrets: Iterable[str], *, show_user_ids: bool, readable: bool) -> None:
+    def __init__(self, secrets: Iterable[str], *, show_user_ids: bool) -> None:
         super().__init__()
         # As they are, and as they look in JSON that a library has logged. Shorter ones are no
         # secrets, and occur in every line.
         long = [secret for secret in secrets if len(secret) >= _LEAST_SECRET]
         self._secrets = {form for secret in long for form in (secret, _encode(secret)[1:-1])}
         self._show_user_ids = show_user_ids
-        self._readable = readable
+        self._is_terminal = self.stream.isatty()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -83,7 +78,7 @@ class _Handler(logging.StreamHandler[Any]):
             line["trace_id"] = trace_id
         if self._secrets:
             line = {name: self._redacted(value) for name, value in line.items()}
-        text = _as_text(line) if self._readable else _encode(line)
+        text = _as_text(line) if self._is_terminal else _encode(line)
         # A full disk, or a closed pipe, must not fail a request.
         with suppress(OSError):
             self.stream.write(text + "\n")

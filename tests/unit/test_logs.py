@@ -9,7 +9,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from daca_shared.observe.logs import hash_user_id, log_request
 from daca_shared.observe.requests import Request, begin_request, note_user
-from tests.reports import reported
+from tests.reports import Terminal, reported
 
 log = logging.getLogger("a.library")
 
@@ -33,16 +33,16 @@ def test_a_line_has_time_severity_logger_and_message() -> None:
     assert line["timestamp"].endswith("+00:00")
 
 
-@pytest.mark.parametrize("readable", [True, False])
-def test_an_exception_is_one_json_line_or_a_readable_trace(readable: bool) -> None:
-    with reported(readable=readable) as report:
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_an_exception_is_one_json_line_or_a_readable_trace(stream: type[io.StringIO]) -> None:
+    with reported(into=stream) as report:
         try:
             failing("the cause")
         except RuntimeError:
             log.exception("it failed")
     assert "RuntimeError: the cause" in report.text
     assert "in failing" in report.text
-    if not readable:
+    if stream is not Terminal:
         assert report.lines[0]["event"] == "it failed"
 
 
@@ -65,9 +65,11 @@ def test_of_a_user_id_that_is_too_long_little_is_kept() -> None:
 
 
 @pytest.mark.parametrize("secret", ["sk-1234", 'a "quoted" one', "back\\slash", "geheimnüs"])
-@pytest.mark.parametrize("readable", [True, False])
-def test_secrets_are_removed_from_all_parts_of_a_line(secret: str, readable: bool) -> None:
-    with reported(secrets=[secret], readable=readable) as report:
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_secrets_are_removed_from_all_parts_of_a_line(
+    secret: str, stream: type[io.StringIO]
+) -> None:
+    with reported(secrets=[secret], into=stream) as report:
         log.info("key %s", secret)
         log_request(log, logging.INFO, "call", Request("1", None), {"answer": f"bad {secret}"})
         try:
@@ -76,13 +78,13 @@ def test_secrets_are_removed_from_all_parts_of_a_line(secret: str, readable: boo
             log.exception("it failed")
     assert secret not in report.text
     assert report.text.count("[redacted]") == 3
-    if not readable:
+    if stream is not Terminal:
         assert secret not in str(report.lines)
 
 
-@pytest.mark.parametrize("readable", [True, False])
-def test_text_cannot_forge_a_line(readable: bool) -> None:
-    with reported(readable=readable) as report:
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_text_cannot_forge_a_line(stream: type[io.StringIO]) -> None:
+    with reported(into=stream) as report:
         log.info("hello %s", "x\n2026-01-01 [info] forged\u2028\x1b[2J")
     assert len(report.text.splitlines()) == 1
     assert "\x1b[2J" not in report.text
