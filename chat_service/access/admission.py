@@ -54,7 +54,6 @@ class Admission:
         self._confirmed_at, self._taken = time.monotonic(), 0
         self._measured_at = math.inf
         self._seen = 0  # how many of those turned away `note_lag` knows of
-        self._told, self._tell_at = 0, 0.0
 
     def note_lag(self, lag_s: float) -> None:
         """Take a measurement of the event loop's lag. They come every `LAG_EVERY_S`."""
@@ -72,10 +71,6 @@ class Admission:
         elif self._is_overloaded and self.turned_away > self._seen:
             self._limit = max(_FEWEST, self._limit * _DECREASE)
         self._seen = self.turned_away
-        # A log line for each refusal would add to the load.
-        if self.turned_away > self._told and now > self._tell_at:
-            log.warning("overload: %d chats were turned away", self.turned_away - self._told)
-            self._told, self._tell_at = self.turned_away, now + 1
 
     def let_come(self) -> None:
         """A chat's request begins to arrive. Raises `Unavailable` if it is one too many."""

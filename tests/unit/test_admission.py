@@ -182,28 +182,6 @@ def test_a_failed_chat_frees_its_place() -> None:
     assert admission.chats == 0
 
 
-def test_the_number_of_refusals_is_logged_once_a_second(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    admission = Admission(0)
-
-    def turn_away(chats: int) -> None:
-        for _ in range(chats):
-            with pytest.raises(Unavailable), admission:
-                pass
-        admission.note_lag(0)
-
-    turn_away(9)
-    turn_away(3)
-    time.sleep(1.1)
-    turn_away(4)
-    admission.note_lag(0)
-    assert [r.getMessage() for r in caplog.records] == [
-        "overload: 9 chats were turned away",
-        "overload: 7 chats were turned away",
-    ]
-
-
 async def work(seconds: float) -> None:
     """Keep the loop fully busy, in steps that are each too long."""
     until = time.monotonic() + seconds
