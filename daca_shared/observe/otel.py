@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.zipkin.json import ZipkinExporter
 from opentelemetry.sdk.resources import Resource
@@ -17,7 +16,7 @@ from daca_shared.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
-_EXPORT_TIMEOUT_S = 2.0
+_EXPORT_TIMEOUT_S = 2
 
 
 class OtelTracing(Tracing):
@@ -69,11 +68,7 @@ class _LoggingExporter(SpanExporter):
 
 def _sender(settings: ServiceSettings) -> SpanExporter:
     if settings.otlp_endpoint is None:
-        session = requests.Session()
-        # A proxy in the environment is for the internet, not for this.
-        session.trust_env = False
-        endpoint = str(settings.zipkin_endpoint)
-        return ZipkinExporter(endpoint=endpoint, timeout=int(_EXPORT_TIMEOUT_S), session=session)
+        return ZipkinExporter(endpoint=str(settings.zipkin_endpoint), timeout=_EXPORT_TIMEOUT_S)
     return OTLPSpanExporter(
         endpoint=f"{str(settings.otlp_endpoint).removesuffix('/')}/v1/traces",
         headers=settings.otlp_headers_by_name,
