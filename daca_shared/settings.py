@@ -122,7 +122,8 @@ class ServiceSettings(BaseSettings):
     otlp_headers: SecretStr | None = Field(None, alias="OTEL_EXPORTER_OTLP_HEADERS")
     """Headers that its receiver requires: `name=value`, separated by commas."""
     zipkin_endpoint: HttpUrl | None = Field(None, alias="OTEL_EXPORTER_ZIPKIN_ENDPOINT")
-    """Or where they are sent in Zipkin's format, like `http://localhost:9411/api/v2/spans`."""
+    """Without `OTEL_EXPORTER_OTLP_ENDPOINT`, where they are sent in Zipkin's format, like
+    `http://localhost:9411/api/v2/spans`."""
     sampler: Sampler = Field("parentbased_always_on", alias="OTEL_TRACES_SAMPLER")
     """Which requests are traced if their caller hasn't decided that."""
     sampler_arg: float = Field(1, ge=0, le=1, alias="OTEL_TRACES_SAMPLER_ARG")
@@ -155,13 +156,6 @@ class ServiceSettings(BaseSettings):
         if not all("=" in part for part in headers.get_secret_value().split(",")):
             raise ValueError("must be like name=value,name=value")
         return headers
-
-    @pydantic.field_validator("zipkin_endpoint")
-    @classmethod
-    def _check_endpoints(cls, endpoint: HttpUrl, others: pydantic.ValidationInfo) -> HttpUrl:
-        if others.data.get("otlp_endpoint"):
-            raise ValueError("can't be set together with OTEL_EXPORTER_OTLP_ENDPOINT")
-        return endpoint
 
     @property
     def database(self) -> Path | SecretStr:

@@ -257,13 +257,6 @@ def test_limits_and_proxies_are_lists(environment: pytest.MonkeyPatch) -> None:
     assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.1/32", "fd00::/8"]
 
 
-def test_only_one_receiver_of_spans_can_be_set(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
-    environment.setenv("OTEL_EXPORTER_ZIPKIN_ENDPOINT", "http://127.0.0.1:9411/api/v2/spans")
-    with pytest.raises(SystemExit, match=r"OTEL_EXPORTER_ZIPKIN_ENDPOINT: .*together"):
-        ServiceSettings.from_environment()
-
-
 @pytest.mark.parametrize(
     ("sampler", "ratio"),
     [
