@@ -34,9 +34,6 @@ STATUSES: dict[type[domain.DomainError], tuple[StatusCode, int]] = {
     domain.Failed: (StatusCode.INTERNAL, 500),
 }
 
-# Once a status is set, grpc.aio may return it as a number.
-_CODES = {known: code for code in StatusCode for known in (code, code.value[0])}
-
 INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
 
 # A lazy alias, as the class is generic only for the type checker.
@@ -82,7 +79,7 @@ def final_status(context: Context, error: BaseException | None) -> StatusCode:
         left_s = context.time_remaining()
         too_late = left_s is not None and left_s <= domain.MOMENT_S
         return StatusCode.DEADLINE_EXCEEDED if too_late else StatusCode.CANCELLED
-    code = _CODES.get(context.code(), StatusCode.OK)
+    code = context.code() or StatusCode.OK
     return StatusCode.UNKNOWN if error is not None and code is StatusCode.OK else code
 
 
