@@ -26,11 +26,6 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
-def excepting_this_machine(no_proxy: str) -> str:
-    """The value of `NO_PROXY` with this machine's names in it; `*` excepts all hosts anyway."""
-    return "*" if no_proxy == "*" else ",".join(filter(None, (no_proxy, *THIS_MACHINE)))
-
-
 @lru_cache(256)
 def host_in(written: str) -> IPv4Address | IPv6Address | str:
     """The address, or the name in lower case, in `host`, `host:port` or `[host]:port`; or ""."""

@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
 from io import StringIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from opentelemetry.util.re import parse_env_headers
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from daca_shared.addresses import excepting_this_machine, listen, passwords_in
+from daca_shared.addresses import THIS_MACHINE, listen, passwords_in
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
@@ -60,10 +61,12 @@ Token = Annotated[SecretStr, AfterValidator(_check_token)]
 """A secret that goes into a header as it is."""
 
 
-def except_this_machine() -> None:
+def except_this_machine(environment: MutableMapping[str, str] = os.environ) -> None:
     """Let no library use a proxy of the environment for what runs on this machine."""
-    found = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    os.environ["no_proxy"] = os.environ["NO_PROXY"] = excepting_this_machine(found)
+    excepted = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    if excepted != "*":  # all hosts
+        excepted = ",".join(filter(None, (excepted, *THIS_MACHINE)))
+    environment["no_proxy"] = environment["NO_PROXY"] = excepted
 
 
 def _check_lines(file: Path) -> None:

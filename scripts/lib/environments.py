@@ -7,8 +7,7 @@ from fnmatch import fnmatchcase
 
 from analytics_service.settings import AnalyticsSettings
 from chat_service.settings import ChatSettings
-from daca_shared.addresses import excepting_this_machine
-from daca_shared.settings import ServiceSettings
+from daca_shared.settings import ServiceSettings, except_this_machine
 from scripts.lib.settings import RunnerSettings
 
 SERVICES: dict[str, type[ServiceSettings]] = {
@@ -51,9 +50,7 @@ def share(environment: Mapping[str, str], kind: str) -> dict[str, str]:
         ours = {*_names(ChatSettings), *_names(AnalyticsSettings), *_names(RunnerSettings)}
         found = {n: v for n, v in environment.items() if n not in ours or _fits(n, _DAPR)}
     if any(name.lower() in _PROXIES[:3] for name in found):
-        # No library may use a proxy to reach what runs on this machine.
-        for name in ("no_proxy", "NO_PROXY"):
-            found[name] = excepting_this_machine(environment.get(name, ""))
+        except_this_machine(found)
     return found
 
 
