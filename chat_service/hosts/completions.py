@@ -24,22 +24,15 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from chat_service.chat.speech import clean
 from chat_service.hosts.answers import AnswerReader, text_in
-from chat_service.hosts.refusals import (
-    LACKS_TOOLS,
-    MAX_ANSWER_BYTES,
-    REQUEST,
-    TOO_LONG,
-    by_words,
-    refuses,
-    status_error,
-    too_large,
-)
+from chat_service.hosts.refusals import REQUEST, is_known, refuses, status_error
+from daca_shared.domain import Failed
 
 log = logging.getLogger(__name__)
 
 _MAX_CONNECTIONS = 1000
-# A whole answer may be one line, and so may a large piece of a stream.
-_MAX_LINE_BYTES = 4 * 2**20
+# In a stream each character can take some hundred bytes. A whole answer may be one line.
+_MAX_ANSWER_BYTES, _MAX_LINE_BYTES = 16 * 2**20, 4 * 2**20
+_TOO_LARGE = "The model's answer is larger than this service takes"
 _MAX_ERROR_BYTES, _ERROR_TIMEOUT_S = 64 * 1024, 2.0
 # Some hosts require a model's thoughts with its earlier messages, and most others refuse them. We
 # don't keep thoughts, so earlier turns get a blank instead.
@@ -96,8 +89,9 @@ class CompletionsClient:
                 self._wants_thoughts = True
                 return await self._create(**parameters)
             # Hosts that don't know stream_options refuse it, each in its own words.
-            known = by_words(error) or refuses(error, TOO_LONG) or refuses(error, LACKS_TOOLS)
-            if known or error.status_code not in (400, 422) or not body.pop("stream_options", None):
+            if error.status_code not in (400, 422) or is_known(error):
+                raise
+            if not body.pop("stream_options", None):
                 raise
             response = await send(body)
             self._takes_stream_options = False
@@ -130,8 +124,8 @@ class CompletionsClient:
                 while not reader.is_over:
                     line = await response.content.readline(max_line_length=_MAX_LINE_BYTES)
                     size += len(line)
-                    if size > MAX_ANSWER_BYTES:
-                        raise too_large()
+                    if size > _MAX_ANSWER_BYTES:
+                        raise Failed(_TOO_LARGE)
                     if not has_begun:
                         words.extend(line[: _MAX_ERROR_BYTES - len(words)])
                     if piece := reader.read(line):
@@ -150,7 +144,7 @@ class CompletionsClient:
         except TimeoutError as error:
             raise APITimeoutError(REQUEST) from error
         except LineTooLong:
-            raise too_large() from None
+            raise Failed(_TOO_LARGE) from None
         except (aiohttp.ClientError, OSError) as error:
             raise APIConnectionError(request=REQUEST) from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -20,9 +20,6 @@ log = logging.getLogger(__name__)
 # How many characters of a host's error message go to the log.
 _MAX_WORDS = 600
 
-MAX_ANSWER_BYTES = 16 * 2**20
-"""The most bytes an answer may have. In a stream each character can take some hundred bytes."""
-
 # Each pattern is matched against "<status> <message>". Rate limits count tokens, too. They mean
 # that a request is too long only if it is over the limit by itself.
 _NEVER_LONG = "402|408|504|429(?!.*request too large)"
@@ -144,10 +141,6 @@ def status_error(status: Any, words: str, headers: Any = None) -> openai.APIStat
     return kind(f"{status}: {words}", response=response, body=None)
 
 
-def too_large() -> Failed:
-    return Failed("The model's answer is larger than this service takes")
-
-
 def refuses(error: BaseException, pattern: re.Pattern[str]) -> bool:
     """Whether the host has refused the request with a status and message that match `pattern`."""
     kinds = openai.APIError | agents.ModelBehaviorError
@@ -156,9 +149,10 @@ def refuses(error: BaseException, pattern: re.Pattern[str]) -> bool:
     return is_answer and bool(pattern.search(told))
 
 
-def by_words(error: BaseException) -> _Made | None:
-    """What the host's words mean, if they are in the table."""
-    return next((made for pattern, made in _BY_WORDS if refuses(error, pattern)), None)
+def is_known(error: BaseException) -> bool:
+    """Whether the host has refused the request in words that we know."""
+    known = (TOO_LONG, LACKS_TOOLS, *(pattern for pattern, _ in _BY_WORDS))
+    return any(refuses(error, pattern) for pattern in known)
 
 
 def domain_error(error: BaseException) -> domain.DomainError:
@@ -171,7 +165,8 @@ def domain_error(error: BaseException) -> domain.DomainError:
     if refuses(error, TOO_LONG):
         text = "The conversation is too long for the model; start a new one, or say less"
         return InvalidInput.field("text", "is too long for the model", text)
-    made = by_words(error) or _BY_STATUS.get(getattr(error, "status_code", 0))
+    by_words = next((made for pattern, made in _BY_WORDS if refuses(error, pattern)), None)
+    made = by_words or _BY_STATUS.get(getattr(error, "status_code", 0))
     make, text = made or next(made for kinds, made in _BY_KIND if isinstance(error, kinds))
     told = make(text)
     if isinstance(error, openai.APIStatusError):
