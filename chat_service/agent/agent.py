@@ -119,8 +119,10 @@ class ChatAgent:
             items += items_of(shown, message.text, with_tools=_has_tools(agent))
             try:
                 answer = await self._run(agent, items, context, speech)
-            except BaseException as error:
-                if not _has_failed(error):
+            except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
+                # An extension may cancel itself, or what it waits for: that is a failure, too.
+                task = asyncio.current_task()
+                if task and task.cancelling() and not isinstance(error, Exception):
                     raise
                 told = failure(error, self._key)
                 spoken = [text for role, text in said if role != "system"]
@@ -172,15 +174,6 @@ async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStre
     finally:
         result.cancel()
     return result
-
-
-def _has_failed(error: BaseException) -> bool:
-    """Whether the run has failed, instead of being cancelled by our caller, or by an exit. An
-    extension may cancel itself, or what it waits for."""
-    task = asyncio.current_task()
-    is_cancelled = isinstance(error, asyncio.CancelledError | BaseExceptionGroup)
-    is_by_caller = task is not None and task.cancelling() > 0
-    return isinstance(error, Exception) or (is_cancelled and not is_by_caller)
 
 
 def _tool_failure(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
