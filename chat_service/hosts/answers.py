@@ -59,21 +59,18 @@ class AnswerReader:
         if self._json or line.startswith((b"{", b"[")):
             self._json += line
             return self._piece(self._json) if self.is_over else None
-        data: bytes | bytearray = line.removeprefix(b"data:").strip()
-        if data != line and (self._data or not data.endswith((b"}", b"]"))):
-            self._data += data  # the next line may have more of it
-            return None
-        if not line:
-            data, self._data = self._data, bytearray()
-        if data == line:
-            return None  # a comment, or a field other than data
+        if line.startswith(b"data:"):
+            self._data += line.removeprefix(b"data:").strip()
+        if line:
+            return None  # the event ends with an empty line
+        data, self._data = self._data, bytearray()
         if data != b"[DONE]":
-            return self._piece(data)
+            return self._piece(data) if data else None
         self.is_over = True
         has_ended = self.is_whole and not self._calls
         return None if has_ended else self._chunk(self._choice({}, _NO_REASON), None)
 
-    def _piece(self, data: bytes | bytearray) -> ChatCompletionChunk | None:
+    def _piece(self, data: bytearray) -> ChatCompletionChunk | None:
         # A character may be split over two pieces, even in the middle of its bytes.
         event = json.loads(data.decode(errors="surrogateescape"))
         event = event[0] if isinstance(event, list) and event else event
