@@ -105,13 +105,15 @@ class AnswerReader:
         finish = _FINISHES.get(reason, "stop") if reason else None
         if finish:
             is_cut, self.is_whole = finish in _CUT and not self.is_whole, True
-            if self._calls and (is_cut or reason == _NO_REASON):
-                self._check_calls(("", "{}") if is_cut else ("",))
+            are_whole = reason != _NO_REASON or all(is_object(c["arguments"]) for c in self._calls)
+            if self._calls and (is_cut or not are_whole):
+                # Without all of its arguments, a tool might do anything.
+                raise ValueError("a tool call is cut short")
             # Some hosts repeat, with another finish reason, what is complete.
             new = [c for c in self._calls if not c["id"] or _key(c) not in self._made]
             self._made |= {*map(_key, new)}
             delta["tool_calls"], self._calls = [*map(self._call, new)], []
-            if is_cut and self._has_text and not delta["tool_calls"]:
+            if is_cut and self._has_text:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
         return {"index": 0, "delta": delta, "finish_reason": finish}
 
@@ -150,13 +152,6 @@ class AnswerReader:
             call["arguments"] = ""  # some gateways to Anthropic begin with it
         if not is_object(call["arguments"]):  # else the host repeats itself
             call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
-
-    def _check_calls(self, begun: tuple[str, ...]) -> None:
-        """Raises `ValueError` if a call is cut short, as without its arguments a tool might do
-        anything. The last one's may have only `begun`."""
-        *others, last = [call["arguments"].strip() for call in self._calls]
-        if last in begun or not all(is_object(arguments or "{}") for arguments in (*others, last)):
-            raise ValueError("a tool call is cut short")
 
     def _call(self, call: dict[str, Any]) -> dict[str, Any]:
         """The call in a form that every host accepts in a later request."""
