@@ -37,10 +37,7 @@ _IMAGE = re.compile(r'(<a [^>]*>)?<img src="([^"]*)" alt="([^"]*)"[^>]*>')
 # stands for each `<` but those of addresses: an escape would be shown as it is in code. Like `<` it
 # is punctuation, which matters beside `**`. It is part of SignWriting, and no text has it.
 _LESS = "\U0001da8b"
-_ADDRESS = (
-    r"https?:|mailto:|[\w.+-]+@[\w.-]+>"
-    r"|(?<=\]\(<)[^<>\n]*>(?:\)| ['\"(])|(?<=\]: <)[^<>\n]*>(?: *['\"(\n]|$)"
-)
+_ADDRESS = r"https?:|mailto:|[\w.+-]+@[\w.-]+>"
 _openings = re.compile(rf"<(?<!(?<!\\)\\<)(?!{_ADDRESS})", re.IGNORECASE)
 _with_tags_as_text = partial(_openings.sub, _LESS)
 _CODE = re.compile("<code.*?</code>", re.DOTALL)
