@@ -69,11 +69,11 @@ const sidebar = new Sidebar({
   onOpen: (id) => go(id),
   // Stop the reply that is being streamed, as the server would wait for its end.
   onDelete: (id) => coming.get(id)?.stop(),
-  onChange: (id, gone) => {
-    tell({ user, session: id });
+  onChange: (whose, id, gone) => {
+    tell({ user: whose, session: id });
     if (!gone) return;
     if (about === `deletion ${id}`) hideProblem();
-    [...keysOf(draft(id)), ...keysOf(unsent("", id))].forEach((key) => forget(key));
+    [...keysOf(draft(id, whose)), ...keysOf(unsent("", id, whose))].forEach((key) => forget(key));
     if (id === session) go();
   },
   onProblem(error, retry, of) {
@@ -123,12 +123,12 @@ function hideProblem() {
 // Conversations
 
 // Encoded, as a user's name may begin with another's and a blank, which also ends it in a key.
-const owner = () => user.replace(/[ %]/g, encodeURIComponent);
-const draft = (place = location.hash.slice(1)) => `draft ${owner()} ${place}`;
+const owner = (whose = user) => whose.replace(/[ %]/g, encodeURIComponent);
+const draft = (place = location.hash.slice(1), whose = user) => `draft ${owner(whose)} ${place}`;
 /** The key under which `composer` stores the edit of a message. */
 const editOf = (id, place) => `${draft(place)} ${id}`;
 /** The key of a message that was sent, but not answered yet. */
-const unsent = (id = "", place = session) => `unsent ${owner()} ${place} ${id}`;
+const unsent = (id = "", place = session, whose = user) => `unsent ${owner(whose)} ${place} ${id}`;
 
 /** The message id at the end of such a key. */
 const idIn = (key) => key.split(" ").at(-1);

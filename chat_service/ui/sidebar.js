@@ -252,9 +252,8 @@ export class Sidebar {
     try {
       const renamed = await api.rename(user, session, title);
       this.#settle(session, unsentTitles);
-      if (user !== this.user) return null;
-      this.onChange(session, false);
-      return renamed;
+      this.onChange(user, session, false);
+      return user === this.user ? renamed : null;
     } catch (error) {
       const wasDeleted = !unsentTitles.has(session);
       if (error.isNotFound) unsentTitles.delete(session);
@@ -316,7 +315,7 @@ export class Sidebar {
       item?.remove();
       // Meanwhile its user may have begun to write.
       if (had) (near?.querySelector(".open") ?? $("new")).focus();
-      this.onChange(session, true);
+      this.onChange(user, session, true);
       this.refresh(this.user);
     };
     dialog.onclose = () => {

@@ -77,6 +77,20 @@ async def delete(page: Page, title: str) -> None:
     await page.get_by_role("dialog").get_by_role("button", name="Delete").click()
 
 
+async def leave(page: Page) -> str:
+    """Chat as somebody else. Returns the name of who has left."""
+    name = await page.get_by_label("Chatting as").input_value()
+    await chat_as(page, "bob")
+    await expect(past(page)).to_have_count(0)
+    return name
+
+
+async def chat_as(page: Page, name: str) -> None:
+    who = page.get_by_label("Chatting as")
+    await who.fill(name)
+    await who.press("Enter")
+
+
 async def second_tab(page: Page) -> Page:
     """Another tab of the same browser at the same address."""
     tab = await page.context.new_page()

@@ -6,7 +6,17 @@ import re
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from tests.browser.people import button, delete, message_box, past, rename, send_and_wait, texts
+from tests.browser.people import (
+    button,
+    chat_as,
+    delete,
+    leave,
+    message_box,
+    past,
+    rename,
+    send_and_wait,
+    texts,
+)
 from tests.browser.troubles import CONVERSATION, Handler, abort, once, see_a_problem, unseen
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -125,20 +135,6 @@ async def test_a_title_that_is_being_sent_gives_way_to_no_other(fruits: Page, wa
     await expect(fruits.get_by_role("alert")).to_be_hidden()
     await fruits.reload()
     await expect(past(fruits).last).to_have_text(re.compile("Second.*2 messages"))
-
-
-async def leave(page: Page) -> str:
-    """Chat as somebody else. Returns the name of who has left."""
-    name = await page.get_by_label("Chatting as").input_value()
-    await chat_as(page, "bob")
-    await expect(past(page)).to_have_count(0)
-    return name
-
-
-async def chat_as(page: Page, name: str) -> None:
-    who = page.get_by_label("Chatting as")
-    await who.fill(name)
-    await who.press("Enter")
 
 
 async def test_a_title_that_fails_after_its_user_has_left_is_not_lost(fruits: Page) -> None:
