@@ -44,9 +44,9 @@ class SqliteDatabase:
     is_shared = False
     search_timeout_s = 4.5
 
-    def __init__(self, open_file: Callable[[], SqliteFile], tracing: Tracing) -> None:
+    def __init__(self, open_file: Callable[..., SqliteFile], tracing: Tracing) -> None:
         self._open_file = open_file
-        self._file = open_file()
+        self._file = open_file(create=True)
         self._is_lost = self._is_closed = False
         self._tracing = tracing
         self._pending: list[tuple[Work[Any], asyncio.Future[Any]]] = []

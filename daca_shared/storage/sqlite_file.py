@@ -5,10 +5,10 @@ import os
 import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, Literal
 
 from daca_shared.domain import TimedOut
 from daca_shared.storage import files
@@ -29,21 +29,23 @@ class Lost(sqlite3.OperationalError):
 class SqliteFile:
     """An open file, which only this process uses."""
 
-    def __init__(self, path: Path, schema: str, scripts: Sequence[str]) -> None:
-        """Open or create it, and run the `scripts` that it has not had. Raises `sqlite3.Error` or
-        `OSError`, also if another process uses it."""
+    def __init__(
+        self, path: Path, schema: str, scripts: Sequence[str], *, create: bool = False
+    ) -> None:
+        """Open it, or `create` it if it is missing, and run the `scripts` that it has not had.
+        Raises `sqlite3.Error` or `OSError`, also if another process uses it."""
         files.keep_private(path.parent, f"{path.stem}.*")
         with ExitStack() as on_failure:
             files.lock(path.with_suffix(".lock"), on_failure)
             # Kept open as long as the connections: closing any descriptor of a file releases all of
             # this process's locks on it, and then other programs believe that nobody uses it.
-            self._raw = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+            self._raw = os.open(path, os.O_RDONLY | (os.O_CREAT if create else 0), 0o600)
             on_failure.callback(os.close, self._raw)
-            self.writer = _connect(path, schema, on_failure)
+            self.writer = _connect(_uri(path, "rw"), schema, on_failure)
             for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
                 self.writer.execute(f"PRAGMA {schema}.{setting}")
             _migrate(self.writer, schema, scripts)
-            self.reader = _connect(_read_only(path), schema, on_failure)
+            self.reader = _connect(_uri(path, "ro"), schema, on_failure)
             real = path.resolve()  # should it be a link, SQLite puts these beside the file itself
             self._log_file, self._index_file = Path(f"{real}-wal"), Path(f"{real}-shm")
             # From now on nothing may block the event loop.
@@ -71,7 +73,7 @@ class SqliteFile:
         self._check_present()
         end = time.monotonic() + limit_s
         with ExitStack() as stack:
-            db = _connect(_read_only(self.path), self._schema, stack)
+            db = _connect(_uri(self.path, "ro"), self._schema, stack)
             db.set_progress_handler(lambda: self.ends_searches or time.monotonic() > end, 1000)
             try:
                 return db.execute(statement, arguments).fetchall()
@@ -109,8 +111,12 @@ class SqliteFile:
             return
         # The file may have another name now. When closing a file that was moved, SQLite itself
         # doesn't write the log into it.
-        with suppress(sqlite3.Error):
+        try:
             self.writer.execute("PRAGMA wal_checkpoint").fetchall()
+        except sqlite3.ProgrammingError:  # it is closed, so this was done, and the log is another's
+            return
+        except sqlite3.Error as error:
+            log.warning("the log can't be written into its own file: %s", error)
         kept = Path(f"{self._log_file}.old-{time.time_ns()}")
         self._log_file.rename(kept)
         log.warning("the database was moved or replaced; its last writes are in %s", kept.name)
@@ -140,13 +146,13 @@ class SqliteFile:
             raise Lost("its files were removed or replaced, or are out of reach")
 
 
-def _read_only(path: Path) -> str:
-    """A URI with which a missing file is an error, instead of being created."""
-    return f"{path.absolute().as_uri()}?mode=ro"
+def _uri(path: Path, mode: Literal["ro", "rw"]) -> str:
+    """With it, a missing file is an error, instead of being created."""
+    return f"{path.absolute().as_uri()}?mode={mode}"
 
 
 def _look(path: Path, *checks: str, header: bytes) -> None:
-    with closing(sqlite3.connect(_read_only(path), uri=True)) as db:
+    with closing(sqlite3.connect(_uri(path, "ro"), uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         for (table,) in tables:
             db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
@@ -169,14 +175,14 @@ def what_is_wrong(error: BaseException | None) -> str:
     return getattr(error, "sqlite_errorname", str(error)).removeprefix("SQLITE_").lower()
 
 
-def _connect(place: Path | str, schema: str, exits: ExitStack) -> sqlite3.Connection:
+def _connect(uri: str, schema: str, exits: ExitStack) -> sqlite3.Connection:
     db = sqlite3.connect(
         ":memory:", timeout=BUSY_TIMEOUT_S, detect_types=sqlite3.PARSE_DECLTYPES,
         isolation_level=None, check_same_thread=False, uri=True,
     )  # fmt: skip
     exits.callback(db.close)
     # Attached under the schema's name, so that tables have the same names as in PostgreSQL.
-    db.execute(f"ATTACH ? AS {schema}", (os.fsencode(place),))
+    db.execute(f"ATTACH ? AS {schema}", (uri,))
     # PostgreSQL's functions. SQLite's own `lower` knows only ASCII, and `str.lower` has two forms
     # for one letter: a Greek sigma depends on what follows it.
     db.create_function("lower", 1, str.casefold, deterministic=True)

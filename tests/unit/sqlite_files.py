@@ -10,11 +10,11 @@ from daca_shared.domain import Unavailable
 from daca_shared.storage.database import Statements, Work
 from daca_shared.storage.sqlite import SqliteDatabase
 
-_TABLES = "CREATE TABLE test.numbers (n INTEGER PRIMARY KEY, text TEXT);"
+TABLES = "CREATE TABLE test.numbers (n INTEGER PRIMARY KEY, text TEXT);"
 
 
 async def opened(path: Path) -> SqliteDatabase:
-    return await SqliteDatabase.open(path, "test", [_TABLES])
+    return await SqliteDatabase.open(path, "test", [TABLES])
 
 
 def add(n: int) -> Work[None]:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from daca_shared.domain import Unavailable
+from daca_shared.observe.tracing import NO_TRACING
 from daca_shared.service import running
 from daca_shared.storage.sqlite import SqliteDatabase
-from tests.unit.sqlite_files import add, numbers, opened, refuses
+from daca_shared.storage.sqlite_file import SqliteFile
+from tests.unit.sqlite_files import TABLES, add, numbers, opened, refuses
 
 
 @pytest.fixture
@@ -145,6 +147,32 @@ async def test_logs_of_several_files_that_were_replaced_are_kept(path: Path) -> 
         await fill(database, FEW)
     await database.close()
     assert len([*path.parent.glob("numbers.db-wal.old-*")]) == 2
+
+
+class GoesAway(SqliteFile):
+    """A file that goes away again just before it is opened once more."""
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        if not create:
+            path.rename(path.with_name("away"))
+        super().__init__(path, "test", [TABLES], create=create)
+
+
+def move(path: Path, to: Path) -> None:
+    path.rename(to)
+
+
+async def test_a_file_that_is_to_be_opened_again_is_not_created_anew(path: Path) -> None:
+    database = SqliteDatabase(partial(GoesAway, path), NO_TRACING)
+    await database.write(add(1))
+    kept = path.with_name("kept")
+    move(path, kept)
+    await refuses(database, "removed|No such file")
+    move(kept, path)
+    await refuses(database, "No such file|cantopen")
+    await database.close()
+    assert path not in path.parent.iterdir()
+    assert numbers_of_whole(path.with_name("away")) == [1]
 
 
 def link(path: Path, target: Path) -> None:
