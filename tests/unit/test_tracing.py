@@ -143,22 +143,23 @@ async def test_the_last_of_two_traceparents_is_the_parent(spans: Spans) -> None:
     assert (span.name, span.kind) == ("a.B/C", SpanKind.SERVER)
 
 
-async def test_zipkin_on_this_machine_gets_spans_in_its_format_without_a_proxy(
-    environment: pytest.MonkeyPatch,
-) -> None:
-    received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+async def sent(environment: pytest.MonkeyPatch, **endpoints: str) -> tuple[bytes, bytes]:
+    """The head and the body of the request that sends a span, with this machine's receiver of spans
+    at these paths."""
+    received: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         size = int(head.lower().partition(b"content-length: ")[2].split()[0])
-        received.set_result(await reader.readexactly(size))
+        received.set_result((head, await reader.readexactly(size)))
         writer.write(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n")
         await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(take, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/v2/spans"
-    environment.setenv("OTEL_EXPORTER_ZIPKIN_ENDPOINT", url)
+    for name, path in endpoints.items():
+        port = server.sockets[0].getsockname()[1]
+        environment.setenv(f"OTEL_EXPORTER_{name}_ENDPOINT", f"http://127.0.0.1:{port}{path}")
     environment.setenv("http_proxy", "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         environment.setenv(name, "")
@@ -169,7 +170,20 @@ async def test_zipkin_on_this_machine_gets_spans_in_its_format_without_a_proxy(
         pass
     await tracing.close()
     server.close()
-    (span,) = json.loads(await received)
+    return await received
+
+
+async def test_zipkin_on_this_machine_gets_spans_in_its_format_without_a_proxy(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    _, body = await sent(environment, ZIPKIN="/api/v2/spans")
+    (span,) = json.loads(body)
     assert (span["name"], span["kind"]) == ("outer", "CLIENT")
     assert len(span["traceId"]) == 32
     assert "parentId" not in span
+
+
+async def test_with_both_endpoints_spans_are_sent_by_otlp(environment: pytest.MonkeyPatch) -> None:
+    head, body = await sent(environment, ZIPKIN="/api/v2/spans", OTLP="")
+    assert head.startswith(b"POST /v1/traces ")
+    assert b"outer" in body
