@@ -105,9 +105,9 @@ class SqliteFile:
         self.close()
 
     def _put_log_aside(self) -> None:
-        """If another file is at the path by now, such as a backup, SQLite would take our log for
-        that file's, and damage it."""
-        if self._is_ours(self.path) or not self._is_ours(self._log_file):
+        """If another file is at the path by now, such as a backup, SQLite would take our log, and
+        its index, for that file's, and damage it."""
+        if self._is_ours(self.path):
             return
         # The file may have another name now. When closing a file that was moved, SQLite itself
         # doesn't write the log into it.
@@ -117,10 +117,12 @@ class SqliteFile:
             return
         except sqlite3.Error as error:
             log.warning("the log can't be written into its own file: %s", error)
-        kept = Path(f"{self._log_file}.old-{time.time_ns()}")
-        self._log_file.rename(kept)
-        log.warning("the database was moved or replaced; its last writes are in %s", kept.name)
-        # A program that has the old file open would go on with this, and so would we.
+        if self._is_ours(self._log_file):
+            kept = Path(f"{self._log_file}.old-{time.time_ns()}")
+            self._log_file.rename(kept)
+            log.warning("the database was moved or replaced; its last writes are in %s", kept.name)
+        # A program that has the old file open would go on with this, and so would we. It may be
+        # here without its log, if that was moved or replaced together with the file.
         if self._is_ours(self._index_file):
             self._index_file.unlink()
 

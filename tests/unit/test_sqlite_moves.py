@@ -4,8 +4,10 @@ file that it was written to, and in no other."""
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -247,6 +249,58 @@ async def test_a_program_that_has_the_old_file_open_does_not_spoil_the_new_one(p
     await database.close()
     assert numbers_of_whole(path) == [*BEFORE, 999]
     assert numbers_of_whole(kept) == [*FEW]
+
+
+_SHELL = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+print(db.execute("SELECT count(*) FROM numbers").fetchone(), flush=True)
+sys.stdin.read()
+"""
+
+
+@asynccontextmanager
+async def open_in_another_program(path: Path) -> AsyncIterator[None]:
+    shell = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _SHELL, path, stdin=PIPE, stdout=PIPE
+    )
+    assert shell.stdin
+    assert shell.stdout
+    assert await shell.stdout.readline()
+    try:
+        yield
+    finally:
+        shell.stdin.close()
+        await shell.wait()
+
+
+def with_log(path: Path) -> tuple[Path, Path]:
+    return path, path.with_name(f"{path.name}-wal")
+
+
+async def test_a_backup_with_a_log_keeps_that_while_another_program_has_the_old_file_open(
+    path: Path,
+) -> None:
+    backed_up = await opened(path.with_name("other.db"))
+    await fill(backed_up, MANY)
+    copies = with_log(path.with_name("copy"))
+    for file, copy in zip(with_log(path.with_name("other.db")), copies, strict=True):
+        shutil.copy(file, copy)
+    await backed_up.close()
+    database = await opened(path)
+    await fill(database, FEW)
+    async with open_in_another_program(path):
+        kept = with_log(path.with_name("kept"))
+        for file, copy, old in zip(with_log(path), copies, kept, strict=True):
+            move(file, old)
+            move(copy, file)
+        with pytest.raises(Unavailable, match="replaced"):
+            await database.check()
+        await database.check()
+        assert await numbers(database) == [*MANY]
+    await database.close()
+    assert numbers_of_whole(path) == [*MANY]
+    assert numbers_of_whole(kept[0]) == [*FEW]
 
 
 async def test_a_search_does_not_open_a_file_that_has_replaced_ours(path: Path) -> None:
