@@ -61,8 +61,9 @@ class AnswerReader:
             return self._piece(self._json) if self.is_over else None
         if line.startswith(b"data:"):
             self._data += line.removeprefix(b"data:").strip()
-        if line:
-            return None  # the event ends with an empty line
+        # An event ends with an empty line. Behind the last one, some hosts send no more.
+        if line and self._data != b"[DONE]":
+            return None
         data, self._data = self._data, bytearray()
         if data != b"[DONE]":
             return self._piece(data) if data else None
@@ -105,8 +106,9 @@ class AnswerReader:
         finish = _FINISHES.get(reason, "stop") if reason else None
         if finish:
             is_cut, self.is_whole = finish in _CUT and not self.is_whole, True
-            are_whole = reason != _NO_REASON or all(is_object(c["arguments"]) for c in self._calls)
-            if self._calls and (is_cut or not are_whole):
+            may_be_cut = finish in _CUT or reason == _NO_REASON
+            are_whole = all(is_object(call["arguments"]) for call in self._calls)
+            if self._calls and (is_cut or (may_be_cut and not are_whole)):
                 # Without all of its arguments, a tool might do anything.
                 raise ValueError("a tool call is cut short")
             # Some hosts repeat, with another finish reason, what is complete.

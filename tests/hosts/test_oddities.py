@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from chat_service.hosts.answers import AnswerReader
 from daca_shared.domain import DomainError, Failed
 from tests.hosts.conftest import Talking
 from tests.odd_host import Answer, Reply, delta, either, error, events, message, name_of
@@ -102,6 +103,14 @@ async def test_an_event_may_have_several_data_lines(talking: Talking, feed: str)
     data = ("data: " + piece.replace("\n", f"{feed}data: ") + 2 * feed for piece in pieces)
     async with talking(events(*(event.encode() for event in data), DONE)) as talk:
         assert await talk.say() == "hello"
+
+
+def test_nothing_is_awaited_behind_the_last_event_not_even_an_empty_line() -> None:
+    reader = AnswerReader(set(), with_thoughts=False)
+    for line in (b"data: " + json.dumps(STOP).encode(), b"\n", b"data: [DONE]\n"):
+        assert not reader.is_over
+        reader.read(line)
+    assert reader.is_over
 
 
 def without_stream_options(status: int, words: Any) -> Answer:

@@ -147,10 +147,16 @@ HALF = {"index": 0, "id": "1", "function": {"name": "get_current_time", "argumen
         *(calling(arguments=begun, finish="length") for begun in ("", "{}", None)),
         either("length", tool_calls=[{"function": CLOCK, "id": "2"}, HALF]),
         events(called(HALF), DONE),
+        events(
+            delta("tool_calls", tool_calls=[part(0, "0", "get_current_time", "{}")]),
+            called(HALF | {"index": 1}),
+            delta("length"),
+            DONE,
+        ),
         events(called(part(0, "1", "get_current_time")), DONE),
         Reply(json.dumps(message(None, tool_calls=[HALF])).encode()),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 async def test_a_call_that_is_cut_short_is_not_made(talking: Talking, answer: Answer) -> None:
     async with talking(answer) as talk:
