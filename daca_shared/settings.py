@@ -63,9 +63,10 @@ Token = Annotated[SecretStr, AfterValidator(_check_token)]
 
 def except_this_machine(environment: MutableMapping[str, str] = os.environ) -> None:
     """Let no library use a proxy of the environment for what runs on this machine."""
-    excepted = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
-    if excepted != "*":  # all hosts
-        excepted = ",".join(filter(None, (excepted, *THIS_MACHINE)))
+    # Some programs read one of them, some the other.
+    given = [environment.get(name, "").split(",") for name in ("no_proxy", "NO_PROXY")]
+    hosts = dict.fromkeys(host.strip() for host in (*given[0], *given[1], *THIS_MACHINE))
+    excepted = "*" if "*" in hosts else ",".join(filter(None, hosts))
     environment["no_proxy"] = environment["NO_PROXY"] = excepted
 
 

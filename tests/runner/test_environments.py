@@ -149,10 +149,14 @@ def test_a_bad_setting_is_named_before_anything_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
 def test_local_processes_are_reached_without_a_proxy(variable: str) -> None:
-    given = {variable: "http://proxy.example:3128", "no_proxy": "example.org"}
+    given = {
+        variable: "http://proxy.example:3128",
+        "no_proxy": "a.example",
+        "NO_PROXY": "b.example",
+    }
     for kind in ("chat_service", "analytics_service", "daprd", "zipkin", ""):
         found = share(given, kind)
-        assert found["no_proxy"] == "example.org,localhost,127.0.0.1,::1"
+        assert found["no_proxy"] == "a.example,b.example,localhost,127.0.0.1,::1"
         assert found["NO_PROXY"] == found["no_proxy"]
 
 
