@@ -51,6 +51,8 @@ class SqliteFile:
             # From now on nothing may block the event loop.
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
+            self._is_open = True
+            on_failure.callback(setattr, self, "_is_open", False)
             self.close = on_failure.pop_all().close
         self.path, self._schema = path, schema
         self.ends_searches = False
@@ -91,40 +93,48 @@ class SqliteFile:
 
     def give_way(self) -> None:
         """Close it, for what is at the path now. Raises `OSError` while that is nothing: the file
-        may only have been moved, and come back."""
+        may only have been moved, and come back. Raises `Lost` while another program reads it."""
         self.path.stat()
-        self._put_log_aside()
+        if self._is_open and not self._is_ours(self.path):
+            has_all, has_name = self._write_log(), os.fstat(self._raw).st_nlink > 0
+            if has_name and has_all is False:
+                raise Lost("another program reads the file that was replaced")
+            self._put_log_aside(is_saved=bool(has_all and has_name))
         self.close()
 
     def end(self) -> None:
         """Close it for good."""
         try:
-            self._put_log_aside()
+            if self._is_open and not self._is_ours(self.path):
+                has_all, has_name = self._write_log(), os.fstat(self._raw).st_nlink > 0
+                self._put_log_aside(is_saved=bool(has_all and has_name))
         except OSError as error:
             log.warning("the last writes of a database that was replaced are not saved: %s", error)
         self.close()
 
-    def _put_log_aside(self) -> None:
-        """If another file is at the path by now, such as a backup, SQLite would take our log, and
-        its index, for that file's, and damage it."""
-        if self._is_ours(self.path):
-            return
-        # The file may have another name now. When closing a file that was moved, SQLite itself
-        # doesn't write the log into it.
+    def _write_log(self) -> bool | None:
+        """Write the log into its file, which may have another name now: when closing a file that
+        was moved, SQLite itself doesn't. Returns whether all of it was written: not while another
+        program reads it, and never (None) if it fails."""
         try:
-            self.writer.execute("PRAGMA wal_checkpoint").fetchall()
-        except sqlite3.ProgrammingError:  # it is closed, so this was done, and the log is another's
-            return
+            found = self.writer.execute(f"PRAGMA {self._schema}.wal_checkpoint").fetchone()
         except sqlite3.Error as error:
             log.warning("the log can't be written into its own file: %s", error)
-        if self._is_ours(self._log_file):
-            kept = Path(f"{self._log_file}.old-{time.time_ns()}")
-            self._log_file.rename(kept)
-            log.warning("the database was moved or replaced; its last writes are in %s", kept.name)
-        # A program that has the old file open would go on with this, and so would we. It may be
-        # here without its log, if that was moved or replaced together with the file.
-        if self._is_ours(self._index_file):
-            self._index_file.unlink()
+            return None
+        busy, in_log, written = found
+        return not busy and in_log == written
+
+    def _put_log_aside(self, *, is_saved: bool) -> None:
+        """Another file is at the path by now, such as a backup. SQLite would take our log, and its
+        index, for that file's, and damage it. The log is kept unless it `is_saved` in our file."""
+        if not is_saved and self._is_ours(self._log_file):
+            kept = self._log_file.rename(f"{self._log_file}.old-{time.time_ns()}")
+            log.warning("the database was replaced; its last writes are in %s", kept)
+        # A program that has the old file open would go on with these, and so would we. The index
+        # may be here without its log, if that was moved or replaced together with the file.
+        for file in (self._log_file, self._index_file):
+            if self._is_ours(file):
+                file.unlink()
 
     def check(self) -> None:
         """Raises `sqlite3.Error` if the file is damaged or gone, `OSError` if the disk is full."""

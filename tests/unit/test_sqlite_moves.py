@@ -93,6 +93,7 @@ async def test_a_backup_that_replaces_the_file_does_not_get_its_log(
     await database.close()
     assert numbers_of_whole(path) == [*BEFORE]
     assert numbers_of_whole(kept) == [*BEFORE, *more]
+    assert [*path.parent.glob("numbers.db-wal*")] == []
 
 
 def move_to_another_disk(path: Path) -> Path:
@@ -326,8 +327,15 @@ async def test_a_backup_does_not_get_the_log_while_another_program_reads_the_old
         await fill(database, FEW)
         kept = replace(path, copy)
         if is_noticed:
-            await takes_the_backup(database)
+            for told in ("replaced", "another program reads"):
+                with pytest.raises(Unavailable, match=told):
+                    await database.check()
+        else:
+            await database.close()
+    if is_noticed:
+        await database.check()
         await database.close()
+    else:
+        log_put_aside(path).rename(path.with_name("kept-wal"))
     assert numbers_of_whole(path) == [*BEFORE]
-    log_put_aside(path).rename(path.with_name("kept-wal"))
     assert numbers_of_whole(kept) == [*BEFORE, *FEW]
