@@ -95,22 +95,33 @@ class SqliteFile:
         """Close it, for what is at the path now. Raises `OSError` while that is nothing: the file
         may only have been moved, and come back. Raises `Lost` while another program reads it."""
         self.path.stat()
-        if self._is_open and not self._is_ours(self.path):
-            has_all, has_name = self._write_log(), os.fstat(self._raw).st_nlink > 0
-            if has_name and has_all is False:
-                raise Lost("another program reads the file that was replaced")
-            self._put_log_aside(is_saved=bool(has_all and has_name))
+        self._take_log_away(waits_for_readers=True)
         self.close()
 
     def end(self) -> None:
         """Close it for good."""
         try:
-            if self._is_open and not self._is_ours(self.path):
-                has_all, has_name = self._write_log(), os.fstat(self._raw).st_nlink > 0
-                self._put_log_aside(is_saved=bool(has_all and has_name))
+            self._take_log_away(waits_for_readers=False)
         except OSError as error:
             log.warning("the last writes of a database that was replaced are not saved: %s", error)
         self.close()
+
+    def _take_log_away(self, *, waits_for_readers: bool) -> None:
+        """If another file is at the path by now, such as a backup, SQLite would take our log, and
+        its index, for that file's, and damage it. The log is kept unless our file has all of it."""
+        if not self._is_open or self._is_ours(self.path):
+            return
+        has_all, has_name = self._write_log(), os.fstat(self._raw).st_nlink > 0
+        if waits_for_readers and has_name and has_all is False:
+            raise Lost("another program reads the file that was replaced")
+        if not (has_all and has_name) and self._is_ours(self._log_file):
+            kept = self._log_file.rename(f"{self._log_file}.old-{time.time_ns()}")
+            log.warning("the database was replaced; its last writes are in %s", kept)
+        # A program that has the old file open would go on with these, and so would we. The index
+        # may be here without its log, if that was moved or replaced together with the file.
+        for file in (self._log_file, self._index_file):
+            if self._is_ours(file):
+                file.unlink()
 
     def _write_log(self) -> bool | None:
         """Write the log into its file, which may have another name now: when closing a file that
@@ -123,18 +134,6 @@ class SqliteFile:
             return None
         busy, in_log, written = found
         return not busy and in_log == written
-
-    def _put_log_aside(self, *, is_saved: bool) -> None:
-        """Another file is at the path by now, such as a backup. SQLite would take our log, and its
-        index, for that file's, and damage it. The log is kept unless it `is_saved` in our file."""
-        if not is_saved and self._is_ours(self._log_file):
-            kept = self._log_file.rename(f"{self._log_file}.old-{time.time_ns()}")
-            log.warning("the database was replaced; its last writes are in %s", kept)
-        # A program that has the old file open would go on with these, and so would we. The index
-        # may be here without its log, if that was moved or replaced together with the file.
-        for file in (self._log_file, self._index_file):
-            if self._is_ours(file):
-                file.unlink()
 
     def check(self) -> None:
         """Raises `sqlite3.Error` if the file is damaged or gone, `OSError` if the disk is full."""
