@@ -30,7 +30,7 @@ from chat_service.web.markdown import with_html
 from chat_service.web.openai import completions
 from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
-from chat_service.web.routes import OwnId, OwnPage, private_router
+from chat_service.web.routes import OwnId, OwnPage, private_router, while_connected
 from daca_shared.domain import NotFound
 
 # How long a request for a count waits for the user's latest messages to be counted: as long as it
@@ -129,7 +129,8 @@ def build_gateway(
     async def replied(message: ChatMessage, request: Request) -> Turn:
         with admission:
             check(message, request)
-            return await conversation.reply(message)
+            async with while_connected(request):
+                return await conversation.reply(message)
 
     async def replying(
         message: Annotated[ChatMessage, Depends(sent)], request: Request, rich: bool = False

@@ -1,6 +1,8 @@
 """HTTP routes that know their caller, who can reach only his or her own data."""
 
+import asyncio
 import re
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
@@ -14,6 +16,7 @@ from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
 from daca_shared.domain import UserId
+from daca_shared.service import running
 
 _JSON = r"application/([^;]+\+)?json"
 
@@ -49,6 +52,20 @@ def _read_as_json(scope: Scope) -> None:
         headers["content-type"] = "application/json"
     elif scope["method"] in ("POST", "PATCH") and not re.fullmatch(_JSON, declared):
         raise HTTPException(415, "The body must be declared as Content-Type: application/json")
+
+
+def while_connected(request: Request) -> AbstractAsyncContextManager[None]:
+    """A context that is cancelled if the client leaves. A client that gives up and asks again would
+    otherwise have its message answered, and counted, more than once."""
+    task = asyncio.current_task()
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        if task:
+            task.cancel()
+
+    return running(watch)
 
 
 async def _own_id(user_id: UserId, request: Request) -> str:

@@ -206,6 +206,19 @@ async def test_a_reader_who_leaves_stops_the_model(
     assert not chat.conversation.streams
 
 
+async def test_a_client_that_gives_up_and_tries_again_leaves_no_replies_behind(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    """By default this client retries, without a key: each try would be a message of its own."""
+    chat.agent.delay_s = FOREVER_S
+    impatient = client_of(http).with_options(timeout=0.2, max_retries=1)
+    with pytest.raises(openai.APITimeoutError):
+        await impatient.chat.completions.create(model="m", messages=HI)
+    assert len(chat.agent.messages) == 2
+    await eventually(lambda: not chat.admission.chats)
+    assert chat.turns.kept == []
+
+
 async def test_a_retry_with_the_same_key_counts_once(
     http: httpx2.AsyncClient, chat: FakeChat
 ) -> None:

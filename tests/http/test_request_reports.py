@@ -165,6 +165,21 @@ async def test_a_disconnect_is_logged_as_such(http: httpx2.AsyncClient, chat: Fa
     assert measured("POST", "/chat/stream", 200, "cancelled") == before + 1
 
 
+async def test_a_client_that_leaves_before_its_answer_stops_the_agent(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.agent.delay_s = FOREVER_S
+    before = measured("POST", "/chat/", 499, "cancelled")
+    with reported() as report:
+        with pytest.raises(httpx2.ReadTimeout):
+            await http.post("/chat/", json=BODY, timeout=0.2)
+        line = await the_line(report)
+    assert (line["status"], line["error"]) == (499, "cancelled")
+    assert measured("POST", "/chat/", 499, "cancelled") == before + 1
+    assert chat.turns.kept == []
+    assert [one["event"] for one in report.lines if one["level"] == "error"] == []
+
+
 async def test_requests_at_once_keep_their_ids_and_users(http: httpx2.AsyncClient) -> None:
     users = [f"user-{n}" for n in range(20)]
     with reported(show_user_ids=True) as report:
