@@ -148,7 +148,7 @@ class Conversation:
     ) -> Turn:
         if message.regenerate:
             latest = await self.turns.latest(message.conversation, before=None)
-            if latest[-1].message_id != message.message_id:
+            if [turn.message_id for turn in latest[-1:]] != [message.message_id]:
                 raise Conflict("Not its conversation's last message", code="NOT_LAST_MESSAGE")
         count, history = await asyncio.gather(
             self._count_before(message.user_id, earlier),

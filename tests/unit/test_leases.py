@@ -1,6 +1,8 @@
 """A conversation has one turn at a time, across all replicas on one PostgreSQL."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -16,7 +18,7 @@ from chat_service.turns.store import TurnStore
 from daca_shared.domain import Unavailable
 from daca_shared.storage.database import read_scripts
 from daca_shared.storage.postgres import PostgresDatabase
-from lab.postgres import Cluster, run_sql
+from lab.postgres import Cluster, connected, run_sql
 from tests.chats import SESSION, SlowAgent, chatting
 from tests.fakes import ChatStores, eventually, opened_stores, turn_of
 
@@ -141,6 +143,49 @@ async def test_a_lease_that_could_not_be_released_expires_while_its_holder_lives
         assert await can_take(mine)
         async with mine.turn(ConversationKey("carol", SESSION)):
             assert await can_take(other, OTHER, within_s=5)
+
+
+async def test_a_turn_whose_commit_hangs_costs_nobody_else_a_lease(
+    database_url: SecretStr, stores: ChatStores
+) -> None:
+    mine, other = (TurnLeases(stores.database) for _ in range(2))
+    async with (
+        renewing(mine), mine.turn(KEY), mine.turn(OTHER),
+        connected(database_url) as hung, hung.transaction(),
+    ):  # fmt: skip
+        await hung.fetch("SELECT holder FROM chat.leases WHERE user_id = 'alice' FOR SHARE")
+        assert not await can_take(other, OTHER, within_s=6.5)
+
+
+async def test_a_lease_is_renewed_although_a_connection_hangs(
+    database_url: SecretStr, stores: ChatStores
+) -> None:
+    mine = TurnLeases(stores.database)
+    ours = (
+        "SELECT pid FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    async with mine.turn(KEY):
+        ((pid,),) = await run_sql(database_url, ours)
+        async with renewing(mine), opened_stores(database_url) as others:
+            await asyncio.sleep(0.3)  # it first deletes old ones
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                assert not await can_take(others.locks, within_s=4)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_reply_outlives_a_crash_of_postgresql(
+    postgres: Cluster, database_url: SecretStr, stores: ChatStores
+) -> None:
+    async with stores.locks.turn(KEY):
+        # PostgreSQL itself writes it to the disk within a second.
+        await run_sql(database_url, "CHECKPOINT")
+        with postgres.down("immediate"):
+            pass
+        await asyncio.sleep(0.1)  # our connections have to notice
+        assert (await stores.turns.keep(turn())).answer.text == "ok"
 
 
 async def test_leases_that_dead_replicas_have_left_are_deleted(
