@@ -56,10 +56,12 @@ class Jwks:
         if self._fetching and (not found or is_old or age_s >= self.max_stale_s):
             # Shielded, as others wait for it too, and this caller may leave.
             await asyncio.shield(self._fetching)
-        if now_s - self._fetched_at_s >= self.max_stale_s:
+        found = self._known(kid, algorithm)
+        # While the host is away, an unknown key may be one that it has just published.
+        if now_s - self._fetched_at_s >= self.max_stale_s or (self._is_away and not found):
             told, wait_s = "Tokens can't be checked now", self.min_interval_s
             raise Unavailable(told, code="NO_TOKEN_KEYS", retry_after_s=wait_s)
-        return self._known(kid, algorithm)
+        return found
 
     def _known(self, kid: str | None, algorithm: str) -> list[jwt.PyJWK]:
         keys = (key for key in self._keys if kid in (None, key.key_id))

@@ -163,6 +163,18 @@ async def test_keys_stay_valid_for_a_time_while_their_host_is_down(host: JwksHos
     assert await identity.caller(header("ec"))
 
 
+async def test_a_new_key_of_a_host_that_is_away_is_not_called_invalid(host: JwksHost) -> None:
+    identity = jwks_identity(Jwks(host.url, min_interval_s=0))
+    await identity.caller(header("ec"))
+    host.status = 503
+    with pytest.raises(Unavailable):
+        await identity.caller(header("ec", known_as="new"))
+    assert await identity.caller(header("ec"))
+    host.answer["keys"].append(public_jwk(EC_KEY, "new"))
+    host.status = 200
+    assert await identity.caller(header("ec", known_as="new"))
+
+
 @pytest.mark.parametrize("trouble", ["error", "nonsense", "a list", "no keys", "gone"])
 async def test_known_keys_work_while_their_host_fails(
     host: JwksHost, trouble: str, caplog: pytest.LogCaptureFixture
