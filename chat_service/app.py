@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chat_service.access.admission import Admission, most_chats
+from chat_service.access.hosts import Hosts
 from chat_service.access.identity import choose_identity
 from chat_service.access.rates import Rates
 from chat_service.agent.agent import ChatAgent
@@ -25,7 +26,6 @@ from chat_service.outbox.outbox import Outbox
 from chat_service.settings import ChatSettings
 from chat_service.turns.leases import TurnLeases, TurnLocks
 from chat_service.turns.store import TurnStore
-from chat_service.web.edge import Hosts
 from chat_service.web.gateway import build_gateway
 from chat_service.web.server import HttpServer
 from daca.chat.v1 import chat_pb2_grpc

@@ -7,12 +7,12 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from chat_service.access.admission import Admission
+from chat_service.access.hosts import Hosts
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
 from chat_service.chat.conversation import Conversation
 from chat_service.health.status import Status
 from chat_service.settings import ChatSettings
-from chat_service.web.edge import Hosts
 from chat_service.web.gateway import build_gateway
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from grpc import aio
 
 from chat_service.access.admission import Admission
+from chat_service.access.hosts import Hosts
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
 from chat_service.app import SCHEMA
@@ -23,7 +24,6 @@ from chat_service.turns import history
 from chat_service.turns.history import ConversationsQuery, MessagesQuery, Page, PastConversation
 from chat_service.turns.leases import TurnLeases, TurnLocks
 from chat_service.turns.store import TurnStore
-from chat_service.web.edge import Hosts
 from daca_shared.calls.server import GrpcServer
 from daca_shared.domain import InvalidInput, NotFound, TimedOut
 from daca_shared.observe.metrics import watch_lag

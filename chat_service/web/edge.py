@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cache
 from http import HTTPMethod
-from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
 from anyio import BrokenResourceError
@@ -18,8 +17,8 @@ from prometheus_client import Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat_service.access.hosts import Hosts
 from chat_service.web.problems import Problem
-from daca_shared.addresses import THIS_MACHINE, host_in
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import DURATIONS_S
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -50,29 +49,6 @@ _requests = Histogram(
     buckets=DURATIONS_S,
 )
 _durations = cache(_requests.labels)
-
-
-class Hosts:
-    """The hosts that requests may name: this machine's names, the address listened on (any address
-    if that is a wildcard), and `others`, where `*` allows all. Otherwise a foreign page could point
-    its own name at this machine (DNS rebinding) and count as the same origin."""
-
-    def __init__(self, listens_on: str, *others: str) -> None:
-        self._named = {host_in(name) for name in (*THIS_MACHINE, listens_on, *others)}
-        self._any_address = ip_address(listens_on).is_unspecified
-
-    def problem(self, named: Sequence[str], *, is_probe: bool) -> str:
-        """What is wrong with a request's Host headers, or "". Probes may name any host."""
-        if len(named) > 1:
-            # RFC 9112, 3.2. A proxy might read another one than we do.
-            return "The request has more than one Host header"
-        host = host_in(named[0]) if named else ""
-        if not host:
-            return "The request must name a host"
-        is_address = not isinstance(host, str)
-        if is_probe or {host, "*"} & self._named or (is_address and self._any_address):
-            return ""
-        return "This host is not served; CHAT_TRUSTED_HOSTS names those that are"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator
 from starlette.types import ASGIApp
 
 from chat_service.access.admission import Admission
+from chat_service.access.hosts import Hosts
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
@@ -25,7 +26,7 @@ from chat_service.outbox.outbox import Outbox
 from chat_service.turns import history
 from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
-from chat_service.web.edge import Edge, Hosts
+from chat_service.web.edge import Edge
 from chat_service.web.markdown import with_html
 from chat_service.web.openai import completions
 from chat_service.web.pages import EVENTS, add_pages

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chat_service.web.edge import Hosts
+from chat_service.access.hosts import Hosts
 from tests.fakes import FakeChat
 from tests.http.gateways import body, gateway
 from tests.tokens import secret_identity

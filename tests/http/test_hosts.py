@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from chat_service.web.edge import Hosts
+from chat_service.access.hosts import Hosts
 from tests.fakes import FakeChat
 from tests.http.gateways import gateway, gateway_app, served
 

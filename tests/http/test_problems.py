@@ -8,8 +8,8 @@ import httpx2
 import pytest
 from limits import parse_many
 
+from chat_service.access.hosts import Hosts
 from chat_service.access.rates import Rates
-from chat_service.web.edge import Hosts
 from daca_shared.domain import Failed, LimitReached, TimedOut, Unavailable
 from tests.fakes import FakeChat
 from tests.http.gateways import body, gateway
