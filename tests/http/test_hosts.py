@@ -83,6 +83,9 @@ async def test_probes_are_accepted_at_any_address(path: str) -> None:
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n", b"400"),
         (b"GET http://localhost/ HTTP/1.1\r\nHost: evil.example\r\n", b"400"),
         (b"GET / HTTP/1.0\r\nHost: localhost\r\n", b"200"),
+        (b"GET /readyz HTTP/1.0\r\n", b"200"),
+        (b"GET /readyz HTTP/1.0\r\nHost: evil.example\r\nHost: localhost\r\n", b"400"),
+        (b"GET / HTTP/1.0\r\nHost: evil.example\r\n", b"400"),
         (b"GET http://localhost/ HTTP/1.1\r\nHost: localhost\r\n", b"200"),
     ],
 )
