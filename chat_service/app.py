@@ -138,7 +138,9 @@ async def run(settings: ChatSettings) -> None:
             root_path=settings.root_path,
         )
         proxies = [str(network) for network in settings.trusted_proxies]
-        http_server = HttpServer(gateway, settings.host, settings.http_port, proxies)
+        http_server = HttpServer(
+            gateway, settings.host, settings.http_port, proxies, end_requests=gateway.end_requests
+        )
         await serve(settings, grpc_server, http_server, stop)
 
 

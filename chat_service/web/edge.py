@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cache
 from http import HTTPMethod
 from urllib.parse import urlsplit, urlunsplit
@@ -66,6 +66,12 @@ class Edge:
     root_path: str = ""
     """A prefix that a proxy leaves in every path. Our links are relative, and don't need it."""
     body_timeout_s: float = 20
+    _under_way: set["_Exchange"] = field(default_factory=set, init=False)
+
+    def end_requests(self) -> None:
+        """End all that are under way, as the service is stopping."""
+        for exchange in self._under_way:
+            exchange.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if f"{scope['path']}/".startswith(f"{self.root_path}/"):
@@ -80,6 +86,7 @@ class Edge:
         is_probe = scope["path"] in _PROBES
         if is_named and (problem := self.hosts.problem(named, is_probe=is_probe)):
             app = self.cors(Problem(400, "HOST_NOT_TRUSTED", problem))
+        self._under_way.add(exchange)
         try:
             async with exchange.time:
                 await app(scope, exchange.receive, exchange.send)
@@ -93,6 +100,7 @@ class Edge:
                 log.exception("a request failed unexpectedly")
                 raise
         finally:
+            self._under_way.discard(exchange)
             exchange.report()
         if not exchange.is_read:
             await exchange.drain()
@@ -165,13 +173,20 @@ class _Exchange:
                     self.is_read = not message.get("more_body", False)
                     size += len(message.get("body", b""))
 
+    def end(self) -> None:
+        if not self.time.expired():
+            self._request.error = "stopping"
+            self.time.reschedule(0)
+
     async def give_up(self) -> None:
         """The time is up: answer so, unless an answer has begun."""
-        self._request.error = "timed_out"
         problem = Problem(504, "REPLY_TIMED_OUT", "The answer took too long")
-        if not self.is_read:
+        if self._request.error == "stopping":
+            problem = Problem(503, "STOPPING", "The service is stopping")
+        elif not self.is_read:
             problem = Problem(408, "BODY_TIMED_OUT", "The request's body did not come in time")
-            self.is_read = True  # no more of it will be read
+        self._request.error = self._request.error or "timed_out"
+        self.is_read = True  # no more of the body will be read
         if not self._status:
             await self._edge.cors(problem)(self._scope, self._receive, self.send)
 

@@ -12,7 +12,6 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from opentelemetry.trace import Tracer
 from pydantic import AfterValidator
-from starlette.types import ASGIApp
 
 from chat_service.access.admission import Admission
 from chat_service.access.hosts import Hosts
@@ -60,7 +59,7 @@ def build_gateway(
     rates: Rates,
     tracer: Tracer | None = None,
     root_path: str = "",
-) -> ASGIApp:
+) -> Edge:
     app = FastAPI(
         title="DACA Chat",
         version="1",

@@ -4,7 +4,7 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from daca_shared.addresses import PortTaken, listen
 _MAX_HEAD_BYTES = 64 * 1024
 # More wait to be accepted. Half of the files that may be open is kept for other things.
 _MAX_CONNECTIONS = 4096
+# How long requests that are ended may take to say so.
+_END_S = 1.0
 
 
 @dataclass(eq=False)
@@ -34,6 +36,8 @@ class HttpServer:
     """How long a client may take to send a request's head, before it is cut off."""
     stuck_timeout_s: float = 60
     """How long a client may accept none of the data sent to it, before it is cut off."""
+    end_requests: Callable[[], None] = lambda: None
+    """Ends those that have not finished in the grace of a stop."""
 
     async def start(self) -> None:
         """Listen. Raises `PortTaken`."""
@@ -85,7 +89,10 @@ class HttpServer:
         """Refuse new requests, and give current ones `grace_s` to finish."""
         self._server.stop()  # type: ignore[no-untyped-call]
         # Not cancelled, as it would then log an error when its last request ends.
-        await asyncio.wait([self.serving], timeout=grace_s)
+        _, unfinished = await asyncio.wait([self.serving], timeout=grace_s)
+        if unfinished:
+            self.end_requests()
+            await asyncio.wait(unfinished, timeout=_END_S)
 
 
 def _mapped(network: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 from starlette.types import ASGIApp
 
+from chat_service.web.edge import Edge
 from chat_service.web.gateway import build_gateway
 from chat_service.web.server import HttpServer
 from tests.fakes import ANY_HOST, FREE, FakeChat
@@ -16,7 +17,7 @@ from tests.fakes import ANY_HOST, FREE, FakeChat
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def gateway_app(chat: FakeChat, **options: Any) -> ASGIApp:
+def gateway_app(chat: FakeChat, **options: Any) -> Edge:
     """A gateway with these options."""
     return build_gateway(
         chat.conversation,

@@ -30,8 +30,8 @@ def stripping(app: ASGIApp) -> ASGIApp:
 async def site(request: pytest.FixtureRequest) -> AsyncIterator[tuple[httpx2.AsyncClient, str]]:
     """A client, and the prefix of all paths."""
     prefix = "" if request.param == "nothing" else "/daca"
-    app = gateway_app(FakeChat(), root_path="/daca" if request.param == "left in place" else "")
-    app = stripping(app) if request.param == "taken away" else app
+    gateway = gateway_app(FakeChat(), root_path="/daca" if request.param == "left in place" else "")
+    app = stripping(gateway) if request.param == "taken away" else gateway
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client, f"http://test{prefix}"

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp
 
 from chat_service.web.server import HttpServer
 from daca_shared.addresses import PortTaken
-from tests.fakes import FakeChat, eventually
-from tests.http.gateways import body, gateway_app, served
+from tests.fakes import FOREVER_S, FakeChat, eventually
+from tests.http.gateways import NO_TLS, body, gateway_app, served
 from tests.tokens import secret_identity
 
 HEAD_TIMEOUT_S = 0.3
@@ -157,6 +157,31 @@ async def test_a_stop_waits_no_longer_than_its_timeout(
         app.go.set()
         await asyncio.gather(under_way, return_exceptions=True)
     assert caplog.records == []
+
+
+async def test_requests_that_outlive_a_stops_grace_are_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    chat = FakeChat()
+    chat.agent.delay_s = FOREVER_S
+    gateway = gateway_app(chat)
+    server = HttpServer(gateway, "127.0.0.1", 0, end_requests=gateway.end_requests)
+    await server.start()
+    url = f"http://127.0.0.1:{server.port}"
+    async with httpx2.AsyncClient(base_url=url, verify=NO_TLS) as client:
+        whole = asyncio.create_task(client.post("/chat/", json=body()))
+        async with client.stream("POST", "/chat/stream", json=body()) as stream:
+            pieces = stream.aiter_lines()
+            assert await anext(pieces) == "event: delta"
+            await eventually(lambda: len(chat.agent.messages) == 2)
+            await server.stop(0.1)
+            assert server.serving.done()
+            with pytest.raises(httpx2.RemoteProtocolError):
+                _ = [piece async for piece in pieces]
+        answer = await whole
+    assert (answer.status_code, answer.json()["code"]) == (503, "STOPPING")
+    assert [turn.stopped for turn in chat.turns.kept] == [True]
+    assert [one.getMessage() for one in caplog.records if one.levelname == "ERROR"] == []
 
 
 async def test_a_connection_that_waits_for_its_next_request_does_not_hold_up_a_stop(
