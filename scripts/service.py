@@ -45,6 +45,8 @@ class Service:
     note: Callable[[str], None] = field(default=lambda line: None, repr=False)
     """Called with a line for each process group that begins or has ended."""
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+    _group: int | None = field(default=None, init=False)
+    """Its process group, while there is anybody in it."""
 
     def __post_init__(self) -> None:
         self.log = Log(self.log_path)
@@ -78,14 +80,16 @@ class Service:
         except OSError:
             self.log.close()
             raise
-        self.note(f"+{self.process.pid}")
+        self._group = self.process.pid
+        self.note(f"+{self._group}")
 
     async def ended(self) -> int | None:
-        """Wait until its process has ended, and return its exit code."""
+        """Wait until its process has ended, and return its exit code. If that was only a wrapper,
+        what it has started may live on in its group."""
         if self.process is None:
             return None
         code = await self.process.wait()
-        self.note(f"-{self.process.pid}")
+        self.signal(0)
         self.log.close()
         return code
 
@@ -118,18 +122,30 @@ class Service:
         # A process that was stopped (SIGSTOP) sees the first signal only after this one.
         self.signal(signal.SIGCONT)
         try:
-            return await asyncio.wait_for(self.ended(), timeout_s)
+            return await asyncio.wait_for(self._all_ended(), timeout_s)
         except TimeoutError:
             self.signal(signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             return await asyncio.wait_for(self.ended(), _KILL_TIMEOUT_S)
         return None
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to its process group, if it still runs."""
-        if self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, number)
+    async def _all_ended(self) -> int | None:
+        code = await self.ended()
+        while self.signal(0):  # noqa: ASYNC110 - the others are no children of ours
+            await asyncio.sleep(_POLL_S)
+        return code
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to its process group; 0 does nothing. Returns whether anybody was in it."""
+        if self._group is None:
+            return False
+        try:
+            os.killpg(self._group, number)
+        except OSError:
+            # From now on it may be another group's number.
+            self.note(f"-{self._group}")
+            self._group = None
+        return bool(self._group)
 
     def ending(self) -> str:
         """How it ended, in words; empty while it runs."""

@@ -179,6 +179,8 @@ class Stack:
         while True:
             began = time.monotonic()
             code = await service.ended()
+            # What it has left, if it was a wrapper, would keep its port.
+            service.signal(signal.SIGKILL)
             if code == 0 and not service.is_vital:
                 say(f"{service.name} is done")
                 return

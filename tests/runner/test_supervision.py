@@ -146,6 +146,54 @@ async def test_a_stop_ends_hung_and_suspended_apps_and_gives_each_its_own_time(
     }
 
 
+# Unlike this one, a shell of the name `sh` may become its last command.
+WRAPPER = "sh -c '{}' & wait"
+
+
+def is_dead(pid: str) -> bool:
+    """Whether it has ended. The system's first process may take seconds to notice that."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+async def test_a_stop_waits_for_what_a_wrapper_has_started(tmp_path: Path) -> None:
+    ends = 'trap "sleep 0.5; touch ended; exit" TERM; while sleep 0.1; do :; done'
+    stack = stack_of(tmp_path, slow=WRAPPER.format(ends))
+    await stack.start()
+    await asyncio.sleep(0.5)
+    await stack.stop()
+    assert (tmp_path / "ended").exists()
+
+
+async def test_what_a_wrapper_has_started_is_killed_if_it_hangs(tmp_path: Path) -> None:
+    hangs = 'trap "" TERM; echo $$ >pid; while sleep 0.1; do :; done'
+    stack = stack_of(tmp_path, hung=WRAPPER.format(hangs))
+    await stack.start()
+    await asyncio.sleep(0.5)
+    await stack.services["hung"].stop(timeout_s=0.5)
+    pid = (tmp_path / "pid").read_text().strip()
+    await eventually(lambda: asyncio.to_thread(is_dead, pid), expected=True)
+
+
+async def test_what_a_killed_wrapper_has_started_does_not_keep_its_port(tmp_path: Path) -> None:
+    stack = stack_of(tmp_path, one=WRAPPER.format("echo $$ >>pids; sleep 60; :"))
+    pids = tmp_path / "pids"
+    async with supervised(stack):
+
+        async def started() -> int:
+            return len(pids.read_text().split()) if pids.exists() else 0
+
+        await eventually(started, expected=1)
+        one = stack.services["one"]
+        assert one.process
+        one.process.kill()
+        await eventually(started, expected=2)
+        first = pids.read_text().split()[0]
+        await eventually(lambda: asyncio.to_thread(is_dead, first), expected=True)
+
+
 async def test_a_closed_output_does_not_end_the_program(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
