@@ -43,6 +43,19 @@ def test_packages_that_were_not_compiled_are_the_next_time(machine: Machine) -> 
         assert machine.called()[-1] == "uv sync --frozen --compile-bytecode"
 
 
+def test_packages_are_installed_anew_after_the_folder_has_moved(machine: Machine) -> None:
+    """Otherwise programs like mypy aren't found, or are those of the folder that was copied."""
+    machine.has("uv", f"{UV}; mkdir -p .venv")
+    folder = machine.venv()
+    assert machine.sourced(f"cd {folder}; ensure_python")[0] == 0
+    old = folder / ".venv/lib"
+    assert machine.sourced(f"cd {folder}; ensure_python")[0] == 0
+    assert old.exists()
+    moved = folder.rename(folder.with_name("moved"))
+    assert machine.sourced(f"cd {moved}; ensure_python")[0] == 0
+    assert not (moved / ".venv/lib").exists()
+
+
 def test_any_later_python_that_is_here_is_taken_before_one_is_fetched(machine: Machine) -> None:
     finds = f'[[ $* != "python find --system" ]] && echo "$UV_PYTHON" >>{machine.calls}'
     machine.has("uv", f"{UV}; {finds}")
