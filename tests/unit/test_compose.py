@@ -45,6 +45,12 @@ def test_sidecars_know_their_app(app: str) -> None:
     assert set(environment) <= variables(SETTINGS[f"{app}-service"])
 
 
+def test_all_that_can_be_set_for_chat_reaches_its_container() -> None:
+    settable = ("AUTH_", "CHAT_", "GEMINI_", "OPENAI_")
+    named = {name for name in variables(SETTINGS["chat-service"]) if name.startswith(settable)}
+    assert named <= set(SERVICES["chat"]["environment"])
+
+
 @pytest.mark.parametrize("app", APPS)
 def test_apps_end_before_their_sidecars_and_in_time(app: str) -> None:
     settings = SETTINGS[f"{app}-service"].model_fields
