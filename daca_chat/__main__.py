@@ -40,11 +40,14 @@ async def _run() -> int:
     ends = [asyncio.create_task(process.wait()) for process in running]
     await asyncio.wait([stop, *ends], return_when=asyncio.FIRST_COMPLETED)
     is_asked, ended = stop.done(), [process.returncode for process in running]
-    # Chat first, as it still sends its outbox to analytics.
-    for process in reversed(running):
+    again = asyncio.create_task(stop_signal().wait())
+    # Chat first, as it still sends its outbox to analytics. A second signal doesn't wait.
+    for process, end in reversed([*zip(running, ends, strict=True)]):
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-        await process.wait()
+            await asyncio.wait([end, again], return_when=asyncio.FIRST_COMPLETED)
+            process.kill()
+        await asyncio.wait([end], timeout=1)
     return 0 if is_asked else next(abs(code) for code in ended if code is not None) or 1
 
 

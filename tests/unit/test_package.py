@@ -105,6 +105,20 @@ async def test_one_service_that_ends_by_itself_ends_the_other(
         assert await asyncio.wait_for(process.wait(), 60) == signal.SIGKILL
 
 
+async def test_a_second_signal_ends_what_hangs(wheel: Path, tmp_path: Path) -> None:
+    async with both(wheel, tmp_path) as (process, _):
+        pids = [int((tmp_path / f"data/{name}.lock").read_text()) for name in ("chat", "analytics")]
+        os.kill(pids[0], signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        await asyncio.sleep(0.5)
+        assert process.returncode is None
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 10) == 0
+        for pid in pids:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
 def test_each_declared_python_is_tested_and_the_contract_beside_the_last() -> None:
     declared = {c.rpartition(" ")[2] for c in PROJECT["classifiers"] if "Python :: 3." in c}
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yaml").read_text())
