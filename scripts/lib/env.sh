@@ -131,7 +131,7 @@ sync_and_compile() {
   local uv=$1 packages
   shift
   # Its programs name the folder that they were made for. This one may have been moved, or copied.
-  [[ ! -s .venv/compiled || $(<.venv/compiled) == "$PWD" ]] || rm -rf .venv
+  [[ -L .venv || ! -s .venv/compiled || $(<.venv/compiled) == "$PWD" ]] || rm -rf .venv
   # If pyproject.toml was touched, uv looks for what builds our package, which without a network is
   # only in its cache.
   "$uv" sync --frozen "$@" || "$uv" sync --frozen --offline "$@" || return
