@@ -40,7 +40,13 @@ async def _run() -> int:
     ends = [asyncio.create_task(process.wait()) for process in running]
     await asyncio.wait([stop, *ends], return_when=asyncio.FIRST_COMPLETED)
     is_asked, ended = stop.done(), [process.returncode for process in running]
-    again = asyncio.create_task(stop_signal().wait())
+
+    async def stop_at_once() -> None:
+        await stop
+        await asyncio.sleep(1)  # a terminal that is closed may send its signal twice
+        await stop_signal().wait()
+
+    again = asyncio.create_task(stop_at_once())
     # Chat first, as it still sends its outbox to analytics. A second signal doesn't wait.
     for process, end in reversed([*zip(running, ends, strict=True)]):
         with contextlib.suppress(ProcessLookupError):

@@ -1,7 +1,6 @@
 """One process of the stack: starting it, stopping it, reading the end of its log."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
@@ -80,6 +79,7 @@ class Service:
         except OSError:
             self.log.close()
             raise
+        self._forget_group()
         self._group = self.process.pid
         self.note(f"+{self._group}")
 
@@ -125,9 +125,12 @@ class Service:
             return await asyncio.wait_for(self._all_ended(), timeout_s)
         except TimeoutError:
             self.signal(signal.SIGKILL)
-        with contextlib.suppress(TimeoutError):
+        try:
             return await asyncio.wait_for(self.ended(), _KILL_TIMEOUT_S)
-        return None
+        except TimeoutError:
+            return None
+        finally:
+            self._forget_group()
 
     async def _all_ended(self) -> int | None:
         code = await self.ended()
@@ -142,10 +145,14 @@ class Service:
         try:
             os.killpg(self._group, number)
         except OSError:
-            # From now on it may be another group's number.
+            self._forget_group()
+        return bool(self._group)
+
+    def _forget_group(self) -> None:
+        """Once all in it are dead, its number may become another group's."""
+        if self._group:
             self.note(f"-{self._group}")
             self._group = None
-        return bool(self._group)
 
     def ending(self) -> str:
         """How it ended, in words; empty while it runs."""

@@ -19,10 +19,13 @@ _POLL_S = 0.05
 
 # These commits wait for no disk: a lease of the moment before a crash isn't worth it.
 _LAZILY = "set_config('synchronous_commit', 'off', true)"
+_OF_OTHERS = "WHERE user_id = $1 AND session_id = $2 AND holder <> $3 AND end_time >= now()"
 _MINE = "WHERE user_id = $1 AND session_id = $2 AND holder = $3"
+# Who finds it taken locks nothing: otherwise those who wait would make its renewal skip it.
 _TAKE = f"""
 INSERT INTO chat.leases AS known (user_id, session_id, holder, end_time)
 SELECT $1, $2, $3, now() + interval '3 seconds' FROM {_LAZILY}
+WHERE NOT EXISTS (SELECT FROM chat.leases {_OF_OTHERS})
 ON CONFLICT (user_id, session_id) DO UPDATE
     SET holder = excluded.holder, end_time = excluded.end_time
     WHERE known.end_time < now() OR known.holder = excluded.holder

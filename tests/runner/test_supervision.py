@@ -180,6 +180,8 @@ async def test_what_a_wrapper_has_started_is_killed_if_it_hangs(tmp_path: Path) 
 async def test_what_a_killed_wrapper_has_started_does_not_keep_its_port(tmp_path: Path) -> None:
     stack = stack_of(tmp_path, one=WRAPPER.format("echo $$ >>pids; sleep 60; :"))
     pids = tmp_path / "pids"
+    notes: list[str] = []
+    stack.services["one"].note = notes.append
     async with supervised(stack):
 
         async def started() -> int:
@@ -192,6 +194,9 @@ async def test_what_a_killed_wrapper_has_started_does_not_keep_its_port(tmp_path
         await eventually(started, expected=2)
         first = pids.read_text().split()[0]
         await eventually(lambda: asyncio.to_thread(is_dead, first), expected=True)
+    begun, ended = ({note[1:] for note in notes if note[0] == sign} for sign in "+-")
+    assert len(begun) == 2
+    assert ended == begun
 
 
 async def test_a_closed_output_does_not_end_the_program(tmp_path: Path) -> None:

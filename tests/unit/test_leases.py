@@ -157,6 +157,19 @@ async def test_a_turn_whose_commit_hangs_costs_nobody_else_a_lease(
         assert not await can_take(other, OTHER, within_s=6.5)
 
 
+async def test_who_waits_for_a_lease_locks_nothing(
+    database_url: SecretStr, stores: ChatStores
+) -> None:
+    """A lease that is locked is not renewed."""
+    mine, other = (TurnLeases(stores.database) for _ in range(2))
+    async with mine.turn(KEY), connected(database_url) as locked, locked.transaction():
+        await locked.fetch("SELECT holder FROM chat.leases FOR UPDATE")
+        waiting = asyncio.create_task(can_take(other, within_s=1))
+        await asyncio.sleep(0.5)
+        assert await run_sql(database_url, "SELECT pid FROM pg_locks WHERE NOT granted") == []
+        assert not await waiting
+
+
 async def test_a_lease_is_renewed_although_a_connection_hangs(
     database_url: SecretStr, stores: ChatStores
 ) -> None:
