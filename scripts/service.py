@@ -126,11 +126,11 @@ class Service:
         except TimeoutError:
             self.signal(signal.SIGKILL)
         try:
-            return await asyncio.wait_for(self.ended(), _KILL_TIMEOUT_S)
+            code = await asyncio.wait_for(self.ended(), _KILL_TIMEOUT_S)
         except TimeoutError:
             return None
-        finally:
-            self._forget_group()
+        self._forget_group()
+        return code
 
     async def _all_ended(self) -> int | None:
         code = await self.ended()
