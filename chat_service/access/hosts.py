@@ -15,8 +15,11 @@ class Hosts:
         self._named = {host_in(name) for name in (*THIS_MACHINE, listens_on, *others)}
         self._any_address = ip_address(listens_on).is_unspecified
 
-    def problem(self, named: Sequence[str], *, is_probe: bool) -> str:
-        """What is wrong with a request's Host headers, or "". Probes may name any host."""
+    def problem(self, named: Sequence[str], *, is_probe: bool, is_old: bool = False) -> str:
+        """What is wrong with a request's Host headers, or "". Probes may name any host; in HTTP/1.0
+        (`is_old`), which load balancers probe with, but no browser speaks, there may be none."""
+        if is_old and not any(named):
+            return ""
         if len(named) > 1:
             # RFC 9112, 3.2. A proxy might read another one than we do.
             return "The request has more than one Host header"

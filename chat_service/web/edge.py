@@ -81,10 +81,8 @@ class Edge:
         if scope["method"] == "HEAD":
             scope["method"] = "GET"  # the server leaves out the body
         app = self.app
-        # HTTP/1.0 has no Host header, and load balancers probe with it. No browser speaks it.
-        is_named = any(named) or scope["http_version"] >= "1.1"
-        is_probe = scope["path"] in _PROBES
-        if is_named and (problem := self.hosts.problem(named, is_probe=is_probe)):
+        is_probe, is_old = scope["path"] in _PROBES, scope["http_version"] < "1.1"
+        if problem := self.hosts.problem(named, is_probe=is_probe, is_old=is_old):
             app = self.cors(Problem(400, "HOST_NOT_TRUSTED", problem))
         self._under_way.add(exchange)
         try:
