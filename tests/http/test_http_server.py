@@ -43,8 +43,8 @@ def app() -> App:
 
 
 @asynccontextmanager
-async def running(app: ASGIApp, port: int = 0) -> AsyncIterator[HttpServer]:
-    server = HttpServer(app, "127.0.0.1", port, head_timeout_s=HEAD_TIMEOUT_S)
+async def running(app: ASGIApp, port: int = 0, **options: Any) -> AsyncIterator[HttpServer]:
+    server = HttpServer(app, "127.0.0.1", port, head_timeout_s=HEAD_TIMEOUT_S, **options)
     await server.start()
     try:
         yield server
@@ -165,10 +165,10 @@ async def test_requests_that_outlive_a_stops_grace_are_ended(
     chat = FakeChat()
     chat.agent.delay_s = FOREVER_S
     gateway = gateway_app(chat)
-    server = HttpServer(gateway, "127.0.0.1", 0, end_requests=gateway.end_requests)
-    await server.start()
-    url = f"http://127.0.0.1:{server.port}"
-    async with httpx2.AsyncClient(base_url=url, verify=NO_TLS) as client:
+    async with (
+        running(gateway, end_requests=gateway.end_requests) as server,
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", verify=NO_TLS) as client,
+    ):
         whole = asyncio.create_task(client.post("/chat/", json=body()))
         async with client.stream("POST", "/chat/stream", json=body()) as stream:
             pieces = stream.aiter_lines()
