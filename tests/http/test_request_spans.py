@@ -122,7 +122,7 @@ async def test_an_incomplete_answer_is_a_failure(
         return {"type": "http.disconnect"}
 
     scope: Any = {"type": "http", "path": "/users/zoe", "method": "GET", "scheme": "http"}
-    scope["headers"] = [(b"host", b"test")]
+    scope |= {"http_version": "1.1", "headers": [(b"host", b"test")]}
     edge = Edge(app, lambda app: app, ANY_HOST, answer_timeout_s=5, tracer=spans.tracer)
     await edge(scope, receive, send)
     span, attributes = the_one(spans)
