@@ -5,12 +5,12 @@ import json
 import logging
 import pkgutil
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import agents
-from agents.mcp import MCPServer, MCPServerStdio, MCPServerStreamableHttp
+from agents.mcp import MCPServer, MCPServerSse, MCPServerStdio, MCPServerStreamableHttp
 from pydantic import SecretStr
 
 from chat_service.agent.agent import OurAgent
@@ -20,7 +20,18 @@ from daca_shared.service import running
 log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S, _CALL_TIMEOUT_S = 15, 30
-type _Server = MCPServerStdio | MCPServerStreamableHttp
+
+
+class _HttpServer(MCPServerSse):
+    """An MCP server over streamable HTTP. The SDK's own class for that has one call run at a time,
+    so that everybody would wait for one user's slow tool; its class for SSE has not."""
+
+    def create_streams(self) -> AbstractAsyncContextManager[Any]:
+        params: Any = self.params
+        return MCPServerStreamableHttp(params).create_streams()
+
+
+type _Server = MCPServerStdio | _HttpServer
 
 
 def extended(agent: OurAgent, function: str | None) -> OurAgent:
@@ -60,7 +71,7 @@ async def connected(
 
 
 def _server(name: str, given: Any) -> _Server:
-    make = MCPServerStreamableHttp if "url" in given else MCPServerStdio
+    make = _HttpServer if "url" in given else MCPServerStdio
     # With cached tools, a server that has just gone away fails only chats that call one of them.
     return make(
         given, cache_tools_list=True, name=name, client_session_timeout_seconds=_CALL_TIMEOUT_S

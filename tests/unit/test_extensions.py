@@ -1,31 +1,20 @@
-"""What settings add to the agent, also if that is wrong or unavailable, and what tools may do."""
+"""What settings add to the agent, also if that is wrong, and what tools may do."""
 
 import asyncio
-import json
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import agents
 import pytest
 from agents.items import TResponseOutputItem
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
-from pydantic import SecretStr
 
 from chat_service.agent.agent import ChatAgent, OurAgent
 from chat_service.agent.models import ChatModel
 from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall
-from chat_service.extensions import connected, extended
+from chat_service.extensions import extended
 from daca_shared.domain import Failed, InvalidInput, Misconfigured, Unavailable
-from lab.machine import free_port
-from scripts.lib.project import ROOT
-from tests.commands import command
-from tests.fakes import eventually
 from tests.real_services import offline
-
-SERVER = [sys.executable, str(ROOT / "examples/mcp_server.py")]
 
 
 async def ask(agent: ChatAgent, text: str, say: Say | None = None) -> str:
@@ -43,84 +32,6 @@ def with_tool(function: Callable[..., object]) -> ChatAgent:
 
 def calling(tool: str, n: int) -> TResponseOutputItem:
     return function_call(tool, "{}", call_id=f"{tool}{n}")
-
-
-@asynccontextmanager
-async def mcp_agent(**servers: object) -> AsyncIterator[ChatAgent]:
-    async with connected(SecretStr(json.dumps(servers)), retry_s=0.1) as up:
-        yield ChatAgent(offline(), mcp_servers=up)
-
-
-async def test_a_tool_of_an_mcp_server_that_chat_starts() -> None:
-    async with mcp_agent(dice={"command": SERVER[0], "args": SERVER[1:]}) as agent:
-        reply = await ask(agent, 'mcp_dice__roll {"sides": 1}')
-        assert reply == "[offline model] mcp_dice__roll says: 1 of 1"
-
-
-async def test_two_mcp_servers_may_have_tools_of_the_same_name() -> None:
-    dice = {"command": SERVER[0], "args": SERVER[1:]}
-    async with mcp_agent(one=dice, two=dice) as agent:
-        assert "mcp_one__roll says" in await ask(agent, "mcp_one__roll")
-        assert "mcp_two__roll says" in await ask(agent, "mcp_two__roll")
-
-
-async def test_an_mcp_server_may_come_go_and_come_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    port = free_port()
-    async with mcp_agent(dice={"url": f"http://127.0.0.1:{port}/mcp"}) as agent:
-
-        async def can_roll() -> bool:
-            return "says: 1 of 1" in await ask(agent, 'mcp_dice__roll {"sides": 1}')
-
-        async def cannot_roll() -> bool:
-            return not await can_roll()
-
-        assert await cannot_roll()
-        assert "MCP server dice is away" in caplog.text
-        for _ in range(2):
-            async with command(*SERVER, str(port), folder=tmp_path):
-                await eventually(can_roll, timeout_s=60)
-            await eventually(cannot_roll, timeout_s=60)
-
-
-GROWING = """
-from mcp.server import MCPServer
-server = MCPServer("growing", log_level="WARNING")
-def two() -> str:
-    return "grown"
-@server.tool()
-def one() -> None:
-    server.add_tool(two)
-server.run()
-"""
-
-
-async def test_a_tool_that_an_mcp_server_adds_later_is_known() -> None:
-    async with mcp_agent(x={"command": sys.executable, "args": ["-c", GROWING]}) as agent:
-        await ask(agent, "mcp_x__one")
-
-        async def has_grown() -> bool:
-            return "says: grown" in await ask(agent, "mcp_x__two")
-
-        await eventually(has_grown, timeout_s=60)
-
-
-async def test_mcp_servers_that_cannot_be_started_stop_no_chat(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async with mcp_agent(no={"command": "/no/such"}, ends={"command": "true"}) as agent:
-        assert "5 messages" in await ask(agent, "hi")
-    for name in ("no", "ends"):
-        assert f"MCP server {name} is away" in caplog.text
-    assert "is away (ExceptionGroup" not in caplog.text
-
-
-@pytest.mark.parametrize("value", ["dice", "[]", "[1]", '{"a": 1}', '{"a": {}}', '{"a": {"b": 1}}'])
-async def test_invalid_mcp_servers_are_refused_by_name(value: str) -> None:
-    with pytest.raises(Misconfigured, match="CHAT_MCP_SERVERS: must be JSON like"):
-        async with connected(SecretStr(value)):
-            pass
 
 
 @pytest.mark.parametrize(
