@@ -29,10 +29,12 @@ type Place = Path | SecretStr
 
 class Cluster:
     """A PostgreSQL of our own, on a socket in its folder. Unless `durable`, it runs without fsync,
-    which matters only if the machine crashes: a killed server loses nothing without it."""
+    which matters only if the machine crashes: a killed server loses nothing without it.
+    `options` are further arguments of the server."""
 
-    def __init__(self, folder: Path, *, durable: bool) -> None:
+    def __init__(self, folder: Path, *, durable: bool, options: str) -> None:
         self._folder = folder
+        self._options = options
         self._durable = durable
         self._data = folder / "data"
         # Unpacked here, because the user that runs it may not be allowed into our folder.
@@ -55,6 +57,7 @@ class Cluster:
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder}"
         if not self._durable:
             options += " -c fsync=off"
+        options = f"{options} {self._options}"
         log = self._folder / "log"
         self._run("pg_ctl", "start", "--wait", f"--log={log}", "--silent", f"--options={options}")
 
@@ -112,11 +115,11 @@ def _memory() -> Path | None:
 
 
 @contextmanager
-def running_cluster(*, durable: bool = False) -> Iterator[Cluster]:
+def running_cluster(*, durable: bool = False, options: str = "") -> Iterator[Cluster]:
     # Not in pytest's folder, which belongs to root and has too long a path for a socket.
     folder = Path(tempfile.mkdtemp(prefix="daca-pg-", dir=None if durable else _memory()))
     try:
-        cluster = Cluster(folder, durable=durable)
+        cluster = Cluster(folder, durable=durable, options=options)
         cluster.start()
         try:
             yield cluster

@@ -1,6 +1,6 @@
 """PostgreSQL's URLs, as libpq and so all other programs know them, for asyncpg."""
 
-from ssl import create_default_context
+from ssl import SSLContext, create_default_context
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -32,8 +32,19 @@ def connecting(url: str, timeout_s: float) -> dict[str, Any]:
     return {
         "dsn": parts._replace(scheme="postgresql", query=urlencode(given)).geturl(),
         "timeout": int(connect_timeout or 0) or timeout_s,
-        # libpq's name for the machine's trusted CAs. asyncpg would look for a file of that name.
-        "ssl": create_default_context() if given.get("sslrootcert") == "system" else None,
+        "ssl": _trusting_system_cas(given) if given.get("sslrootcert") == "system" else None,
         "server_settings": settings if is_own else {},
         "statement_cache_size": 100 if is_own else 0,
     }
+
+
+def _trusting_system_cas(given: dict[str, str]) -> SSLContext:
+    """For `system`, libpq's name for the machine's CAs: asyncpg would look for a file so named."""
+    tls = create_default_context()
+    if certificate := given.get("sslcert"):
+        password = given.get("sslpassword", "")  # without any, Python would ask for it
+        try:
+            tls.load_cert_chain(certificate, given.get("sslkey"), password)
+        except OSError as error:
+            raise Unavailable(f"DATABASE_URL: sslcert or sslkey can't be used: {error}") from None
+    return tls
