@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from chat_service.access.admission import Admission
 from chat_service.agent.models import ChatModel
 from chat_service.chat.conversation import Conversation
+from chat_service.hosts.refusals import FILTERED, LACKS_TOOLS, TOO_LONG, refuses
 from chat_service.outbox.outbox import Outbox
 from daca_shared.domain import DomainError
 
@@ -26,6 +27,9 @@ _MODEL_LABELS = ("gen_ai_operation_name", "gen_ai_request_model")
 _SECONDS = [0.01 * 2**n for n in range(14)]
 _TOKENS = [4**n for n in range(14)]
 _SCRAPE_TIMEOUT_S = 1.0
+# Refusals after which the model is asked again, or that are about the user's own text: the host
+# works, and they have names of their own, so that no alert takes them for failures.
+REFUSALS = {"too_long": TOO_LONG, "lacks_tools": LACKS_TOOLS, "filtered": FILTERED}
 
 _operations = Histogram(
     "gen_ai_client_operation_duration_seconds",
@@ -92,7 +96,8 @@ class MeasuredModel(Model):
             yield
         except BaseException as error:
             stopped = isinstance(error, asyncio.CancelledError | GeneratorExit)
-            error_type = "cancelled" if stopped else type(error).__name__
+            names = (name for name, pattern in REFUSALS.items() if refuses(error, pattern))
+            error_type = "cancelled" if stopped else next(names, type(error).__name__)
             raise
         finally:
             _operations.labels(*self._labels, error_type).observe(time.perf_counter() - began)
@@ -125,6 +130,8 @@ def observed(admission: Admission, outbox: Outbox, conversation: Conversation) -
             yield Gauge("daca_chats", "Chats under way.", admission.chats)
             yield Gauge("daca_chat_streams", "Streams open.", len(conversation.streams))
             yield CounterMetricFamily("daca_chats_turned_away", "Refused for overload.", refused)
+            told = "Messages that analytics refuses to count."
+            yield CounterMetricFamily("daca_outbox_refused", told, outbox.refused)
             asked = asyncio.run_coroutine_threadsafe(outbox.backlog(), loop)
             try:
                 entries, oldest = asked.result(_SCRAPE_TIMEOUT_S)

@@ -60,7 +60,7 @@ _NO_CREDIT = re.compile(
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
 # After these, hosts quote the request or its model, which may contain any words.
 _QUOTES = re.compile(r"[\"'](input|flagged_input|failed_generation)\\?[\"']:|\binput_value=")
-_FILTERED = _says(
+FILTERED = _says(
     r"content.?filter|content.?(policy.?violation|management policy)|data_inspection|invalid_prompt"
     r"|content exists risk|requires moderation|input was flagged|flagged as potentially"
     r"|sensitivecontent|violate[sd] (usage guidelines|safety guidelines|guardrail)|[\"']1301[\"']"
@@ -95,7 +95,7 @@ _LATE = domain.TimedOut, "The model took too long to answer; try again"
 _AWAY = Unavailable, "The model can't be reached; try again later"
 _NONSENSE = Unavailable, "The model's answer is cut short, or makes no sense; try again"
 _BY_WORDS: list[tuple[re.Pattern[str], _Made]] = [
-    (_FILTERED, (_TEXT, "was refused by a filter of the model's host")),
+    (FILTERED, (_TEXT, "was refused by a filter of the model's host")),
     (_NO_CREDIT, _CREDIT), (_BAD_KEY, _KEY), (_NO_MODEL, _MODEL),
     (_RETIRED, _MODEL),
     (re.compile("tool_use_failed"), _NONSENSE), (re.compile("rate_limit_exceeded"), _LIMIT),

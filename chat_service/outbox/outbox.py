@@ -70,6 +70,8 @@ class Outbox:
     tracing: Tracing = NO_TRACING
     last_send_s: float = 2.0
     """How long a stop may take to send what is left."""
+    refused: int = field(default=0, init=False)
+    """How many messages analytics has refused."""
     # Users whose chats wait for their count.
     _waiting: set[str] = field(default_factory=set, init=False)
     _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -185,6 +187,7 @@ class Outbox:
         except InvalidInput as error:
             if len(entries) == 1:
                 # It stays in the table, where an operator can see it, and is not sent again.
+                self.refused += 1
                 log.warning("analytics refuses message %s: %s", entries[0].message_id, error)
                 return {entries[0].seq}
             half = len(entries) // 2

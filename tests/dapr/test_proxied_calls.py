@@ -1,5 +1,6 @@
 """The proxied call itself: our client, two real sidecars, and a server."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from daca_shared.domain import NotFound, TimedOut, Unavailable
 from daca_shared.settings import ServiceSettings
 from lab.stack import RunningStack, eventually, http, render_run_file
 from scripts.stack import Stack
+from tests.reports import scraped
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -76,6 +78,11 @@ async def test_http_callers_of_the_old_rest_api_are_still_answered(system: Runni
     assert http("GET", f"{url}/bob") == (200, {"message_count": 3})
     status, body = http("GET", f"{url}/charlie")
     assert (status, body["message"]) == (404, "User not found")
+    # Each user id would become some forty time series, in plain text.
+    port = system.sidecar_port(system.chat, "metrics")
+    told = await asyncio.to_thread(scraped, port)
+    assert "dapr_http_server_request_count" in told
+    assert "charlie" not in told
 
 
 class Recording(AnalyticsServicer):

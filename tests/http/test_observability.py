@@ -13,7 +13,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 from chat_service.agent.models import choose_model
-from chat_service.health.metrics import observed
+from chat_service.health.metrics import REFUSALS, observed
 from chat_service.settings import ChatSettings
 from scripts.lib.project import ROOT
 from scripts.openapi import document
@@ -93,6 +93,21 @@ def test_the_alert_of_chats_that_fail_knows_every_route_of_a_chat() -> None:
     patterns = {p for e in expressions() for p in re.findall(r'http_route=~"([^"]+)"', e)}
     assert len(routes) == 3
     assert {r for r in routes for p in patterns if re.fullmatch(p, r)} == routes
+
+
+def test_the_alert_of_a_model_that_fails_excepts_refusals_by_a_host_that_works() -> None:
+    (excepted,) = (p for e in expressions() for p in re.findall(r'error_type!~"([^"]+)"', e))
+    assert set(excepted.split("|")) == {"", "cancelled", *REFUSALS}
+
+
+def test_no_metric_of_a_sidecar_has_paths_and_so_user_ids() -> None:
+    files = [*(ROOT / "deploy").rglob("*.yaml"), *(ROOT / "examples").rglob("*.yaml")]
+    parsed = [document for file in files for document in yaml.safe_load_all(file.read_text())]
+    specs = [made["spec"] for made in parsed if made and made.get("kind") == "Configuration"]
+    of_sidecars = [spec for spec in specs if "mtls" not in spec]
+    assert len(of_sidecars) == 7
+    for spec in of_sidecars:
+        assert spec["metrics"] == {"enabled": True, "http": {"increasedCardinality": False}}
 
 
 def test_prometheus_scrapes_the_ports_of_the_run_file() -> None:

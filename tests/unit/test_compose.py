@@ -45,10 +45,11 @@ def test_sidecars_know_their_app(app: str) -> None:
     assert set(environment) <= variables(SETTINGS[f"{app}-service"])
 
 
-def test_all_that_can_be_set_for_chat_reaches_its_container() -> None:
-    settable = ("AUTH_", "CHAT_", "GEMINI_", "OPENAI_")
-    named = {name for name in variables(SETTINGS["chat-service"]) if name.startswith(settable)}
-    assert named <= set(SERVICES["chat"]["environment"])
+@pytest.mark.parametrize("app", APPS)
+def test_all_that_can_be_set_reaches_the_containers(app: str) -> None:
+    settable = ("AUTH_", "CHAT_", "GEMINI_", "OPENAI_", "DACA_LOG_", "DACA_TRACE_", "OTEL_TRACES_")
+    named = {name for name in variables(SETTINGS[f"{app}-service"]) if name.startswith(settable)}
+    assert named <= set(SERVICES[app]["environment"])
 
 
 @pytest.mark.parametrize("app", APPS)

@@ -51,7 +51,7 @@ def test_manifests_fit_their_schema(manifest: Manifest, version: str) -> None:
         return
     # No package has the CRDs. They allow unknown fields, which Dapr ignores.
     fields = {
-        "Configuration": {"api", "accessControl", "tracing"},
+        "Configuration": {"api", "accessControl", "metrics", "tracing"},
         "Resiliency": {"policies", "targets"},
     }
     assert manifest["apiVersion"] == "dapr.io/v1alpha1"

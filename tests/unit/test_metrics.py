@@ -1,5 +1,4 @@
 import asyncio
-import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,18 +18,13 @@ from daca_shared.settings import ServiceSettings
 from lab.postgres import Place
 from tests.fakes import FakeChat, eventually, opened_stores, turn_of
 from tests.model_server import Fault, ModelServer, model_server
-from tests.reports import sample, total
+from tests.reports import sample, scraped, total
 from tests.unit.test_agent import choose, model
 
 __all__ = ["choose", "model", "server"]
 MESSAGE = ChatMessage(user_id="alice", text="hi")
 DURATION = "gen_ai_client_operation_duration_seconds_count"
 FIRST_CHUNK = "gen_ai_client_operation_time_to_first_chunk_seconds_count"
-
-
-def read(port: int | None) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        return str(answer.read().decode())
 
 
 @pytest.fixture
@@ -63,14 +57,23 @@ async def test_a_streams_first_chunk_is_measured_too() -> None:
     assert total(first, **streamed) < total(DURATION.replace("_count", "_sum"), **streamed)
 
 
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (Fault(status=401), "AuthenticationError"),
+        (Fault(status=400, message="max_tokens is too large"), "BadRequestError"),
+        (Fault(status=400, message="context_length_exceeded"), "too_long"),
+        (Fault(status=400, message="refused by content_filter"), "filtered"),
+    ],
+)
 async def test_a_models_failure_is_measured_by_its_kind(
-    model: ChatModel, server: ModelServer
+    model: ChatModel, server: ModelServer, fault: Fault, kind: str
 ) -> None:
-    server.faults = [Fault(status=401)]
-    before = operations("AuthenticationError")
+    server.faults = [fault]
+    before = operations(kind)
     with pytest.raises(DomainError):
         await ChatAgent(measured(model)).answer(MESSAGE, 5, [])
-    assert operations("AuthenticationError") == before + 1
+    assert operations(kind) == before + 1
 
 
 async def test_a_disconnected_stream_counts_as_cancelled() -> None:
@@ -114,12 +117,13 @@ async def test_a_scrape_reports_the_current_state(
             serving_metrics(ServiceSettings(), 0, "PORT") as port,
             observed(admission, stores.outbox, chat.conversation),
         ):
-            text = await asyncio.to_thread(read, port)
+            text = await asyncio.to_thread(scraped, port)
         await stream.aclose()
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
     assert values["daca_chats"] == "1.0"
     assert values["daca_chat_streams"] == "1.0"
     assert values["daca_chats_turned_away_total"] == "3.0"
+    assert values["daca_outbox_refused_total"] == "0.0"
     assert values["daca_outbox_entries"] == "1.0"
     assert 0 < float(values["daca_outbox_oldest_age_seconds"]) < 5
     assert float(values["process_resident_memory_bytes"]) > 1e6
@@ -134,7 +138,7 @@ async def test_a_scrape_without_a_database_reports_the_rest(
         serving_metrics(ServiceSettings(), 0, "PORT") as port,
         observed(Admission(), stores.outbox, FakeChat().conversation),
     ):
-        text = await asyncio.to_thread(read, port)
+        text = await asyncio.to_thread(scraped, port)
     assert "daca_chats " in text
     assert "daca_outbox_entries" not in text
 
@@ -147,7 +151,7 @@ def test_two_processes_cannot_share_the_port(environment: pytest.MonkeyPatch) ->
             serving_metrics(settings, port, "THE_PORT"),
         ):
             pass
-        assert "process_cpu_seconds_total" in read(port)
+        assert "process_cpu_seconds_total" in scraped(port)
 
 
 def test_metrics_can_be_off(environment: pytest.MonkeyPatch) -> None:

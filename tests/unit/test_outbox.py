@@ -120,6 +120,7 @@ async def test_a_refused_message_stays_on_disk_and_blocks_no_other(
         later = await send(stores, message("mallory"))
         await stores.outbox.settled("mallory")
         assert await stores.outbox.backlog() == (0, None)
+        assert stores.outbox.refused == 1  # what an alert sees
     assert Counter(recorder.ids) == Counter([sent[0], sent[2], *later])
     assert await left_on_disk(place) == [sent[1]]
     # It isn't sent after the next start either.
