@@ -87,8 +87,13 @@ class SqliteFile:
     def empty_log(self) -> bool:
         """Deleted rows are overwritten in the file itself, but still in the log (WAL). Returns
         whether that is empty then: somebody may still read it."""
-        # Unread rows would keep the statement open, and the next commit would fail.
-        ((busy, *_),) = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        try:
+            # Unread rows would keep the statement open, and the next commit would fail.
+            ((busy, *_),) = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            # No failure of the deletion, nor of writes beside it: these are committed.
+            log.warning("deleted texts stay in the log (WAL) until it can be emptied: %s", error)
+            return False
         return not busy
 
     def give_way(self) -> None:

@@ -1,5 +1,6 @@
 """A SQLite file on a disk that fails writes: errors say so, and work resumes once it recovers."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.sqlite_files import add, opened, refuses, works
+from tests.unit.sqlite_files import add, numbers, opened, refuses, works
 
 
 @pytest.fixture
@@ -50,6 +51,19 @@ def small_disk(path: Path) -> Iterator[Path]:
     path.parent.chmod(0o700)
     yield path.parent
     subprocess.run(["umount", "--lazy", path.parent], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount: disks are NOT tested")
+async def test_a_log_that_cannot_be_emptied_fails_neither_deletions_nor_writes_beside_them(
+    small_disk: Path, path: Path
+) -> None:
+    database = await opened(path)
+    for n in range(260):  # until SQLite begins its log (WAL) anew, in which there is room then
+        await database.write(add(n))
+    with full(small_disk):
+        await asyncio.gather(database.write(add(1000)), database.purge(), database.write(add(1001)))
+    assert {1000, 1001} <= set(await numbers(database))
+    await database.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount: disks are NOT tested")
