@@ -1,7 +1,7 @@
 /** Calls to the gateway. They throw a `Problem`, whose message can be shown to the user. */
 
 import { Broken, events } from "./sse.js";
-import { fetchAs } from "./token.js";
+import { fetchAs, isOurs } from "./token.js";
 
 export class Problem extends Error {
   constructor(message, status = 0, isOurs = false) {
@@ -19,6 +19,7 @@ export class Problem extends Error {
 }
 
 const AWAY = "The service can't be reached. Check that it is running, then try again.";
+const SIGN_IN = "The sign-in before this service seems to have ended. Reload the page to sign in again.";
 const CUT = "The connection broke before the reply was complete.";
 /** A network that is silent for so long is gone. What comes slowly may take longer. */
 const SILENCE_MS = 10_000;
@@ -38,8 +39,9 @@ function problem(status, detail, isOurs) {
 
 async function refusal(response) {
   const body = await response.json().catch(() => null);
-  const isOurs = response.headers.get("content-type")?.startsWith("application/problem+json");
-  return problem(response.status, body?.detail, isOurs);
+  // A proxy that wants its users to sign in refuses, or redirects.
+  if (!isOurs(response) && [0, 401].includes(response.status)) return new Problem(SIGN_IN);
+  return problem(response.status, body?.detail, isOurs(response));
 }
 
 /** Its `signal` aborts if `heard` isn't called for so long, or if `other` does. */

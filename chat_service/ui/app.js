@@ -531,7 +531,10 @@ function lookAgain() {
   count.refresh(user);
 }
 
-window.addEventListener("popstate", showAddress);
+window.addEventListener("popstate", () => {
+  sidebar.toggle(false);
+  showAddress();
+});
 window.addEventListener("focus", lookAgain);
 window.addEventListener("online", () => {
   readAt = 0;
@@ -543,6 +546,7 @@ window.addEventListener("online", () => {
 document.addEventListener("visibilitychange", lookAgain);
 followTheme($("theme"));
 followToken(signIn, signOut);
+const typedEarly = composer.text; // while the scripts were loading
 $("user").value = user;
 remember("user", user, TAB);
 $("user").readOnly = Boolean(subject());
@@ -550,4 +554,7 @@ showAddress();
 sidebar.refresh(user);
 count.refresh(user);
 api.maxTextLength().then((limit) => (composer.limit = limit));
+if (typedEarly) composer.begin([composer.text, typedEarly].filter(Boolean).join("\n"));
+for (const id of ["user", "search", "send"]) $(id).disabled = false;
+$("text").placeholder = "Write a message";
 composer.focus();

@@ -123,7 +123,7 @@ export class Composer {
 
   /** Send the text. If it can't be sent, it stays in the box. */
   send() {
-    const text = $("text").value;
+    const text = $("text").value.toWellFormed(); // half an emoji would be refused
     if (this.isBusy || !text.trim() || this.#excess > 0) return;
     const { edited } = this;
     forget(this.#place);

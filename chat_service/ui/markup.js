@@ -105,9 +105,12 @@ function patch(old, fresh) {
   }
 }
 
+/** The buttons' own words. Not in their attributes, as `patch` keeps only elements whose attributes are the same. */
+const labels = new WeakMap();
+
 /** Copy `text`, and show the result on `button`. If copying isn't allowed, select `shown`. */
 export async function copy(text, button, shown) {
-  const label = (button.dataset.label ??= button.textContent);
+  if (!labels.has(button)) labels.set(button, button.textContent);
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
@@ -116,5 +119,5 @@ export async function copy(text, button, shown) {
     getSelection().selectAllChildren(shown);
     button.textContent = "Selected: press Ctrl+C";
   }
-  setTimeout(() => (button.textContent = label), 2000);
+  setTimeout(() => (button.textContent = labels.get(button)), 2000);
 }

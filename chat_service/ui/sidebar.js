@@ -38,13 +38,14 @@ export class Sidebar {
     /** How many conversations are shown that the server has listed. */
     this.count = 0;
     $("more").onclick = () => this.#more();
-    $("drawer-button").onclick = () => this.toggle($("drawer-button").ariaExpanded !== "true");
+    $("drawer-button").onclick = () => this.toggle(!this.#isOpen);
     $("backdrop").onclick = () => this.toggle(false);
-    $("sidebar").addEventListener("keydown", (event) => {
+    document.body.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || composes(event) || event.defaultPrevented) return;
+      if (document.querySelector("dialog[open]")) return;
       // Here Escape closes the drawer or clears the search. It must not stop a reply, too.
-      if (narrow.matches || event.target === $("search")) event.stopPropagation();
-      if (narrow.matches) this.toggle(false);
+      if (this.#isOpen || event.target === $("search")) event.stopPropagation();
+      if (this.#isOpen) this.toggle(false);
     });
     let typing;
     $("search").oninput = () => {
@@ -54,8 +55,13 @@ export class Sidebar {
     narrow.onchange = () => this.toggle(false);
   }
 
+  /** Whether the drawer is open. */
+  get #isOpen() {
+    return $("drawer-button").ariaExpanded === "true";
+  }
+
   toggle(open) {
-    const wasOpen = $("drawer-button").ariaExpanded === "true";
+    const wasOpen = this.#isOpen;
     $("drawer-button").ariaExpanded = String(open);
     document.body.classList.toggle("drawer-open", open);
     $("backdrop").hidden = !open;

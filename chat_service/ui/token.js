@@ -11,7 +11,8 @@ function subjectOf(jwt) {
   try {
     const payload = atob(jwt.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
     const bytes = Uint8Array.from(payload, (char) => char.charCodeAt(0));
-    return JSON.parse(new TextDecoder().decode(bytes)).sub || null;
+    const { sub } = JSON.parse(new TextDecoder().decode(bytes));
+    return /^[!-~]+$/.test(jwt) && typeof sub === "string" ? sub || null : null; // else it fits into no header
   } catch {
     return null;
   }
@@ -22,13 +23,19 @@ export const subject = () => token && subjectOf(token);
 
 const ROOT = new URL("../", import.meta.url);
 
-/** `fetch` a path below the gateway's root, wherever a proxy has put that, with the token. If the answer is 401, open the dialog. */
+/** Whether it is the service's own answer, and not that of a proxy before it. */
+export const isOurs = (response) => Boolean(response.headers.get("content-type")?.startsWith("application/problem+json"));
+
+/**
+ * `fetch` a path below the gateway's root, wherever a proxy has put that, with the token. If the service answers
+ * 401, open the dialog. A redirect, which the service never makes, is not followed, and has status 0.
+ */
 export async function fetchAs(path, options) {
   const sent = token;
   const headers = { ...options.headers, ...(sent && { authorization: `Bearer ${sent}` }) };
-  const response = await fetch(new URL(path, ROOT), { ...options, headers });
+  const response = await fetch(new URL(path, ROOT), { ...options, headers, redirect: "manual" });
   // Unless another token was entered in the meantime.
-  const wanted = response.status === 401 && sent === token;
+  const wanted = response.status === 401 && isOurs(response) && sent === token;
   if (wanted) ask();
   return response;
 }

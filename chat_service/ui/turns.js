@@ -2,7 +2,7 @@
 
 import { copy, element, show } from "./markup.js";
 
-const TOOLS = { get_current_time: "Looked up the time" };
+const TOOLS = new Map([["get_current_time", "Looked up the time"]]);
 
 function button(text, onclick) {
   return element("button", { type: "button", className: "quiet", textContent: text, onclick });
@@ -57,7 +57,7 @@ export class TurnView {
   }
 
   addTool(name) {
-    const words = TOOLS[name] ?? `Used ${name.replaceAll("_", " ")}`;
+    const words = TOOLS.get(name) ?? `Used ${name.replaceAll("_", " ")}`;
     this.tools.append(element("span", { textContent: words }));
   }
 

@@ -128,10 +128,11 @@ class Html:
 
 
 async def with_html(
-    events: AsyncGenerator[Any], *, pace_s: float = 0.1, share: float = 0.1
+    events: AsyncGenerator[Any], *, pace_s: float = 0.1, share: float = 0.1, most: float = 40_000
 ) -> AsyncGenerator[Any]:
-    """`events`, and every `pace_s` the HTML of their text so far, or less often if rendering took
-    more than this `share` of the time."""
+    """`events`, and every `pace_s` the HTML of their text so far; less often if rendering takes
+    more than this `share` of the time, or if more than `most` characters a second would be sent: a
+    long block is sent anew each time, which on a slow network takes longer than the reply."""
     loop = asyncio.get_running_loop()
     text, is_new, due = "", False, 0.0
     coming: asyncio.Future[Any] | None = None
@@ -153,7 +154,8 @@ async def with_html(
                 finished, html = await rendered([text[:start], text[start:]])
                 yield Html(finished, html)
                 text, is_new = text[start:], False
-                due = loop.time() + max(pace_s, (loop.time() - began) / share)
+                took_s = loop.time() - began
+                due = loop.time() + max(pace_s, took_s / share, len(html) / most)
     finally:
         if coming:
             coming.cancel()

@@ -202,9 +202,28 @@ async def test_a_url_of_another_users_conversation_says_so(
     await expect(two.get_by_text("Say something to start")).to_be_visible()
 
 
+@pytest.mark.parametrize(
+    "given",
+    ["none", token("bob") + "…", "e30.eyJzdWIiOjF9.x"],
+    ids=["no token", "shortened", "of the number 1"],
+)
+async def test_a_token_that_names_no_user_or_fits_in_no_header_is_refused(
+    guarded: Page, given: str
+) -> None:
+    await button(guarded, "Sign out").click()
+    field = guarded.get_by_label("Token")
+    await field.fill(given)
+    await field.press("Enter")
+    assert await field.evaluate("field => field.validationMessage") == (
+        "This is not a token that names a user."
+    )
+    await sign_in(guarded, "alice")
+
+
 async def test_an_expired_token_loses_no_text(guarded: Page) -> None:
     async def refuse(route: Route) -> None:
-        await route.fulfill(status=401, json={"detail": "The bearer token is not valid"})
+        told = json.dumps({"detail": "The bearer token is not valid"})
+        await route.fulfill(status=401, body=told, content_type="application/problem+json")
 
     await guarded.route("**/chat/stream*", refuse)
     await message_box(guarded).fill("apples")

@@ -85,7 +85,7 @@ async def shown(events: AsyncGenerator[Any]) -> list[str]:
 
 @pytest.mark.parametrize("size", [1, 7])
 async def test_a_reader_sees_all_that_came_so_far(size: int) -> None:
-    views = await shown(with_html(pieces(REPLY, size), pace_s=0, share=1e9))
+    views = await shown(with_html(pieces(REPLY, size), pace_s=0, share=1e9, most=1e9))
     texts = [REPLY[: end + size] for end in range(0, len(REPLY), size)]
     assert views == [render(text) for text in texts]
 
@@ -93,7 +93,9 @@ async def test_a_reader_sees_all_that_came_so_far(size: int) -> None:
 async def test_raw_html_has_the_same_blocks_while_it_comes() -> None:
     lines = ("In the head:", "<style>", "p { color: red }", "</style>", "", "and <div>, below:")
     reply = "\n".join([*lines, "<div>hi</div>", "", "```html", "<style> & <b>", "```", "All."])
-    assert (await shown(with_html(pieces(reply, 5), pace_s=0, share=1e9)))[-1] == render(reply)
+    assert (await shown(with_html(pieces(reply, 5), pace_s=0, share=1e9, most=1e9)))[-1] == render(
+        reply
+    )
 
 
 async def test_finished_blocks_are_sent_once() -> None:
@@ -102,6 +104,13 @@ async def test_finished_blocks_are_sent_once() -> None:
     assert 2 < len(sent) < 220  # and not with each of the 224 pieces
     assert sum(event.finished.count("<p>") for event in sent) > 100
     assert all(event.open.count("<p>") <= 2 for event in sent)
+
+
+async def test_a_long_block_which_is_sent_anew_each_time_is_sent_less_often() -> None:
+    code = "```\n" + "some line of code\n" * 500
+    events = with_html(pieces(code, 50, 0.005), pace_s=0.01)
+    sent = [event async for event in events if isinstance(event, Html)]
+    assert sum(len(event.finished + event.open) for event in sent) < 15 * len(code)
 
 
 async def test_text_before_a_models_pause_is_shown() -> None:
