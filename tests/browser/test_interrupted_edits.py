@@ -4,7 +4,7 @@ import asyncio
 import re
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
@@ -30,6 +30,7 @@ from tests.browser.troubles import (
     chat_elsewhere,
     hang,
     look_again,
+    once,
     see_a_problem,
     slow,
 )
@@ -132,11 +133,13 @@ async def test_a_retry_sends_nothing_to_a_conversation_that_was_chosen_meanwhile
     await message_box(page).press("Enter")
     await see_a_problem(page)
     site.agent.asked.clear()
-    await page.route(CONVERSATION, slow(1), times=1)
+    read = asyncio.Event()
+    await page.route(CONVERSATION, once(read, Route.continue_), times=1)
     await button(page, "Retry").click()
     await past(page).filter(has_text="figs").click()
     await expect(questions(page)).to_have_text([re.compile("figs")])
-    await page.wait_for_timeout(1200)
+    read.set()
+    await page.wait_for_timeout(500)
     assert site.agent.asked == []
     await page.go_back()
     await expect(message_box(page)).to_have_value("pears")
