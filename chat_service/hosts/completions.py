@@ -122,7 +122,12 @@ class CompletionsClient:
         with self._openai_errors() as words:
             async with response:
                 while not reader.is_over:
-                    line = await response.content.readline(max_line_length=_MAX_LINE_BYTES)
+                    try:
+                        line = await response.content.readline(max_line_length=_MAX_LINE_BYTES)
+                    except (TimeoutError, aiohttp.ClientError, OSError):
+                        if reader.is_whole:  # only what it has used is missing
+                            break
+                        raise
                     size += len(line)
                     if size > _MAX_ANSWER_BYTES:
                         raise Failed(_TOO_LARGE)

@@ -72,6 +72,14 @@ async def test_a_stream_with_any_of_the_usual_ends_is_whole(end: list[Any]) -> N
         assert "".join(await texts(create)) == "ab"
 
 
+@pytest.mark.parametrize(
+    "end", [{"more": True}, {"headers": "content-length: 999999\r\n"}], ids=["silent", "broken"]
+)
+async def test_a_connection_that_ends_badly_after_the_finish_loses_no_answer(end: Any) -> None:
+    async with host(events(delta("a"), FINISH), **end) as create:
+        assert "".join(await texts(create)) == "a"
+
+
 @pytest.mark.parametrize("said", [[], [delta("a")]], ids=["at once", "after a piece"])
 async def test_a_stream_that_ends_without_an_end_is_a_lost_connection(said: list[Any]) -> None:
     async with host(events(*said)) as create:
