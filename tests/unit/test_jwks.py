@@ -3,19 +3,17 @@ import base64
 import hmac
 import ssl
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
 
 from chat_service.access.jwks import Jwks
 from daca_shared.domain import Unauthenticated, Unavailable
+from tests.certificates import self_signed
 from tests.fakes import FOREVER_S, eventually
 from tests.tokens import SECRET, JwksHost, PrivateKey, claims, jwks_identity, public_jwk
 
@@ -210,19 +208,8 @@ async def test_the_host_is_asked_through_the_proxy_that_settings_choose(
 async def test_an_issuers_certificate_may_be_from_a_private_authority(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "private")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, EC_KEY.public_key(), 1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(EC_KEY, hashes.SHA256())
-    )
-    pem, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    key = EC_KEY.private_bytes(pem, private, serialization.NoEncryption())
     file = tmp_path / "issuer.pem"
-    file.write_bytes(certificate.public_bytes(pem) + key)
+    file.write_bytes(b"".join(self_signed(EC_KEY, "private")))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(file)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))

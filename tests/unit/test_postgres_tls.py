@@ -3,41 +3,28 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import SecretStr
 
 from daca_shared.domain import Unavailable
 from daca_shared.storage.postgres import PostgresDatabase
 from lab.machine import free_port, nobody
 from lab.postgres import running_cluster
+from tests.certificates import self_signed
 
 
 def write_certificate(folder: Path) -> None:
     """`tls.pem` and `tls.key`: of the server `localhost` and of the client `postgres`, signed by
     itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "postgres")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem, private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    (folder / "tls.pem").write_bytes(certificate.public_bytes(pem))
+    certificate, key = self_signed(ec.generate_private_key(ec.SECP256R1()), "postgres")
+    (folder / "tls.pem").write_bytes(certificate)
     secret = folder / "tls.key"
     secret.touch(0o600)
-    secret.write_bytes(key.private_bytes(pem, private, serialization.NoEncryption()))
+    secret.write_bytes(key)
 
 
 @contextmanager
