@@ -28,8 +28,8 @@ from tests.browser.troubles import (
     busy,
     chat_elsewhere,
     cut_at_once,
+    find_the_network,
     look_again,
-    lose_the_network,
     once,
     see_a_problem,
     slow,
@@ -78,7 +78,7 @@ async def test_a_conversation_that_could_not_be_loaded_is_shown_whole_once_onlin
     await page.reload()
     await see_a_problem(page)
     await page.unroute_all()
-    await lose_the_network(page)
+    await find_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples", "pears"))
     await expect(replies(page).last).to_contain_text("Not answered.")
     await expect(message_box(page)).to_have_value("plu")
@@ -91,7 +91,7 @@ async def test_the_count_is_known_again_once_online(open_site: OpenPage) -> None
     await send_and_wait(page, "apples")
     await expect(count(page)).to_have_text("Messages sent: unknown")
     await page.unroute_all()
-    await lose_the_network(page)
+    await find_the_network(page)
     await expect(count(page)).to_have_text("Messages sent: 1")
 
 
@@ -134,12 +134,12 @@ async def test_the_focus_stays_when_a_button_goes(open_site: OpenPage) -> None:
     await look_again(page)
     await button(page, "Retry").focus()
     await page.unroute_all()
-    await lose_the_network(page)
+    await find_the_network(page)
     await expect(page.get_by_role("alert")).to_be_hidden()
     await expect(message_box(page)).to_be_focused()
     await button(page, "Regenerate").focus()
     await chat_elsewhere(page, "pears")
-    await lose_the_network(page)
+    await find_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples", "pears"))
     await expect(page.get_by_role("log")).to_be_focused()
 

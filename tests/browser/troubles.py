@@ -111,6 +111,12 @@ async def lose_the_network(page: Page) -> None:
     await page.context.set_offline(False)
 
 
+async def find_the_network(page: Page) -> None:
+    """The same, but requests surely get through then. Chromium may tell of it before they do."""
+    await lose_the_network(page)
+    await page.evaluate("dispatchEvent(new Event('online'))")
+
+
 async def look_again(page: Page) -> None:
     """Return to the window, long enough after it was read last."""
     await page.wait_for_timeout(3100)
