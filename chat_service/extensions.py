@@ -23,8 +23,8 @@ _START_TIMEOUT_S, _CALL_TIMEOUT_S = 15, 30
 
 
 class _HttpServer(MCPServerSse):
-    """An MCP server over streamable HTTP. The SDK's own class for that has one call run at a time,
-    so that everybody would wait for one user's slow tool; its class for SSE has not."""
+    """An MCP server over streamable HTTP. The SDK's own class for that runs one call at a time, so
+    that everybody would wait for one user's slow tool. Its class for SSE doesn't."""
 
     def create_streams(self) -> AbstractAsyncContextManager[Any]:
         params: Any = self.params

@@ -57,7 +57,7 @@ class Cluster:
         options = f"-c listen_addresses= -c unix_socket_directories={self._folder}"
         if not self._durable:
             options += " -c fsync=off"
-        options = f"{options} {self._options}"
+        options += f" {self._options}"
         log = self._folder / "log"
         self._run("pg_ctl", "start", "--wait", f"--log={log}", "--silent", f"--options={options}")
 

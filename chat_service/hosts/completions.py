@@ -125,7 +125,7 @@ class CompletionsClient:
                     try:
                         line = await response.content.readline(max_line_length=_MAX_LINE_BYTES)
                     except (TimeoutError, aiohttp.ClientError, OSError):
-                        if reader.is_whole:  # only what it has used is missing
+                        if reader.is_whole:  # only its usage, which comes last, is missing
                             break
                         raise
                     size += len(line)

@@ -187,8 +187,8 @@ class Outbox:
         except InvalidInput as error:
             if len(entries) == 1:
                 # It stays in the table, where an operator can see it, and is not sent again.
-                self.refused += 1
                 log.warning("analytics refuses message %s: %s", entries[0].message_id, error)
+                self.refused += 1
                 return {entries[0].seq}
             half = len(entries) // 2
             return await self._send(entries[:half]) | await self._send(entries[half:])

@@ -12,7 +12,8 @@ function subjectOf(jwt) {
     const payload = atob(jwt.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
     const bytes = Uint8Array.from(payload, (char) => char.charCodeAt(0));
     const { sub } = JSON.parse(new TextDecoder().decode(bytes));
-    return /^[!-~]+$/.test(jwt) && typeof sub === "string" ? sub || null : null; // else it fits into no header
+    const fits = /^[!-~]+$/.test(jwt); // into a header
+    return (fits && typeof sub === "string" && sub) || null;
   } catch {
     return null;
   }

@@ -16,7 +16,7 @@ from tests.browser.people import (
     send_and_wait,
 )
 from tests.browser.sites import Site
-from tests.browser.troubles import STREAM
+from tests.browser.troubles import STREAM, once
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -24,12 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def test_what_is_typed_before_the_scripts_have_come_stays(open_site: OpenPage) -> None:
     page = await open_site("alice")
     come = asyncio.Event()
-
-    async def late(route: Route) -> None:
-        await come.wait()
-        await route.continue_()
-
-    await page.route("**/composer.js", late)
+    await page.route("**/composer.js", once(come, Route.continue_))
     await page.reload(wait_until="commit")
     await message_box(page).fill("apples")
     await expect(page.get_by_label("Chatting as")).to_be_disabled()

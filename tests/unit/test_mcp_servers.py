@@ -11,7 +11,6 @@ import pytest
 from pydantic import SecretStr
 
 from chat_service.agent.agent import ChatAgent
-from chat_service.chat.messages import ChatMessage
 from chat_service.extensions import connected
 from daca_shared.domain import Misconfigured
 from lab.machine import free_port
@@ -19,12 +18,9 @@ from scripts.lib.project import ROOT
 from tests.commands import command
 from tests.fakes import eventually
 from tests.real_services import offline
+from tests.unit.test_extensions import ask
 
 SERVER = [sys.executable, str(ROOT / "examples/mcp_server.py")]
-
-
-async def ask(agent: ChatAgent, text: str) -> str:
-    return (await agent.answer(ChatMessage(user_id="bob", text=text), 5, [])).text
 
 
 @asynccontextmanager
