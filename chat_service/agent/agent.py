@@ -82,7 +82,10 @@ class ChatAgent:
             instructions=instructions,
             tools=[tool for tool in vars(tools).values() if isinstance(tool, agents.FunctionTool)],
             mcp_servers=[] if mcp_servers is None else mcp_servers,
-            mcp_config={"include_server_in_tool_names": True},
+            mcp_config={
+                "include_server_in_tool_names": True,
+                "failure_error_function": _mcp_tool_failure,
+            },
             model=model.model,
             model_settings=model.settings,
         )
@@ -177,11 +180,19 @@ async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStre
 
 
 def _tool_failure(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
-    """What a model is told when a tool raises, and may pass on to its user: the exception's text
-    only if it is about how to call the tool. None stands for the SDK's own words."""
-    if failed.error is None:
-        return None
-    if isinstance(failed.error, agents.ModelBehaviorError):
-        return f"{failed.default_message} {failed.error}"
-    log.warning("the tool %s has failed", failed.tool_name, exc_info=failed.error)
+    """What a model is told when a tool raises. None stands for the SDK's own words."""
+    return _told(failed.tool_name, failed.error) if failed.error else None
+
+
+def _mcp_tool_failure(context: agents.RunContextWrapper[Any], error: Exception) -> str:
+    """The same for a tool of an MCP server, of which the SDK says only that it has failed."""
+    return _told(getattr(context, "tool_name", "of an MCP server"), error)
+
+
+def _told(tool_name: str, error: BaseException) -> str:
+    """The model may pass it on to its user: the exception's text is in it only if it is about how
+    to call the tool."""
+    if isinstance(error, agents.ModelBehaviorError):
+        return f"An error occurred while running the tool. Please try again. {error}"
+    log.warning("the tool %s has failed", tool_name, exc_info=error)
     return "The tool has failed."

@@ -112,7 +112,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")
 
 
 async def test_calls_of_an_mcp_servers_tools_neither_wait_for_one_another_nor_fail_together(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     port = free_port()
     meeting = {"url": f"http://127.0.0.1:{port}/mcp"}
@@ -122,13 +122,14 @@ async def test_calls_of_an_mcp_servers_tools_neither_wait_for_one_another_nor_fa
     ):
 
         async def is_up() -> bool:
-            return "mcp_x__lost says: An error" in await ask(agent, "mcp_x__lost")
+            return "mcp_x__lost says: The tool has failed." in await ask(agent, "mcp_x__lost")
 
         await eventually(is_up, timeout_s=60)
         one = asyncio.create_task(ask(agent, "mcp_x__meet"))
         assert await is_up()
         both = await asyncio.wait_for(asyncio.gather(one, ask(agent, "mcp_x__meet")), 20)
     assert set(both) == {"[offline model] mcp_x__meet says: met"}
+    assert "the tool mcp_x__lost has failed" in caplog.text
 
 
 async def test_mcp_servers_that_cannot_be_started_stop_no_chat(
