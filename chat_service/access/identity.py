@@ -38,8 +38,8 @@ class Caller:
 class Identity:
     """Checks tokens: signature, expiry, audience, issuer. Without `find_keys` it trusts anyone."""
 
-    find_keys: Callable[[str | None, str], Awaitable[Sequence[Any]]] | None = None
-    """Finds the keys for a key id and an algorithm. Raises `Unavailable` if they can't be had."""
+    find_keys: Callable[..., Awaitable[Sequence[Any]]] | None = None
+    """Finds the keys for a token, as `Jwks.find` does."""
     algorithms: Sequence[str] = ()
     audience: str = ""
     issuer: str | None = None
@@ -56,8 +56,8 @@ class Identity:
             token = token.lstrip(" ")  # RFC 6750 allows several
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg", "")
-            if algorithm in self.algorithms:
-                for key in await self.find_keys(header.get("kid"), algorithm):
+            for misfit in (False, True) if algorithm in self.algorithms else ():
+                for key in await self.find_keys(header.get("kid"), algorithm, misfit=misfit):
                     with suppress(jwt.InvalidSignatureError):  # another key may fit
                         claims = jwt.decode(
                             token, key, self.algorithms, _OPTIONS,
@@ -75,8 +75,8 @@ def choose_identity(settings: ChatSettings) -> Identity:
     if settings.jwt_secret:
         secret = settings.jwt_secret.get_secret_value()
 
-        async def the_secret(kid: str | None, algorithm: str) -> Sequence[str]:
-            return [secret]
+        async def the_secret(kid: str | None, algorithm: str, *, misfit: bool) -> Sequence[str]:
+            return [] if misfit else [secret]
 
         return Identity(the_secret, SYMMETRIC, audience, issuer)
     log.warning("no AUTH_JWKS_URL and no AUTH_JWT_SECRET is set: anyone may claim any user id")

@@ -42,18 +42,21 @@ class Jwks:
     _is_away: bool = field(default=False, init=False)
     _fetching: asyncio.Task[None] | None = field(default=None, init=False)
 
-    async def find(self, kid: str | None, algorithm: str) -> Sequence[jwt.PyJWK]:
-        """The keys for `algorithm` with `kid`, or all. Raises `Unavailable` if none can be had."""
+    async def find(
+        self, kid: str | None, algorithm: str, *, misfit: bool = False
+    ) -> Sequence[jwt.PyJWK]:
+        """The keys for `algorithm` with `kid`, or all. If the ones known are a `misfit`, the issuer
+        may have put another under the same id. Raises `Unavailable` if none can be had."""
         now_s = asyncio.get_running_loop().time()
         age_s = now_s - self._fetched_at_s
         found = self._known(kid, algorithm)
         # Well before they are too old, so that nobody has to wait.
-        is_due = not found or age_s >= self.max_age_s / 2
+        is_due = not found or misfit or age_s >= self.max_age_s / 2
         if is_due and now_s - self._tried_at_s >= self.min_interval_s:
             self._tried_at_s = now_s
             self._fetching = asyncio.create_task(self._fetch())
         is_old = age_s >= self.max_age_s and not self._is_away
-        if self._fetching and (not found or is_old or age_s >= self.max_stale_s):
+        if self._fetching and (not found or misfit or is_old or age_s >= self.max_stale_s):
             # Shielded, as others wait for it too, and this caller may leave.
             await asyncio.shield(self._fetching)
         found = self._known(kid, algorithm)

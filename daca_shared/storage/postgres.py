@@ -170,6 +170,7 @@ async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) 
     # Not the server's default: each statement must see what the one before has waited for.
     async with db.transaction(isolation="read_committed"):
         await db.execute(f"SET LOCAL statement_timeout = '{_DDL_TIMEOUT_S:.0f}s'")
+        await db.execute("SET LOCAL standard_conforming_strings = on")
         # If several processes start at once, only one of them migrates.
         await db.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"daca {schema}")
         version = await _version(db, schema, len(scripts))

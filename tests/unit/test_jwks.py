@@ -127,6 +127,26 @@ async def test_a_new_key_is_found(host: JwksHost) -> None:
     assert (await identity.caller(header("ec"))).subject == "alice"
 
 
+async def test_a_key_that_replaces_another_under_its_id_is_found(host: JwksHost) -> None:
+    identity = jwks_identity(Jwks(host.url, min_interval_s=0.05))
+    await identity.caller(header("rsa"))
+    new = rsa.generate_private_key(65537, 2048)
+    host.answer = {"keys": [public_jwk(new, "rsa")]}
+    signed = f"Bearer {jwt.encode(claims(), new, 'RS256', {'kid': 'rsa'})}"
+    await asyncio.sleep(0.06)
+    assert (await identity.caller(signed)).subject == "alice"
+
+
+async def test_forged_signatures_do_not_cause_requests_to_the_host(host: JwksHost) -> None:
+    identity = jwks_identity(Jwks(host.url))
+    forger = rsa.generate_private_key(65537, 2048)
+    forged = f"Bearer {jwt.encode(claims(), forger, 'RS256', {'kid': 'rsa'})}"
+    for _ in range(5):
+        with pytest.raises(Unauthenticated):
+            await identity.caller(forged)
+    assert host.fetches == 1
+
+
 async def test_a_withdrawn_key_expires_even_after_an_idle_time(
     host: JwksHost,
 ) -> None:

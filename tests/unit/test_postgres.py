@@ -50,13 +50,20 @@ async def works(database: PostgresDatabase) -> bool:
     return (await outbox.backlog())[0] == before + 1
 
 
-@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+@pytest.mark.parametrize(
+    "default",
+    [
+        "default_transaction_isolation = 'read committed'",
+        "default_transaction_isolation = 'repeatable read'",
+        "default_transaction_isolation = 'serializable'",
+        "standard_conforming_strings = off",
+    ],
+)
 async def test_replicas_that_start_at_once_migrate_once(
-    database_url: SecretStr, isolation: str
+    database_url: SecretStr, default: str
 ) -> None:
     database = urlsplit(database_url.get_secret_value()).path[1:]
-    default = f"ALTER DATABASE {database} SET default_transaction_isolation = '{isolation}'"
-    await run_sql(database_url, default)
+    await run_sql(database_url, f"ALTER DATABASE {database} SET {default}")
 
     async def start() -> None:
         async with opened(database_url):
