@@ -8,9 +8,10 @@ import asyncio
 import json
 import logging
 import re
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from itertools import takewhile
 from types import SimpleNamespace
@@ -18,7 +19,6 @@ from typing import Any
 
 import aiohttp
 import httpx2
-from aiohttp.http_exceptions import LineTooLong
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError, Omit
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 _MAX_CONNECTIONS = 1000
 # In a stream each character can take some hundred bytes. A whole answer may be one line.
 _MAX_ANSWER_BYTES, _MAX_LINE_BYTES = 16 * 2**20, 4 * 2**20
-_TOO_LARGE = "The model's answer is larger than this service takes"
 _MAX_ERROR_BYTES, _ERROR_TIMEOUT_S = 64 * 1024, 2.0
+_TURN_S = 0.01
 # Some hosts require a model's thoughts with its earlier messages, and most others refuse them. We
 # don't keep thoughts, so earlier turns get a blank instead.
 _WANTS_THOUGHTS = re.compile("reasoning_content.*(missing|passed back)", re.DOTALL)
@@ -118,19 +118,16 @@ class CompletionsClient:
     async def _chunks(self, response: aiohttp.ClientResponse, reader: AnswerReader) -> _Chunks:
         """The pieces of an answer. Raises `APIConnectionError` if it is cut short, which the SDK
         checks only for OpenAI's own host."""
-        size, has_begun = 0, False
+        has_begun = False
         with self._openai_errors() as words:
-            async with response:
+            async with response, aclosing(_lines(response.content)) as lines:
                 while not reader.is_over:
                     try:
-                        line = await response.content.readline(max_line_length=_MAX_LINE_BYTES)
+                        line = await anext(lines)
                     except (TimeoutError, aiohttp.ClientError, OSError):
                         if reader.is_whole:  # only its usage, which comes last, is missing
                             break
                         raise
-                    size += len(line)
-                    if size > _MAX_ANSWER_BYTES:
-                        raise Failed(_TOO_LARGE)
                     if not has_begun:
                         words.extend(line[: _MAX_ERROR_BYTES - len(words)])
                     if piece := reader.read(line):
@@ -148,13 +145,34 @@ class CompletionsClient:
             yield words
         except TimeoutError as error:
             raise APITimeoutError(REQUEST) from error
-        except LineTooLong:
-            raise Failed(_TOO_LARGE) from None
         except (aiohttp.ClientError, OSError) as error:
             raise APIConnectionError(request=REQUEST) from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             told = f"The answer can't be read{_quoted(words)}"
             raise APIError(told, REQUEST, body=None) from error
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
+    """Its lines, and `b""` at its end. All of an answer may come at once, so that its reading must
+    let others have their turn. Raises `Failed` if it is too large."""
+    size, held = 0, bytearray()
+    # All that has come, as aiohttp forgets it once its connection is broken.
+    while data := await content.readany():
+        size += len(data)
+        held += data
+        start, due_s = 0, time.monotonic() + _TURN_S
+        if size > _MAX_ANSWER_BYTES or len(held) - held.rfind(b"\n") > _MAX_LINE_BYTES:
+            raise Failed("The model's answer is larger than this service takes")
+        while end := held.find(b"\n", start) + 1:
+            yield bytes(held[start:end])
+            start = end
+            if time.monotonic() > due_s:
+                await asyncio.sleep(0)
+                due_s = time.monotonic() + _TURN_S
+        del held[:start]
+    if held:
+        yield bytes(held)
+    yield b""
 
 
 def _quoted(words: bytearray) -> str:

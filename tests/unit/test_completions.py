@@ -1,6 +1,7 @@
 """The client of Chat Completions, over a real connection to a host that the test scripts."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -78,6 +79,19 @@ async def test_a_stream_with_any_of_the_usual_ends_is_whole(end: list[Any]) -> N
 async def test_a_connection_that_ends_badly_after_the_finish_loses_no_answer(end: Any) -> None:
     async with host(events(delta("a"), FINISH), **end) as create:
         assert "".join(await texts(create)) == "a"
+
+
+async def test_an_answer_that_comes_all_at_once_lets_others_have_their_turn() -> None:
+    # Compressed, as by a proxy, it is a few kilobytes, which come in one read.
+    whole = gzip.compress(events(*[delta("a")] * 9999, FINISH))
+    reading: list[str] = []
+    async with host(whole, headers="content-encoding: gzip\r\n") as create:
+        async for _ in await create(model="m", messages=[], stream=True):
+            if not reading:
+                asyncio.get_running_loop().call_soon(reading.append, "the others' turn")
+            reading.append("a piece")
+    assert len(reading) == 10_001
+    assert reading[-1] == "a piece"  # and the others' turn before it
 
 
 @pytest.mark.parametrize("said", [[], [delta("a")]], ids=["at once", "after a piece"])
