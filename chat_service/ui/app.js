@@ -396,7 +396,10 @@ async function run(turn, text, regenerate = false) {
     };
     reply = await noted(`reply ${turn.id}`, chat, { signal });
     change(() => turn.complete(reply));
-    if (isShown()) $("status").textContent = "Reply complete.";
+    if (isShown()) {
+      $("status").textContent = "Reply complete.";
+      $("spoken").textContent = turn.spoken;
+    }
   } catch (error) {
     if (isShown()) $("status").textContent = signal.aborted ? "Stopped." : "";
     if (!error.isOurs) {
@@ -468,6 +471,7 @@ async function run(turn, text, regenerate = false) {
 }
 
 function setBusy(busy) {
+  $("spoken").textContent = "";
   $("status").textContent = busy ? "The assistant is replying…" : "";
   composer.busy = busy;
 }

@@ -6,9 +6,12 @@ export const touch = matchMedia("(hover: none) and (pointer: coarse)");
 /** The storage of one tab, until it is closed. The default is that of the browser. */
 export const TAB = "sessionStorage";
 
+/** Begins the keys of a service below a path: others on the same host have keys of their own. */
+const OURS = new URL(".", location).pathname.replace(/^\/ui\/$/, "");
+
 export function recall(key, storage = "localStorage") {
   try {
-    return window[storage].getItem(key);
+    return window[storage].getItem(OURS + key);
   } catch {
     return null;
   }
@@ -16,7 +19,7 @@ export function recall(key, storage = "localStorage") {
 
 export function remember(key, value, storage = "localStorage") {
   try {
-    window[storage].setItem(key, value);
+    window[storage].setItem(OURS + key, value);
   } catch {
     // Storage is disabled or full, so it isn't kept.
   }
@@ -24,7 +27,7 @@ export function remember(key, value, storage = "localStorage") {
 
 export function forget(key, storage = "localStorage") {
   try {
-    window[storage].removeItem(key);
+    window[storage].removeItem(OURS + key);
   } catch {
     // As above.
   }
@@ -34,7 +37,8 @@ export function forget(key, storage = "localStorage") {
 export function keysOf(prefix) {
   try {
     return Object.keys(localStorage)
-      .filter((key) => key.startsWith(prefix))
+      .filter((key) => key.startsWith(OURS + prefix))
+      .map((key) => key.slice(OURS.length))
       .sort();
   } catch {
     return [];

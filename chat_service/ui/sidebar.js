@@ -193,7 +193,7 @@ export class Sidebar {
     else if (this.unsentTitles.has(session)) about = "New title not saved";
     else if (!("isComing" in conversation)) {
       const when = new Date(time).toLocaleString([], sameYear(time) ? WHEN : { ...WHEN, year: "numeric" });
-      about = `${when} · ${turns} ${turns === 1 ? "message" : "messages"}`;
+      about = `\u2068${when}\u2069 · ${turns} ${turns === 1 ? "message" : "messages"}`;
     }
     const open = element("button", { type: "button", className: "open" });
     open.onclick = () => this.onOpen(session);

@@ -36,7 +36,7 @@ export class TurnView {
     this.begin(text);
   }
 
-  /** Wait for the reply. Screen readers read it only when it is complete, not word by word. */
+  /** Wait for the reply. */
   begin(text) {
     this.text = text;
     /** The text that an edit has sent last, if its reply failed: the server may have it. */
@@ -50,6 +50,14 @@ export class TurnView {
     this.answer.replaceChildren();
     this.answer.classList.add("coming");
     this.#finish("coming");
+  }
+
+  /** The reply as text, for screen readers. */
+  get spoken() {
+    const shown = this.answer.cloneNode(true);
+    for (const bar of shown.querySelectorAll(".bar")) bar.remove();
+    for (const cell of shown.querySelectorAll("td, th, br")) cell.after("\n");
+    return shown.textContent;
   }
 
   addText(text) {

@@ -128,6 +128,28 @@ async def test_a_message_that_fails_while_another_conversation_is_shown_can_be_s
     await expect(questions(page)).to_have_text(re.compile("apples"))
 
 
+async def test_a_reply_is_read_out_once_it_is_complete_and_a_conversation_not_at_all(
+    site: Site, open_site: OpenPage
+) -> None:
+    site.agent.script = ["Two lines:", "\n\n```python\nprint(1)\n```\n"]
+    page = await open_site()
+    spoken = page.locator("[aria-live=polite]:not(#no-conversations)")
+    heard = """element => {
+        window.heard = [];
+        const note = () => heard.push(element.textContent);
+        new MutationObserver(note).observe(element, { childList: true, subtree: true });
+    }"""
+    await spoken.evaluate(heard)
+    await send_and_wait(page, "Write it")
+    await expect(spoken).to_have_text("Two lines: print(1)")
+    assert len(await page.evaluate("heard.filter(Boolean)")) == 1
+    await button(page, "New conversation").click()
+    await expect(spoken).to_have_text("")
+    await past(page).click()
+    await expect(replies(page)).to_contain_text("Two lines")
+    await expect(spoken).to_have_text("")
+
+
 async def test_a_return_to_the_window_reads_out_nothing_again(
     site: Site, open_site: OpenPage
 ) -> None:

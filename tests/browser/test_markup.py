@@ -3,10 +3,12 @@
 import re
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from chat_service.web.markdown import render
 from tests.browser.conftest import OpenPage
+from tests.browser.people import past, replies, send_and_wait
+from tests.browser.sites import Site
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -57,6 +59,39 @@ async def test_bare_links_are_links(text: str, links: list[str], open_site: Open
     assert re.findall('href="(.*?)"', html) == links
     assert html.count('rel="noopener noreferrer nofollow"') == len(links)
     assert html.count('target="_blank"') == len(links)
+
+
+SEEN = """element => {
+    const text = element.firstChild;
+    const at = (n) => {
+        const range = new Range();
+        range.setStart(text, n);
+        range.setEnd(text, n + 1);
+        return [range.getBoundingClientRect().left, text.data[n]];
+    };
+    const places = Array.from(text.data, (_, n) => at(n)).sort(([a], [b]) => a - b);
+    return places.map(([, character]) => character).join("");
+}"""
+
+
+@pytest.mark.parametrize("shown", ["-rf --force", "/etc/hosts", "$HOME/x", "https://a.example/b/"])
+async def test_code_and_addresses_in_hebrew_are_seen_as_they_are_written(
+    shown: str, site: Site, open_site: OpenPage
+) -> None:
+    site.agent.script = [f"כתבו {shown if ':' in shown else f'`{shown}`'} שם"]
+    page = await open_site()
+    await send_and_wait(page, "How?")
+    assert await replies(page).locator("code, a").evaluate(SEEN) == shown
+
+
+async def test_a_date_in_hebrew_does_not_change_the_number_of_messages(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site(locale="he-IL")
+    await send_and_wait(page, "One")
+    about = past(page).locator("small")
+    await expect(about).to_contain_text("1 message")
+    assert "· 1 message" in await about.evaluate(SEEN)
 
 
 async def test_an_update_of_a_reply_keeps_unchanged_elements(open_site: OpenPage) -> None:

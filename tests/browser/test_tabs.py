@@ -54,13 +54,13 @@ async def test_a_link_to_a_conversation_is_shown_after_signing_in(guarded: Page)
     link = guarded.url
     await button(guarded, "Sign out").click()
     await sign_in(guarded, "alice")
-    await guarded.evaluate("localStorage.removeItem('user')")
+    await guarded.evaluate("localStorage.removeItem('/daca/ui/user')")
     other = await guarded.context.new_page()
     await other.goto(link)
     await sign_in(other, "alice")
     await expect(questions(other)).to_contain_text("apples")
     # Alice has signed in again, so this browser remembers her.
-    assert await other.evaluate("localStorage.getItem('user')") == "alice"
+    assert await other.evaluate("localStorage.getItem('/daca/ui/user')") == "alice"
 
 
 async def test_an_edited_message_that_is_no_longer_the_last_is_sent_as_a_new_one(
@@ -237,7 +237,23 @@ async def test_an_expired_token_loses_no_text(guarded: Page) -> None:
     await expect(replies(guarded)).to_contain_text("Fine.")
 
 
+async def test_services_below_other_paths_of_the_same_host_share_nothing(guarded: Page) -> None:
+    await message_box(guarded).fill("a secret draft")
+    here = guarded.url
+
+    async def as_another(route: Route) -> None:
+        await route.continue_(url=route.request.url.replace("/other/", "/daca/"))
+
+    await guarded.route("**/other/**", as_another)
+    await guarded.goto(here.replace("/daca/", "/other/"))
+    await expect(guarded.get_by_role("dialog", name="Sign in")).to_be_visible()
+    await expect(message_box(guarded)).to_have_value("")
+    await guarded.goto(here)
+    await expect(message_box(guarded)).to_have_value("a secret draft")
+
+
 async def test_signing_out_removes_the_users_data(guarded: Page) -> None:
+    assert "/daca/ui/token" in json.loads(await guarded.evaluate("JSON.stringify(sessionStorage)"))
     await send_and_wait(guarded, "apples")
     await message_box(guarded).fill("a secret draft")
     await guarded.route(CONVERSATION, abort)
@@ -254,7 +270,7 @@ async def test_signing_out_removes_the_users_data(guarded: Page) -> None:
         kept = await guarded.evaluate(f"JSON.stringify({storage})")
         assert "secret" not in kept
         assert "alice" not in kept
-        assert "token" not in json.loads(kept)
+        assert "/daca/ui/token" not in json.loads(kept)
     await sign_in(guarded, "bob")
     await expect(guarded.get_by_label("Chatting as")).to_have_value("bob")
     await send(guarded, "pears")
