@@ -34,6 +34,8 @@ const KEPT_MS = 300;
 /** Most conversations are loaded before one could read that they are being loaded. */
 const SLOW_MS = 300;
 const REREAD_MS = 3000;
+/** Screen readers have the text of an announcement by then. */
+const SPOKEN_MS = 1000;
 /** A browser has only six connections to a host. */
 const MOST_REPLIES = 4;
 let user = subject() || recall("user", TAB) || recall("user") || "alice";
@@ -207,7 +209,10 @@ function receive(messages) {
   const { edited } = composer;
   const lost = edited?.lost;
   const reply = coming.get(session);
+  const waiting = log.turns.filter((turn) => !turn.isKept);
   log.reconcile(messages, reply?.turn);
+  const answered = waiting.findLast((turn) => turn.isKept && turn.state === "complete");
+  if (answered) tellReply(answered);
   // The server has the edit whose reply was cut off.
   if (lost && edited.isKept && edited.text === lost && composer.text === lost) composer.endEdit();
   if (typeof about === "function" && about()) hideProblem();
@@ -314,6 +319,8 @@ async function rereadAll() {
 }
 
 function become(name) {
+  // Not only if it changes: otherwise Ctrl+Z in the box would bring the earlier name back.
+  $("user").value = "";
   $("user").value = name || user;
   if (!name || name === user) return;
   stopAll();
@@ -396,10 +403,7 @@ async function run(turn, text, regenerate = false) {
     };
     reply = await noted(`reply ${turn.id}`, chat, { signal });
     change(() => turn.complete(reply));
-    if (isShown()) {
-      $("status").textContent = "Reply complete.";
-      $("spoken").textContent = turn.spoken;
-    }
+    if (isShown()) tellReply(turn);
   } catch (error) {
     if (isShown()) $("status").textContent = signal.aborted ? "Stopped." : "";
     if (!error.isOurs) {
@@ -471,9 +475,15 @@ async function run(turn, text, regenerate = false) {
 }
 
 function setBusy(busy) {
-  $("spoken").textContent = "";
   $("status").textContent = busy ? "The assistant is replying…" : "";
   composer.busy = busy;
+}
+
+/** Have screen readers read a reply, which is not to be found twice in the page. */
+function tellReply(turn) {
+  $("status").textContent = "Reply complete.";
+  $("spoken").textContent = turn.spoken;
+  setTimeout(() => ($("spoken").textContent = ""), SPOKEN_MS);
 }
 
 function stopAll() {
@@ -519,7 +529,9 @@ const toTheBox = (event) => {
   event.preventDefault();
   composer.focus();
 };
-$("user").onkeydown = (event) => event.key === "Enter" && !composes(event) && toTheBox(event);
+$("user").onkeydown = (event) => {
+  if (event.key === "Enter" && !composes(event)) toTheBox(event);
+};
 $("skip").onclick = toTheBox;
 
 function showAddress() {

@@ -151,6 +151,24 @@ async def test_the_service_may_go_away_and_come_back(page: Page, system: Running
     await expect(count(page)).to_have_text("Messages sent: 2")
 
 
+async def test_a_name_can_be_typed_and_no_undo_in_the_box_brings_the_earlier_one_back(
+    page: Page,
+) -> None:
+    name = page.get_by_label("Chatting as")
+    earlier = await name.input_value()
+    await name.click()
+    await page.keyboard.press("Control+A")
+    await page.keyboard.type(f"{earlier} II")
+    await page.keyboard.press("Tab")
+    await expect(name).not_to_be_focused()
+    await expect(name).to_have_value(f"{earlier} II")
+    await message_box(page).click()
+    await page.keyboard.type("apples")
+    for _ in range(9):
+        await page.keyboard.press("Control+Z")
+    await expect(name).to_have_value(f"{earlier} II")
+
+
 async def test_the_keyboard_is_enough(page: Page) -> None:
     box = message_box(page)
     await box.press_sequentially("What was my first")

@@ -50,6 +50,14 @@ async def test_a_reply_that_was_lost_in_the_background_is_no_problem(open_site: 
     await expect(page.get_by_role("alert")).to_be_hidden()
 
 
+async def test_a_reply_whose_answer_was_lost_is_told_once_it_is_here(open_site: OpenPage) -> None:
+    page = await open_site()
+    await page.route(STREAM, unseen, times=1)
+    await send(page, "apples")
+    await expect(replies(page)).to_contain_text("Fine.")
+    await expect(progress(page)).to_have_text("Reply complete.")
+
+
 async def test_what_the_server_ends_later_is_seen_with_the_next_message(
     site: Site, open_site: OpenPage
 ) -> None:
