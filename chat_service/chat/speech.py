@@ -8,7 +8,8 @@ from daca_shared.domain import Failed
 # JSON can hold lone halves of surrogate pairs. U+DC80 to U+DCFF also stand for bytes that are not
 # UTF-8 (PEP 383). Those at the end may become a character together with what comes next.
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-_OPEN_END = re.compile("(?:[\ud800-\udbff]|[\udc80-\udcff]+)\\Z")
+# The search begins only at the first byte of a run: else it would take the square of its length.
+_OPEN_END = re.compile("(?:[\ud800-\udbff]|(?<![\udc80-\udcff])[\udc80-\udcff]++)\\Z")
 
 
 def clean(text: str) -> str:

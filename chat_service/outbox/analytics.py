@@ -83,15 +83,18 @@ class AnalyticsClient:
     async def _call[Q, A](
         self, method: aio.UnaryUnaryMultiCallable[Q, A], request: Q, timeout_s: float
     ) -> A:
-        name, outcome = type(request).__name__.removesuffix("Request"), "OK"
+        name, outcome = type(request).__name__.removesuffix("Request"), "cancelled"
         late = time.monotonic() + timeout_s - MOMENT_S
         metadata = (*self._peer.metadata, *request_metadata())
         try:
-            return await method(request, timeout=timeout_s, metadata=metadata)
+            answer = await method(request, timeout=timeout_s, metadata=metadata)
         except aio.AioRpcError as error:
             failure = _domain_error(error, is_late=time.monotonic() > late)
             outcome = failure.message
             raise failure from error
+        else:
+            outcome = "OK"
+            return answer
         finally:
             if name != "HealthCheck":
                 self.last_call = LastCall(name, outcome, datetime.now(UTC))

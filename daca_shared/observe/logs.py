@@ -46,7 +46,9 @@ class _Handler(logging.StreamHandler[Any]):
         # As they are, and as they look in JSON that a library has logged. Shorter ones are no
         # secrets, and occur in every line.
         long = [secret for secret in secrets if len(secret) >= _LEAST_SECRET]
-        self._secrets = {form for secret in long for form in (secret, _encode(secret)[1:-1])}
+        forms = {form for secret in long for form in (secret, _encode(secret)[1:-1])}
+        # The longest first, as another may begin or end with a shorter one.
+        self._secrets = sorted(forms, key=len, reverse=True)
         self._show_user_ids = show_user_ids
         self._is_terminal = self.stream.isatty()
 

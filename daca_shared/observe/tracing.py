@@ -35,9 +35,9 @@ class Tracing:
         """A new trace, linked to the spans that the first of `origins` name."""
         if not self.tracer:
             return _NOTHING
-        found = dict.fromkeys(origin for origin in origins if origin)
+        found = [*dict.fromkeys(origin for origin in origins if origin)][:_MAX_LINKS]
         contexts = [PROPAGATOR.extract({"traceparent": origin}, Context()) for origin in found]
-        spans = [trace.get_current_span(context) for context in contexts[:_MAX_LINKS]]
+        spans = [trace.get_current_span(context) for context in contexts]
         links = [trace.Link(span.get_span_context()) for span in spans]
         return _current(self.tracer, name, Context(), links)
 

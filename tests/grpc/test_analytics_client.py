@@ -163,6 +163,16 @@ async def test_an_absent_app_is_out_of_reach_in_either_of_daprds_codes(code: Sta
         await client.close()
 
 
+async def test_a_call_that_is_given_up_is_not_reported_as_answered() -> None:
+    async with listening(scripted_server(Scripted(FOREVER_S))) as server:
+        client = client_of(server)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.message_count("alice", timeout_s=FOREVER_S), 0.1)
+        assert client.last_call is not None
+        assert client.last_call.outcome == "cancelled"
+        await client.close()
+
+
 async def test_every_call_has_a_deadline() -> None:
     scripted = Scripted()
     async with listening(scripted_server(scripted)) as server:

@@ -1,5 +1,6 @@
 """A reply is text, or an error. Whatever the text, it can be kept, shown and sent back."""
 
+import asyncio
 import json
 
 import pytest
@@ -53,6 +54,13 @@ async def test_a_split_character_is_joined(talking: Talking, pieces: list[object
     async with talking(events(*pieces, STOP)) as talk:
         assert await talk.say() == "a😀b"
         assert all(piece.encode() for piece in talk.deltas)
+
+
+async def test_a_long_reply_in_another_encoding_holds_nobody_up(talking: Talking) -> None:
+    # It would take minutes if the work grew with the square of the length.
+    async with asyncio.timeout(20):
+        async with talking(events(raw("网".encode("gbk") * 30_000 + b"."), STOP)) as talk:
+            assert "\ufffd" in await talk.say()
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,13 @@ def test_secrets_are_removed_from_all_parts_of_a_line(
         assert secret not in str(report.lines)
 
 
+def test_nothing_is_left_of_secrets_that_have_one_another_in_them() -> None:
+    secrets = ["sk-team-of-twenty-people"[:length] for length in range(4, 25)]
+    with reported(secrets=secrets) as report:
+        log.info("key %s refused", secrets[-1])
+    assert report.lines[0]["event"] == "key [redacted] refused"
+
+
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
 def test_text_cannot_forge_a_line(stream: type[io.StringIO]) -> None:
     with reported(into=stream) as report:
