@@ -7,8 +7,8 @@ import sqlite3
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -78,13 +78,11 @@ class Cluster:
     def hung(self) -> Iterator[None]:
         """Freeze all its processes during the context."""
         pids = self.pids
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
         try:
+            _signal(pids, signal.SIGSTOP)
             yield
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            _signal(pids, signal.SIGCONT)
 
     async def new_database(self) -> SecretStr:
         name = f"test_{uuid4().hex}"
@@ -104,6 +102,12 @@ class Cluster:
             )
             output.seek(0)
             assert done.returncode == 0, output.read()
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):  # of a worker that has just ended
+            os.kill(pid, number)
 
 
 def _memory() -> Path | None:
