@@ -33,6 +33,7 @@ _MAX_CONNECTIONS = 1000
 # In a stream each character can take some hundred bytes. A whole answer may be one line.
 _MAX_ANSWER_BYTES, _MAX_LINE_BYTES = 16 * 2**20, 4 * 2**20
 _MAX_ERROR_BYTES, _ERROR_TIMEOUT_S = 64 * 1024, 2.0
+# For so long, reading an answer may keep all others waiting.
 _TURN_S = 0.01
 # Some hosts require a model's thoughts with its earlier messages, and most others refuse them. We
 # don't keep thoughts, so earlier turns get a blank instead.

@@ -212,7 +212,7 @@ function receive(messages) {
   const waiting = log.turns.filter((turn) => !turn.isKept);
   log.reconcile(messages, reply?.turn);
   const answered = waiting.findLast((turn) => turn.isKept && turn.state === "complete");
-  if (answered) tellReply(answered);
+  if (answered && !reply) tellReply(answered);
   // The server has the edit whose reply was cut off.
   if (lost && edited.isKept && edited.text === lost && composer.text === lost) composer.endEdit();
   if (typeof about === "function" && about()) hideProblem();
