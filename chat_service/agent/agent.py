@@ -84,7 +84,7 @@ class ChatAgent:
             mcp_servers=[] if mcp_servers is None else mcp_servers,
             mcp_config={
                 "include_server_in_tool_names": True,
-                "failure_error_function": _mcp_tool_failure,
+                "failure_error_function": _tool_failure,
             },
             model=model.model,
             model_settings=model.settings,
@@ -98,7 +98,7 @@ class ChatAgent:
             tracing_disabled=tracing.tracer is None,
             trace_include_sensitive_data=tracing.content,
             tool_not_found_behavior="return_error_to_model",
-            tool_error_formatter=_tool_failure,
+            tool_error_formatter=_formatted,
         )
 
     async def answer(
@@ -179,20 +179,16 @@ async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStre
     return result
 
 
-def _tool_failure(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
-    """What a model is told when a tool raises. None stands for the SDK's own words."""
-    return _told(failed.tool_name, failed.error) if failed.error else None
+def _formatted(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
+    """`_tool_failure` of our own tools. None stands for the SDK's own words."""
+    return _tool_failure(failed.run_context, failed.error) if failed.error else None
 
 
-def _mcp_tool_failure(context: agents.RunContextWrapper[Any], error: Exception) -> str:
-    """The same for a tool of an MCP server, of which the SDK says only that it has failed."""
-    return _told(getattr(context, "tool_name", "of an MCP server"), error)
-
-
-def _told(tool_name: str, error: BaseException) -> str:
-    """The model may pass it on to its user: the exception's text is in it only if it is about how
-    to call the tool."""
+def _tool_failure(context: agents.RunContextWrapper[Any], error: Exception) -> str:
+    """What a model is told when a tool raises, and may pass on to its user: the exception's text
+    only if it is about how to call the tool."""
     if isinstance(error, agents.ModelBehaviorError):
-        return f"An error occurred while running the tool. Please try again. {error}"
-    log.warning("the tool %s has failed", tool_name, exc_info=error)
+        return f"{agents.default_tool_error_function(context, error)} {error}"
+    name = getattr(context, "qualified_tool_name", "of this agent")
+    log.warning("the tool %s has failed", name, exc_info=error)
     return "The tool has failed."

@@ -6,8 +6,9 @@ export const touch = matchMedia("(hover: none) and (pointer: coarse)");
 /** The storage of one tab, until it is closed. The default is that of the browser. */
 export const TAB = "sessionStorage";
 
+const HERE = new URL(".", location);
 /** Begins the keys of a service below a path: others on the same host have keys of their own. */
-const OURS = new URL(".", location).pathname.replace(/^\/ui\/$/, "");
+const OURS = HERE.pathname.replace(/^\/ui\/$/, "");
 
 export function recall(key, storage = "localStorage") {
   try {
@@ -48,7 +49,7 @@ export function keysOf(prefix) {
 /** Returns a function that sends news to this page's other tabs. `onNews` is called with theirs. */
 export function otherTabs(onNews) {
   if (!("BroadcastChannel" in window)) return () => {};
-  const channel = new BroadcastChannel(`daca-chat ${new URL(".", location)}`);
+  const channel = new BroadcastChannel(`daca-chat ${HERE}`);
   channel.onmessage = ({ data }) => onNews(data);
   return (news) => channel.postMessage(news);
 }
