@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts.lib import probes
 from scripts.lib.logs import Log
-from scripts.lib.probes import listens
 from scripts.lib.project import ROOT, StackError
 
 # After SIGTERM an app has its grace period, and sends its outbox. After this it hangs.
@@ -18,6 +18,7 @@ _STOP_TIMEOUT_S = 20.0
 # A process that can't even be killed waits for a disk that doesn't respond.
 _KILL_TIMEOUT_S = 1.0
 _POLL_S = 0.05
+_OK = 200
 
 
 @dataclass
@@ -98,10 +99,19 @@ class Service:
         it has none, or ends before."""
         port = self.ports.get("gRPC") or self.ports.get("app")
         while port and not self.ending():
-            if await listens(self.host, port):
+            if await probes.listens(self.host, port):
                 return True
             await asyncio.sleep(0.02)
         return False
+
+    async def answers(self, url: str, timeout_s: float) -> None:
+        """Wait until it answers 200 at `url`. Raises `StackError` as `until` does."""
+
+        async def is_ok() -> bool:
+            status, _ = await asyncio.to_thread(probes.get, url)
+            return status == _OK
+
+        await self.until(is_ok, timeout_s, f"{self.name} does not serve")
 
     async def until(
         self, is_so: Callable[[], Awaitable[bool]], timeout_s: float, otherwise: str

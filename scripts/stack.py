@@ -20,7 +20,7 @@ from scripts.lib.project import StackError, say
 from scripts.lib.run_file import SIDECAR_USES, App, daprd_command, read_run_file
 from scripts.lib.settings import read_environment
 from scripts.running.local_model import MODEL_NAME
-from scripts.running.readiness import wait_until_ready
+from scripts.running.readiness import TIMEOUT_S, wait_until_ready
 from scripts.service import Service
 
 _MAX_QUICK_DEATHS = 5
@@ -28,6 +28,7 @@ _QUICK_S = 10.0
 # A stop takes at most this long. Each app, and the sidecars together, get a part of it.
 _STOP_TIMEOUT_S, _LEAST_STOP_S = 15.0, 2.0
 _TIDY_EVERY_S = 2.0
+_LOCAL_MODEL = "local-model"
 
 
 class Stack:
@@ -101,7 +102,7 @@ class Stack:
             chat.environment["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
             chat.environment["CHAT_MODEL"] = MODEL_NAME
         command = [sys.executable, "-m", "scripts.running.local_model", "--port", str(port)]
-        self.add("local-model", command, share(self.environment, "local_model"), {"API": port})
+        self.add(_LOCAL_MODEL, command, share(self.environment, "local_model"), {"API": port})
 
     def places(self) -> dict[str, dict[str, Any]]:
         """Where each process is reached, for scripts/status.sh."""
@@ -167,6 +168,9 @@ class Stack:
         Raises `StackError`, saying why, if it won't, or not within a minute.
         """
         await wait_until_ready(self.services.values(), url)
+        # It may still be reading its weights, and chat's readiness doesn't depend on its model.
+        if model := self.services.get(_LOCAL_MODEL):
+            await model.answers(f"http://127.0.0.1:{model.ports['API']}/health", TIMEOUT_S)
 
     async def _tidy_logs(self) -> None:
         while True:

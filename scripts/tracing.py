@@ -1,7 +1,6 @@
 """What scripts/run.sh adds for traces: sidecars send their spans to the same place as the services
 and, if asked for, Zipkin or Jaeger runs beside the stack."""
 
-import asyncio
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ from urllib.parse import urlsplit
 import yaml
 
 from daca_shared.settings import ServiceSettings
-from scripts.lib import probes
 from scripts.lib.environments import share
 from scripts.lib.project import ROOT, StackError
 from scripts.lib.run_file import configuration_of, set_configuration
@@ -20,7 +18,6 @@ from scripts.service import Service
 from scripts.stack import Stack
 
 _VIEWER_START_TIMEOUT_S = 60.0
-_OK = 200
 
 
 _CONFIGURATION: dict[str, Any] = {
@@ -106,13 +103,7 @@ class Viewer:
     async def wait_until_ready(self) -> None:
         """Raises `StackError` if it ends before it serves, or takes over a minute."""
         url = f"{self.url}/{'health' if self._is_zipkin else ''}"
-
-        async def serves() -> bool:
-            status, _ = await asyncio.to_thread(probes.get, url)
-            return status == _OK
-
-        problem = f"{self.service.name} does not serve"
-        await self.service.until(serves, _VIEWER_START_TIMEOUT_S, problem)
+        await self.service.answers(url, _VIEWER_START_TIMEOUT_S)
 
 
 type _Run = tuple[list[str], dict[str, str], dict[str, int]]

@@ -11,9 +11,11 @@ import pytest
 
 from lab.machine import free_port
 from lab.stack import eventually
-from scripts.lib.project import StackError
+from scripts.lib import probes
+from scripts.lib.project import ROOT, StackError
 from scripts.running.readiness import wait_until_ready
 from scripts.service import Service
+from scripts.stack import Stack
 
 LISTEN = (
     "import socket, sys, time\n"
@@ -123,3 +125,37 @@ async def test_the_way_a_process_ended_is_reported(tmp_path: Path, script: str, 
     await service.start()
     await service.ended()
     assert service.ending() == told
+
+
+STARTS_LATE = """
+import sys, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+began = time.monotonic()
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if time.monotonic() - began > 1 else 503)
+        self.end_headers()
+print("loading", flush=True)
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Health).serve_forever()
+"""
+
+
+async def test_a_local_model_that_still_loads_is_waited_for(tmp_path: Path) -> None:
+    stack = Stack(ROOT / "dapr.yaml", daprd=None, log_dir=tmp_path, environment={})
+    stack.services = {}  # only the model is started here
+    port = free_port()
+    stack.add_local_model(port)
+    model = stack.services["local-model"]
+    model.command = [sys.executable, "-c", STARTS_LATE, str(port)]
+    async with running(model), chat_that_says({"analytics": "ok"}) as url:
+        await stack.wait_until_ready(url)
+        assert probes.get(f"http://127.0.0.1:{port}/health")[0] == 200
+
+
+async def test_a_local_model_that_ends_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    service = process(tmp_path, "local-model", "", serves=False)
+    service.command = [sys.executable, "-c", "print('no weights')"]
+    service.is_vital = False
+    async with running(service):
+        with pytest.raises(StackError, match=r"local-model does not serve.*\n.*no weights"):
+            await service.answers(f"http://127.0.0.1:{service.ports['gRPC']}/", 10)
