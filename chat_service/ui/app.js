@@ -530,7 +530,9 @@ const toTheBox = (event) => {
   composer.focus();
 };
 $("user").onkeydown = (event) => {
-  if (event.key === "Enter" && !composes(event)) toTheBox(event);
+  if (event.key !== "Enter" || composes(event)) return;
+  become($("user").value.trim()); // a program that fills in fields may cause no `change`
+  toTheBox(event);
 };
 $("skip").onclick = toTheBox;
 

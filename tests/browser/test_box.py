@@ -10,6 +10,7 @@ from tests.browser.conftest import OpenPage
 from tests.browser.people import (
     begin_edit,
     button,
+    count,
     message_box,
     past,
     questions,
@@ -205,3 +206,12 @@ async def test_the_focus_is_never_lost(site: Site, open_site: OpenPage) -> None:
     await page.keyboard.press("Enter")
     await page.keyboard.press("Escape")
     await expect(button(page, "Delete: apples")).to_be_focused()
+
+
+async def test_a_name_that_a_program_has_filled_in_is_taken_with_enter(open_page: OpenPage) -> None:
+    page = await open_page("alice")
+    name = page.get_by_label("Chatting as")
+    await name.evaluate("field => (field.value = 'filled-in')")
+    await name.press("Enter")
+    await expect(count(page)).to_have_text("Messages sent: 0")
+    assert await message_box(page).evaluate("box => box === document.activeElement")
