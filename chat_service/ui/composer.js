@@ -3,7 +3,6 @@
 import { composes, forget, recall, remember, touch } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
-const ROWS = 8;
 /**
  * Stop replaces Send. A click so soon after Send's is the second one of a double click. And Escape so soon
  * after a reply's end was to stop it, not to cancel an edit.
@@ -115,8 +114,9 @@ export class Composer {
   set busy(busy) {
     if (this.isBusy && !busy) this.freedAt = performance.now();
     this.isBusy = busy;
-    // A button that is hidden loses the focus.
-    if (document.activeElement === (busy ? $("send") : $("stop"))) this.focus();
+    // A button that is hidden loses the focus. In Safari, a click on it leaves the focus nowhere.
+    const { activeElement: focused, body } = document;
+    if (focused === (busy ? $("send") : $("stop")) || (focused === body && !touch.matches)) this.focus();
     $("send").hidden = busy;
     $("stop").hidden = !busy;
   }
@@ -156,7 +156,11 @@ export class Composer {
 
   /** Make the box as high as its text, up to the limit in the style sheet. */
   #fit() {
-    $("text").rows = Math.min($("text").value.split("\n").length, ROWS);
+    if (!CSS.supports("field-sizing", "content")) {
+      $("text").style.height = "auto";
+      const { scrollHeight, offsetHeight, clientHeight } = $("text");
+      $("text").style.height = `${scrollHeight + offsetHeight - clientHeight}px`;
+    }
     const excess = Math.max(0, this.#excess);
     const words = `${excess} ${excess === 1 ? "character" : "characters"} too many: at most ${this.most} can be sent.`;
     $("limit").textContent = excess ? words : "";

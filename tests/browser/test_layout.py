@@ -203,3 +203,19 @@ async def test_what_the_documentation_proposes_is_a_message_of_its_own(
         await expect(block.locator(".live-responses-table")).to_contain_text("Fine.")
         await block.get_by_role("button", name="Clear").click()
         assert len(site.agent.asked) == asked
+
+
+async def test_the_box_grows_in_browsers_that_cannot_size_a_field_by_its_text(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await page.add_init_script("CSS.supports = () => false")
+    await page.reload()
+    box = message_box(page)
+    await box.evaluate("box => (box.style.fieldSizing = 'fixed')")
+    low = await box.evaluate("box => box.offsetHeight")
+    await box.fill("word " * 60)
+    assert await box.evaluate("box => box.clientHeight >= Math.min(box.scrollHeight, 100)")
+    assert await box.evaluate("box => box.offsetHeight") > low
+    await box.fill("")
+    assert await box.evaluate("box => box.offsetHeight") == low
