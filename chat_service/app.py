@@ -44,15 +44,16 @@ SCHEMA = Path(__file__).with_name("turns") / "schema"
 
 
 class _Threads(ThreadPoolExecutor):
-    """In them a blocking tool that calls `sys.exit`, as argparse does, fails like any other.
-    Otherwise it would end the service."""
+    """In them a blocking tool that calls `sys.exit`, as argparse does, or whose `next` finds
+    nothing, fails like any other. Otherwise the first would end the service, and asyncio would lose
+    the second, so that its chat waits."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         def work_on() -> Any:
             try:
                 return work(*args, **kwargs)
-            except SystemExit as error:
-                raise RuntimeError(f"it has called sys.exit({error.code})") from error
+            except (SystemExit, StopIteration) as error:
+                raise RuntimeError(f"it has raised {error!r}") from error
 
         return super().submit(work_on)
 

@@ -38,7 +38,7 @@ def extended(agent: OurAgent, function: str | None) -> OurAgent:
     """What `function`, written `module:name`, returns for the agent. Raises `Misconfigured`."""
     try:
         made = pkgutil.resolve_name(function)(agent) if function else agent
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.exception("CHAT_AGENT")
         told = f"CHAT_AGENT: {function} can't be used ({type(error).__name__}: {error})"
         raise Misconfigured(told) from None

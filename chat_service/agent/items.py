@@ -48,7 +48,7 @@ def answer_of(result: agents.RunResult | agents.RunResultStreaming, speech: Spee
             last = ""
         elif isinstance(item.raw_item, ResponseFunctionToolCall):
             calls[item.raw_item.call_id] = clean(item.raw_item.name), clean(item.raw_item.arguments)
-    if not last.strip() and result.final_output:
+    if not last.strip() and result.final_output is not None:
         # With `tool_use_behavior`, an agent may make a tool's output the reply.
         last = str(result.final_output)
         speech.add(last)

@@ -19,10 +19,13 @@ def snooze(n: int) -> str:
         time.sleep(0.05)
     return "awake"
 def extend(agent):
-    return agent.clone(tools=[*agent.tools, snooze, convert])
+    return agent.clone(tools=[*agent.tools, snooze, convert, find])
 @agents.function_tool
 def convert(to: str) -> str:
     argparse.ArgumentParser().parse_args(["--to", to])
+@agents.function_tool
+def find(name: str) -> str:
+    return next(one for one in ["Ann", "Bob"] if one == name)
 """
 # The most threads that a loop has by itself are 32.
 SLEEPERS = 40
@@ -53,6 +56,7 @@ async def test_tools_that_block_hold_up_no_other_chat(tmp_path: Path) -> None:
         chats = asyncio.gather(*asleep)
         await eventually(lambda: len([*tmp_path.glob("asleep-*")]) == SLEEPERS, timeout_s=20)
         assert "The tool has failed" in await chat("alice", 'convert {"to": "a"}')
+        assert "The tool has failed" in await chat("alice", 'find {"name": "Eve"}')
         assert "It is 20" in await chat("alice", "What time is it?")
         (tmp_path / "alarm").touch()
         assert {*await chats} == {"[offline model] snooze says: awake"}

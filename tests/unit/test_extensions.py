@@ -43,6 +43,7 @@ def calling(tool: str, n: int) -> TResponseOutputItem:
         ("not a name", "invalid format"),
         ("json:dumps", "not JSON serializable"),
         ("builtins:repr", "must return an agents.Agent"),
+        ("sys:exit", "SystemExit"),
     ],
 )
 def test_an_invalid_function_is_refused_by_name(function: str, told: str) -> None:
@@ -70,6 +71,14 @@ async def test_what_a_tool_returns_is_the_reply_where_its_agent_says_so(say: Say
 
     found = await answer(ChatAgent(offline(), extend=extend), "now", say)
     assert found == Answer("{'at': 12}", (ToolCall("now", "{}", "{'at': 12}"),))
+
+
+async def test_a_tool_may_make_0_the_reply() -> None:
+    def extend(agent: OurAgent) -> OurAgent:
+        tool = agents.function_tool(lambda: 0, name_override="misses")
+        return agent.clone(tools=[tool], tool_use_behavior="stop_on_first_tool", output_type=int)
+
+    assert await ask(ChatAgent(offline(), extend=extend), "misses") == "0"
 
 
 async def test_a_tool_called_with_wrong_arguments_tells_the_model_why() -> None:
