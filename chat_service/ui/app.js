@@ -522,8 +522,11 @@ function sendAgain(turn) {
 
 // Events
 
+// Safari doesn't give the focus to a button that is clicked. A click by a key (0) leaves it where it is.
+document.addEventListener("click", ({ target, detail }) => detail && target.closest("button")?.focus(), true);
 $("new").onclick = () => go();
-$("user").onchange = () => become($("user").value.trim());
+const takeName = () => become($("user").value.trim());
+$("user").onchange = takeName;
 const toTheBox = (event) => {
   // Otherwise Enter would also insert a new line into the box, which then has the focus.
   event.preventDefault();
@@ -531,7 +534,7 @@ const toTheBox = (event) => {
 };
 $("user").onkeydown = (event) => {
   if (event.key !== "Enter" || composes(event)) return;
-  become($("user").value.trim()); // a program that fills in fields may cause no `change`
+  takeName(); // a program that fills in fields may cause no `change`
   toTheBox(event);
 };
 $("skip").onclick = toTheBox;

@@ -114,9 +114,8 @@ export class Composer {
   set busy(busy) {
     if (this.isBusy && !busy) this.freedAt = performance.now();
     this.isBusy = busy;
-    // A button that is hidden loses the focus. In Safari, a click on it leaves the focus nowhere.
-    const { activeElement: focused, body } = document;
-    if (focused === (busy ? $("send") : $("stop")) || (focused === body && !touch.matches)) this.focus();
+    // A button that is hidden loses the focus.
+    if (document.activeElement === (busy ? $("send") : $("stop"))) this.focus();
     $("send").hidden = busy;
     $("stop").hidden = !busy;
   }

@@ -214,4 +214,4 @@ async def test_a_name_that_a_program_has_filled_in_is_taken_with_enter(open_page
     await name.evaluate("field => (field.value = 'filled-in')")
     await name.press("Enter")
     await expect(count(page)).to_have_text("Messages sent: 0")
-    assert await message_box(page).evaluate("box => box === document.activeElement")
+    await expect(message_box(page)).to_be_focused()

@@ -205,9 +205,7 @@ async def test_what_the_documentation_proposes_is_a_message_of_its_own(
         assert len(site.agent.asked) == asked
 
 
-async def test_the_box_grows_in_browsers_that_cannot_size_a_field_by_its_text(
-    open_site: OpenPage,
-) -> None:
+async def test_the_box_grows_without_field_sizing_too(open_site: OpenPage) -> None:
     page = await open_site()
     await page.add_init_script("CSS.supports = () => false")
     await page.reload()

@@ -153,9 +153,8 @@ async def test_a_local_model_that_still_loads_is_waited_for(tmp_path: Path) -> N
 
 
 async def test_a_local_model_that_ends_is_reported_with_its_last_words(tmp_path: Path) -> None:
-    service = process(tmp_path, "local-model", "", serves=False)
-    service.command = [sys.executable, "-c", "print('no weights')"]
-    service.is_vital = False
+    command = [sys.executable, "-c", "print('no weights')"]
+    service = Service("local-model", command, {}, {}, tmp_path / "model.log")
     async with running(service):
         with pytest.raises(StackError, match=r"local-model does not serve.*\n.*no weights"):
-            await service.answers(f"http://127.0.0.1:{service.ports['gRPC']}/", 10)
+            await service.answers(f"http://127.0.0.1:{free_port()}/", 10)
