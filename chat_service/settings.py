@@ -130,8 +130,8 @@ class ChatSettings(ServiceSettings):
     """The model's name; otherwise `gpt-4o` for OpenAI, `gemini-2.5-flash` for Gemini. Required with
     `OPENAI_BASE_URL`."""
     model_timeout_s: float = Field(30, gt=0, le=600, alias="CHAT_MODEL_TIMEOUT_S")
-    """How long the model may keep us waiting: for a connection, and for each part of its answer,
-    which is one part where the reply isn't streamed."""
+    """How long the model may keep us waiting for a connection, and for each part of a streamed
+    reply; one that isn't streamed has all of `CHAT_TIMEOUT_S`."""
     openai_api_key: Token | None = Field(None, alias="OPENAI_API_KEY")
     """The key for OpenAI, or for the server at `OPENAI_BASE_URL`."""
     openai_base_url: _BaseUrl | None = Field(None, alias="OPENAI_BASE_URL")

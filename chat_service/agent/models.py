@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import agents
-from openai import AsyncOpenAI, Omit
+from openai import AsyncOpenAI, Omit, Timeout
 
 from chat_service.agent.offline import OfflineModel
 from chat_service.hosts.completions import CompletionsClient
@@ -30,6 +30,19 @@ class _Settings(agents.ModelSettings):
     def to_traceable_dict(self) -> dict[str, Any]:
         """Empty: the SDK calls this even when nothing is traced, and our spans don't use it."""
         return {}
+
+
+class ResponsesModel(agents.OpenAIResponsesModel):
+    """One of OpenAI's. Its client limits connecting, and each read of a stream. A whole answer
+    comes at once, so only its chat limits how long that may take."""
+
+    def __init__(self, name: str, client: AsyncOpenAI) -> None:
+        super().__init__(name, client)
+        patient = Timeout(client.timeout, read=None)
+        self._whole = agents.OpenAIResponsesModel(name, client.with_options(timeout=patient))
+
+    async def get_response(self, *args: Any, **kwargs: Any) -> agents.ModelResponse:
+        return await self._whole.get_response(*args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ def choose_model(settings: ChatSettings) -> ChatModel:
             api_key=key, base_url=_OPENAI_URL, timeout=settings.model_timeout_s, max_retries=0,
             default_headers=whose,
         )  # fmt: skip
-        model = agents.OpenAIResponsesModel(name, client)
+        model = ResponsesModel(name, client)
         return ChatModel(name, model, _Settings(retry=one_retry()), client)
     if settings.gemini_api_key:
         key = settings.gemini_api_key.get_secret_value()

@@ -42,7 +42,8 @@ type _Chunks = AsyncGenerator[ChatCompletionChunk]
 
 
 class CompletionsClient:
-    """What the SDK uses of an `AsyncOpenAI`. `timeout_s` limits connecting, and then each read."""
+    """What the SDK uses of an `AsyncOpenAI`. `timeout_s` limits connecting, and each read of a
+    stream. A whole answer comes at once, so only its chat limits how long that may take."""
 
     def __init__(
         self, base_url: str, api_key: str, *, timeout_s: float, proxy: str | None = None
@@ -57,8 +58,8 @@ class CompletionsClient:
             # No host accepts the lone surrogates that a model may have put into an earlier reply.
             json_serialize=lambda body: clean(json.dumps(body, ensure_ascii=False)),
             proxy=proxy,
-            timeout=aiohttp.ClientTimeout(None, connect=timeout_s, sock_read=timeout_s),
         )
+        self._timeout_s = timeout_s
         self._takes_stream_options, self._wants_thoughts = True, False
 
     async def close(self) -> None:
@@ -82,7 +83,9 @@ class CompletionsClient:
                 said.setdefault("reasoning_content", " ")
             if said["role"] == "tool":  # not all hosts take it in parts
                 said["content"] = text_in(said["content"]) or "(nothing)"
-        send = partial(self._send, params=query, headers=headers)
+        read_s = self._timeout_s if body.get("stream") else None
+        timeout = aiohttp.ClientTimeout(None, connect=self._timeout_s, sock_read=read_s)
+        send = partial(self._send, params=query, headers=headers, timeout=timeout)
         try:
             response = await send(body)
         except APIStatusError as error:

@@ -14,8 +14,8 @@ from agents import ModelSettings
 from openai import AsyncOpenAI
 
 from chat_service.agent.agent import ChatAgent
-from chat_service.agent.models import ChatModel, choose_model, one_retry
-from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
+from chat_service.agent.models import ChatModel, ResponsesModel, choose_model, one_retry
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, ToolCall, Turn
 from chat_service.settings import ChatSettings
 from daca_shared.domain import (
     DomainError,
@@ -59,7 +59,7 @@ async def model(
     if request.param == "responses":
         client = AsyncOpenAI(api_key=KEY, base_url=server.url, timeout=TIMEOUT_S, max_retries=0)
         settings = ModelSettings(retry=one_retry())
-        model = ChatModel("m", agents.OpenAIResponsesModel("m", client), settings, client)
+        model = ChatModel("m", ResponsesModel("m", client), settings, client)
     else:
         model = choose(
             OPENAI_BASE_URL=server.url,
@@ -71,9 +71,9 @@ async def model(
     await model.close()
 
 
-async def ask(model: ChatModel, text: str = "hello", *said: Turn) -> str:
+async def ask(model: ChatModel, text: str = "hello", *said: Turn, say: Say | None = None) -> str:
     message = ChatMessage(user_id="alice", text=text)
-    return (await ChatAgent(model).answer(message, 5, said)).text
+    return (await ChatAgent(model).answer(message, 5, said, say)).text
 
 
 def turn(prompt: str, answer: Answer, *, stopped: bool = False, seq: int = 0) -> Turn:
@@ -168,7 +168,6 @@ async def test_the_model_is_shown_a_history_that_the_client_keeps(
         (Fault(500), Unavailable),
         (Fault(503), Unavailable),
         (Fault(drop=True), Unavailable),
-        (Fault(delay_s=TIMEOUT_S + 1), TimedOut),
     ],
     ids=str,
 )
@@ -180,6 +179,23 @@ async def test_a_failure_of_the_host_has_its_own_error(
         await ask(model)
     assert fault.message not in str(failure.value)
     assert len(server.requests) <= 2
+
+
+async def test_a_stream_that_is_silent_for_too_long_has_failed(
+    model: ChatModel, server: ModelServer
+) -> None:
+    server.faults = [Fault(delay_s=TIMEOUT_S + 1)] * 9
+    with pytest.raises(TimedOut):
+        await ask(model, say=lambda piece: None)
+    assert len(server.requests) == 2
+
+
+async def test_a_whole_answer_may_take_as_long_as_a_chat(
+    model: ChatModel, server: ModelServer
+) -> None:
+    server.faults = [Fault(delay_s=TIMEOUT_S + 1)]
+    assert "alice" in await ask(model)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("nonsense", ["", "<html>", "{}", "[]", "null", '"x"', '{"choices": []}'])
