@@ -32,7 +32,7 @@ from daca.chat.v1 import chat_pb2_grpc
 from daca_shared.addresses import address
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import find_peer
-from daca_shared.domain import Failed
+from daca_shared.domain import MOMENT_S, Failed
 from daca_shared.observe.metrics import serving_metrics, watch_lag
 from daca_shared.observe.tracing import choose_tracing
 from daca_shared.service import running, stop_signal
@@ -142,13 +142,18 @@ async def run(settings: ChatSettings) -> None:
         http_server = HttpServer(
             gateway, settings.host, settings.http_port, proxies, end_requests=gateway.end_requests
         )
-        await serve(settings, grpc_server, http_server, stop)
+        await serve(settings, grpc_server, http_server, stop, conversation.end_streams)
 
 
 async def serve(
-    settings: ChatSettings, grpc_server: GrpcServer, http_server: HttpServer, stop: asyncio.Event
+    settings: ChatSettings,
+    grpc_server: GrpcServer,
+    http_server: HttpServer,
+    stop: asyncio.Event,
+    end_streams: Callable[[], None],
 ) -> None:
-    """Serve until `stop` is set. Raises `Failed` if the HTTP server ends by itself."""
+    """Serve until `stop` is set; `end_streams` ends those that outlive the grace. Raises `Failed`
+    if the HTTP server ends by itself."""
     await grpc_server.start(settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
     await http_server.start()
     http, grpc = (address(settings.host, server.port) for server in (http_server, grpc_server))
@@ -165,6 +170,9 @@ async def serve(
     log.info("stopping")
     await grpc_server.drain(settings.drain_s)
     grace_s = settings.shutdown_grace_s
-    await asyncio.gather(http_server.stop(grace_s), grpc_server.stop(grace_s))
+    late = asyncio.get_running_loop().call_later(grace_s, end_streams)
+    # Streams have a moment to say why they end, before the servers end what is left.
+    await asyncio.gather(http_server.stop(grace_s + MOMENT_S), grpc_server.stop(grace_s))
+    late.cancel()
     if has_failed:
         raise Failed("The HTTP server has ended by itself")

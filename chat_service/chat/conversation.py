@@ -9,10 +9,19 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, ToolCall, Turn
 from chat_service.chat.ports import Agent, Counts, Locks, Turns
-from daca_shared.domain import MOMENT_S, Conflict, DomainError, InvalidInput, NotFound, TimedOut
+from daca_shared.domain import (
+    MOMENT_S,
+    Conflict,
+    DomainError,
+    InvalidInput,
+    NotFound,
+    TimedOut,
+    Unavailable,
+)
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
@@ -37,6 +46,7 @@ class Conversation:
     tracing: Tracing = NO_TRACING
     on_no_count: Callable[[str], None] = lambda reason: None
     streams: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _ended: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> Turn:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow.
@@ -62,6 +72,9 @@ class Conversation:
         async def take_turn() -> None:
             try:
                 events.put_nowait(await self._take_turn(message, timeout_s, events.put_nowait))
+            except asyncio.CancelledError:
+                events.put_nowait(Unavailable("The service is stopping", code="STOPPING"))
+                raise
             except Exception as error:
                 events.put_nowait(error)
 
@@ -89,12 +102,16 @@ class Conversation:
             told = "The conversation is still in use; try again"
             raise TimedOut(told, code="REPLY_RUNS") from None
 
+    def end_streams(self) -> None:
+        """Fail the streams that are still running, as the service is stopping. Nothing is kept of
+        them: their clients are told so, and send their messages again."""
+        # A stream that its user has stopped is already busy keeping its turn.
+        self._ended |= {task for task in self.streams if not task.cancelling()}
+        for task in self._ended:
+            task.cancel()
+
     async def close(self) -> None:
-        """Stop the streams that are still running, and keep what they have."""
-        for task in self.streams:
-            # A stream that its user has stopped is already busy keeping its turn.
-            if not task.cancelling():
-                task.cancel()
+        self.end_streams()
         if self.streams:
             await asyncio.wait(self.streams)
 
@@ -172,10 +189,13 @@ class Conversation:
             answer = await self.agent.answer(message, count, history, say and say_and_note)
             return await self.turns.keep(turn(answer, stopped=False))
         except asyncio.CancelledError:
-            # A timeout is a failure, and keeps nothing. Otherwise the user has left: keep what was
-            # said, but don't replace an earlier reply to the same text with an empty one.
+            # A timeout or a stop of the service is a failure, and keeps nothing. Otherwise the user
+            # has left: keep what was said, but don't replace an earlier reply to the same text with
+            # an empty one.
+            has_ended = asyncio.current_task() in self._ended
+            is_late = asyncio.get_running_loop().time() >= ends_at - MOMENT_S
             is_new = said or not earlier or earlier.prompt != message.text
-            if say and is_new and asyncio.get_running_loop().time() < ends_at - MOMENT_S:
+            if say and is_new and not has_ended and not is_late:
                 await self.turns.keep(turn(Answer("".join(said)), stopped=True))
             raise
 

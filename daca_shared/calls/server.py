@@ -119,4 +119,4 @@ class GrpcServer:
 
 def _end(calls: set[asyncio.Task[Any]]) -> None:
     for call in calls:
-        call.cancel(Unavailable("The service is stopping"))
+        call.cancel(Unavailable("The service is stopping", code="STOPPING"))

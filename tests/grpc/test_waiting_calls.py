@@ -245,7 +245,7 @@ async def test_a_call_that_outlives_a_stop_is_told_and_logged_as_such(
             refused = await refusal(to_the_end(aiter(call)))
             await stop
     assert refused.code is StatusCode.UNAVAILABLE
-    assert refused.reasons == ["daca/UNAVAILABLE"]
+    assert refused.reasons == ["daca/STOPPING"]
     assert [line["code"] for line in report.of(LOGGER)] == ["UNAVAILABLE"]
 
 

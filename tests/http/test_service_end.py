@@ -51,7 +51,7 @@ class EndingServer(HttpServer):
 
 async def end(begin: Callable[[EndingServer, asyncio.Event], None], reason: Error = None) -> None:
     http_server, stop = EndingServer(reason), asyncio.Event()
-    serving = asyncio.create_task(serve(SETTINGS, GrpcServer(), http_server, stop))
+    serving = asyncio.create_task(serve(SETTINGS, GrpcServer(), http_server, stop, lambda: None))
     await asyncio.sleep(0.1)
     assert not serving.done()
     begin(http_server, stop)
