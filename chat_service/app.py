@@ -96,7 +96,7 @@ async def run(settings: ChatSettings) -> None:
                 settings.max_history_length,
                 settings.max_reply_length,
                 mcp_servers=await stack.enter_async_context(connected(settings.mcp_servers)),
-                extend=partial(extended, function=settings.agent),
+                extend=partial(extended, function=settings.agent) if settings.agent else None,
             ),
             max_text_length=settings.max_text_length,
             timeout_s=settings.timeout_s,

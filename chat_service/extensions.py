@@ -34,16 +34,20 @@ class _HttpServer(MCPServerSse):
 type _Server = MCPServerStdio | _HttpServer
 
 
-def extended(agent: OurAgent, function: str | None) -> OurAgent:
+def extended(agent: OurAgent, function: str) -> OurAgent:
     """What `function`, written `module:name`, returns for the agent. Raises `Misconfigured`."""
     try:
-        made = pkgutil.resolve_name(function)(agent) if function else agent
+        made = pkgutil.resolve_name(function)(agent)
     except (Exception, SystemExit) as error:
         log.exception("CHAT_AGENT")
         told = f"CHAT_AGENT: {function} can't be used ({type(error).__name__}: {error})"
         raise Misconfigured(told) from None
     if not isinstance(made, agents.Agent):
         raise Misconfigured(f"CHAT_AGENT: {function} must return an agents.Agent")
+    # Otherwise the SDK would refuse it, but only in the first chat.
+    if undecorated := [tool for tool in made.tools if not hasattr(tool, "name")]:
+        told = f"CHAT_AGENT: {function} must make its tools by @function_tool, not {undecorated[0]}"
+        raise Misconfigured(told)
     return made
 
 

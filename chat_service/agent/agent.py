@@ -71,7 +71,7 @@ class ChatAgent:
         max_reply_length: int = 100_000,
         *,
         mcp_servers: list[MCPServer] | None = None,
-        extend: Callable[[OurAgent], OurAgent] = lambda agent: agent,
+        extend: Callable[[OurAgent], OurAgent] | None = None,
     ) -> None:
         self.model = model.name
         self._key = model.client.api_key if model.client else "no-key"
@@ -89,12 +89,12 @@ class ChatAgent:
             model=model.model,
             model_settings=model.settings,
         )
-        self._agent = extend(ours)
+        self._agent = extend(ours) if extend else ours
         trace_runs(tracing)
         self._config = agents.RunConfig(
             # For all agents that `extend` adds. Without any, merging would cost 4 % of the chats.
             model=model.model,
-            model_settings=None if self._agent is ours else model.settings,
+            model_settings=model.settings if extend else None,
             tracing_disabled=tracing.tracer is None,
             trace_include_sensitive_data=tracing.content,
             tool_not_found_behavior="return_error_to_model",
@@ -150,7 +150,7 @@ class ChatAgent:
             "input": items,
             "context": context,
             "run_config": self._config,
-            "error_handlers": {"model_refusal": lambda given: given.error.refusal},
+            "error_handlers": {"model_refusal": _refusal},
         }
         while True:
             result = await (_streamed(run, speech) if speech.say else agents.Runner.run(**run))
@@ -177,6 +177,13 @@ async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStre
     finally:
         result.cancel()
     return result
+
+
+def _refusal(given: agents.RunErrorHandlerInput[Any]) -> str | None:
+    """A model's refusal is its reply, unless its agent must reply with something else than text."""
+    is_text = given.run_data.last_agent.output_type in (None, str)
+    error = given.error
+    return error.refusal if is_text and isinstance(error, agents.ModelRefusalError) else None
 
 
 def _formatted(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:

@@ -113,6 +113,7 @@ _BY_KIND: list[tuple[Any, _Made]] = [
     (openai.OpenAIError | agents.ModelBehaviorError | json.JSONDecodeError, _NONSENSE),
     # A call's arguments may have lone surrogates, or be nested too deeply.
     (UnicodeError | RecursionError, _NONSENSE),
+    (agents.ModelRefusalError, (_TEXT, "was refused by the model")),
     (agents.InputGuardrailTripwireTriggered, (_TEXT, "was refused by a guardrail")),
     (
         agents.OutputGuardrailTripwireTriggered

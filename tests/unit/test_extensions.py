@@ -8,8 +8,9 @@ import agents
 import pytest
 from agents.items import TResponseOutputItem
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
+from openai.types.responses import ResponseOutputMessage, ResponseOutputRefusal
 
-from chat_service.agent.agent import ChatAgent, OurAgent
+from chat_service.agent.agent import ChatAgent, OurAgent, RunContext
 from chat_service.agent.models import ChatModel
 from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall
 from chat_service.extensions import extended
@@ -34,6 +35,10 @@ def calling(tool: str, n: int) -> TResponseOutputItem:
     return function_call(tool, "{}", call_id=f"{tool}{n}")
 
 
+def undecorated(agent: OurAgent) -> OurAgent:
+    return agent.clone(tools=[calling])
+
+
 @pytest.mark.parametrize(
     ("function", "told"),
     [
@@ -44,6 +49,7 @@ def calling(tool: str, n: int) -> TResponseOutputItem:
         ("json:dumps", "not JSON serializable"),
         ("builtins:repr", "must return an agents.Agent"),
         ("sys:exit", "SystemExit"),
+        ("tests.unit.test_extensions:undecorated", "@function_tool, not <function"),
     ],
 )
 def test_an_invalid_function_is_refused_by_name(function: str, told: str) -> None:
@@ -164,3 +170,40 @@ async def test_a_model_that_asks_for_approval_for_ever_is_stopped() -> None:
     agent = ChatAgent(ChatModel("m", model, settings), extend=lambda a: a.clone(tools=[wipe]))
     with pytest.raises(Failed, match="no reply within its turns"):
         await ask(agent, "wipe it")
+
+
+@WAYS
+async def test_a_models_refusal_is_the_reply(say: Say | None) -> None:
+    model = ScriptedModel([ModelStep(output=[refused()])])
+    agent = ChatAgent(ChatModel("m", model, agents.ModelSettings()))
+    assert await ask(agent, "hi", say) == "I won't."
+
+
+@WAYS
+async def test_a_models_refusal_is_an_error_where_the_reply_must_be_no_text(
+    say: Say | None,
+) -> None:
+    model = ScriptedModel([ModelStep(output=[refused()])])
+    chosen = ChatModel("m", model, agents.ModelSettings())
+    agent = ChatAgent(chosen, extend=lambda agent: agent.clone(output_type=list[str]))
+    with pytest.raises(InvalidInput, match="was refused by the model"):
+        await ask(agent, "hi", say)
+
+
+def refused() -> TResponseOutputItem:
+    said = [ResponseOutputRefusal(type="refusal", refusal="I won't.")]
+    return ResponseOutputMessage(
+        id="1", type="message", role="assistant", status="completed", content=said
+    )
+
+
+async def test_the_models_settings_are_those_of_all_agents_also_if_the_first_is_changed() -> None:
+    def extend(agent: OurAgent) -> OurAgent:
+        agent.handoffs.append(agents.Agent[RunContext](name="Poet"))
+        return agent
+
+    steps = [calling("transfer_to_poet", 1), assistant_message("Rose")]
+    model = ScriptedModel([ModelStep(output=[step]) for step in steps])
+    settings = agents.ModelSettings(include_usage=True)
+    assert await ask(ChatAgent(ChatModel("m", model, settings), extend=extend), "sing") == "Rose"
+    assert [call.model_settings.include_usage for call in model.calls] == [True, True]
