@@ -43,14 +43,18 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
 def _read_as_json(scope: Scope) -> None:
     """Treat a body as JSON if it declares no type, or the one that `curl -d` declares. Not with an
     Origin header: browsers send such a body for a foreign page without a CORS preflight, and that
-    page must not chat in its visitor's name. Raises `HTTPException` for another type."""
+    page must not chat in its visitor's name. Raises `HTTPException` for what can't be JSON."""
     headers = MutableHeaders(scope=scope)
     # Without it FastAPI counts the body, and refuses a large one in JSON instead of plain text.
     del headers["content-length"]
+    if scope["method"] not in ("POST", "PATCH"):
+        return
+    if headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "The body must not be compressed", {"accept-encoding": "identity"})
     declared = headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared in ("", "application/x-www-form-urlencoded") and "origin" not in headers:
         headers["content-type"] = "application/json"
-    elif scope["method"] in ("POST", "PATCH") and not re.fullmatch(_JSON, declared):
+    elif not re.fullmatch(_JSON, declared):
         raise HTTPException(415, "The body must be declared as Content-Type: application/json")
 
 

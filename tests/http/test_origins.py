@@ -1,5 +1,6 @@
 """Which pages may call, and which content types a body may have."""
 
+import gzip
 import json
 from collections.abc import AsyncIterator
 
@@ -40,6 +41,13 @@ async def test_a_page_must_declare_json(
     assert response.json()["code"] == "NOT_JSON"
     assert "must be declared as Content-Type: application/json" in response.json()["detail"]
     assert chat.turns.kept == []
+
+
+async def test_a_compressed_body_is_told_to_be_one(http: httpx2.AsyncClient) -> None:
+    content, headers = gzip.compress(json.dumps(body()).encode()), {"content-encoding": "gzip"}
+    response = await http.post("/chat/", content=content, headers=headers)
+    assert (response.status_code, response.headers["accept-encoding"]) == (415, "identity")
+    assert response.json()["detail"] == "The body must not be compressed"
 
 
 @pytest.mark.parametrize("path", ["/conversations", "/v1/models"])
