@@ -350,6 +350,7 @@ function signIn(name) {
 
 /** Forget the user's data, as others may use this machine. */
 function signOut() {
+  composer.focus(); // the dialog gives the focus back there, as its button is hidden by then
   stopAll();
   [...keysOf(draft("")), ...keysOf(`unsent ${owner()} `), "user"].forEach((key) => forget(key));
   forget("user", TAB);

@@ -54,6 +54,7 @@ async def test_a_link_to_a_conversation_is_shown_after_signing_in(guarded: Page)
     link = guarded.url
     await button(guarded, "Sign out").click()
     await sign_in(guarded, "alice")
+    await expect(message_box(guarded)).to_be_focused()
     await guarded.evaluate("localStorage.removeItem('/daca/ui/user')")
     other = await guarded.context.new_page()
     await other.goto(link)
