@@ -142,3 +142,19 @@ def spoken(part: dict[str, Any]) -> dict[str, Any]:
 
 def roles(request: dict[str, Any]) -> Sequence[str]:
     return [item.get("role", item.get("type")) for item in request.get("messages", [])]
+
+
+def whole(*output: dict[str, Any], status: str = "completed") -> Reply:
+    """An answer of OpenAI's Responses API."""
+    return Reply(json.dumps(response(*output, status=status)).encode())
+
+
+def kept(*output: dict[str, Any]) -> Reply:
+    """The same as a stream without deltas."""
+    event = {"type": "response.completed", "response": response(*output), "sequence_number": 1}
+    done = [
+        {"type": "response.output_item.done", "item": i, "output_index": 0, "sequence_number": 0}
+        for i in output
+    ]
+    body = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in [*done, event])
+    return Reply(body.encode(), EVENTS)

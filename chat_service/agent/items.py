@@ -38,7 +38,8 @@ def answer_of(result: agents.RunResult | agents.RunResultStreaming, speech: Spee
     calls: dict[str, tuple[str, str]] = {}  # a call that needs approval occurs twice
     last, was_heard = "", bool(speech.text)
     for item in result.new_items:
-        if isinstance(item, agents.MessageOutputItem):
+        # openai's types take an item of a kind that they don't know for a message without content.
+        if isinstance(item, agents.MessageOutputItem) and item.raw_item.content:
             last = agents.ItemHelpers.text_message_output(item)
             if not was_heard:
                 speech.add(last)

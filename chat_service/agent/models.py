@@ -3,11 +3,15 @@
 import logging
 import time
 from collections import deque
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
 import agents
-from openai import AsyncOpenAI, Omit, Timeout
+from agents.items import TResponseStreamEvent
+from httpx2 import HTTPError
+from openai import AsyncOpenAI, Omit, OpenAIError, Timeout
+from pydantic import ValidationError
 
 from chat_service.agent.offline import OfflineModel
 from chat_service.hosts.completions import CompletionsClient
@@ -42,7 +46,23 @@ class ResponsesModel(agents.OpenAIResponsesModel):
         self._whole = agents.OpenAIResponsesModel(name, client.with_options(timeout=patient))
 
     async def get_response(self, *args: Any, **kwargs: Any) -> agents.ModelResponse:
-        return await self._whole.get_response(*args, **kwargs)
+        try:
+            return await self._whole.get_response(*args, **kwargs)
+        except (AttributeError, TypeError, ValidationError) as error:
+            # The client passes on what is no response, such as a page of HTML with status 200.
+            raise agents.ModelBehaviorError(f"The answer is no response: {error}") from None
+
+    async def stream_response(
+        self, *args: Any, **kwargs: Any
+    ) -> AsyncGenerator[TResponseStreamEvent]:
+        is_complete = False
+        try:
+            async for event in super().stream_response(*args, **kwargs):
+                yield event
+                is_complete = event.type == "response.completed"
+        except (OpenAIError, HTTPError):
+            if not is_complete:  # otherwise only the connection has broken, after a whole reply
+                raise
 
 
 @dataclass(frozen=True)

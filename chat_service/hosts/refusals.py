@@ -31,7 +31,7 @@ TOO_LONG = re.compile(
     r"|inputs\W{1,3}(tokens|must have less)|too many (input )?tokens(?!.{0,9}wait))"
     # What is exceeded may be something else, and behind the key "message" it mostly is.
     rf"|^(?!{_NEVER_LONG}|5|.*(retries|execution time|concurrency|rate exceeded)).*("
-    r"(input|prompt|request|messages?)(?!\\*[\"']\s*:)\W"
+    r"(input|prompt|request|messages?)(?!\\*[\"']\s*:|=)\W"
     r".{0,60}(too (long|large|many tokens)|exceeds?)|token(s| count).{0,40}exceed)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -64,6 +64,7 @@ FILTERED = _says(
     r"content.?filter|content.?(policy.?violation|management policy)|data_inspection|invalid_prompt"
     r"|content exists risk|requires moderation|input was flagged|flagged as potentially"
     r"|sensitivecontent|violate[sd] (usage guidelines|safety guidelines|guardrail)|[\"']1301[\"']"
+    r"|policy_violation|\b(bio|cyber)_policy"
 )
 _NO_MODEL = _says(
     r"model_not_(found|supported)|deploymentnotfound|(invalid|unknown|no such)[ _]model"
@@ -142,11 +143,17 @@ def status_error(status: Any, words: str, headers: Any = None) -> openai.APIStat
     return kind(f"{status}: {words}", response=response, body=None)
 
 
+def _said(error: BaseException) -> str:
+    """What the host has said, without what it quotes. OpenAI's client keeps the code apart."""
+    code = getattr(error, "code", None) if isinstance(error, openai.APIError) else None
+    return _QUOTES.split(f"{code} {error}" if code else str(error))[0]
+
+
 def refuses(error: BaseException, pattern: re.Pattern[str]) -> bool:
     """Whether the host has refused the request with a status and message that match `pattern`."""
     kinds = openai.APIError | agents.ModelBehaviorError
     is_answer = isinstance(error, kinds) and not isinstance(error, openai.APIConnectionError)
-    told = f"{getattr(error, 'status_code', '')} {_QUOTES.split(str(error))[0]}"
+    told = f"{getattr(error, 'status_code', '')} {_said(error)}"
     return is_answer and bool(pattern.search(told))
 
 
@@ -180,7 +187,7 @@ def failure(error: BaseException, key: str) -> domain.DomainError:
     """What the caller is told. The log also gets what the host said, or what failed on the way to
     it, without our key."""
     is_away = isinstance(error, openai.APIConnectionError) and error.__cause__
-    said = f"{error} {error.__cause__}" if is_away else str(error)
+    said = f"{error} {error.__cause__}" if is_away else _said(error)
     told = _QUOTES.split(said)[0].replace(key, "[redacted]")[:_MAX_WORDS]
     known = openai.OpenAIError | agents.AgentsException | httpx2.HTTPError | domain.DomainError
     # Known errors are logged without a traceback, which has the host's text and so maybe our key.

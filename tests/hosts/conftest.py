@@ -8,9 +8,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from agents import ModelSettings
+from openai import AsyncOpenAI
 
 from chat_service.agent.agent import ChatAgent
-from chat_service.agent.models import ChatModel, choose_model
+from chat_service.agent.models import ChatModel, ResponsesModel, choose_model, one_retry
 from chat_service.chat.messages import ChatMessage, Turn
 from chat_service.settings import ChatSettings
 from lab.postgres import Place
@@ -55,6 +57,15 @@ async def closing(model: ChatModel) -> AsyncIterator[ChatModel]:
         yield model
     finally:
         await model.close()
+
+
+@asynccontextmanager
+async def openai(host: OddHost, timeout_s: float = 20) -> AsyncIterator[ChatModel]:
+    """OpenAI's own API, as `choose_model` sets it up, at another address."""
+    client = AsyncOpenAI(api_key=KEY, base_url=host.url, max_retries=0, timeout=timeout_s)
+    settings = ModelSettings(retry=one_retry())
+    async with closing(ChatModel("m", ResponsesModel("m", client), settings, client)) as model:
+        yield model
 
 
 WAYS = ["reply", "stream"]

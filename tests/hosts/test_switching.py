@@ -1,7 +1,6 @@
 """A conversation continues after a switch to any other model: OpenAI's Responses API, a compatible
 server, Gemini, the offline model, and back."""
 
-import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,55 +9,21 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from agents import ModelSettings, OpenAIResponsesModel
-from openai import AsyncOpenAI
 
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel, choose_model
 from chat_service.chat.messages import Answer, ChatMessage, ToolCall
 from chat_service.settings import ChatSettings
-from daca_shared.domain import (
-    DomainError,
-    InvalidInput,
-    LimitReached,
-    Misconfigured,
-    Unavailable,
-)
 from lab.postgres import Place
 from tests.chats import chatting
 from tests.fakes import turn_of
-from tests.hosts.conftest import KEY, Talk, closing
-from tests.odd_host import (
-    EVENTS,
-    OddHost,
-    Reply,
-    calling,
-    either,
-    error,
-    odd_host,
-    response,
-    spoken,
-)
+from tests.hosts.conftest import Talk, closing, openai
+from tests.odd_host import OddHost, Reply, calling, either, error, kept, odd_host, spoken, whole
 
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_current_time"}
 CALL |= {"arguments": "{}", "status": "completed"}
 THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": []}
 NOON = spoken({"type": "output_text", "text": "It is noon", "annotations": []})
-
-
-def whole(*output: dict[str, Any], status: str = "completed") -> Reply:
-    return Reply(json.dumps(response(*output, status=status)).encode())
-
-
-def kept(*output: dict[str, Any]) -> Reply:
-    """The same as a stream without deltas."""
-    event = {"type": "response.completed", "response": response(*output), "sequence_number": 1}
-    done = [
-        {"type": "response.output_item.done", "item": i, "output_index": 0, "sequence_number": 0}
-        for i in output
-    ]
-    body = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in [*done, event])
-    return Reply(body.encode(), "text/event-stream")
 
 
 def refuse_foreign(request: dict[str, Any]) -> Reply:
@@ -95,14 +60,6 @@ async def at(host: OddHost, name: str, environment: pytest.MonkeyPatch) -> Async
     environment.setenv("OPENAI_BASE_URL", host.url)
     environment.setenv("CHAT_MODEL", name)
     async with closing(choose_model(ChatSettings.from_environment())) as model:
-        yield model
-
-
-@asynccontextmanager
-async def openai(host: OddHost) -> AsyncIterator[ChatModel]:
-    client = AsyncOpenAI(api_key=KEY, base_url=host.url, max_retries=0)
-    model = ChatModel("m", OpenAIResponsesModel("m", client), ModelSettings(), client)
-    async with closing(model):
         yield model
 
 
@@ -148,62 +105,3 @@ async def test_tool_calls_of_earlier_versions_work_too(environment: pytest.Monke
     made = [m["tool_calls"][0]["function"]["arguments"] for m in (one, two)]
     assert made == ["{}", "{}"]
     assert [m["content"] for m in (first, second, last)] == ["(nothing)", "one", "(nothing)"]
-
-
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        (spoken({"type": "refusal", "refusal": "I won't"}), "I won't"),
-        (spoken({"type": "output_text", "text": "a\ud83d", "annotations": []}), "a\ufffd"),
-        (spoken({"type": "output_text", "text": " \n", "annotations": []}), None),
-        (THOUGHT, None),
-    ],
-    ids=["refusal", "half a character", "blank", "no message"],
-)
-async def test_openais_own_answers_are_texts_or_errors(
-    place: Place, way: str, answer: dict[str, Any], text: str | None
-) -> None:
-    def respond(request: dict[str, Any]) -> Reply:
-        return (kept if request.get("stream") else whole)(answer)
-
-    async with (
-        odd_host(respond) as host,
-        openai(host) as model,
-        chatting(place, ChatAgent(model)) as chat,
-    ):
-        talk = Talk(chat, host, way)
-        if text is None:
-            with pytest.raises(DomainError):
-                await talk.say()
-        else:
-            assert await talk.say() == text
-        assert [turn.answer.text for turn in await talk.turns()] == ([text] if text else [])
-
-
-async def test_a_response_that_is_not_complete_is_no_reply() -> None:
-    async with odd_host(whole(NOON, status="incomplete")) as host, openai(host) as model:
-        sent = ChatMessage(user_id="alice", text="hi")
-        with pytest.raises(DomainError):
-            await ChatAgent(model).answer(sent, 5, [])
-
-
-def failed(code: str) -> Reply:
-    ended = response(status="failed") | {"error": {"code": code, "message": "No"}}
-    event = {"type": "response.failed", "response": ended, "sequence_number": 0}
-    return Reply(f"event: response.failed\ndata: {json.dumps(event)}\n\n".encode(), EVENTS)
-
-
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        ("rate_limit_exceeded", LimitReached),
-        ("insufficient_quota", Misconfigured),
-        ("invalid_prompt", InvalidInput),
-        ("server_error", Unavailable),
-    ],
-)
-async def test_openais_failure_in_a_stream_says_why(code: str, kind: type[DomainError]) -> None:
-    async with odd_host(failed(code)) as host, openai(host) as model:
-        sent = ChatMessage(user_id="alice", text="hi")
-        with pytest.raises(kind):
-            await ChatAgent(model).answer(sent, 5, [], lambda piece: None)
