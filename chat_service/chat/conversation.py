@@ -1,15 +1,13 @@
 """The use case: one chat message in, one reply out, and the message counted once.
 
 Count, think, keep: the user's count is fetched, the agent replies, and turn and outgoing message
-are kept in one transaction. So a user's count is the number of that user's kept turns.
-"""
+are kept in one transaction. So a user's count is the number of that user's kept turns."""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, ToolCall, Turn
 from chat_service.chat.ports import Agent, Counts, Locks, Turns
@@ -46,15 +44,14 @@ class Conversation:
     tracing: Tracing = NO_TRACING
     on_no_count: Callable[[str], None] = lambda reason: None
     streams: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    _ended: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
+    _ended: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> Turn:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow.
 
         A message that was answered before gets the same answer, or with `regenerate` a new one.
         A failure keeps and counts nothing; it raises `InvalidInput`, `TimedOut`, `Unavailable`,
-        `LimitReached`, `Misconfigured`, `Failed`; with `regenerate` also `NotFound`, `Conflict`.
-        """
+        `LimitReached`, `Misconfigured`, `Failed`; with `regenerate` also `NotFound`, `Conflict`."""
         self.check(message)
         return await self._take_turn(message, timeout_s, say=None)
 
@@ -64,8 +61,7 @@ class Conversation:
         """Answer `message` piece by piece; the whole turn is the last event.
 
         Limits and errors are those of `reply`. Closing it, or cancelling its consumer, stops the
-        model at once; what came so far is kept, marked as stopped, and counts.
-        """
+        model at once; what came so far is kept, marked as stopped, and counts."""
         self.check(message)
         events: asyncio.Queue[str | ToolCall | Turn | Exception] = asyncio.Queue()
 
@@ -143,22 +139,26 @@ class Conversation:
                 raise TimedOut(told, code="REPLY_TIMED_OUT") from None
 
     async def _turn_of(self, message: ChatMessage, say: Say | None, ends_at: float) -> Turn:
-        async with self.locks.turn(message.conversation):
-            earlier = None
-            if message.may_be_known:
-                earlier = await self.turns.find(message.user_id, message.message_id)
-            if message.regenerate and not earlier:
-                raise NotFound("No message has this message_id", code="MESSAGE_NOT_FOUND")
-            if earlier and not earlier.stopped and not message.regenerate:
-                if say:
-                    say(earlier.answer.text)
-                return earlier
-            if not earlier or earlier.conversation == message.conversation:
-                return await self._answer(message, earlier, say, ends_at)
-        # The turn stays in the conversation that the message was first sent to. This one's lock is
-        # released before that one is locked: otherwise two such messages could deadlock.
-        first = {"session_id": earlier.conversation.session_id}
-        return await self._turn_of(message.model_copy(update=first), say, ends_at)
+        place = message.conversation
+        while True:
+            async with self.locks.turn(place):
+                earlier = None
+                if message.may_be_known:
+                    earlier = await self.turns.find(message.user_id, message.message_id)
+                if message.regenerate and not earlier:
+                    raise NotFound("No message has this message_id", code="MESSAGE_NOT_FOUND")
+                if earlier and not earlier.stopped and not message.regenerate:
+                    if say:
+                        say(earlier.answer.text)
+                    return earlier
+                first = earlier.conversation if earlier else message.conversation
+                if first == place:
+                    there = message.model_copy(update={"session_id": place.session_id})
+                    return await self._answer(there, earlier, say, ends_at)
+            # The turn stays in the conversation that the message was first sent to, while that
+            # exists. This one's lock is released before that one is locked: otherwise two such
+            # messages could deadlock.
+            place = first
 
     async def _answer(
         self, message: ChatMessage, earlier: Turn | None, say: Say | None, ends_at: float
@@ -187,7 +187,7 @@ class Conversation:
 
         try:
             answer = await self.agent.answer(message, count, history, say and say_and_note)
-            return await self.turns.keep(turn(answer, stopped=False))
+            kept = await self.turns.keep(turn(answer, stopped=False))
         except asyncio.CancelledError:
             # A timeout or a stop of the service is a failure, and keeps nothing. Otherwise the user
             # has left: keep what was said, but don't replace an earlier reply to the same text with
@@ -198,6 +198,10 @@ class Conversation:
             if say and is_new and not has_ended and not is_late:
                 await self.turns.keep(turn(Answer("".join(said)), stopped=True))
             raise
+        if say and kept.answer != answer:  # what was said is not what is kept
+            told = "Another replica has answered this message meanwhile; send it again"
+            raise Unavailable(told, code="CONVERSATION_WENT_ON")
+        return kept
 
     async def _count_before(self, user_id: str, earlier: Turn | None) -> int | None:
         """How many messages the user has sent before this one; 0 for a new user. None if that

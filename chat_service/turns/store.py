@@ -59,8 +59,10 @@ INSERT INTO chat.conversations AS known
     (user_id, session_id, title, update_time, turn_count, last_seq)
 VALUES ($1, $2, $3, $4, 1, $5)
 ON CONFLICT (user_id, session_id) DO UPDATE SET
-    title = CASE WHEN known.turn_count = 1 AND known.title = $6
-        THEN excluded.title ELSE known.title END,
+    title = CASE WHEN known.title = $6 AND NOT EXISTS (
+        SELECT seq FROM chat.turns WHERE turns.user_id = known.user_id
+            AND turns.session_id = known.session_id AND turns.seq < excluded.last_seq
+    ) THEN excluded.title ELSE known.title END,
     update_time = excluded.update_time,
     turn_count = known.turn_count + CASE WHEN excluded.last_seq > known.last_seq THEN 1 ELSE 0 END,
     last_seq = CASE WHEN excluded.last_seq > known.last_seq

@@ -5,9 +5,12 @@ import time
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
+import pytest
+
 from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import Answer, ChatMessage, Say, Turn
 from chat_service.chat.ports import Agent
+from daca_shared.domain import Unavailable
 from lab.postgres import Place
 from tests.fakes import ChatStores, FakeAgent, FakeChat, FakeRecorder, opened_stores, turn_of
 
@@ -94,3 +97,36 @@ async def test_two_conversations_never_wait_for_each_other(place: Place) -> None
         began = time.monotonic()
         await asyncio.gather(running, first, second)
         assert time.monotonic() - began < 4.5  # far less than a chat's time limit
+
+
+async def test_a_message_whose_conversation_is_deleted_meanwhile_is_answered_where_it_is_sent_to(
+    place: Place,
+) -> None:
+    async with opened_stores(place) as stores:
+        id_, key = uuid4(), message(uuid4(), ONE).conversation
+        conversation = conversation_of(stores, FakeAgent())
+        async with stores.locks.turn(key):
+            await stores.turns.keep(turn_of(message(id_, ONE), "half", stopped=True))
+            deleting = asyncio.create_task(conversation.delete(key))
+            await asyncio.sleep(0.1)
+            sending = asyncio.create_task(conversation.reply(message(id_, OTHER)))
+            await asyncio.sleep(0.1)
+        await deleting
+        turn = await sending
+        assert turn.conversation.session_id == OTHER
+        assert [one.session_id for one in await stores.conversations()] == [OTHER]
+
+
+async def test_a_stream_is_not_completed_with_another_replicas_reply(place: Place) -> None:
+    async with opened_stores(place) as stores:
+        id_, agent = uuid4(), Halting()
+        replica = conversation_of(stores, agent)
+        other = conversation_of(ChatStores(stores.database, FakeRecorder()), FakeAgent())
+        stream = replica.stream(message(id_, ONE))
+        assert await anext(stream) == "half"
+        kept = await other.reply(message(id_, OTHER))
+        agent.rest.set()
+        with pytest.raises(Unavailable, match="send it again"):
+            _ = [event async for event in stream]
+        # Sent again, it gets the one reply that is kept.
+        assert [event async for event in replica.stream(message(id_, ONE))][-1] == kept

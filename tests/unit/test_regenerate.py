@@ -140,3 +140,18 @@ async def test_the_title_follows_an_edited_first_message_unless_it_was_renamed(
             await chat.stores.turns.rename(turn.conversation, title)
         await chat.conversation.reply(again(turn, "edited", session_id))
         assert (await chat.stores.conversations())[0].title == told
+
+
+async def test_the_title_follows_a_stopped_first_message_that_is_answered_after_others(
+    chat: StoredChat,
+) -> None:
+    first = ChatMessage(user_id="alice", text="old words", session_id=uuid4(), message_id=uuid4())
+    await chat.stop(first)
+    await chat.say("second", session_id=first.session_id)
+    await chat.ask(first.model_copy(update={"text": "new words"}))
+    assert (await chat.stores.conversations())[0].title == "new words"
+    # Only the first gives it.
+    await chat.say("new words", session_id=first.session_id)
+    last = (await chat.history(session_id=first.session_id))[-1]
+    await chat.conversation.reply(again(last, "third", first.session_id))
+    assert (await chat.stores.conversations())[0].title == "new words"
