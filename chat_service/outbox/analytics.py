@@ -16,14 +16,7 @@ from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.sidecar import UNREACHABLE, Peer
 from daca_shared.calls.spans import TracingClientInterceptor
-from daca_shared.domain import (
-    MOMENT_S,
-    DomainError,
-    InvalidInput,
-    NotFound,
-    TimedOut,
-    Unavailable,
-)
+from daca_shared.domain import MOMENT_S, DomainError, InvalidInput, NotFound, TimedOut, Unavailable
 from daca_shared.observe.requests import request_metadata
 
 # Shorter than a transaction's limit: on PostgreSQL the outbox waits for the answer inside one.

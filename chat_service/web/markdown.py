@@ -69,10 +69,7 @@ _markdown = Markdown(
 )
 # Other classes would let the writer of a reply use the page's own styles, and other addresses would
 # be the page's own.
-_are_allowed = {
-    "class": _is_class,
-    "href": re.compile("https?://|mailto:", re.IGNORECASE).match,
-}
+_are_allowed = {"class": _is_class, "href": re.compile("https?://|mailto:", re.IGNORECASE).match}
 
 
 def _attribute(_: str, name: str, value: str) -> str | None:
