@@ -59,11 +59,9 @@ class CompletionsClient:
             json_serialize=lambda body: clean(json.dumps(body, ensure_ascii=False)),
             proxy=proxy,
         )
+        self.close = self._http.close
         self._timeout_s = timeout_s
         self._takes_stream_options, self._wants_thoughts = True, False
-
-    async def close(self) -> None:
-        await self._http.close()
 
     async def _create(self, **parameters: Any) -> ChatCompletion | _Chunks:
         body = {name: given for name, given in parameters.items() if not isinstance(given, Omit)}

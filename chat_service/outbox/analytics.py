@@ -40,10 +40,11 @@ class AnalyticsClient:
         self.way = peer.way
         self.last_call: LastCall | None = None
         """The latest call that has ended, health checks aside."""
-        self._channel = peer.channel([TracingClientInterceptor(tracer)] if tracer else [])
-        self._stub = pb_grpc.AnalyticsServiceStub(self._channel)
+        channel = peer.channel([TracingClientInterceptor(tracer)] if tracer else [])
+        self.close = channel.close
+        self._stub = pb_grpc.AnalyticsServiceStub(channel)
         # `Any`, as the stub's published types lack its methods.
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._health: Any = health_pb2_grpc.HealthStub(channel)
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         request = pb.GetAnalyticsRequest(user_id=user_id)
@@ -69,9 +70,6 @@ class AnalyticsClient:
         response = await self._call(self._health.Check, request, _READY_TIMEOUT_S)
         if response.status != health_pb2.HealthCheckResponse.SERVING:
             raise Unavailable("Analytics is not ready")
-
-    async def close(self) -> None:
-        await self._channel.close()
 
     async def _call[Q, A](
         self, method: aio.UnaryUnaryMultiCallable[Q, A], request: Q, timeout_s: float
