@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from daca_shared.calls.errors import INTERNAL_MESSAGE, http_headers, http_status
+from daca_shared.calls.errors import INTERNAL_MESSAGE, STATUSES, http_headers
 from daca_shared.domain import DomainError
 from daca_shared.observe.requests import current_request
 
@@ -65,7 +65,8 @@ class Problem:
     def of(cls, error: Exception) -> "Problem":
         match error:
             case DomainError():
-                return cls(http_status(error), error.code, error.message, http_headers(error))
+                _, status = STATUSES[type(error)]
+                return cls(status, error.code, error.message, http_headers(error))
             case RequestValidationError():
                 # Without the input that FastAPI would send back. It may not even be valid Unicode.
                 told = error.errors()[:_MAX_ERRORS]

@@ -40,10 +40,6 @@ INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
 type Context = aio.ServicerContext[Any, Any]
 
 
-def http_status(error: domain.DomainError) -> int:
-    return STATUSES[type(error)][1]
-
-
 def http_headers(error: domain.DomainError) -> dict[str, str]:
     headers = {}
     if error.retry_after_s is not None:
