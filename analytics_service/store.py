@@ -16,7 +16,6 @@ from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.storage.database import Database, Statements, open_database
 
 MAX_BATCH = 1000
-"""How many messages one batch may hold."""
 
 # What a new demo store starts with.
 _SEED = "INSERT INTO analytics.users (user_id, message_count) VALUES ('alice', 5), ('bob', 3);"

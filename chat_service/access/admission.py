@@ -41,7 +41,6 @@ class Admission:
     def __init__(self, max_chats: int = 2000) -> None:
         self._max_chats = max_chats
         self.chats = 0
-        """How many are under way."""
         self.turned_away = 0
         self.lag_s = 0.0
         """How late the event loop is: a moving average."""
@@ -87,7 +86,6 @@ class Admission:
         self.chats -= 1
 
     def _averaged(self, lag_s: float) -> float:
-        """What the average becomes with this measurement."""
         return self.lag_s + _LAG_WEIGHT * (lag_s - self.lag_s)
 
     def _check(self, arriving: int) -> None:

@@ -181,7 +181,6 @@ def _goes_on(call: dict[str, Any], call_id: str, name: str, index: Any) -> bool:
 
 
 def is_object(text: str) -> bool:
-    """Whether `text` is a JSON object."""
     try:
         return text.rstrip().endswith("}") and isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):

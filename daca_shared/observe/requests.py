@@ -24,7 +24,6 @@ class Request:
     id: str
     trace_id: str | None
     user_id: str | None = None
-    """The user's id, once it is known."""
     error: str = ""
     """What went wrong after the status had been sent."""
 
@@ -45,7 +44,6 @@ def begin_request(shown_ids: Sequence[str]) -> Request:
 
 
 def current_trace_id() -> str | None:
-    """The id of the trace that the current context is part of."""
     span = trace.get_current_span().get_span_context()
     return f"{span.trace_id:032x}" if span.is_valid else None
 

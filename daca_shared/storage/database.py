@@ -130,5 +130,4 @@ async def open_database(
 
 
 def read_scripts(folder: Path) -> list[str]:
-    """The SQL files of a folder in the order of their numbers."""
     return [path.read_text() for path in sorted(folder.glob("*.sql"))]
