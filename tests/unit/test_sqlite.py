@@ -157,15 +157,37 @@ async def test_a_file_that_another_program_has_locked_is_unavailable_until_it_is
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     started = time.monotonic()
-    outcomes = await asyncio.gather(
-        *(database.write(add(n)) for n in range(3)), return_exceptions=True
+    *outcomes, longest_s = await asyncio.gather(
+        *(database.write(add(n)) for n in range(3)), longest_pause_s(), return_exceptions=True
     )
+    assert isinstance(longest_s, float)
+    assert longest_s < 0.5  # nobody else waits for it
     assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
     assert time.monotonic() - started < 2.8  # together, not one after the other (3 s)
     assert await numbers(database) == []
     other.execute("ROLLBACK")
     other.close()
     assert await database.write(add(9)) == 9
+
+
+async def longest_pause_s() -> float:
+    """How long the event loop was blocked in the next half second."""
+    pauses, before = [], time.monotonic()
+    for _ in range(50):
+        await asyncio.sleep(0.01)
+        pauses.append(time.monotonic() - before)
+        before += pauses[-1]
+    return max(pauses)
+
+
+def test_a_file_that_cannot_be_opened_is_not_left_open(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no database" * 1000)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(3):
+        with pytest.raises(sqlite3.DatabaseError):
+            SqliteFile(path, "test", [CREATE])
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 async def test_a_file_is_locked_by_one_process_which_is_named_to_others(path: Path) -> None:
