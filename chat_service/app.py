@@ -91,7 +91,7 @@ async def run(settings: ChatSettings) -> None:
             turns,
             locks,
             ChatAgent(
-                measured(model),
+                measured(model, settings.model_timeout_s),
                 tracing,
                 settings.max_history_length,
                 settings.max_reply_length,

@@ -80,7 +80,7 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
         outbox = await stack.enter_async_context(sending(Outbox(database, analytics.record)))
         locks = TurnLocks()
         turns = TurnStore(database, outbox, locks)
-        model = measured(model or offline())
+        model = measured(model or offline(), settings.model_timeout_s)
         stack.push_async_callback(model.close)
         conversation = Conversation(
             SettledCounts(analytics, outbox),

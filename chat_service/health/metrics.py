@@ -1,6 +1,7 @@
 """Metrics of the chat service. They are measured from outside, so that its parts know none."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ _tokens = Histogram(
     buckets=_TOKENS,
 )
 _fallbacks = Counter(
-    "daca_chat_count_fallbacks", "Chats that were answered without a count.", ("reason",)
+    "daca_chat_count_fallbacks", "Chats whose count was not known in time.", ("reason",)
 )
 
 # From 0, as Prometheus sees no increase in a counter that appears as 1.
@@ -63,11 +64,12 @@ def count_fallback(reason: str) -> None:
 
 
 class MeasuredModel(Model):
-    def __init__(self, model: ChatModel) -> None:
+    def __init__(self, model: ChatModel, timeout_s: float) -> None:
         self._model, self._labels = model.model, ("chat", model.name)
+        self._timeout_s = timeout_s
 
     async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
-        with self._timed():
+        with self._timed(self._timeout_s):
             response = await self._model.get_response(*args, **kwargs)
         self._count(response.usage)
         return response
@@ -90,14 +92,17 @@ class MeasuredModel(Model):
         return self._model.get_retry_advice(request)
 
     @contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _timed(self, limit_s: float = math.inf) -> Iterator[None]:
+        """After `limit_s` without an answer, it is the model that has made its caller give up."""
         began, error_type = time.perf_counter(), ""
         try:
             yield
         except BaseException as error:
-            stopped = isinstance(error, asyncio.CancelledError | GeneratorExit)
             names = (name for name, pattern in REFUSALS.items() if refuses(error, pattern))
-            error_type = "cancelled" if stopped else next(names, type(error).__name__)
+            error_type = next(names, type(error).__name__)
+            if isinstance(error, asyncio.CancelledError | GeneratorExit):
+                is_late = time.perf_counter() - began > limit_s
+                error_type = "timed_out" if is_late else "cancelled"
             raise
         finally:
             _operations.labels(*self._labels, error_type).observe(time.perf_counter() - began)
@@ -110,8 +115,10 @@ class MeasuredModel(Model):
                 _tokens.labels(*self._labels, kind).observe(count)
 
 
-def measured(model: ChatModel) -> ChatModel:
-    return replace(model, model=MeasuredModel(model))
+def measured(model: ChatModel, timeout_s: float) -> ChatModel:
+    """The model with metrics of its requests. A whole answer that takes over `timeout_s` when it is
+    given up has timed out."""
+    return replace(model, model=MeasuredModel(model, timeout_s))
 
 
 @contextmanager

@@ -136,7 +136,8 @@ class _Exchange:
             self.is_read = True
             self.time.reschedule(asyncio.get_running_loop().time() + self._edge.answer_timeout_s)
         if message["type"] == "http.disconnect" and not self._complete:
-            self._request.error = "cancelled"
+            # A client that has been told of a failure leaves.
+            self._request.error = self._request.error or "cancelled"
         return message
 
     async def send(self, message: Message) -> None:
@@ -157,8 +158,10 @@ class _Exchange:
                     up = "../" * ((self._edge.root_path + self._scope["path"]).count("/") - 1)
                     headers["location"] = f"./{up}{(self._edge.root_path + place).lstrip('/')}"
         await self._send(message)
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            self._complete = True
+        # The server sends a whole file by itself.
+        is_file = message["type"] == "http.response.pathsend"
+        is_body = message["type"] == "http.response.body"
+        self._complete |= is_file or (is_body and not message.get("more_body", False))
 
     async def drain(self) -> None:
         """Read the rest of a refused body. Otherwise the server closes the connection while the
@@ -195,13 +198,13 @@ class _Exchange:
         # Never the path, which is the caller's text and holds user ids.
         found = self._scope.get("route")
         route = found.path_format if found else str(self._scope.get("root_path", ""))
-        error_type = error or (str(status) if status >= _SERVER_ERROR else "")
+        error_type = str(status) if status >= _SERVER_ERROR else error
         _durations(self._method, route, status, error_type).observe(duration_s)
         fields = {"method": self._method, "route": route, "status": status}
         fields |= {"duration_ms": round(duration_s * 1000, 1)} | ({"error": error} if error else {})
         level = logging.DEBUG if route in _PROBES else logging.INFO
         log_request(log, level, "request", self._request, fields)
-        if found:
+        if route:
             self._span.update_name(f"{self._method} {route}")
             self._span.set_attribute("http.route", route)
         self._span.set_attribute("http.response.status_code", status)

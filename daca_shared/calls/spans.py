@@ -17,7 +17,10 @@ _NOT_OURS = "/grpc."
 # Without a decision by us, sidecars would begin a trace for each health check.
 _NOT_SAMPLED = trace.NonRecordingSpan(SpanContext(trace_id=1, span_id=1, is_remote=False))
 # All other codes are the caller's fault, not the server's.
-_FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+_FAULTS = {
+    "UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
+    "FAILED_PRECONDITION",  # with us, wrong settings
+}  # fmt: skip
 
 
 def _start(tracer: trace.Tracer, path: str, kind: SpanKind, parent: Context | None = None) -> Span:

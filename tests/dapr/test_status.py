@@ -10,6 +10,7 @@ import pytest
 from lab.stack import RunningStack, eventually, render_run_file
 from scripts.lib.project import ROOT
 from tests.commands import ports_of
+from tests.faults.conftest import database
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -54,6 +55,20 @@ async def test_the_status_names_what_is_down(system: RunningStack) -> None:
     assert lines[system.analytics].strip() == "DOWN"
     assert "can't be reached" in lines["analytics"]
     assert "to be counted" in lines["outbox"]
+
+
+async def test_an_app_without_its_database_is_not_up(system: RunningStack) -> None:
+    async def exit_code() -> int:
+        code, _ = await status(system.run_file)
+        return code
+
+    file = database(system, system.chat, "chat.db")
+    away = file.rename(file.with_suffix(".away"))
+    try:
+        await eventually(exit_code, expected=1)
+    finally:
+        away.rename(file)
+    await eventually(exit_code, expected=0)
 
 
 async def test_another_program_on_chats_port_is_no_chat(tmp_path: Path) -> None:

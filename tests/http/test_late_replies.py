@@ -18,6 +18,7 @@ from daca_shared.calls.server import GrpcServer
 from tests.fakes import FOREVER_S, FREE, FakeChat, channel_to, eventually
 from tests.grpc.refusals import refusal
 from tests.http.gateways import NO_TLS, body, gateway_app
+from tests.reports import sample
 
 HELLO = {"role": "user", "content": "hi"}
 SETTINGS = {"CHAT_GRPC_PORT": 0, "DACA_DRAIN_S": 0, "DACA_SHUTDOWN_GRACE_S": 0.3}
@@ -65,6 +66,10 @@ async def test_what_outlives_a_stops_grace_is_told_so_and_keeps_nothing() -> Non
     for name in ("Chat", "ChatStream"):
         assert (told[name].code, told[name].reasons) == (StatusCode.UNAVAILABLE, ["daca/STOPPING"])
     assert chat.turns.kept == []
+    for route, status in (("/chat/", "503"), ("/chat/stream", "200")):
+        labels = {"http_route": route, "http_response_status_code": status, "error_type": "503"}
+        name = "http_server_request_duration_seconds_count"
+        assert sample(name, http_request_method="POST", **labels) > 0
 
 
 async def pieces(stub: Any) -> None:

@@ -1,6 +1,7 @@
 """One log line, one measurement and one id per HTTP request."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -152,6 +153,43 @@ async def test_a_stream_that_breaks_off_says_so_though_its_status_was_200(
         line = await the_line(report)
     assert (line["status"], line["error"]) == (200, "503")
     assert measured("POST", "/chat/stream", 200, "503") == before + 1
+
+
+async def test_a_client_that_leaves_when_it_is_told_of_a_failure_is_not_its_cause(
+    chat: FakeChat,
+) -> None:
+    chat.agent.failure = Unavailable("away")
+    told = asyncio.Event()
+    sent = [{"type": "http.request", "body": json.dumps(BODY).encode()}]
+
+    async def receive() -> Any:
+        if sent:
+            return sent.pop()
+        await told.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if b"event: error" in message.get("body", b""):
+            told.set()
+            await asyncio.sleep(0.1)
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope: Any = {"type": "http", "http_version": "1.1", "method": "POST", "scheme": "http"}
+    scope |= {"path": "/chat/stream", "query_string": b"", "headers": headers}
+    with reported() as report:
+        await gateway_app(chat)(scope, receive, send)
+        assert (await the_line(report))["error"] == "503"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_file_that_is_sent_whole_is_no_failure(
+    http: httpx2.AsyncClient, method: str
+) -> None:
+    before = measured(method, "/ui", 200)
+    with reported() as report:
+        assert (await http.request(method, "/ui/app.js")).status_code == 200
+        assert "error" not in await the_line(report)
+    assert measured(method, "/ui", 200) == before + 1
 
 
 async def test_a_disconnect_is_logged_as_such(http: httpx2.AsyncClient, chat: FakeChat) -> None:

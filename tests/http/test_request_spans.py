@@ -73,6 +73,13 @@ async def test_an_unknown_path_is_not_in_the_span(chat: FakeChat, spans: Spans) 
     assert "alice" not in span.to_json()
 
 
+async def test_a_span_of_the_pages_files_says_so(chat: FakeChat, spans: Spans) -> None:
+    async with gateway(chat, tracer=spans.tracer) as http:
+        await http.get("/ui/app.js")
+    span, attributes = the_one(spans)
+    assert (span.name, attributes["http.route"]) == ("GET /ui", "/ui")
+
+
 async def test_an_internal_error_makes_the_span_failed(chat: FakeChat, spans: Spans) -> None:
     chat.agent.failure = RuntimeError("secret")
     async with gateway(chat, tracer=spans.tracer) as http:

@@ -1,9 +1,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from agents import ModelSettings
+from agents import ModelResponse, ModelSettings
 
 from chat_service.access.admission import Admission
 from chat_service.agent.agent import ChatAgent
@@ -16,7 +17,7 @@ from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.metrics import serving_metrics
 from daca_shared.settings import ServiceSettings
 from lab.postgres import Place
-from tests.fakes import FakeChat, eventually, opened_stores, turn_of
+from tests.fakes import FOREVER_S, FakeChat, eventually, opened_stores, turn_of
 from tests.model_server import Fault, ModelServer, model_server
 from tests.reports import sample, scraped, total
 from tests.unit.test_agent import choose, model
@@ -43,14 +44,14 @@ def tokens(kind: str) -> float:
 
 async def test_a_models_time_and_tokens_are_measured(model: ChatModel) -> None:
     before, used = operations(), (tokens("input"), tokens("output"))
-    await ChatAgent(measured(model)).answer(MESSAGE, 5, [])
+    await ChatAgent(measured(model, 30)).answer(MESSAGE, 5, [])
     assert operations() == before + 1
     assert (tokens("input"), tokens("output")) > used
 
 
 async def test_a_streams_first_chunk_is_measured_too() -> None:
     offline = ChatModel("streamed", OfflineModel(pause_s=0.02), ModelSettings())
-    await ChatAgent(measured(offline)).answer(MESSAGE, 5, [], lambda text: None)
+    await ChatAgent(measured(offline, 30)).answer(MESSAGE, 5, [], lambda text: None)
     streamed = {"gen_ai_request_model": "streamed"}
     assert total(DURATION, **streamed) == total(FIRST_CHUNK, **streamed) == 1
     first = FIRST_CHUNK.replace("_count", "_sum")
@@ -72,19 +73,33 @@ async def test_a_models_failure_is_measured_by_its_kind(
     server.faults = [fault]
     before = operations(kind)
     with pytest.raises(DomainError):
-        await ChatAgent(measured(model)).answer(MESSAGE, 5, [])
+        await ChatAgent(measured(model, 30)).answer(MESSAGE, 5, [])
     assert operations(kind) == before + 1
 
 
 async def test_a_disconnected_stream_counts_as_cancelled() -> None:
     offline = ChatModel("left", OfflineModel(pause_s=0.05), ModelSettings())
     words: list[str | ToolCall] = []
-    agent = ChatAgent(measured(offline))
+    agent = ChatAgent(measured(offline, 30))
     answering = asyncio.create_task(agent.answer(MESSAGE, 5, [], words.append))
     await eventually(lambda: words)
     answering.cancel()
     left = {"gen_ai_request_model": "left", "error_type": "cancelled"}
     await eventually(lambda: total(DURATION, **left) == 1)
+
+
+async def test_a_whole_answer_that_never_comes_counts_as_timed_out() -> None:
+    class Silent(OfflineModel):
+        async def get_response(self, *args: Any, **kwargs: Any) -> ModelResponse:
+            await asyncio.sleep(FOREVER_S)
+            return await super().get_response(*args, **kwargs)
+
+    silent = ChatModel("silent", Silent(), ModelSettings())
+    answering = asyncio.create_task(ChatAgent(measured(silent, 0.1)).answer(MESSAGE, 5, []))
+    await asyncio.sleep(0.2)
+    answering.cancel()
+    late = {"gen_ai_request_model": "silent", "error_type": "timed_out"}
+    await eventually(lambda: total(DURATION, **late) == 1)
 
 
 @pytest.mark.parametrize(
