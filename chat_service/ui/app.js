@@ -75,8 +75,8 @@ const sidebar = new Sidebar({
     tell({ user: whose, session: id });
     if (!gone) return;
     if (about === `deletion ${id}`) hideProblem();
+    if (id === session) go(); // before, as leaving a conversation stores its draft
     [...keysOf(draft(id, whose)), ...keysOf(unsent("", id, whose))].forEach((key) => forget(key));
-    if (id === session) go();
   },
   onProblem(error, retry, of) {
     sidebar.toggle(false); // it covers the problem on narrow screens
@@ -159,6 +159,7 @@ async function show(id) {
   sidebar.current = session;
   log.show(reply?.turns);
   hideProblem();
+  composer.keepTyped(); // another tab may have sent, and so forgotten, the draft of the same place
   composer.open(draft());
   setBusy(Boolean(reply));
   $("empty").textContent = WELCOME;
@@ -315,7 +316,11 @@ async function reread() {
 /** The same, and recall edits that have not reached the server. */
 async function rereadAll() {
   if (!(await reread())) return;
-  for (const key of keysOf(unsent())) if (log.turn(idIn(key))?.isKept) recallUnsent(key);
+  for (const key of keysOf(unsent())) {
+    const turn = log.turn(idIn(key));
+    // One that was stopped before the server had it can be sent again.
+    if (turn?.isKept || turn?.state === "stopped") recallUnsent(key);
+  }
 }
 
 function become(name) {
@@ -351,6 +356,7 @@ function signIn(name) {
 /** Forget the user's data, as others may use this machine. */
 function signOut() {
   composer.focus(); // the dialog gives the focus back there, as its button is hidden by then
+  composer.begin(""); // nothing of it is stored again
   stopAll();
   [...keysOf(draft("")), ...keysOf(`unsent ${owner()} `), "user"].forEach((key) => forget(key));
   forget("user", TAB);
@@ -566,6 +572,7 @@ window.addEventListener("online", () => {
   if (isLoading) rereadAll();
 });
 document.addEventListener("visibilitychange", lookAgain);
+window.addEventListener("pagehide", () => composer.keepTyped());
 followTheme($("theme"));
 followToken(signIn, signOut);
 const typedEarly = composer.text; // while the scripts were loading

@@ -67,6 +67,11 @@ export class Composer {
     this.#show(recall(key) ?? "");
   }
 
+  /** Store again what another tab has forgotten. */
+  keepTyped() {
+    if (this.isTyped && recall(this.#place) === null) this.#keep();
+  }
+
   /** Store the draft under another key, once its conversation has an id. */
   move(key) {
     if (key === this.key) return;

@@ -148,6 +148,23 @@ async def test_an_edit_that_is_stopped_before_the_server_has_it_returns_to_the_b
     await expect(questions(page)).to_have_text(texts("apples"))
 
 
+async def test_a_message_that_is_stopped_before_the_server_has_it_can_be_sent_later(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.route(STREAM, hang, times=1)
+    async with page.expect_request(STREAM):
+        await send(page, "pears")
+    await page.keyboard.press("Escape")
+    await expect(progress(page)).to_have_text("Stopped.")
+    await send_and_wait(page, "plums")
+    await expect(button(page, "Send again")).to_be_visible()
+    await expect(page.get_by_text("Not answered.").last).to_be_visible()
+    await button(page, "Send again").click()
+    await expect(questions(page)).to_have_text(texts("apples", "plums", "pears"))
+
+
 async def test_another_reply_leaves_an_edit_in_the_box(site: Site, open_site: OpenPage) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")

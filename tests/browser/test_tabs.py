@@ -99,6 +99,25 @@ async def test_a_page_that_was_opened_while_the_service_was_away_is_complete_aft
     assert await page.evaluate("history.length") == steps
 
 
+@pytest.mark.parametrize("way", ["reload", "look at the other"])
+async def test_a_draft_outlives_a_message_that_another_tab_sends_from_the_same_place(
+    open_site: OpenPage, way: str
+) -> None:
+    one = await open_site()
+    two = await second_tab(one)
+    await message_box(one).fill("a long draft")
+    await send_and_wait(two, "apples")
+    await expect(past(one)).to_have_count(1)
+    await expect(message_box(one)).to_have_value("a long draft")
+    if way == "reload":
+        await one.reload()
+    else:
+        await past(one).click()
+        await expect(message_box(one)).to_have_value("")
+        await button(one, "New conversation").click()
+    await expect(message_box(one)).to_have_value("a long draft")
+
+
 async def test_tabs_see_each_others_messages(open_site: OpenPage) -> None:
     one = await open_site()
     await send_and_wait(one, "apples")
