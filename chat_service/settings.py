@@ -103,7 +103,8 @@ class ChatSettings(ServiceSettings):
     max_history_length: int = Field(60_000, ge=0, alias="CHAT_MAX_HISTORY_LENGTH")
     """How much of a conversation the model is shown, in characters: the latest whole turns."""
     max_reply_length: int = Field(100_000, ge=1, le=1_000_000, alias="CHAT_MAX_REPLY_LENGTH")
-    """The longest reply, in characters; a longer one is an error."""
+    """The longest reply, in characters, with its tool calls and what is kept of their results; a
+    longer one is an error."""
 
     jwks_url: HttpUrl | None = Field(None, alias="AUTH_JWKS_URL")
     """The URL of the public keys (JWKS) for callers' bearer tokens."""

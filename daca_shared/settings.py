@@ -109,7 +109,7 @@ class ServiceSettings(BaseSettings):
     metrics_host: Host = Field("127.0.0.1", alias="DACA_METRICS_HOST")
     """The address on which metrics can be read."""
     shutdown_grace_s: float = Field(10, gt=0, le=600, alias="DACA_SHUTDOWN_GRACE_S")
-    """How long requests in flight may take to finish after SIGTERM."""
+    """How long requests in flight may take to finish after SIGTERM and `DACA_DRAIN_S`."""
     drain_s: float = Field(0.3, ge=0, le=600, alias="DACA_DRAIN_S")
     """How long to go on serving after SIGTERM while health already says no."""
     dapr_grpc_port: int | None = Field(None, ge=1, le=65535, alias="DAPR_GRPC_PORT")

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from daca_shared.addresses import PortTaken, listen
 
-# A request with a longer head is refused with 431.
+# Of the server's buffer. A request whose head is some times as long is refused with 431.
 _MAX_HEAD_BYTES = 64 * 1024
 # More wait to be accepted. Half of the files that may be open is kept for other things.
 _MAX_CONNECTIONS = 4096

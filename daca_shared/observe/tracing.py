@@ -12,7 +12,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from daca_shared.settings import ServiceSettings
 
 PROPAGATOR = TraceContextTextMapPropagator()
-# A batch can come from 500 chats; links to the first of them are enough.
+# A batch can come from 100 chats; links to the first of them are enough.
 _MAX_LINKS = 20
 _NOTHING = nullcontext()
 

@@ -64,7 +64,7 @@ class SqliteDatabase:
         try:
             return cls(partial(SqliteFile, path, schema, scripts), tracing)
         except (OSError, sqlite3.Error) as error:
-            raise Unavailable(f"The database {path} can't be opened: {error}") from error
+            raise Unavailable(f"DACA_DATA_DIR: {path} can't be opened: {error}") from error
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         with self._use("SQLite read"):

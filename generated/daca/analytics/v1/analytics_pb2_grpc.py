@@ -29,7 +29,7 @@ class AnalyticsServiceStub:
     """AnalyticsService keeps one exact message count per user.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
     """
 
     def __init__(self, channel):
@@ -59,7 +59,7 @@ class AnalyticsServiceServicer:
     """AnalyticsService keeps one exact message count per user.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
     """
 
     def GetAnalytics(self, request, context):
@@ -120,7 +120,7 @@ class AnalyticsService:
     """AnalyticsService keeps one exact message count per user.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
     """
 
     @staticmethod

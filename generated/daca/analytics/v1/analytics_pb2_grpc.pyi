@@ -30,7 +30,7 @@ class AnalyticsServiceStub:
     """AnalyticsService keeps one exact message count per user.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
     """
 
     @_typing.overload
@@ -59,7 +59,7 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
     """AnalyticsService keeps one exact message count per user.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -84,7 +84,7 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
     """AnalyticsService keeps one exact message count per user.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
     """
 
     @_abc_1.abstractmethod

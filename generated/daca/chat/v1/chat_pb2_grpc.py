@@ -30,7 +30,7 @@ class ChatServiceStub:
     the user has sent.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
 
     If the service is set up to require bearer tokens, each call carries one as
     `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
@@ -81,7 +81,7 @@ class ChatServiceServicer:
     the user has sent.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
 
     If the service is set up to require bearer tokens, each call carries one as
     `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
@@ -205,7 +205,7 @@ class ChatService:
     the user has sent.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
 
     If the service is set up to require bearer tokens, each call carries one as
     `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:

@@ -31,7 +31,7 @@ class ChatServiceStub:
     the user has sent.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
 
     If the service is set up to require bearer tokens, each call carries one as
     `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
@@ -96,7 +96,7 @@ class ChatServiceAsyncStub(ChatServiceStub):
     the user has sent.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
 
     If the service is set up to require bearer tokens, each call carries one as
     `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
@@ -157,7 +157,7 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     the user has sent.
 
     Errors carry a google.rpc.ErrorInfo with domain "daca" and, for
-    INVALID_ARGUMENT, a google.rpc.BadRequest that names each bad field.
+    INVALID_ARGUMENT, a google.rpc.BadRequest that names the bad fields, ten at most.
 
     If the service is set up to require bearer tokens, each call carries one as
     `authorization` metadata, and its subject must be the user_id. UNAUTHENTICATED:
