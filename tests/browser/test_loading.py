@@ -26,6 +26,7 @@ from tests.browser.troubles import (
     Handler,
     abort,
     busy,
+    find_the_network,
     look_again,
     lose_the_network,
     once,
@@ -95,7 +96,7 @@ async def test_a_load_that_hangs_is_repeated_once_online(open_site: OpenPage) ->
     page = await open_site()
     await send_and_wait(page, "apples")
     await begin_to_load(page, slow(8))
-    await lose_the_network(page)
+    await find_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples"))
 
 
@@ -146,7 +147,7 @@ async def test_a_network_that_comes_and_goes_leaves_no_loads_behind(open_site: O
     # Sooner than their silence would end them.
     await eventually(lambda: len(loads) == 4 and ended == loads[:3], timeout_s=6)
     await page.unroute_all()
-    await lose_the_network(page)
+    await find_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples"))
     go.set()
 
@@ -166,7 +167,7 @@ async def test_a_load_that_fails_once_online_is_told_beside_another_problem(
     await expect(page.get_by_text("This conversation could not be loaded.")).to_be_visible()
     await expect(progress(page)).to_have_text("")
     await page.unroute_all(behavior="ignoreErrors")
-    await lose_the_network(page)
+    await find_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples"))
     await expect(page.get_by_role("alert")).to_be_hidden()
 
@@ -178,7 +179,7 @@ async def test_what_is_not_loaded_yet_is_loaded_during_a_reply_too_once_the_netw
     await send_and_wait(page, "apples")
     await begin_to_load(page, once(asyncio.Event(), abort))
     go = await send_and_see(site, page, "pears")
-    await lose_the_network(page)
+    await find_the_network(page)
     await expect(questions(page)).to_have_text(texts("apples", "pears"))
     go.set()
     await expect(progress(page)).to_have_text("Reply complete.")
