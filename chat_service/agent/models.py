@@ -48,7 +48,7 @@ class ResponsesModel(agents.OpenAIResponsesModel):
     async def get_response(self, *args: Any, **kwargs: Any) -> agents.ModelResponse:
         try:
             return await self._whole.get_response(*args, **kwargs)
-        except (AttributeError, TypeError, ValidationError) as error:
+        except (AttributeError, ValidationError) as error:
             # The client passes on what is no response, such as a page of HTML with status 200.
             raise agents.ModelBehaviorError(f"The answer is no response: {error}") from None
 

@@ -86,7 +86,8 @@ class Conversation:
                     yield event
             yield event
         finally:
-            task.cancel()
+            if not task.cancelling():  # otherwise it may be releasing its locks
+                task.cancel()
 
     async def delete(self, key: ConversationKey, *, timeout_s: float | None = None) -> None:
         """Delete a conversation for good, once no reply is being made in it. Its messages stay
@@ -101,10 +102,11 @@ class Conversation:
     def end_streams(self) -> None:
         """Fail the streams that are still running, as the service is stopping. Nothing is kept of
         them: their clients are told so, and send their messages again."""
-        # A stream that its user has stopped is already busy keeping its turn.
-        self._ended |= {task for task in self.streams if not task.cancelling()}
-        for task in self._ended:
-            task.cancel()
+        for task in self.streams:
+            # A stream that its user has stopped is already busy keeping its turn.
+            if not task.cancelling():
+                self._ended.add(task)
+                task.cancel()
 
     async def close(self) -> None:
         self.end_streams()

@@ -187,8 +187,8 @@ def failure(error: BaseException, key: str) -> domain.DomainError:
     """What the caller is told. The log also gets what the host said, or what failed on the way to
     it, without our key."""
     is_away = isinstance(error, openai.APIConnectionError) and error.__cause__
-    said = f"{error} {error.__cause__}" if is_away else _said(error)
-    told = _QUOTES.split(said)[0].replace(key, "[redacted]")[:_MAX_WORDS]
+    said = _said(error) + (f" {error.__cause__}" if is_away else "")
+    told = said.replace(key, "[redacted]")[:_MAX_WORDS]
     known = openai.OpenAIError | agents.AgentsException | httpx2.HTTPError | domain.DomainError
     # Known errors are logged without a traceback, which has the host's text and so maybe our key.
     trace = not isinstance(error, known)

@@ -72,7 +72,7 @@ const sidebar = new Sidebar({
   // Stop the reply that is being streamed, as the server would wait for its end.
   onDelete: (id) => coming.get(id)?.stop(),
   onChange: (whose, id, gone) => {
-    tell({ user: whose, session: id });
+    tell({ user: whose, session: id, gone });
     if (!gone) return;
     if (about === `deletion ${id}`) hideProblem();
     if (id === session) go(); // before, as leaving a conversation stores its draft
@@ -93,6 +93,8 @@ const sidebar = new Sidebar({
 });
 const tell = otherTabs((news) => {
   if (news.user !== user) return;
+  // What was forgotten there on purpose isn't stored again here.
+  if (news.gone && [session, undefined].includes(news.session)) composer.filled = composer.text;
   sidebar.refresh(user);
   count.refresh(user);
   if (coming.has(news.session)) stale.add(news.session);
@@ -357,6 +359,7 @@ function signIn(name) {
 function signOut() {
   composer.focus(); // the dialog gives the focus back there, as its button is hidden by then
   composer.begin(""); // nothing of it is stored again
+  tell({ user, gone: true });
   stopAll();
   [...keysOf(draft("")), ...keysOf(`unsent ${owner()} `), "user"].forEach((key) => forget(key));
   forget("user", TAB);

@@ -49,7 +49,7 @@ def _read_as_json(scope: Scope) -> None:
     del headers["content-length"]
     if scope["method"] not in ("POST", "PATCH"):
         return
-    if headers.get("content-encoding", "identity") != "identity":
+    if headers.get("content-encoding", "").strip().lower() not in ("", "identity"):
         raise HTTPException(415, "The body must not be compressed", {"accept-encoding": "identity"})
     declared = headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared in ("", "application/x-www-form-urlencoded") and "origin" not in headers:

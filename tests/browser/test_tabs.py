@@ -300,6 +300,17 @@ async def test_signing_out_removes_the_users_data(guarded: Page) -> None:
     await expect(past(guarded)).to_have_text(re.compile("apples.*1 message"))
 
 
+async def test_signing_out_forgets_what_another_tab_shows(guarded: Page) -> None:
+    other = await second_tab(guarded)
+    await sign_in(other, "alice")
+    await message_box(other).fill("a secret draft")
+    await button(guarded, "Sign out").click()
+    await expect(guarded.get_by_role("dialog", name="Sign in")).to_be_visible()
+    await other.wait_for_timeout(200)
+    await other.goto("about:blank")
+    assert "secret" not in await guarded.evaluate("JSON.stringify(localStorage)")
+
+
 async def test_signing_out_leaves_the_drafts_of_similar_users(guarded: Page) -> None:
     await button(guarded, "Sign out").click()
     await sign_in(guarded, "alice b")

@@ -1,16 +1,19 @@
 """OpenAI's own API: its answers become texts or errors, which say what its host has said."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from agents import ModelSettings
 
-from chat_service.agent.agent import ChatAgent
+from chat_service.agent.agent import ChatAgent, OurAgent
 from chat_service.agent.models import ChatModel
 from chat_service.chat.messages import ChatMessage
 from daca_shared.domain import (
     DomainError,
+    Failed,
     InvalidInput,
     LimitReached,
     Misconfigured,
@@ -142,6 +145,15 @@ async def test_what_is_no_response_is_an_answer_that_makes_no_sense(nonsense: st
             await ask(model, "reply")
 
 
+async def test_a_setting_that_the_client_does_not_know_is_no_fault_of_the_host(way: str) -> None:
+    def extend(agent: OurAgent) -> OurAgent:
+        return agent.clone(model_settings=ModelSettings(extra_args={"no_such": 1}))
+
+    async with odd_host(kept(NOON)) as host, openai(host) as model:
+        with pytest.raises(Failed):
+            await ask(model, way, extend)
+
+
 async def test_a_complete_stream_whose_connection_hangs_or_breaks_is_a_reply() -> None:
     async with odd_host(replace(kept(NOON), hangs=True)) as host, openai(host, 0.3) as model:
         assert await ask(model, "stream") == "It is noon"
@@ -155,7 +167,9 @@ async def test_an_item_of_an_unknown_kind_is_passed_over(way: str) -> None:
         assert await ask(model, way) == "It is noon"
 
 
-async def ask(model: ChatModel, way: str) -> str:
+async def ask(
+    model: ChatModel, way: str, extend: Callable[[OurAgent], OurAgent] | None = None
+) -> str:
     sent = ChatMessage(user_id="alice", text="hi")
     say = (lambda piece: None) if way == "stream" else None
-    return (await ChatAgent(model).answer(sent, 5, [], say)).text
+    return (await ChatAgent(model, extend=extend).answer(sent, 5, [], say)).text

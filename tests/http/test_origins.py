@@ -50,6 +50,14 @@ async def test_a_compressed_body_is_told_to_be_one(http: httpx2.AsyncClient) -> 
     assert response.json()["detail"] == "The body must not be compressed"
 
 
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+async def test_a_body_that_is_declared_as_not_compressed_is_read(
+    http: httpx2.AsyncClient, coding: str
+) -> None:
+    response = await http.post("/chat/", json=body(), headers={"content-encoding": coding})
+    assert response.status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/conversations", "/v1/models"])
 async def test_a_method_that_a_path_does_not_have_is_refused_first(
     http: httpx2.AsyncClient, path: str

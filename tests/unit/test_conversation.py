@@ -2,11 +2,14 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
 
-from chat_service.chat.messages import Answer, ChatMessage, ToolCall
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall
+from chat_service.turns.leases import TurnLocks
 from daca_shared.domain import (
     DomainError,
     Failed,
@@ -219,3 +222,31 @@ def test_a_message_with_an_id_and_no_session_has_the_same_session_each_time() ->
 def test_answers_are_compared_by_content() -> None:
     one, two = (Answer("hi", (ToolCall("clock", "{}", "noon"),)) for _ in range(2))
     assert one == two
+
+
+@pytest.mark.parametrize("then", ["its reader leaves", "the service ends"])
+async def test_a_stream_that_a_stop_ends_releases_its_conversation(
+    chat: FakeChat, then: str
+) -> None:
+    released = []
+
+    class SlowLocks(TurnLocks):
+        @asynccontextmanager
+        async def turn(self, key: ConversationKey) -> AsyncIterator[None]:
+            try:
+                yield
+            finally:
+                await asyncio.sleep(0.1)
+                released.append(key)
+
+    chat.agent.delay_s = FOREVER_S
+    chat.conversation.locks = SlowLocks()
+    stream = chat.conversation.stream(message())
+    await anext(stream)
+    chat.conversation.end_streams()
+    await asyncio.sleep(0.05)
+    if then == "its reader leaves":
+        await stream.aclose()
+    await chat.conversation.close()
+    assert len(released) == 1
+    assert chat.turns.kept == []
