@@ -86,7 +86,7 @@ class Conversation:
                     yield event
             yield event
         finally:
-            if not task.cancelling():  # otherwise it may be releasing its locks
+            if task not in self._ended:  # otherwise it may be releasing its locks
                 task.cancel()
 
     async def delete(self, key: ConversationKey, *, timeout_s: float | None = None) -> None:
