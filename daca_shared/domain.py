@@ -85,6 +85,11 @@ class Unavailable(DomainError):
     """Something that the service needs is away; trying again may help."""
 
 
+def stopping() -> Unavailable:
+    """What those are told whose calls a stop of the service cuts off."""
+    return Unavailable("The service is stopping", code="STOPPING")
+
+
 class TimedOut(DomainError):
     """The answer did not come in time."""
 

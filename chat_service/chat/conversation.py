@@ -19,6 +19,7 @@ from daca_shared.domain import (
     NotFound,
     TimedOut,
     Unavailable,
+    stopping,
 )
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
@@ -69,7 +70,7 @@ class Conversation:
             try:
                 events.put_nowait(await self._take_turn(message, timeout_s, events.put_nowait))
             except asyncio.CancelledError:
-                events.put_nowait(Unavailable("The service is stopping", code="STOPPING"))
+                events.put_nowait(stopping())
                 raise
             except Exception as error:
                 events.put_nowait(error)
@@ -141,9 +142,9 @@ class Conversation:
                 raise TimedOut(told, code="REPLY_TIMED_OUT") from None
 
     async def _turn_of(self, message: ChatMessage, say: Say | None, ends_at: float) -> Turn:
-        place = message.conversation
+        asked = message.conversation
         while True:
-            async with self.locks.turn(place):
+            async with self.locks.turn(message.conversation):
                 earlier = None
                 if message.may_be_known:
                     earlier = await self.turns.find(message.user_id, message.message_id)
@@ -153,14 +154,13 @@ class Conversation:
                     if say:
                         say(earlier.answer.text)
                     return earlier
-                first = earlier.conversation if earlier else message.conversation
-                if first == place:
-                    there = message.model_copy(update={"session_id": place.session_id})
-                    return await self._answer(there, earlier, say, ends_at)
+                first = earlier.conversation if earlier else asked
+                if first == message.conversation:
+                    return await self._answer(message, earlier, say, ends_at)
             # The turn stays in the conversation that the message was first sent to, while that
             # exists. This one's lock is released before that one is locked: otherwise two such
             # messages could deadlock.
-            place = first
+            message = message.model_copy(update={"session_id": first.session_id})
 
     async def _answer(
         self, message: ChatMessage, earlier: Turn | None, say: Say | None, ends_at: float

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_service.access.hosts import Hosts
 from chat_service.web.problems import Problem
+from daca_shared.domain import stopping
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import DURATIONS_S
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -158,10 +159,9 @@ class _Exchange:
                     up = "../" * ((self._edge.root_path + self._scope["path"]).count("/") - 1)
                     headers["location"] = f"./{up}{(self._edge.root_path + place).lstrip('/')}"
         await self._send(message)
-        # The server sends a whole file by itself.
-        is_file = message["type"] == "http.response.pathsend"
-        is_body = message["type"] == "http.response.body"
-        self._complete |= is_file or (is_body and not message.get("more_body", False))
+        # The last piece of a body, or a file, which the server sends by itself.
+        if message["type"] != "http.response.start" and not message.get("more_body", False):
+            self._complete = True
 
     async def drain(self) -> None:
         """Read the rest of a refused body. Otherwise the server closes the connection while the
@@ -183,7 +183,7 @@ class _Exchange:
         """The time is up: answer so, unless an answer has begun."""
         problem = Problem(504, "REPLY_TIMED_OUT", "The answer took too long")
         if self._request.error == "stopping":
-            problem = Problem(503, "STOPPING", "The service is stopping")
+            problem = Problem.of(stopping())
         elif not self.is_read:
             problem = Problem(408, "BODY_TIMED_OUT", "The request's body did not come in time")
         self._request.error = self._request.error or "timed_out"

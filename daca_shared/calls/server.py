@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from daca_shared.addresses import PortTaken, address
 from daca_shared.calls.wrap import Methods
-from daca_shared.domain import MOMENT_S, Unavailable
+from daca_shared.domain import MOMENT_S, Unavailable, stopping
 from daca_shared.observe.metrics import ready
 from daca_shared.observe.tracing import NO_TRACING, Tracing
 
@@ -119,4 +119,4 @@ class GrpcServer:
 
 def _end(calls: set[asyncio.Task[Any]]) -> None:
     for call in calls:
-        call.cancel(Unavailable("The service is stopping", code="STOPPING"))
+        call.cancel(stopping())
