@@ -152,9 +152,14 @@ def whole(*output: dict[str, Any], status: str = "completed") -> Reply:
 def kept(*output: dict[str, Any]) -> Reply:
     """The same as a stream without deltas."""
     event = {"type": "response.completed", "response": response(*output), "sequence_number": 1}
-    done = [
-        {"type": "response.output_item.done", "item": i, "output_index": 0, "sequence_number": 0}
-        for i in output
-    ]
-    body = "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in [*done, event])
-    return Reply(body.encode(), EVENTS)
+    done = {"type": "response.output_item.done", "output_index": 0, "sequence_number": 0}
+    return events(*(done | {"item": item} for item in output), event)
+
+
+def as_asked(*output: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
+    """The one or the other, as requested."""
+    return lambda request: (kept if request.get("stream") else whole)(*output)
+
+
+THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": []}
+NOON = spoken({"type": "output_text", "text": "It is noon", "annotations": []})

@@ -60,9 +60,9 @@ async def closing(model: ChatModel) -> AsyncIterator[ChatModel]:
 
 
 @asynccontextmanager
-async def openai(host: OddHost, timeout_s: float = 20) -> AsyncIterator[ChatModel]:
+async def openai(url: str, timeout_s: float = 20) -> AsyncIterator[ChatModel]:
     """OpenAI's own API, as `choose_model` sets it up, at another address."""
-    client = AsyncOpenAI(api_key=KEY, base_url=host.url, max_retries=0, timeout=timeout_s)
+    client = AsyncOpenAI(api_key=KEY, base_url=url, max_retries=0, timeout=timeout_s)
     settings = ModelSettings(retry=one_retry())
     async with closing(ChatModel("m", ResponsesModel("m", client), settings, client)) as model:
         yield model

@@ -1,6 +1,5 @@
 """OpenAI's own API: its answers become texts or errors, which say what its host has said."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -22,10 +21,20 @@ from daca_shared.domain import (
 from lab.postgres import Place
 from tests.chats import chatting
 from tests.hosts.conftest import Talk, openai
-from tests.odd_host import EVENTS, Reply, error, events, kept, odd_host, response, spoken, whole
+from tests.odd_host import (
+    NOON,
+    THOUGHT,
+    Reply,
+    as_asked,
+    error,
+    events,
+    kept,
+    odd_host,
+    response,
+    spoken,
+    whole,
+)
 
-THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": []}
-NOON = spoken({"type": "output_text", "text": "It is noon", "annotations": []})
 EXCEEDED = "You exceeded your current quota, please check your plan and billing details."
 
 
@@ -42,12 +51,9 @@ EXCEEDED = "You exceeded your current quota, please check your plan and billing 
 async def test_openais_own_answers_are_texts_or_errors(
     place: Place, way: str, answer: dict[str, Any], text: str | None
 ) -> None:
-    def respond(request: dict[str, Any]) -> Reply:
-        return (kept if request.get("stream") else whole)(answer)
-
     async with (
-        odd_host(respond) as host,
-        openai(host) as model,
+        odd_host(as_asked(answer)) as host,
+        openai(host.url) as model,
         chatting(place, ChatAgent(model)) as chat,
     ):
         talk = Talk(chat, host, way)
@@ -60,16 +66,14 @@ async def test_openais_own_answers_are_texts_or_errors(
 
 
 async def test_a_response_that_is_not_complete_is_no_reply() -> None:
-    async with odd_host(whole(NOON, status="incomplete")) as host, openai(host) as model:
-        sent = ChatMessage(user_id="alice", text="hi")
+    async with odd_host(whole(NOON, status="incomplete")) as host, openai(host.url) as model:
         with pytest.raises(DomainError):
-            await ChatAgent(model).answer(sent, 5, [])
+            await ask(model, "reply")
 
 
 def failed(code: str, words: str = "No") -> Reply:
     ended = response(status="failed") | {"error": {"code": code, "message": words}}
-    event = {"type": "response.failed", "response": ended, "sequence_number": 0}
-    return Reply(f"event: response.failed\ndata: {json.dumps(event)}\n\n".encode(), EVENTS)
+    return events({"type": "response.failed", "response": ended, "sequence_number": 0})
 
 
 @pytest.mark.parametrize(
@@ -84,17 +88,16 @@ def failed(code: str, words: str = "No") -> Reply:
     ],
 )
 async def test_openais_failure_in_a_stream_says_why(code: str, kind: type[DomainError]) -> None:
-    async with odd_host(failed(code)) as host, openai(host) as model:
-        sent = ChatMessage(user_id="alice", text="hi")
+    async with odd_host(failed(code)) as host, openai(host.url) as model:
         with pytest.raises(kind):
-            await ChatAgent(model).answer(sent, 5, [], lambda piece: None)
+            await ask(model, "stream")
 
 
 async def test_a_quota_that_is_exceeded_is_no_conversation_that_is_too_long(place: Place) -> None:
     answers = (kept(NOON), failed("insufficient_quota", EXCEEDED))
     async with (
         odd_host(*answers) as host,
-        openai(host) as model,
+        openai(host.url) as model,
         chatting(place, ChatAgent(model)) as chat,
     ):
         talk = Talk(chat, host, "stream")
@@ -120,7 +123,7 @@ async def test_the_code_of_a_refusal_says_why(
     status: int, code: str, expected: DomainError, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = {"message": "We can't do it.", "type": "t", "param": None, "code": code}
-    async with odd_host(error({"error": told}, status)) as host, openai(host) as model:
+    async with odd_host(error({"error": told}, status)) as host, openai(host.url) as model:
         with pytest.raises(type(expected), match=expected.message.removeprefix("text: ")):
             await ask(model, way)
     assert f"{code} " in caplog.text
@@ -132,7 +135,7 @@ async def test_the_code_of_a_refusal_says_why(
 )
 async def test_an_error_event_says_why(code: str, kind: type[DomainError]) -> None:
     event = {"type": "error", "error": {"type": "t", "code": code, "message": "No"}}
-    async with odd_host(events(event)) as host, openai(host) as model:
+    async with odd_host(events(event)) as host, openai(host.url) as model:
         with pytest.raises(kind):
             await ask(model, "stream")
 
@@ -140,7 +143,7 @@ async def test_an_error_event_says_why(code: str, kind: type[DomainError]) -> No
 @pytest.mark.parametrize("nonsense", ["<html>", "null", "[]", '{"output": null}', '{"error": 1}'])
 async def test_what_is_no_response_is_an_answer_that_makes_no_sense(nonsense: str) -> None:
     page = Reply(nonsense.encode(), "text/html" if nonsense == "<html>" else "application/json")
-    async with odd_host(page) as host, openai(host) as model:
+    async with odd_host(page) as host, openai(host.url) as model:
         with pytest.raises(Unavailable, match="makes no sense"):
             await ask(model, "reply")
 
@@ -149,21 +152,20 @@ async def test_a_setting_that_the_client_does_not_know_is_no_fault_of_the_host(w
     def extend(agent: OurAgent) -> OurAgent:
         return agent.clone(model_settings=ModelSettings(extra_args={"no_such": 1}))
 
-    async with odd_host(kept(NOON)) as host, openai(host) as model:
+    async with odd_host(kept(NOON)) as host, openai(host.url) as model:
         with pytest.raises(Failed):
             await ask(model, way, extend)
 
 
 async def test_a_complete_stream_whose_connection_hangs_or_breaks_is_a_reply() -> None:
-    async with odd_host(replace(kept(NOON), hangs=True)) as host, openai(host, 0.3) as model:
+    async with odd_host(replace(kept(NOON), hangs=True)) as host, openai(host.url, 0.3) as model:
         assert await ask(model, "stream") == "It is noon"
         assert len(host.requests) == 1
 
 
 async def test_an_item_of_an_unknown_kind_is_passed_over(way: str) -> None:
-    items = ({"type": "hologram", "id": "h_1"}, NOON)
-    answer = kept(*items) if way == "stream" else whole(*items)
-    async with odd_host(answer) as host, openai(host) as model:
+    answer = as_asked({"type": "hologram", "id": "h_1"}, NOON)
+    async with odd_host(answer) as host, openai(host.url) as model:
         assert await ask(model, way) == "It is noon"
 
 

@@ -18,12 +18,20 @@ from lab.postgres import Place
 from tests.chats import chatting
 from tests.fakes import turn_of
 from tests.hosts.conftest import Talk, closing, openai
-from tests.odd_host import OddHost, Reply, calling, either, error, kept, odd_host, spoken, whole
+from tests.odd_host import (
+    NOON,
+    THOUGHT,
+    OddHost,
+    Reply,
+    as_asked,
+    calling,
+    either,
+    error,
+    odd_host,
+)
 
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "get_current_time"}
 CALL |= {"arguments": "{}", "status": "completed"}
-THOUGHT = {"type": "reasoning", "id": "rs_1", "summary": []}
-NOON = spoken({"type": "output_text", "text": "It is noon", "annotations": []})
 
 
 def refuse_foreign(request: dict[str, Any]) -> Reply:
@@ -33,7 +41,7 @@ def refuse_foreign(request: dict[str, Any]) -> Reply:
         return error({"error": {"message": f"Item {foreign} not found"}})
     last = request["input"][-1]
     asks = "time" in str(last.get("content", ""))
-    return (kept if request.get("stream") else whole)(*([THOUGHT, CALL] if asks else [NOON]))
+    return as_asked(*([THOUGHT, CALL] if asks else [NOON]))(request)
 
 
 SIGNED = {"google": {"thought_signature": "signed"}}
@@ -71,7 +79,7 @@ async def test_a_conversation_continues_with_another_host(
         odd_host(refuse_foreign) as responses,
         odd_host(either(content="unused")) as compatible,
         odd_host(refuse_unsigned) as google,
-        openai(responses) as openai_model,
+        openai(responses.url) as openai_model,
         closing(choose_model(ChatSettings.from_environment())) as offline,
         at(compatible, "m", environment) as other,
         at(google, "gemini-2.5-flash", environment) as gemini,

@@ -10,11 +10,9 @@ from uuid import uuid4
 
 import agents
 import pytest
-from agents import ModelSettings
-from openai import AsyncOpenAI
 
 from chat_service.agent.agent import ChatAgent
-from chat_service.agent.models import ChatModel, ResponsesModel, choose_model, one_retry
+from chat_service.agent.models import ChatModel, choose_model
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, ToolCall, Turn
 from chat_service.settings import ChatSettings
 from daca_shared.domain import (
@@ -25,9 +23,9 @@ from daca_shared.domain import (
     TimedOut,
     Unavailable,
 )
+from tests.hosts.conftest import KEY, closing, openai
 from tests.model_server import Fault, ModelServer, model_server
 
-KEY = "sk-Very-Secret-1234567890"
 APIS = ("responses", "chat/completions")
 type Choose = Callable[..., ChatModel]
 
@@ -57,18 +55,17 @@ async def model(
     request: pytest.FixtureRequest, server: ModelServer, choose: Choose
 ) -> AsyncIterator[ChatModel]:
     if request.param == "responses":
-        client = AsyncOpenAI(api_key=KEY, base_url=server.url, timeout=TIMEOUT_S, max_retries=0)
-        settings = ModelSettings(retry=one_retry())
-        model = ChatModel("m", ResponsesModel("m", client), settings, client)
+        made = openai(server.url, TIMEOUT_S)
     else:
-        model = choose(
+        chosen = choose(
             OPENAI_BASE_URL=server.url,
             OPENAI_API_KEY=KEY,
             CHAT_MODEL="m",
             CHAT_MODEL_TIMEOUT_S=str(TIMEOUT_S),
         )
-    yield model
-    await model.close()
+        made = closing(chosen)
+    async with made as model:
+        yield model
 
 
 async def ask(model: ChatModel, text: str = "hello", *said: Turn, say: Say | None = None) -> str:

@@ -7,8 +7,9 @@ import pytest
 from openai import AsyncOpenAI
 
 from daca_shared.domain import Misconfigured, Unavailable
+from tests.hosts.conftest import KEY
 from tests.model_server import ModelServer
-from tests.unit.test_agent import KEY, Choose, ask, choose, server
+from tests.unit.test_agent import Choose, ask, choose, server
 
 __all__ = ["choose", "server"]
 
