@@ -11,6 +11,10 @@ if __name__ == "__main__":
 # and once afterwards, would take a quarter of the start.
 gc.disable()
 
+from daca_shared.settings import ignore_propagators
+
+ignore_propagators()
+
 from chat_service.app import run
 from chat_service.settings import ChatSettings
 from daca_shared.service import main

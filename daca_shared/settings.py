@@ -22,7 +22,10 @@ from daca_shared.addresses import THIS_MACHINE, listen, passwords_in
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
-Sampler = Literal["parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"]
+Sampler = Literal[
+    "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
+    "always_on", "always_off", "traceidratio",
+]  # fmt: skip
 Port = Annotated[int, Field(ge=0, le=65535)]
 """A port, or 0 for a free one."""
 MetricsPort = Annotated[Port | None, BeforeValidator(lambda port: None if port == "off" else port)]
@@ -59,6 +62,12 @@ Host = Annotated[str, AfterValidator(_check_host)]
 """An address to listen on, without the brackets that an IPv6 one has in URLs."""
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 """A secret that goes into a header as it is."""
+
+
+def ignore_propagators() -> None:
+    """We use W3C's trace headers, as Dapr does. One of our libraries fails to be imported if others
+    are named here, perhaps for a whole cluster, that aren't installed."""
+    os.environ.pop("OTEL_PROPAGATORS", None)
 
 
 def except_this_machine(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -129,9 +138,9 @@ class ServiceSettings(BaseSettings):
     """Without `OTEL_EXPORTER_OTLP_ENDPOINT`, where they are sent in Zipkin's format, like
     `http://localhost:9411/api/v2/spans`."""
     sampler: Sampler = Field("parentbased_always_on", alias="OTEL_TRACES_SAMPLER")
-    """Which requests are traced if their caller hasn't decided that."""
+    """Which requests are traced; with `parentbased`, only if their caller hasn't decided that."""
     sampler_arg: float = Field(1, ge=0, le=1, alias="OTEL_TRACES_SAMPLER_ARG")
-    """The fraction of them that `parentbased_traceidratio` traces."""
+    """The fraction of them that `traceidratio` traces."""
     trace_content: bool = Field(False, alias="DACA_TRACE_CONTENT")
     """Whether the texts of messages and replies may be in spans."""
 
@@ -174,9 +183,8 @@ class ServiceSettings(BaseSettings):
 
     @property
     def sampling_ratio(self) -> float:
-        """The fraction of requests to trace if the caller hasn't decided."""
-        ratios = {"parentbased_always_on": 1.0, "parentbased_always_off": 0.0}
-        return ratios.get(self.sampler, self.sampler_arg)
+        ratios = {"always_on": 1.0, "always_off": 0.0}
+        return ratios.get(self.sampler.removeprefix("parentbased_"), self.sampler_arg)
 
     def secrets(self) -> list[str]:
         """All secrets in the settings, which must not appear in the log."""

@@ -95,10 +95,13 @@ def choose_model(settings: ChatSettings) -> ChatModel:
             "OpenAI-Project": settings.openai_project_id or Omit(),
         }
         # No retries by the client, which has no budget for them; `one_retry` has one.
-        client = AsyncOpenAI(
-            api_key=key, base_url=_OPENAI_URL, timeout=settings.model_timeout_s, max_retries=0,
-            default_headers=whose,
-        )  # fmt: skip
+        try:
+            client = AsyncOpenAI(
+                api_key=key, base_url=_OPENAI_URL, timeout=settings.model_timeout_s, max_retries=0,
+                default_headers=whose,
+            )  # fmt: skip
+        except OSError as error:
+            raise Misconfigured(f"SSL_CERT_FILE or SSL_CERT_DIR: {error}") from None
         model = ResponsesModel(name, client)
         return ChatModel(name, model, _Settings(retry=one_retry()), client)
     if settings.gemini_api_key:

@@ -9,7 +9,7 @@ from opentelemetry.exporter.zipkin.json import ZipkinExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
 from daca_shared.observe.tracing import Tracing
 from daca_shared.settings import ServiceSettings
@@ -22,10 +22,11 @@ _EXPORT_TIMEOUT_S = 2
 class OtelTracing(Tracing):
     def __init__(self, settings: ServiceSettings, service_name: str) -> None:
         self._exporter = _LoggingExporter(_sender(settings))
+        chosen = TraceIdRatioBased(settings.sampling_ratio)
         # Not set as the global provider: libraries that look for one would add spans.
         self._provider = TracerProvider(
             resource=Resource.create({"service.name": service_name}),
-            sampler=ParentBasedTraceIdRatio(settings.sampling_ratio),
+            sampler=ParentBased(chosen) if settings.sampler.startswith("parent") else chosen,
             shutdown_on_exit=False,
         )
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))

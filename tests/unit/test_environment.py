@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analytics_service.settings import AnalyticsSettings
+from chat_service.agent.models import choose_model
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Misconfigured
 from daca_shared.settings import ServiceSettings, except_this_machine
@@ -153,6 +155,26 @@ def test_a_socks_proxy_in_the_environment_breaks_no_chat(variables: dict[str, An
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_certificates_that_cannot_be_used_are_refused_by_name(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment.setenv("OPENAI_API_KEY", "sk-1")
+    environment.setenv("SSL_CERT_FILE", str(tmp_path / "gone"))
+    with pytest.raises(Misconfigured, match=r"SSL_CERT_FILE or SSL_CERT_DIR: .*No such file"):
+        choose_model(ChatSettings.from_environment())
+
+
+def test_trace_headers_of_other_programs_do_not_keep_chat_from_starting() -> None:
+    """`OTEL_PROPAGATORS` may be set for a whole cluster. A library reads it as it is imported."""
+    variables = {"OTEL_PROPAGATORS": "tracecontext,b3", "DACA_HOST": "nowhere"}
+    run = subprocess.run(
+        [sys.executable, "-m", "chat_service"], env=os.environ | variables, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert run.stderr.startswith("Bad settings")
+    assert "DACA_HOST" in run.stderr
 
 
 @pytest.mark.parametrize(

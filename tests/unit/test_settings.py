@@ -263,6 +263,9 @@ def test_limits_and_proxies_are_lists(environment: pytest.MonkeyPatch) -> None:
         ("parentbased_always_on", 1),
         ("parentbased_always_off", 0),
         ("parentbased_traceidratio", 0.25),
+        ("always_on", 1),
+        ("always_off", 0),
+        ("traceidratio", 0.25),
     ],
 )
 def test_the_sampler_is_a_ratio(

@@ -18,7 +18,7 @@ from chat_service.turns.leases import TurnLocks
 from chat_service.turns.store import TurnStore
 from daca_shared.calls.spans import begin_server_span
 from daca_shared.observe.otel import OtelTracing
-from daca_shared.observe.tracing import NO_TRACING, choose_tracing
+from daca_shared.observe.tracing import NO_TRACING, PROPAGATOR, choose_tracing
 from daca_shared.settings import ServiceSettings, except_this_machine
 from daca_shared.storage.database import open_database
 from lab.machine import free_port
@@ -42,6 +42,18 @@ def test_without_a_receiver_there_is_no_tracing(environment: pytest.MonkeyPatch)
     with tracing.span("work"), tracing.batch("outbox", []):
         begin_server_span(tracing.tracer, "/a.B/C", ())(StatusCode.OK)
         assert not get_current_span().get_span_context().is_valid
+
+
+@pytest.mark.parametrize("sampler", ["always_on", "parentbased_always_on"])
+def test_a_sampler_heeds_the_caller_only_if_its_name_says_so(
+    environment: pytest.MonkeyPatch, sampler: str
+) -> None:
+    environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    environment.setenv("OTEL_TRACES_SAMPLER", sampler)
+    tracer = OtelTracing(ServiceSettings.from_environment(), "test").tracer
+    assert tracer
+    unwanted = PROPAGATOR.extract({"traceparent": f"00-{TRACE_ID}-{FAR}-00"})
+    assert tracer.start_span("work", unwanted).is_recording() == (sampler == "always_on")
 
 
 async def test_a_dead_receiver_causes_one_log_line_and_no_delay(
