@@ -18,6 +18,8 @@ from daca_shared.observe.requests import note_user
 
 _DEFAULT_DAYS, _MAX_DAYS = 14, 90
 _INVOKED = "analytics/"
+_Verb = common_pb2.HTTPExtension
+_READING = {_Verb.NONE, _Verb.GET, _Verb.HEAD, _Verb.POST}  # the last is the Dapr CLI's default
 
 
 class _Asked(BaseModel):
@@ -61,8 +63,8 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer, appcallback_pb2_grpc.A
         `GET /v1.0/invoke/analytics-service/method/analytics/{user_id}`, and
         `dapr invoke --method analytics/{user_id}`, reach a gRPC app so. The answer is
         `{"message_count": n}`; daprd makes 404 of NOT_FOUND, 400 of INVALID_ARGUMENT."""
-        method = request.method.removeprefix("/")
-        if not method.startswith(_INVOKED):
+        method, verb = request.method.removeprefix("/"), request.http_extension.verb
+        if not method.startswith(_INVOKED) or verb not in _READING:
             raise NotFound(f"No such method; there is {_INVOKED}{{user_id}}", code="NO_METHOD")
         analytics = await self.store.get(_asked(method.removeprefix(_INVOKED)).user_id)
         body = AnyMessage(value=json.dumps({"message_count": analytics.message_count}).encode())

@@ -62,7 +62,7 @@ def build_gateway(
 ) -> Edge:
     app = FastAPI(
         title="DACA Chat",
-        version="1",
+        version="1.0.0",
         description="Chat with an agent that knows how many messages you have sent.",
         contact={"name": "DACA Chat"},
         servers=[{"url": "."}],
@@ -166,7 +166,10 @@ def build_gateway(
         model = conversation.agent.model
         if body.stream:
             async with opened(message, request) as (_, events):
-                yield completions.streamed(events, message, model)
+                # Clients try again by an answer's status, which is sent with its first piece.
+                async with while_connected(request):
+                    first = await anext(events)
+                yield completions.streamed(first, events, message, model)
         else:
             turn = await replied(message, request)
             yield completions.whole(turn.answer.text, message, model)

@@ -90,8 +90,11 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
         # FastAPI describes streams as OpenAPI 3.2 does, which few tools can read yet.
         stream = found["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
         stream["text/event-stream"].pop("itemSchema", None)
-        text = found["components"]["schemas"]["ChatBody"]["properties"]["text"]
-        text |= {"minLength": 1, "maxLength": max_text_length}
+        fields = found["components"]["schemas"]["ChatBody"]["properties"]
+        fields["text"] |= {"minLength": 1, "maxLength": max_text_length}
+        for field in fields.values():
+            if "default" in field:  # with one, generators for TypeScript make the field required
+                field["examples"] = [field.pop("default")]  # Swagger UI proposes it
         return JSONResponse(found)
 
 

@@ -3,8 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
+from google.protobuf import descriptor_pool
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
@@ -68,7 +70,7 @@ class GrpcServer:
         """Listen and report healthy. `variable` is the setting that a `PortTaken` error names."""
         listed = [*self._methods.services, reflection.SERVICE_NAME]
         add_reflection = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
-        self.add(add_reflection, reflection.aio.ReflectionServicer(listed))
+        self.add(add_reflection, reflection.aio.ReflectionServicer(listed, _Descriptors()))
         try:
             self.port = self._server.add_insecure_port(address(host, port))
         except RuntimeError as error:
@@ -115,6 +117,18 @@ class GrpcServer:
         late = asyncio.get_running_loop().call_later(grace_s, _end, self._methods.calls)
         await self._server.stop(grace_s + MOMENT_S)
         late.cancel()
+
+
+class _Descriptors:
+    """protobuf's descriptors. By itself it finds the files of services, but not of methods."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(descriptor_pool.Default(), name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:
+        with suppress(KeyError):
+            return self.FindMethodByName(symbol).containing_service.file
+        return descriptor_pool.Default().FindFileContainingSymbol(symbol)
 
 
 def _end(calls: set[asyncio.Task[Any]]) -> None:

@@ -133,7 +133,12 @@ class TestOnInvoke:
     def invoke(self, analytics_channel: aio.Channel) -> Any:
         # The dapr package's stubs are untyped.
         stub: Any = appcallback_pb2_grpc.AppCallbackStub(analytics_channel)
-        return lambda method: stub.OnInvoke(common_pb2.InvokeRequest(method=method))
+
+        def invoke(method: str, verb: Any = "NONE") -> Any:
+            extension = common_pb2.HTTPExtension(verb=verb)
+            return stub.OnInvoke(common_pb2.InvokeRequest(method=method, http_extension=extension))
+
+        return invoke
 
     @pytest.mark.parametrize("method", ["analytics/alice", "/analytics/alice"])
     async def test_returns_a_count_in_json(self, invoke: Any, method: str) -> None:
@@ -155,6 +160,18 @@ class TestOnInvoke:
         refused = await refusal(invoke(method))
         assert refused.code is code
         assert details in (refused.details or "")
+
+    @pytest.mark.parametrize("verb", ["GET", "POST", "HEAD"])
+    async def test_is_asked_with_any_verb_that_dapr_uses_for_it(
+        self, invoke: Any, verb: str
+    ) -> None:
+        response = await invoke("analytics/alice", verb)
+        assert json.loads(response.data.value) == {"message_count": 5}
+
+    @pytest.mark.parametrize("verb", ["PUT", "PATCH", "DELETE"])
+    async def test_does_not_seem_to_change_anything(self, invoke: Any, verb: str) -> None:
+        refused = await refusal(invoke("analytics/alice", verb))
+        assert refused.code is StatusCode.NOT_FOUND
 
 
 async def test_activity_comes_day_by_day(analytics_channel: aio.Channel) -> None:

@@ -57,20 +57,38 @@ async def test_health_of_an_unknown_service_is_not_found(channel: aio.Channel) -
     assert refused.code is StatusCode.NOT_FOUND
 
 
-@pytest.mark.parametrize("version", ["v1", "v1alpha"])
-async def test_reflection_lists_the_services(
-    running: tuple[GrpcServer, str], channel: aio.Channel, version: str
-) -> None:
+async def reflected(channel: aio.Channel, version: str = "v1", **asked: Any) -> Any:
     untyped: Any = channel
     ask = untyped.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
-    call = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+    call = ask(iter([reflection_pb2.ServerReflectionRequest(**asked)]))
     (response,) = [response async for response in call]
+    return response
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_lists_the_services(
+    running: tuple[GrpcServer, str], channel: aio.Channel, version: str
+) -> None:
+    response = await reflected(channel, version, list_services="")
     names = {service.name for service in response.list_services_response.service}
     assert names >= {running[1], "grpc.health.v1.Health"}
+
+
+@pytest.mark.parametrize("symbol", ["grpc.health.v1.Health", "grpc.health.v1.Health.Check"])
+async def test_reflection_knows_services_and_their_methods(
+    channel: aio.Channel, symbol: str
+) -> None:
+    response = await reflected(channel, file_containing_symbol=symbol)
+    assert b"HealthCheckRequest" in response.file_descriptor_response.file_descriptor_proto[0]
+
+
+async def test_reflection_does_not_know_what_is_not_there(channel: aio.Channel) -> None:
+    response = await reflected(channel, file_containing_symbol="grpc.health.v1.Health.Nothing")
+    assert response.error_response.error_code == StatusCode.NOT_FOUND.value[0]
 
 
 async def test_reflection_refuses_an_invalid_message(

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,17 @@ def test_it_names_everything_once_and_has_the_real_limits() -> None:
         for status in ("4XX", "5XX"):
             schema = operation["responses"][status]["content"]["application/problem+json"]["schema"]
             assert schema == {"$ref": "#/components/schemas/ErrorBody"}
+
+
+def test_generators_for_other_languages_understand_it() -> None:
+    found = document()
+    # A field with a default is required in openapi-typescript's types. Rust's packages have a
+    # version of three numbers, and Go's regular expressions no lookaheads.
+    body = found["components"]["schemas"]["ChatBody"]
+    assert body["required"] == ["user_id", "text"]
+    assert not [name for name, field in body["properties"].items() if "default" in field]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", found["info"]["version"])
+    assert "(?" not in body["properties"]["user_id"]["pattern"]
 
 
 async def test_the_limit_is_the_settings(http: httpx2.AsyncClient) -> None:

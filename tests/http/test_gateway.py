@@ -141,8 +141,11 @@ async def test_docs_and_schema_are_served(http: httpx2.AsyncClient) -> None:
 
 async def test_the_schema_has_the_pattern_for_user_ids(http: httpx2.AsyncClient) -> None:
     schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
-    pattern = schemas["ChatBody"]["properties"]["user_id"]["pattern"]
-    assert not [user_id for user_id in BAD_USER_IDS.values() if re.fullmatch(pattern, user_id)]
+    rule = schemas["ChatBody"]["properties"]["user_id"]
+    pattern, longest = rule["pattern"], rule["maxLength"]
+    short = [user_id for user_id in BAD_USER_IDS.values() if len(user_id) <= longest]
+    assert not [user_id for user_id in short if re.fullmatch(pattern, user_id)]
+    assert longest == 128
     assert re.fullmatch(pattern, "Ünïcödé 😀")
     # In a regex dialect without surrogates, a pattern that names them is invalid.
     assert r"\ud" not in pattern

@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 
-from daca_shared.domain import Unavailable
+from daca_shared.domain import LimitReached, Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.http.gateways import gateway_app, served
 from tests.tokens import secret_identity, token
@@ -192,6 +192,32 @@ async def test_a_failing_model_is_an_error_in_openais_form(
         _ = [chunk async for chunk in stream]
     assert broken.value.code == "MODEL_UNAVAILABLE"
     assert chat.turns.kept == []
+
+
+async def test_a_model_that_fails_before_a_stream_has_begun_fails_with_a_status(
+    client: openai.AsyncOpenAI, chat: FakeChat
+) -> None:
+    """By it, and by the wait, clients decide whether to try again."""
+    chat.agent.is_silent = True
+    chat.agent.failure = LimitReached("Try again later", retry_after_s=3)
+    with pytest.raises(openai.RateLimitError) as refused:
+        await client.chat.completions.create(model="m", messages=HI, stream=True)
+    assert refused.value.response.headers["retry-after"] == "3"
+    assert chat.turns.kept == []
+
+
+async def test_a_reader_who_leaves_before_a_stream_has_begun_stops_the_model(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.agent.is_silent = True
+    chat.agent.delay_s = FOREVER_S
+    body = {"messages": HI, "stream": True}
+    with pytest.raises(httpx2.ReadTimeout):
+        await http.post("/v1/chat/completions", json=body, timeout=0.2)
+    await eventually(lambda: chat.turns.kept)
+    assert chat.turns.kept[0].stopped
+    assert not chat.conversation.streams
+    assert not chat.admission.chats
 
 
 async def test_a_reader_who_leaves_stops_the_model(
