@@ -161,9 +161,11 @@ export class Composer {
   /** Make the box as high as its text, up to the limit in the style sheet. */
   #fit() {
     if (!CSS.supports("field-sizing", "content")) {
+      const { scrollTop } = $("log"); // the box becomes low for a moment, and the log high
       $("text").style.height = "auto";
       const { scrollHeight, offsetHeight, clientHeight } = $("text");
       $("text").style.height = `${scrollHeight + offsetHeight - clientHeight}px`;
+      $("log").scrollTop = scrollTop;
     }
     const excess = Math.max(0, this.#excess);
     const words = `${excess} ${excess === 1 ? "character" : "characters"} too many: at most ${this.most} can be sent.`;

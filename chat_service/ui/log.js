@@ -19,7 +19,10 @@ export class Log {
     this.actions = actions;
     this.turns = [];
     this.element = $("log");
-    this.element.addEventListener("scroll", () => this.#showButton(), { passive: true });
+    /** Whether its user wants to see the end. */
+    this.follows = true;
+    this.height = 0;
+    this.element.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.element.addEventListener("click", ({ target }) => {
       const code = target.closest(".copy-code")?.closest(".code")?.querySelector("pre");
       if (code) copy(code.textContent, target, code);
@@ -28,7 +31,20 @@ export class Log {
       this.toEnd();
       this.element.focus();
     };
-    new ResizeObserver(() => this.#showButton()).observe(this.element);
+    new ResizeObserver(() => this.#resized()).observe(this.element);
+  }
+
+  #scrolled() {
+    // Otherwise the browser has scrolled it, as it has become lower or higher.
+    if (this.element.clientHeight === this.height) this.follows = this.isAtEnd;
+    this.#showButton();
+  }
+
+  /** The box below may have become higher, or the window smaller. */
+  #resized() {
+    this.height = this.element.clientHeight;
+    if (this.follows) this.toEnd();
+    else this.#showButton();
   }
 
   get last() {
@@ -132,6 +148,7 @@ export class Log {
   }
 
   toEnd() {
+    this.follows = true;
     this.element.scrollTop = this.element.scrollHeight;
     this.#showButton();
   }

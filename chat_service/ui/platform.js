@@ -48,10 +48,13 @@ export function keysOf(prefix) {
 
 /** Returns a function that sends news to this page's other tabs. `onNews` is called with theirs. */
 export function otherTabs(onNews) {
-  if (!("BroadcastChannel" in window)) return () => {};
-  const channel = new BroadcastChannel(`daca-chat ${HERE}`);
-  channel.onmessage = ({ data }) => onNews(data);
-  return (news) => channel.postMessage(news);
+  try {
+    const channel = new BroadcastChannel(`daca-chat ${HERE}`);
+    channel.onmessage = ({ data }) => onNews(data);
+    return (news) => channel.postMessage(news);
+  } catch {
+    return () => {}; // Firefox refuses it where cookies are blocked
+  }
 }
 
 /** Run `work`, while this page's other tabs can tell by `name` that it is running. */

@@ -6,14 +6,16 @@ const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
 /** Apply the theme, and let `button` change it. */
 export function followTheme(button) {
+  let chosen = recall("theme");
   const show = () => {
-    const theme = recall("theme") ?? (systemDark.matches ? "dark" : "light");
+    const theme = chosen ?? (systemDark.matches ? "dark" : "light");
     document.documentElement.dataset.theme = theme;
     button.ariaPressed = String(theme === "dark");
   };
   systemDark.onchange = show;
   button.onclick = () => {
-    remember("theme", button.ariaPressed === "true" ? "light" : "dark");
+    chosen = button.ariaPressed === "true" ? "light" : "dark";
+    remember("theme", chosen);
     show();
   };
   show();

@@ -10,6 +10,7 @@ from tests.browser.people import (
     count,
     message_box,
     past,
+    questions,
     replies,
     send_and_wait,
     send_edit,
@@ -131,6 +132,12 @@ async def test_print_prints_the_conversation(site: Site, open_site: OpenPage) ->
     log = page.get_by_role("log")
     assert await log.evaluate("log => log.scrollHeight <= log.clientHeight")
     assert await page.evaluate("document.documentElement.scrollHeight > 3 * innerHeight")
+    # Firefox cuts lines in two at the end of a page if they are in a grid.
+    around = "element => getComputedStyle(element.closest('.turn')).display"
+    assert await replies(page).evaluate(around) == "block"
+    box = await questions(page).bounding_box()
+    assert box
+    assert box["width"] < 200
     await expect(button(page, "Copy")).to_be_hidden()
 
 

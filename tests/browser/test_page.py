@@ -17,6 +17,7 @@ from tests.browser.people import (
     send_and_wait,
     stop_midway,
 )
+from tests.browser.troubles import NO_STORAGE
 from tests.tokens import SECRET, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -216,6 +217,15 @@ async def test_the_theme_follows_the_system_until_one_is_chosen(open_page: OpenP
     await dark.click()
     await page.reload()
     await expect(dark).to_have_attribute("aria-pressed", "false")
+
+
+async def test_the_theme_can_be_chosen_without_storage(page: Page) -> None:
+    await page.add_init_script(NO_STORAGE)
+    await page.reload()
+    dark = page.get_by_role("button", name="Dark theme")
+    for pressed in ("true", "false"):
+        await dark.click()
+        await expect(dark).to_have_attribute("aria-pressed", pressed)
 
 
 async def test_the_page_has_its_landmarks(page: Page) -> None:

@@ -141,6 +141,30 @@ async def test_the_scroll_position_stays_when_a_reply_completes(
     await expect(replies(page).get_by_text("The end.")).to_be_in_viewport()
 
 
+@pytest.mark.parametrize("box_grows_by_itself", [True, False])
+async def test_a_reply_is_followed_while_its_reader_writes(
+    site: Site, open_site: OpenPage, box_grows_by_itself: bool
+) -> None:
+    """Firefox before 152 and Safari before 26.2 don't know `field-sizing`."""
+    page, more, end = await open_site(), asyncio.Event(), asyncio.Event()
+    site.agent.script = [LONG, more, "\n\nMore.", end, "\n\nThe end."]
+    if not box_grows_by_itself:
+        await page.add_init_script("CSS.supports = () => false")
+        await page.reload()
+        await message_box(page).evaluate("box => { box.style.fieldSizing = 'fixed' }")
+    await send(page, "Write")
+    await expect(replies(page)).to_contain_text("fill some lines")
+    await message_box(page).fill("one\ntwo\nthree\nfour\nfive")
+    more.set()
+    await expect(replies(page).get_by_text("More.")).to_be_in_viewport()
+    await message_box(page).press("End")
+    await page.keyboard.type("!")
+    await page.set_viewport_size({"width": 800, "height": 400})
+    end.set()
+    await expect(replies(page).get_by_text("The end.")).to_be_in_viewport()
+    await expect(button(page, "↓ Newest")).to_be_hidden()
+
+
 async def test_each_script_has_its_own_direction(site: Site, open_site: OpenPage) -> None:
     site.agent.script = ["سلام دنیا\n\n1. پہلا\n2. دوسرا\n\nAnd English.\n\n- one"]
     page = await open_site()

@@ -15,10 +15,12 @@ type Handler = Callable[[Route], Awaitable[None]]
 AWAY = Unavailable("The model can't be reached")
 CONVERSATION, LIST, STREAM = "**/conversations/*", "**/conversations?*", "**/chat/stream*"
 
+# As in Firefox where cookies are blocked.
 NO_STORAGE = """
 Object.defineProperty(window, "localStorage", {
   get() { throw new DOMException("", "SecurityError"); }
 });
+window.BroadcastChannel = class { constructor() { throw new DOMException("", "SecurityError"); } };
 """
 
 
