@@ -2,9 +2,12 @@
 
 import os
 import signal
+import tomllib
+from fnmatch import fnmatch
 
 import pytest
 
+from scripts.lib.project import ROOT
 from tests.unit.test_setup import UV, Machine, machine
 
 __all__ = ["machine"]
@@ -13,6 +16,23 @@ PYTHON = """
 mkdir -p "$3/bin"
 printf '#!/bin/bash\\n%s\\n' "$PIP" >"$3/bin/pip"; chmod 755 "$3/bin/pip"
 """
+
+
+PLATFORMS = ("manylinux*_x86_64", "manylinux*_aarch64", "macosx*_arm64", "macosx*_x86_64")
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_no_package_needs_a_compiler_on_the_usual_platforms(platform: str) -> None:
+    wheels: dict[str, list[str]] = {}
+    for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]:
+        wheels.setdefault(package["name"], []).extend(w["url"] for w in package.get("wheels", ()))
+    tags = ("-any", platform, *(["macosx*_universal2"] if "macosx" in platform else []))
+    lacking = [
+        name
+        for name, urls in wheels.items()
+        if urls and not any(fnmatch(url, f"*{tag}*.whl") for url in urls for tag in tags)
+    ]
+    assert lacking == ["pywin32"]
 
 
 def test_run_sh_installs_no_development_tools_and_removes_none(machine: Machine) -> None:
