@@ -179,11 +179,10 @@ async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStre
     return result
 
 
-def _refusal(given: agents.RunErrorHandlerInput[Any]) -> str | None:
+def _refusal(given: Any) -> str | None:
     """A model's refusal is its reply, unless its agent must reply with something else than text."""
     is_text = given.run_data.last_agent.output_type in (None, str)
-    error = given.error
-    return error.refusal if is_text and isinstance(error, agents.ModelRefusalError) else None
+    return given.error.refusal if is_text else None
 
 
 def _formatted(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:

@@ -136,9 +136,6 @@ class _Exchange:
         if not self.is_read and not message.get("more_body", False):
             self.is_read = True
             self.time.reschedule(asyncio.get_running_loop().time() + self._edge.answer_timeout_s)
-        if message["type"] == "http.disconnect" and not self._complete:
-            # A client that has been told of a failure leaves.
-            self._request.error = self._request.error or "cancelled"
         return message
 
     async def send(self, message: Message) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.routing import APIRoute
@@ -61,13 +61,11 @@ def _read_as_json(scope: Scope) -> None:
 def while_connected(request: Request) -> AbstractAsyncContextManager[None]:
     """A context that is cancelled if the client leaves. A client that gives up and asks again would
     otherwise have its message answered, and counted, more than once."""
-    task = asyncio.current_task()
+    task: Any = asyncio.current_task()
 
     async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        if task:
-            task.cancel()
+        await request.receive()  # its body has been read, so that this is the client's leaving
+        task.cancel()
 
     return running(watch)
 

@@ -30,8 +30,6 @@ _LOST = (
     asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError,
 )  # fmt: skip
 _ReadOnly = (asyncpg.ReadOnlySQLTransactionError, asyncpg.TargetServerAttributeNotMatched)
-# These are bugs of ours, where trying again won't help.
-_FAULTS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 
 
 class PostgresDatabase:
@@ -145,8 +143,6 @@ class PostgresDatabase:
                             with suppress(asyncpg.InterfaceError):  # it is closed already
                                 connection.terminate()
                         raise
-            except _FAULTS:
-                raise
             except _ERRORS as error:
                 raise storage_failed("PostgreSQL", error) from error
 

@@ -112,9 +112,7 @@ class SqliteDatabase:
                 await asyncio.wait([self._writing])
             self._is_closed = True
         # Closing the last connection writes everything into the main file.
-        await asyncio.to_thread(self._searches.shutdown, cancel_futures=True)
         await self._on_disk(self._file.end)
-        self._disk.shutdown()
 
     async def _on_disk[T](self, work: Callable[[], T]) -> T:
         return await asyncio.wrap_future(self._disk.submit(work))

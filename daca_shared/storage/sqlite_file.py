@@ -141,8 +141,7 @@ class SqliteFile:
         return not busy and in_log == written
 
     def check(self) -> None:
-        """Raises `sqlite3.Error` if the file is damaged or gone, `OSError` if the disk is full."""
-        self._check_present()
+        """Raises `sqlite3.Error` if the file is damaged, `OSError` if the disk is full."""
         with TemporaryFile(dir=self.path.parent) as file:
             file.write(bytes(_ROOM_BYTES))
         # With a new connection, as open ones have the file's contents in their caches.
