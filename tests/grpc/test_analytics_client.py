@@ -87,6 +87,14 @@ def entry(user_id: str = "carol", message_id: UUID | None = None) -> OutboxEntry
     return OutboxEntry(1, message_id or uuid4(), user_id, datetime.now(UTC), None)
 
 
+async def test_a_client_is_told_that_analytics_is_not_ready(analytics_server: GrpcServer) -> None:
+    client = client_of(analytics_server)
+    await analytics_server.drain()
+    with pytest.raises(Unavailable, match="not ready"):
+        await client.check()
+    await client.close()
+
+
 async def test_the_client_reads_records_and_checks(analytics_server: GrpcServer) -> None:
     client = client_of(analytics_server)
     one = entry()

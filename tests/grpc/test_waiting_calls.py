@@ -59,6 +59,15 @@ async def test_a_call_whose_request_does_not_come_ends_with_a_status(
     assert line["code"] == "DEADLINE_EXCEEDED"
 
 
+async def test_a_health_watch_lasts_longer_than_any_call(impatient: GrpcServer) -> None:
+    async with channel_to(impatient) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await asyncio.sleep(0.8)
+        assert not watch.done()
+
+
 async def test_a_call_without_a_request_is_refused(impatient: GrpcServer) -> None:
     async with channel_to(impatient) as channel:
         untyped: Any = channel

@@ -100,3 +100,10 @@ async def test_an_agent_that_is_handed_a_chat_is_asked_as_the_first_is(talking: 
         assert await talk.say() == "roses"
         first, *seconds = [{*request} - {"tools"} for request in talk.host.requests]
         assert seconds == [first, first]
+
+
+async def test_a_host_without_tools_is_offered_no_handoffs_either(talking: Talking) -> None:
+    refusal = error({"error": {"message": "this model does not support tools"}})
+    async with talking(refusal, either(content="fine"), extend=extend) as talk:
+        assert await talk.say() == "fine"
+        assert ["tools" in request for request in talk.host.requests] == [True, False]

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from typing import Any
@@ -19,6 +20,7 @@ from chat_service.web.edge import Edge
 from chat_service.web.server import HttpServer
 from tests.fakes import ANY_HOST, FakeChat, Shouting, eventually
 from tests.http.gateways import body, gateway_app
+from tests.reports import reported
 
 HEAD = b"POST /chat/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
@@ -60,8 +62,13 @@ async def read_all(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize("pieces", [[HEAD], [HEAD, *[b"x"] * 20]], ids=["nothing", "in drops"])
 async def test_a_body_that_never_comes_ends_its_connection(pieces: list[bytes]) -> None:
+    began = time.monotonic()
     async with serving(in_a_hurry(read_all)) as server:
-        answer = await until_closed(server, *pieces)
+        with reported() as report:
+            answer = await until_closed(server, *pieces)
+            await eventually(lambda: report.of("chat_service.web.edge"))
+    assert time.monotonic() - began < 2, "it was kept for the rest of the body"
+    assert [line["error"] for line in report.of("chat_service.web.edge")] == ["timed_out"]
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"The request's body did not come in time" in answer
 

@@ -11,7 +11,8 @@ from uuid import uuid4
 import agents
 import pytest
 
-from chat_service.agent.agent import ChatAgent
+from chat_service.agent.agent import ChatAgent, RunContext, instructions
+from chat_service.agent.items import items_of
 from chat_service.agent.models import ChatModel, choose_model
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, ToolCall, Turn
 from chat_service.settings import ChatSettings
@@ -241,3 +242,20 @@ async def test_the_key_shows_neither_in_errors_nor_in_logs(
     assert KEY not in f"{failure.value!r} {failure.value.__cause__!r}"
     assert KEY not in caplog.text
     assert "no reply" in caplog.text
+
+
+def test_instructions_make_no_claim_about_a_count_that_is_not_known() -> None:
+    agent = agents.Agent[RunContext](name="any")
+    told = [
+        instructions(agents.RunContextWrapper(RunContext("alice", count)), agent)
+        for count in (None, 0)
+    ]
+    assert "is not known at the moment" in told[0]
+    assert "The user has sent" not in told[0]
+    assert "The user has sent 0 messages before this one." in told[1]
+
+
+def test_an_earlier_tool_call_without_output_is_shown_with_a_text() -> None:
+    said = turn("What is there?", Answer("Nothing.", (ToolCall("look", "{}"),)))
+    (output,) = (i for i in items_of([said], "Sure?", with_tools=True) if "output" in i)
+    assert output["output"] == "(nothing)"

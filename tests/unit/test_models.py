@@ -1,5 +1,6 @@
 """Which model the settings select, and how it is called."""
 
+from pathlib import Path
 from typing import Any
 
 import agents
@@ -7,7 +8,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from daca_shared.domain import Misconfigured, Unavailable
-from tests.hosts.conftest import KEY
+from tests.hosts.conftest import KEY, closing
 from tests.model_server import ModelServer
 from tests.unit.test_agent import Choose, ask, choose, server
 
@@ -75,6 +76,28 @@ async def test_the_first_setting_that_is_set_chooses_the_model(
     if isinstance(client, AsyncOpenAI):
         assert (client.timeout, client.max_retries) == (7, 0)
     await model.close()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"OPENAI_API_KEY": KEY},
+        {"GEMINI_API_KEY": KEY},
+        {"OPENAI_BASE_URL": "http://local/v1", "OPENAI_API_KEY": KEY, "CHAT_MODEL": "m"},
+    ],
+    ids="+".join,
+)
+async def test_each_host_gets_the_key_of_an_env_file_and_one_retry(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, choose: Choose, variables: dict[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = (f"{name}={value}\n" for name, value in variables.items())
+    (tmp_path / ".env").write_text("".join(lines))
+    async with closing(choose()) as model:
+        assert model.client
+        assert model.client.api_key == KEY
+        assert model.settings.retry
+        assert model.settings.retry.max_retries == 1
 
 
 @pytest.mark.parametrize("variables", [{}, {"CHAT_MODEL": "m"}])

@@ -1,6 +1,7 @@
 """A SQLite file that is lost, damaged or inaccessible: errors say so, nothing is acknowledged
 without being stored, and work resumes by itself once it is repaired."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ import pytest
 
 from daca_shared.domain import Unavailable
 from daca_shared.storage.sqlite import SqliteDatabase
+from daca_shared.storage.sqlite_file import what_is_wrong
 from tests.commands import output_of
 from tests.unit.sqlite_files import add, opened, refuses, works
 
@@ -139,6 +141,41 @@ async def test_damage_to_pages_that_the_wal_also_has_is_repaired(
     with pytest.raises(Unavailable, match="corrupt"):
         await database.check()
     await works(database, path)
+
+
+async def test_damage_to_a_table_is_noticed_before_a_statement_hits_it(
+    good: Path, path: Path
+) -> None:
+    database = await opened(path)
+    overwrite(path, 1, 2)  # its first page; the one before has the schema
+    await refuses(database, "corrupt")
+    shutil.copyfile(good, path)
+    await works(database, path)
+    await database.close()
+
+
+async def test_another_file_without_tables_is_not_taken_for_ours(good: Path, path: Path) -> None:
+    database = await opened(path)
+    with closing(sqlite3.connect(path.with_name("other"), isolation_level=None)) as file:
+        file.execute("PRAGMA user_version = 1")
+    path.with_name("other").replace(path)
+    await refuses(database, "replaced|corrupt or empty")
+    shutil.copyfile(good, path)
+    await works(database, path)
+    await database.close()
+
+
+async def test_a_deletion_that_can_not_be_completed_says_so(
+    database: SqliteDatabase, path: Path
+) -> None:
+    path.parent.rename(away(path))
+    with pytest.raises(Unavailable, match="try again later"):
+        await database.purge()
+
+
+def test_a_problem_without_a_number_is_told_in_its_own_words() -> None:
+    assert what_is_wrong(OSError("process 7 uses this data folder")).startswith("process 7")
+    assert what_is_wrong(OSError(errno.ENOSPC, "at /a/path")) == os.strerror(errno.ENOSPC)
 
 
 async def test_damage_that_only_a_statement_hits_is_reported_too(good: Path, path: Path) -> None:
