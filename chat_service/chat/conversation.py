@@ -192,12 +192,12 @@ class Conversation:
             kept = await self.turns.keep(turn(answer, stopped=False))
         except asyncio.CancelledError:
             # A timeout or a stop of the service is a failure, and keeps nothing. Otherwise the user
-            # has left: keep what was said, but don't replace an earlier reply to the same text with
-            # an empty one.
+            # has left: keep what was said. Nothing said doesn't replace a reply to the same text,
+            # nor is it kept of a message without its client's id, which may be on its way again.
             has_ended = asyncio.current_task() in self._ended
             is_late = asyncio.get_running_loop().time() >= ends_at - MOMENT_S
-            is_new = said or not earlier or earlier.prompt != message.text
-            if say and is_new and not has_ended and not is_late:
+            is_new = message.may_be_known and not (earlier and earlier.prompt == message.text)
+            if say and (said or is_new) and not has_ended and not is_late:
                 await self.turns.keep(turn(Answer("".join(said)), stopped=True))
             raise
         if say and kept.answer != answer:  # what was said is not what is kept

@@ -15,6 +15,7 @@ from tests.tokens import secret_identity, token
 
 HI: Any = [{"role": "user", "content": "hi"}]
 PART = {"type": "text", "text": "hi"}
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 
 
 @pytest.fixture
@@ -48,6 +49,8 @@ async def test_a_whole_reply(client: openai.AsyncOpenAI, chat: FakeChat) -> None
     (turn,) = chat.turns.kept
     assert (turn.conversation.user_id, turn.prompt) == ("alice", "hi")
     assert answer.id == f"chatcmpl-{turn.message_id.hex}"
+    assert answer.usage
+    assert answer.usage.total_tokens == 0
 
 
 async def test_a_stop_of_the_service_keeps_nothing_of_a_whole_reply(
@@ -147,7 +150,7 @@ async def test_without_a_user_one_is_anonymous(client: openai.AsyncOpenAI, chat:
         ({"messages": [{"role": "user", "content": " "}]}, "cannot be empty"),
         ({"messages": [{"role": "user", "content": "x" * 101}]}, "100 characters"),
         ({"messages": [{"role": "owl", "content": "hi"}]}, "role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "content"),
+        ({"messages": [{"role": "user", "content": [PART, PICTURE]}]}, "image_url"),
         ({"messages": HI, "user": "a/b"}, "user"),
         ({"messages": HI, "stream": "yes"}, "stream"),
     ],
@@ -206,18 +209,36 @@ async def test_a_model_that_fails_before_a_stream_has_begun_fails_with_a_status(
     assert chat.turns.kept == []
 
 
-async def test_a_reader_who_leaves_before_a_stream_has_begun_stops_the_model(
-    http: httpx2.AsyncClient, chat: FakeChat
+async def test_a_conversation_goes_on_after_pictures(
+    client: openai.AsyncOpenAI, chat: FakeChat
 ) -> None:
+    """Front ends send them again with each later message."""
+    refusal = {"type": "refusal", "refusal": "No."}
+    earlier: Any = (
+        {"role": "user", "content": [PART, PICTURE]},
+        {"role": "assistant", "content": [refusal]},
+    )
+    await client.chat.completions.create(model="m", messages=[*earlier, *HI])
+    assert chat.agent.messages[0].history == (
+        ("user", "hi\n[image_url, not shown]"),
+        ("assistant", "No."),
+    )
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_retries_before_a_reply_has_begun_has_nothing_counted(
+    http: httpx2.AsyncClient, chat: FakeChat, stream: bool
+) -> None:
+    """By default this client retries, without a key: each try is a message of its own."""
     chat.agent.is_silent = True
     chat.agent.delay_s = FOREVER_S
-    body = {"messages": HI, "stream": True}
-    with pytest.raises(httpx2.ReadTimeout):
-        await http.post("/v1/chat/completions", json=body, timeout=0.2)
-    await eventually(lambda: chat.turns.kept)
-    assert chat.turns.kept[0].stopped
+    impatient = client_of(http).with_options(timeout=0.2, max_retries=1)
+    with pytest.raises(openai.APITimeoutError):
+        await impatient.chat.completions.create(model="m", messages=HI, stream=stream)
+    assert len(chat.agent.messages) == 2
+    await eventually(lambda: not chat.admission.chats)
     assert not chat.conversation.streams
-    assert not chat.admission.chats
+    assert chat.turns.kept == []
 
 
 async def test_a_reader_who_leaves_stops_the_model(
@@ -230,19 +251,6 @@ async def test_a_reader_who_leaves_stops_the_model(
     await eventually(lambda: chat.turns.kept)
     assert chat.turns.kept[0].stopped
     assert not chat.conversation.streams
-
-
-async def test_a_client_that_gives_up_and_tries_again_leaves_no_replies_behind(
-    http: httpx2.AsyncClient, chat: FakeChat
-) -> None:
-    """By default this client retries, without a key: each try would be a message of its own."""
-    chat.agent.delay_s = FOREVER_S
-    impatient = client_of(http).with_options(timeout=0.2, max_retries=1)
-    with pytest.raises(openai.APITimeoutError):
-        await impatient.chat.completions.create(model="m", messages=HI)
-    assert len(chat.agent.messages) == 2
-    await eventually(lambda: not chat.admission.chats)
-    assert chat.turns.kept == []
 
 
 async def test_a_retry_with_the_same_key_counts_once(

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -19,7 +20,7 @@ from daca_shared.domain import (
     TimedOut,
     Unavailable,
 )
-from tests.fakes import FOREVER_S, FakeChat
+from tests.fakes import FOREVER_S, FakeChat, eventually
 
 
 @pytest.fixture
@@ -167,6 +168,21 @@ async def test_nothing_is_kept_if_a_reader_leaves_before_the_agent_starts(
     await asyncio.wait([reading])
     await chat.conversation.close()
     assert (chat.turns.kept, chat.agent.counts) == ([], [])
+
+
+@pytest.mark.parametrize("message_id", [None, uuid4()], ids=["without an id", "with one"])
+async def test_a_message_stopped_before_anything_was_said_is_kept_if_it_can_be_sent_again(
+    chat: FakeChat, message_id: UUID | None
+) -> None:
+    chat.agent.is_silent = True
+    chat.agent.delay_s = FOREVER_S
+    given: dict[str, Any] = {"message_id": message_id} if message_id else {}
+    sent = message(**given)
+    reading = asyncio.create_task(read(chat, sent))
+    await eventually(lambda: chat.agent.messages)
+    reading.cancel()
+    await eventually(lambda: not chat.conversation.streams)
+    assert [turn.message_id for turn in chat.turns.kept] == [message_id] * bool(message_id)
 
 
 @pytest.mark.parametrize(("left_s", "kept"), [(0.05, []), (0.5, ["You said: "])])

@@ -19,19 +19,26 @@ _FEW = Field(max_length=100, fail_fast=True)
 _MANY = Field(min_length=1, max_length=2000, fail_fast=True)
 
 
-class TextPart(BaseModel):
-    type: Literal["text"]
-    text: Text
+class Part(BaseModel):
+    type: Annotated[str, Field(max_length=64)]
+    text: Text | None = None
+    refusal: Text | None = None
+    """Of other parts, such as pictures, only the type is read."""
+
+
+def _text_of(part: Part) -> str:
+    texts = [text for text in (part.text, part.refusal) if text is not None]
+    return texts[0] if texts else f"[{part.type}, not shown]"
 
 
 class CompletionMessage(BaseModel):
     role: Literal["user", "system", "developer", "assistant", "tool", "function"]
-    content: Text | Annotated[list[TextPart], _FEW] | None = None
+    content: Text | Annotated[list[Part], _FEW] | None = None
 
     def said(self) -> tuple[str, str]:
         """The role and the text, in roles that every model knows."""
         parts = self.content or ""
-        text = parts if isinstance(parts, str) else "\n".join(part.text for part in parts)
+        text = parts if isinstance(parts, str) else "\n".join(map(_text_of, parts))
         match self.role:
             case "developer":  # only OpenAI's own models know this role
                 return "system", text
@@ -54,6 +61,11 @@ class CompletionBody(BaseModel):
         asking = [n for n, message in enumerate(self.messages) if message.role == "user"]
         if not asking:
             raise InvalidInput.field("messages", "must have one of the role user")
+        parts = self.messages[asking[-1]].content
+        unread = [p.type for p in parts or () if isinstance(p, Part) and p.text is None]
+        if unread:
+            told = f"Only text can be read: remove the {unread[0]} from the message"
+            raise InvalidInput.field(f"messages[{asking[-1]}].content", "must be text", told)
         history = [message.said() for message in self.messages]
         _, text = history.pop(asking[-1])
         given: dict[str, Any] = {"text": text, "history": tuple(one for one in history if one[1])}
@@ -65,8 +77,10 @@ class CompletionBody(BaseModel):
 
 def whole(text: str, message: ChatMessage, model: str) -> dict[str, Any]:
     said = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-    choices = [{"index": 0, **said}]
-    return _about(message, model) | {"object": "chat.completion", "choices": choices}
+    # Not measured, but some clients fail without it.
+    usage = dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), 0)
+    answer = {"object": "chat.completion", "choices": [{"index": 0, **said}], "usage": usage}
+    return _about(message, model) | answer
 
 
 def streamed(

@@ -115,8 +115,9 @@ class ChatServiceServicer:
         otherwise a retry policy may replay deltas. Errors are those of Chat, and end
         the stream: a reply is complete only if `completed` came. When the caller
         cancels, the model is stopped. What came so far stays in the conversation,
-        marked as stopped, and the message counts. If it is sent again with the same
-        message_id, a new reply replaces the stopped one, and it still counts once.
+        marked as stopped, and the message counts, unless nothing came and it has no
+        message_id. If it is sent again with the same message_id, a new reply replaces
+        the stopped one, and it still counts once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,8 +65,9 @@ class ChatServiceStub:
     otherwise a retry policy may replay deltas. Errors are those of Chat, and end
     the stream: a reply is complete only if `completed` came. When the caller
     cancels, the model is stopped. What came so far stays in the conversation,
-    marked as stopped, and the message counts. If it is sent again with the same
-    message_id, a new reply replaces the stopped one, and it still counts once.
+    marked as stopped, and the message counts, unless nothing came and it has no
+    message_id. If it is sent again with the same message_id, a new reply replaces
+    the stopped one, and it still counts once.
     """
     ListConversations: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]
     """ListConversations returns a user's conversations, those with the latest
@@ -127,8 +128,9 @@ class ChatServiceAsyncStub(ChatServiceStub):
     otherwise a retry policy may replay deltas. Errors are those of Chat, and end
     the stream: a reply is complete only if `completed` came. When the caller
     cancels, the model is stopped. What came so far stays in the conversation,
-    marked as stopped, and the message counts. If it is sent again with the same
-    message_id, a new reply replaces the stopped one, and it still counts once.
+    marked as stopped, and the message counts, unless nothing came and it has no
+    message_id. If it is sent again with the same message_id, a new reply replaces
+    the stopped one, and it still counts once.
     """
     ListConversations: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]  # type: ignore[assignment]
     """ListConversations returns a user's conversations, those with the latest
@@ -198,8 +200,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         otherwise a retry policy may replay deltas. Errors are those of Chat, and end
         the stream: a reply is complete only if `completed` came. When the caller
         cancels, the model is stopped. What came so far stays in the conversation,
-        marked as stopped, and the message counts. If it is sent again with the same
-        message_id, a new reply replaces the stopped one, and it still counts once.
+        marked as stopped, and the message counts, unless nothing came and it has no
+        message_id. If it is sent again with the same message_id, a new reply replaces
+        the stopped one, and it still counts once.
         """
 
     @_abc_1.abstractmethod
