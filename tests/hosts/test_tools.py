@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import agents
@@ -125,8 +126,10 @@ TWO = part(1, "b", "two")
             delta("stop", tool_calls=[part(0, "a", "one", '{"a":1}'), TWO]),
         ],
         [delta("stop", tool_calls=[part(0, "a", "one", '{"a":1}'), TWO]), called(part(1))],
+        [called(part(0, "a", "", '{"a"')), called(part(0, "", "one", ":1}")), called(TWO)],
+        [called(part(0, "a", "one", '{"a"')), called(part(3, "a", "", ":1}")), called(TWO)],
     ],
-    ids=range(17),
+    ids=range(19),
 )
 async def test_two_calls_in_chunks_stay_separate(talking: Talking, pieces: list[Any]) -> None:
     async with talking(events(*pieces, STOP, DONE), either(content="done")) as talk:
@@ -163,6 +166,20 @@ async def test_a_call_that_is_cut_short_is_not_made(talking: Talking, answer: An
         with pytest.raises(Unavailable, match="cut short"):
             await talk.say()
         assert all(roles(request)[-1] == "user" for request in talk.host.requests)
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [("ab", '{"a":1}'), ("ab", ""), ((None, None), '{"a":1}'), (("a", None), '{"a":1}')],
+)
+async def test_calls_of_one_tool_stay_separate_though_a_host_numbers_all_of_them_0(
+    talking: Talking, ids: Sequence[str | None], text: str
+) -> None:
+    pieces = (called(part(0, call_id, "one", text)) for call_id in ids)
+    async with talking(events(*pieces, STOP, DONE), either(content="done")) as talk:
+        await talk.say()
+        (turn,) = await talk.turns()
+        assert [call.arguments for call in turn.answer.tool_calls] == [text or "{}"] * 2
 
 
 async def test_calls_without_ids_and_arguments_stay_separate(talking: Talking) -> None:
