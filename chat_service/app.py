@@ -170,9 +170,8 @@ async def serve(
     log.info("stopping")
     await grpc_server.drain(settings.drain_s)
     grace_s = settings.shutdown_grace_s
-    late = asyncio.get_running_loop().call_later(grace_s, end_streams)
+    asyncio.get_running_loop().call_later(grace_s, end_streams)
     # Streams have a moment to say why they end, before the servers end what is left.
     await asyncio.gather(http_server.stop(grace_s + MOMENT_S), grpc_server.stop(grace_s))
-    late.cancel()
     if has_failed:
         raise Failed("The HTTP server has ended by itself")

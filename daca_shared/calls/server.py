@@ -114,9 +114,8 @@ class GrpcServer:
         await self.drain(MOMENT_S)  # who watches the health is told
         _end(self._methods.lasting)  # these would last for all of the grace
         # A moment later grpc would end the others, and tell nobody why.
-        late = asyncio.get_running_loop().call_later(grace_s, _end, self._methods.calls)
+        asyncio.get_running_loop().call_later(grace_s, _end, self._methods.calls)
         await self._server.stop(grace_s + MOMENT_S)
-        late.cancel()
 
 
 class _Descriptors:

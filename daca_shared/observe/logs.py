@@ -84,7 +84,6 @@ class _Handler(logging.StreamHandler[Any]):
         # A full disk, or a closed pipe, must not fail a request.
         with suppress(OSError):
             self.stream.write(text + "\n")
-            self.flush()
 
     def _redacted(self, value: Any) -> Any:
         """Without secrets. Numbers have none, and the line must remain JSON."""

@@ -63,9 +63,6 @@ class _LoggingExporter(SpanExporter):
         self._works = works
         return result
 
-    def shutdown(self) -> None:
-        self._inner.shutdown()
-
 
 def _sender(settings: ServiceSettings) -> SpanExporter:
     if settings.otlp_endpoint is None:
