@@ -22,6 +22,7 @@ from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut, Un
 from daca_shared.settings import ServiceSettings
 from tests.fakes import FOREVER_S, channel_to, listening
 from tests.grpc.refusals import refusal
+from tests.spans import Spans
 
 
 class Scripted(pb_grpc.AnalyticsServiceServicer):
@@ -179,6 +180,19 @@ async def test_a_call_that_is_given_up_is_not_reported_as_answered() -> None:
         assert client.last_call is not None
         assert client.last_call.outcome == "cancelled"
         await client.close()
+
+
+async def test_a_traced_call_is_the_same_call() -> None:
+    scripted = Scripted()
+    async with listening(scripted_server(scripted)) as server:
+        peer = Peer(f"127.0.0.1:{server.port}", (("dapr-app-id", "analytics-service"),))
+        client = AnalyticsClient(peer, Spans().tracer)
+        assert await client.message_count("alice", timeout_s=1) == 0
+        assert client.last_call
+        assert client.last_call.outcome == "OK"
+        await client.close()
+    assert scripted.metadata["dapr-app-id"] == "analytics-service"
+    assert "traceparent" in scripted.metadata
 
 
 async def test_every_call_has_a_deadline() -> None:

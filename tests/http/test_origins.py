@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -99,6 +100,13 @@ async def test_only_listed_origins_are_allowed(
     assert preflight.headers.get("access-control-allow-origin") == allowed
     response = await http.post("/chat/", json=body(), headers={"origin": origin})
     assert response.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_a_listed_page_may_read_and_delete(http: httpx2.AsyncClient) -> None:
+    listed = await http.get("/conversations?user_id=alice", headers={"origin": PAGE})
+    assert listed.status_code == 200
+    gone = await http.delete(f"/conversations/{uuid4()}?user_id=alice", headers={"origin": PAGE})
+    assert gone.json()["code"] == "CONVERSATION_NOT_FOUND"
 
 
 async def test_a_page_may_read_when_to_come_back_and_which_request_it_was(

@@ -110,6 +110,15 @@ async def test_nothing_is_kept_without_the_lease(stores: ChatStores) -> None:
     assert (await stores.outbox.backlog())[0] == 0
 
 
+async def test_nothing_is_deleted_without_the_lease(stores: ChatStores) -> None:
+    async with stores.locks.turn(KEY):
+        await stores.turns.keep(turn(KEY))
+    with pytest.raises(Unavailable) as told:
+        await stores.turns.delete(KEY)
+    assert told.value.code == "CONVERSATION_WENT_ON"
+    assert len(await stores.turns.latest(KEY)) == 1
+
+
 async def test_a_reply_whose_lease_was_lost_is_refused_and_may_be_sent_again(
     database_url: SecretStr,
 ) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,12 @@ async def test_a_models_failure_is_measured_by_its_kind(
 ) -> None:
     server.faults = [fault]
     before = operations(kind)
-    with pytest.raises(DomainError):
+    with pytest.raises(DomainError) as told:
         await ChatAgent(measured(model, 30)).answer(MESSAGE, 5, [])
     assert operations(kind) == before + 1
+    server.faults = [fault]
+    with pytest.raises(type(told.value), match=re.escape(told.value.message)):
+        await ChatAgent(model).answer(MESSAGE, 5, [])
 
 
 async def test_a_disconnected_stream_counts_as_cancelled() -> None:

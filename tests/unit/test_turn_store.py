@@ -10,6 +10,7 @@ from uuid import UUID, uuid4, uuid5
 import pytest
 
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
+from chat_service.turns.history import ConversationsQuery
 from daca_shared.domain import Unavailable
 from lab.postgres import Place, run_sql
 from tests.fakes import ChatStores, opened_stores, turn_of
@@ -64,6 +65,19 @@ async def test_a_turn_is_found_as_it_was_kept(stores: ChatStores) -> None:
     assert await stores.turns.find("alice", given.message_id) == kept
     assert await stores.turns.latest(ONE) == [kept]
     assert await stores.messages(ONE) == [kept]
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [("word " * 30, "word " * 10 + "word…"), ("w" * 61, "w" * 59 + "…"), ("w" * 60, "w" * 60)],
+    ids=range(3),
+)
+async def test_a_title_is_cut_between_words_if_it_has_some(
+    stores: ChatStores, text: str, title: str
+) -> None:
+    await keep(stores, replace(turn(), prompt=text))
+    page = await stores.turns.conversations(ConversationsQuery(user_id="alice"))
+    assert [one.title for one in page.items] == [title]
 
 
 async def test_an_unknown_message_is_not_found(stores: ChatStores) -> None:
