@@ -61,9 +61,9 @@ class CompletionBody(BaseModel):
         asking = [n for n, message in enumerate(self.messages) if message.role == "user"]
         if not asking:
             raise InvalidInput.field("messages", "must have one of the role user")
-        parts = self.messages[asking[-1]].content
-        unread = [p.type for p in parts or () if isinstance(p, Part) and p.text is None]
-        if unread:
+        asked = self.messages[asking[-1]].content
+        parts = asked if isinstance(asked, list) else ()
+        if unread := [part.type for part in parts if part.text is None]:
             told = f"Only text can be read: remove the {unread[0]} from the message"
             raise InvalidInput.field(f"messages[{asking[-1]}].content", "must be text", told)
         history = [message.said() for message in self.messages]
