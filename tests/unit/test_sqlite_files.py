@@ -121,6 +121,12 @@ async def good(path: Path) -> Path:
     return Path(shutil.copy(path, path.with_name("good")))
 
 
+async def is_mended_by(good: Path, database: SqliteDatabase, path: Path) -> None:
+    shutil.copyfile(good, path)
+    await works(database, path)
+    await database.close()
+
+
 @pytest.mark.parametrize("last", [1, None])
 @pytest.mark.parametrize("mend", [shutil.move, shutil.copyfile])
 async def test_a_damaged_file_is_reported_until_it_is_replaced(
@@ -149,9 +155,7 @@ async def test_damage_to_a_table_is_noticed_before_a_statement_hits_it(
     database = await opened(path)
     overwrite(path, 1, 2)  # its first page; the one before has the schema
     await refuses(database, "corrupt")
-    shutil.copyfile(good, path)
-    await works(database, path)
-    await database.close()
+    await is_mended_by(good, database, path)
 
 
 async def test_another_file_without_tables_is_not_taken_for_ours(good: Path, path: Path) -> None:
@@ -160,9 +164,7 @@ async def test_another_file_without_tables_is_not_taken_for_ours(good: Path, pat
         file.execute("PRAGMA user_version = 1")
     path.with_name("other").replace(path)
     await refuses(database, "replaced|corrupt or empty")
-    shutil.copyfile(good, path)
-    await works(database, path)
-    await database.close()
+    await is_mended_by(good, database, path)
 
 
 async def test_a_deletion_that_can_not_be_completed_says_so(
@@ -185,9 +187,7 @@ async def test_damage_that_only_a_statement_hits_is_reported_too(good: Path, pat
     with pytest.raises(Unavailable, match="try again later"):
         await database.read("SELECT sum(length(text)) FROM test.numbers")
     await refuses(database, "corrupt|notadb")
-    shutil.copyfile(good, path)
-    await works(database, path)
-    await database.close()
+    await is_mended_by(good, database, path)
 
 
 async def test_a_locked_file_is_reported_until_it_is_free(
