@@ -11,6 +11,8 @@ GO_AT_LEAST=1.26.4 # what Dapr asks for
 # What would lead these scripts, uv or Python astray. Packages go where dapr.yaml looks for them.
 unset CDPATH BASH_ENV ENV GREP_OPTIONS TAR_OPTIONS PYTHONHOME PYTHONPATH UV_PROJECT UV_WORKING_DIRECTORY UV_NO_EDITABLE
 export UV_PROJECT_ENVIRONMENT=.venv
+# With any other encoding Python fails to start, or to find our packages, in a folder like `/home/jörg`.
+[[ $(locale charmap 2>/dev/null) == UTF-8 ]] || export LC_ALL=C.UTF-8
 
 # Bash itself goes on if a program that it waits for takes Ctrl-C for a failure, as pip does.
 trap 'exit 130' INT

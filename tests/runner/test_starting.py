@@ -59,7 +59,7 @@ async def test_neither_a_hostile_environment_nor_another_server_changes_anything
 
 
 async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Path) -> None:
-    checkout = tmp_path / "a check out"
+    checkout = tmp_path / "a chéck out"
     ignored = shutil.ignore_patterns(".venv", ".git", "data", "__pycache__", ".*_cache", "bench")
     shutil.copytree(ROOT, checkout, ignore=ignored)
     port = free_port()
@@ -71,11 +71,11 @@ async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Pat
     lines = [f"{name}={value}\n" for name, value in of_file.items()]
     (checkout / ".env").write_text("".join(lines))
     shutil.copy(ROOT / "dapr.yaml", checkout / "my.yaml")
-    (tmp_path / "run").symlink_to("a check out/scripts/run.sh")
-    start = f"cd '{tmp_path}' && exec ./run --direct --run-file 'a check out/my.yaml'"
+    (tmp_path / "run").symlink_to("a chéck out/scripts/run.sh")
+    start = f"cd '{tmp_path}' && exec ./run --direct --run-file 'a chéck out/my.yaml'"
     # Empty variables count as unset, so the file applies.
     settings = dict.fromkeys(of_file, "") | {"DACA_DATA_DIR": "", "CDPATH": str(tmp_path)}
-    settings["CHAT_METRICS_PORT"] = "off"
+    settings |= {"CHAT_METRICS_PORT": "off", "LC_ALL": "C"}
     async with command("bash", "-c", start, folder=tmp_path, settings=settings) as process:
         shown = await read_until(process, READY)
         assert url_in(shown) == f"http://127.0.0.1:{port}"
