@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,17 @@ def test_each_declared_python_is_tested_and_the_contract_beside_the_last() -> No
     assert ".ci/run" in [step.get("run") for step in steps]
     # Else there is nothing that the contract could be compared with.
     assert checkout["with"] == {"fetch-depth": 0}
+
+
+def test_generated_code_works_with_the_lowest_versions_declared() -> None:
+    """It refuses to be imported with others, so who installs the wheel could not use it."""
+    code = "".join(path.read_text() for path in (ROOT / "generated").rglob("*.py"))
+    demanded = {("grpcio", version) for version in re.findall(r"_VERSION = '([\d.]+)'", code)}
+    validated = re.findall(r"ValidateProtobufRuntimeVersion\([^)]*?(\d+),\s+(\d+),\s+(\d+)", code)
+    demanded |= {("protobuf", ".".join(version)) for version in validated}
+    assert {name for name, _ in demanded} == {"grpcio", "protobuf"}
+    for name, version in demanded:
+        assert f"{name}>={version}" in PROJECT["dependencies"]
 
 
 def test_the_changelog_has_this_version() -> None:
