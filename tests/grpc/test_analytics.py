@@ -147,18 +147,20 @@ class TestOnInvoke:
         assert response.content_type == "application/json"
 
     @pytest.mark.parametrize(
-        ("method", "code", "details"),
+        ("method", "code", "reason", "details"),
         [
-            ("analytics/charlie", StatusCode.NOT_FOUND, "User not found"),
-            ("analytics/", StatusCode.INVALID_ARGUMENT, "user_id"),
-            ("analytics/a/b", StatusCode.INVALID_ARGUMENT, "user_id"),
-            ("other", StatusCode.NOT_FOUND, "No such method"),
-            ("", StatusCode.NOT_FOUND, "No such method"),
+            ("analytics/charlie", StatusCode.NOT_FOUND, "USER_NOT_FOUND", "User not found"),
+            ("analytics/", StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "user_id"),
+            ("analytics/a/b", StatusCode.INVALID_ARGUMENT, "INVALID_FIELD", "user_id"),
+            ("other", StatusCode.NOT_FOUND, "NO_METHOD", "No such method"),
+            ("", StatusCode.NOT_FOUND, "NO_METHOD", "No such method"),
         ],
     )
-    async def test_refuses(self, invoke: Any, method: str, code: StatusCode, details: str) -> None:
+    async def test_refuses(
+        self, invoke: Any, method: str, code: StatusCode, reason: str, details: str
+    ) -> None:
         refused = await refusal(invoke(method))
-        assert refused.code is code
+        assert (refused.code, refused.reasons) == (code, [f"daca/{reason}"])
         assert details in (refused.details or "")
 
     @pytest.mark.parametrize("verb", ["GET", "POST", "HEAD"])
@@ -171,7 +173,7 @@ class TestOnInvoke:
     @pytest.mark.parametrize("verb", ["PUT", "PATCH", "DELETE"])
     async def test_does_not_seem_to_change_anything(self, invoke: Any, verb: str) -> None:
         refused = await refusal(invoke("analytics/alice", verb))
-        assert refused.code is StatusCode.NOT_FOUND
+        assert (refused.code, refused.reasons) == (StatusCode.NOT_FOUND, ["daca/NO_METHOD"])
 
 
 async def test_activity_comes_day_by_day(analytics_channel: aio.Channel) -> None:

@@ -123,28 +123,29 @@ async def test_a_dead_server_is_unavailable(store: AnalyticsStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "expected"),
+    ("outcome", "expected", "code"),
     [
-        (StatusCode.UNAVAILABLE, Unavailable),
-        (StatusCode.UNKNOWN, Unavailable),
-        (StatusCode.INTERNAL, Unavailable),
-        (StatusCode.PERMISSION_DENIED, Unavailable),
-        (StatusCode.RESOURCE_EXHAUSTED, Unavailable),
-        (StatusCode.UNIMPLEMENTED, Unavailable),
-        (StatusCode.NOT_FOUND, NotFound),
-        (StatusCode.INVALID_ARGUMENT, InvalidInput),
-        (StatusCode.DEADLINE_EXCEEDED, TimedOut),
-        (StatusCode.CANCELLED, Unavailable),
-        (FOREVER_S, TimedOut),
+        (StatusCode.UNAVAILABLE, Unavailable, "ANALYTICS_UNAVAILABLE"),
+        (StatusCode.UNKNOWN, Unavailable, "ANALYTICS_UNAVAILABLE"),
+        (StatusCode.INTERNAL, Unavailable, "ANALYTICS_UNAVAILABLE"),
+        (StatusCode.PERMISSION_DENIED, Unavailable, "ANALYTICS_UNAVAILABLE"),
+        (StatusCode.RESOURCE_EXHAUSTED, Unavailable, "ANALYTICS_UNAVAILABLE"),
+        (StatusCode.UNIMPLEMENTED, Unavailable, "ANALYTICS_UNAVAILABLE"),
+        (StatusCode.NOT_FOUND, NotFound, "USER_NOT_FOUND"),
+        (StatusCode.INVALID_ARGUMENT, InvalidInput, "INVALID_FIELD"),
+        (StatusCode.DEADLINE_EXCEEDED, TimedOut, "ANALYTICS_TIMED_OUT"),
+        (StatusCode.CANCELLED, Unavailable, "ANALYTICS_UNAVAILABLE"),
+        (FOREVER_S, TimedOut, "ANALYTICS_TIMED_OUT"),
     ],
 )
 async def test_each_failure_has_its_domain_error(
-    outcome: StatusCode | float, expected: type[DomainError]
+    outcome: StatusCode | float, expected: type[DomainError], code: str
 ) -> None:
     async with listening(scripted_server(Scripted(outcome))) as server:
         client = client_of(server)
-        with pytest.raises(expected):
+        with pytest.raises(expected) as failure:
             await client.message_count("a", timeout_s=0.2)
+        assert failure.value.code == code
         await client.close()
 
 

@@ -9,6 +9,7 @@ from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import INTERNAL_MESSAGE
 from daca_shared.domain import Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
+from tests.grpc.refusals import refusal
 from tests.scripted import ScriptedAgent
 
 type Stub = pb_grpc.ChatServiceAsyncStub  # exists only for the type checker
@@ -40,22 +41,21 @@ async def test_a_tool_call_is_no_delta(stub: Stub, chat: FakeChat) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "code", "details"),
+    ("failure", "told"),
     [
-        (Unavailable("away"), StatusCode.UNAVAILABLE, "away"),
-        (RuntimeError("a secret"), StatusCode.INTERNAL, INTERNAL_MESSAGE),
+        (Unavailable("away"), (StatusCode.UNAVAILABLE, "away", ["daca/UNAVAILABLE"])),
+        (RuntimeError("secret"), (StatusCode.INTERNAL, INTERNAL_MESSAGE, ["daca/INTERNAL"])),
     ],
 )
 async def test_a_failure_is_a_status_after_the_deltas_and_never_an_event(
-    stub: Stub, chat: FakeChat, failure: Exception, code: StatusCode, details: str
+    stub: Stub, chat: FakeChat, failure: Exception, told: tuple[StatusCode, str, list[str]]
 ) -> None:
     chat.agent.failure = failure
     call = stub.ChatStream(request())
     events = aiter(call)
     assert [(await anext(events)).reply_delta for _ in range(2)] == ["You ", "said: "]
-    with pytest.raises(aio.AioRpcError) as raised:
-        await anext(events)
-    assert (raised.value.code(), raised.value.details()) == (code, details)
+    refused = await refusal(anext(events))
+    assert (refused.code, refused.details, refused.reasons) == told
 
 
 async def test_blank_text_is_refused(stub: Stub, chat: FakeChat) -> None:

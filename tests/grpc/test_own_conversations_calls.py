@@ -60,8 +60,10 @@ async def test_a_conversation_is_deleted_once(stub: Stub, chat: FakeChat) -> Non
     request = pb.DeleteConversationRequest(user_id="alice", session_id=str(SESSION))
     await stub.DeleteConversation(request)
     assert chat.turns.kept == []
-    assert (await refusal(stub.DeleteConversation(request))).code is StatusCode.NOT_FOUND
-    assert (await refusal(stub.UpdateConversation(renaming("x")))).code is StatusCode.NOT_FOUND
+    for again in (stub.DeleteConversation(request), stub.UpdateConversation(renaming("x"))):
+        gone = await refusal(again)
+        assert gone.code is StatusCode.NOT_FOUND
+        assert gone.reasons == ["daca/CONVERSATION_NOT_FOUND"]
 
 
 async def test_the_list_can_be_filtered(stub: Stub, chat: FakeChat) -> None:
@@ -87,9 +89,11 @@ async def test_only_the_last_message_can_be_regenerated(stub: Stub, chat: FakeCh
     assert (await stub.Chat(request)).reply == "You said: two?"
     assert [turn.prompt for turn in chat.turns.kept] == ["one", "two?"]
     request.message_id = str(first.message_id)
-    assert (await refusal(stub.Chat(request))).code is StatusCode.ABORTED
+    refused = await refusal(stub.Chat(request))
+    assert (refused.code, refused.reasons) == (StatusCode.ABORTED, ["daca/NOT_LAST_MESSAGE"])
     request.message_id = str(uuid4())
-    assert (await refusal(stub.Chat(request))).code is StatusCode.NOT_FOUND
+    refused = await refusal(stub.Chat(request))
+    assert (refused.code, refused.reasons) == (StatusCode.NOT_FOUND, ["daca/MESSAGE_NOT_FOUND"])
     request.message_id = ""
     refused = await refusal(stub.Chat(request))
     assert (refused.code, refused.fields) == (StatusCode.INVALID_ARGUMENT, ["message_id"])

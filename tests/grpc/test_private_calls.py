@@ -79,6 +79,7 @@ async def test_only_the_user_may_call(channel: aio.Channel, chat: FakeChat, meth
         StatusCode.PERMISSION_DENIED,
         "The token is not this user's",
     )
+    assert answer.reasons == ["daca/TOKEN_OF_ANOTHER_USER"]
     assert chat.turns.kept == []
     chat.turns.past_conversations = [PastConversation(1, SESSION, "title", WHEN, 1)]
     sent = ChatMessage(user_id="alice", text="hi", session_id=SESSION)

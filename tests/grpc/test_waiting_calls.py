@@ -55,6 +55,7 @@ async def test_a_call_whose_request_does_not_come_ends_with_a_status(
         await eventually(lambda: report.of(LOGGER))
     assert refused.code is StatusCode.DEADLINE_EXCEEDED
     assert refused.details == "The call took too long"
+    assert refused.reasons == ["daca/TIMED_OUT"]
     (line,) = report.of(LOGGER)
     assert line["code"] == "DEADLINE_EXCEEDED"
 

@@ -19,12 +19,14 @@ from daca_shared.calls.server import GrpcServer
 from lab.postgres import Place
 from tests.chats import chatting
 from tests.fakes import FREE, FakeChat, channel_to, listening
+from tests.grpc.refusals import Refused
 from tests.hosts.conftest import closing
 from tests.http.gateways import body, gateway
 from tests.http.test_stream import events_of
 from tests.odd_host import Answer, OddHost, Reply, delta, either, error, events, odd_host
 
 SESSION = UUID("7f6f8f5e-0000-4000-8000-00000000000f")
+TOO_LONG = {"error": {"code": "context_length_exceeded"}}
 
 
 class Faces:
@@ -37,25 +39,26 @@ class Faces:
 
     async def post(self) -> str:
         answer = await self.http.post("/chat/", json=self.body)
-        return answer.json()["reply"] if answer.is_success else str(answer.status_code)
+        told = answer.json()
+        return told["reply"] if answer.is_success else f"{answer.status_code} {told['code']}"
 
     async def stream(self) -> str:
         async with self.http.stream("POST", "/chat/stream", json=self.body) as answer:
             *_, (kind, data) = [event async for event in events_of(answer)]
-        return str(data["reply"] if kind == "completed" else data["status"])
+        return data["reply"] if kind == "completed" else f"{data['status']} {data['code']}"
 
     async def call(self) -> str:
         try:
             return (await self.stub.Chat(pb.ChatRequest(**self.fields))).reply
         except aio.AioRpcError as failed:
-            return failed.code().name
+            return " ".join([failed.code().name, *Refused(failed).reasons])
 
     async def call_stream(self) -> str:
         answers = self.stub.ChatStream(pb.ChatStreamRequest(**self.fields))
         try:
             return [answer async for answer in answers][-1].completed.reply
         except aio.AioRpcError as failed:
-            return failed.code().name
+            return " ".join([failed.code().name, *Refused(failed).reasons])
 
     async def history(self) -> tuple[list[str], list[str]]:
         """The history, over HTTP and over gRPC."""
@@ -94,19 +97,23 @@ async def faces(environment: pytest.MonkeyPatch, place: Place) -> AsyncIterator[
         (either(content="a \ud83d b"), "a \ufffd b", "a \ufffd b"),
         (events(delta(content="a \ud83d"), delta("stop", content="\ude00")), "a 😀", "a 😀"),
         (either(refusal="I won't"), "I won't", "I won't"),
-        (either(content=""), "503", "UNAVAILABLE"),
-        (events(delta(content="a"), delta("")), "503", "UNAVAILABLE"),
-        (error({"error": {"code": "context_length_exceeded"}}), "400", "INVALID_ARGUMENT"),
-        (error("model m not found"), "503", "FAILED_PRECONDITION"),
-        (error("no"), "500", "INTERNAL"),
-        (Reply(b"x" * 2**23), "500", "INTERNAL"),
-        (either(content="x" * 200_000), "500", "INTERNAL"),
+        (either(content=""), "503 MODEL_UNAVAILABLE", "UNAVAILABLE"),
+        (events(delta(content="a"), delta("")), "503 MODEL_UNAVAILABLE", "UNAVAILABLE"),
+        (error(TOO_LONG), "400 MODEL_INVALID_FIELD", "INVALID_ARGUMENT"),
+        (error("model m not found"), "503 MODEL_MISCONFIGURED", "FAILED_PRECONDITION"),
+        (error("slow", 408), "504 MODEL_TIMED_OUT", "DEADLINE_EXCEEDED"),
+        (error("busy", 429), "429 MODEL_LIMIT_REACHED", "RESOURCE_EXHAUSTED"),
+        (error("no"), "500 MODEL_FAILED", "INTERNAL"),
+        (Reply(b"x" * 2**23), "500 MODEL_FAILED", "INTERNAL"),
+        (either(content="x" * 200_000), "500 MODEL_FAILED", "INTERNAL"),
     ],
-    ids=range(10),
+    ids=range(12),
 )
 async def test_all_apis_return_the_same(faces: Faces, answer: Answer, http: str, grpc: str) -> None:
     faces.host.answers = [answer]
     assert [await faces.post(), await faces.stream()] == [http] * 2
-    assert [await faces.call(), await faces.call_stream()] == [grpc] * 2
-    kept = [] if grpc.isupper() else [http] * 4
+    failed = grpc.isupper()
+    called = f"{grpc} daca/{http.split()[1]}" if failed else grpc
+    assert [await faces.call(), await faces.call_stream()] == [called] * 2
+    kept = [] if failed else [http] * 4
     assert await faces.history() == (kept, kept)

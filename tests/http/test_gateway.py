@@ -67,6 +67,7 @@ async def test_the_page_gets_the_maximum_text_length(http: httpx2.AsyncClient) -
 async def test_an_unknown_users_analytics_are_not_found(http: httpx2.AsyncClient) -> None:
     response = await http.get("/users/charlie/analytics")
     assert (response.status_code, response.json()["detail"]) == (404, "User not found")
+    assert response.json()["code"] == "USER_NOT_FOUND"
 
 
 @pytest.mark.parametrize(("failure", "status"), [(Unavailable("away"), 503), (TimedOut("x"), 504)])
@@ -189,6 +190,7 @@ async def test_a_users_activity(http: httpx2.AsyncClient) -> None:
     }
     unknown = await http.get("/users/nobody/activity")
     assert (unknown.status_code, unknown.json()["detail"]) == (404, "User not found")
+    assert unknown.json()["code"] == "USER_NOT_FOUND"
 
 
 @pytest.mark.parametrize("path", ["analytics", "activity"])

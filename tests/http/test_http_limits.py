@@ -71,6 +71,7 @@ async def test_a_body_that_never_comes_ends_its_connection(pieces: list[bytes]) 
     assert [line["error"] for line in report.of("chat_service.web.edge")] == ["timed_out"]
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"The request's body did not come in time" in answer
+    assert b'"code":"BODY_TIMED_OUT"' in answer
 
 
 async def test_an_answer_that_never_comes_ends_its_connection() -> None:
@@ -80,6 +81,7 @@ async def test_an_answer_that_never_comes_ends_its_connection() -> None:
     async with serving(in_a_hurry(waits)) as server:
         answer = await until_closed(server, GET + b"Connection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 504 ")
+    assert b'"code":"REPLY_TIMED_OUT"' in answer
 
 
 @pytest.mark.parametrize(

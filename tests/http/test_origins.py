@@ -83,6 +83,7 @@ async def test_a_body_in_another_encoding_is_told_that_utf_8_is_expected(
         400,
         "The body can't be read as JSON in UTF-8",
     )
+    assert response.json()["code"] == "BAD_REQUEST"
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [(PAGE, PAGE), ("http://evil.example", None)])

@@ -56,6 +56,7 @@ async def test_a_conversation_is_deleted_once(http: httpx2.AsyncClient, chat: Fa
     ):
         gone = await again
         assert (gone.status_code, gone.json()["detail"]) == (404, "Conversation not found")
+        assert gone.json()["code"] == "CONVERSATION_NOT_FOUND"
 
 
 async def test_the_list_can_be_filtered(http: httpx2.AsyncClient, chat: FakeChat) -> None:
@@ -83,15 +84,15 @@ async def test_only_the_last_message_can_be_regenerated(
     whole = answer.json() if path == "/chat/" else events(answer)[-1][1]
     assert (whole["reply"], whole["message_id"]) == ("You said: two?", str(last.message_id))
     assert [turn.prompt for turn in chat.turns.kept] == ["one", "two?"]
-    for message_id, status, word in (
-        (first.message_id, 409, "last message"),
-        (uuid4(), 404, "message_id"),
+    for message_id, status, code, word in (
+        (first.message_id, 409, "NOT_LAST_MESSAGE", "last message"),
+        (uuid4(), 404, "MESSAGE_NOT_FOUND", "message_id"),
     ):
         answer = await http.post(path, json=sent | {"message_id": str(message_id)})
         if path == "/chat/":
             told = answer.json() | {"status": answer.status_code}
         else:
             (told,) = [data for event, data in events(answer) if event == "error"]
-        assert (told["status"], word in told["detail"]) == (status, True)
+        assert (told["status"], told["code"], word in told["detail"]) == (status, code, True)
     answer = await http.post(path, json=sent)
     assert (answer.status_code, "message_id" in answer.json()["detail"]) == (400, True)

@@ -64,6 +64,7 @@ async def test_every_other_route_is_private(http: httpx2.AsyncClient, chat: Fake
         another = await http.request(**request, headers=bearer("bob"))
         assert another.status_code == 403, path
         assert another.json()["detail"] == "The token is not this user's"
+        assert another.json()["code"] == "TOKEN_OF_ANOTHER_USER"
         assert (chat.turns.kept, chat.analytics.timeouts_s) == ([], [])
     chat.turns.past_conversations = [PastConversation(1, SESSION, "title", WHEN, 1)]
     for method, path in private:

@@ -42,15 +42,18 @@ async def test_readiness_reports_the_backlog(http: httpx2.AsyncClient, chat: Fak
         assert response.json()["outbox"] == told
 
 
-@pytest.mark.parametrize("missing", ["stopping", "database", "is damaged"])
+@pytest.mark.parametrize(
+    ("missing", "code"),
+    [("stopping", "STOPPING"), ("database", "STORAGE_UNAVAILABLE"), ("is damaged", "NOT_READY")],
+)
 async def test_a_service_that_is_not_ready_says_what_is_missing(
-    http: httpx2.AsyncClient, chat: FakeChat, missing: str
+    http: httpx2.AsyncClient, chat: FakeChat, missing: str, code: str
 ) -> None:
     chat.stopping = missing == "stopping"
     chat.outbox.failure = Unavailable("away") if missing == "database" else None
     chat.problem = "the database is damaged" if missing == "is damaged" else None
     response = await http.get("/readyz")
-    assert response.status_code == 503
+    assert (response.status_code, response.json()["code"]) == (503, code)
     assert missing in response.json()["detail"]
 
 

@@ -57,6 +57,7 @@ async def test_a_refusal_is_a_problem(
     [
         (LimitReached("full", code="MODEL_LIMIT_REACHED"), 429, "MODEL_LIMIT_REACHED"),
         (TimedOut("slow"), 504, "TIMED_OUT"),
+        (Unavailable("away"), 503, "UNAVAILABLE"),
         (Unavailable("away", code="MODEL_UNAVAILABLE"), 503, "MODEL_UNAVAILABLE"),
         (Failed("lost"), 500, "FAILED"),
         (RuntimeError("a secret"), 500, "INTERNAL"),

@@ -110,8 +110,9 @@ async def test_the_shorter_of_both_time_limits_holds(
     chat = FakeChat(timeout_s=ours_s)
     chat.agent.delay_s = FOREVER_S
     async with asyncio.timeout(10):
-        with pytest.raises(TimedOut):
+        with pytest.raises(TimedOut) as late:
             await chat.conversation.reply(message(), timeout_s=callers_s)
+    assert late.value.code == "REPLY_TIMED_OUT"
     assert chat.turns.kept == []
 
 

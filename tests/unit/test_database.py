@@ -120,8 +120,9 @@ async def test_nothing_is_kept_of_a_write_with_a_statement_that_fails(database: 
         await add(1)(statements)
         await statements.fetch("SELECT * FROM test.no_such_table")
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as failure:
         await database.write(work)
+    assert failure.value.code == "STORAGE_UNAVAILABLE"
     assert await numbers(database) == []
 
 

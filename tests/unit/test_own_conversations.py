@@ -50,8 +50,9 @@ async def test_a_missing_or_another_users_conversation_is_not_found(
     chat: StoredChat, key: ConversationKey
 ) -> None:
     await chat.say("hello")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound) as missing:
         await chat.stores.turns.rename(key, "mine")
+    assert missing.value.code == "CONVERSATION_NOT_FOUND"
     with pytest.raises(NotFound):
         await chat.conversation.delete(key)
     assert await titles(chat) == ["hello"]
@@ -123,8 +124,9 @@ async def test_a_current_reply_is_waited_for_and_deleted(place: Place) -> None:
     async with chatting(place, agent) as chat:
         saying = asyncio.create_task(chat.say("hello"))
         await eventually(lambda: agent.running)
-        with pytest.raises(TimedOut):
+        with pytest.raises(TimedOut) as late:
             await chat.conversation.delete(KEY, timeout_s=0.05)
+        assert late.value.code == "REPLY_RUNS"
         deleting = asyncio.create_task(chat.conversation.delete(KEY))
         agent.go.set()
         await asyncio.gather(saying, deleting)

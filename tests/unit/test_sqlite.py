@@ -267,8 +267,9 @@ async def test_closing_ends_searches_and_empties_the_log(path: Path) -> None:
     await database.close()
     assert time.monotonic() - began < 4  # a search may take 4.5 s
     assert not path.with_name(f"{path.name}-wal").exists()
-    with pytest.raises(TimedOut):
+    with pytest.raises(TimedOut) as ended:
         await search
+    assert ended.value.code == "TIMED_OUT"
 
 
 async def test_a_database_that_is_being_closed_refuses_work(path: Path) -> None:
