@@ -55,8 +55,8 @@ class PostgresDatabase:
         pool = await asyncpg.create_pool(
             **connecting(url.get_secret_value(), cls.timeout_s), init=_prepare,
             # Nothing needs a reset: all that we set ends with its transaction.
-            reset=lambda connection: asyncio.sleep(0),
-            min_size=0, max_size=8, max_inactive_connection_lifetime=cls.idle_s,
+            reset=lambda connection: asyncio.sleep(0), min_size=0, max_size=8,
+            max_inactive_connection_lifetime=cls.idle_s,
         )  # fmt: skip
         try:
             async with pool.acquire() as db:
@@ -132,7 +132,8 @@ class PostgresDatabase:
     async def _connection(self, span: str) -> AsyncIterator[asyncpg.Connection]:
         with self._tracing.span(span):
             try:
-                async with asyncio.timeout(self.timeout_s), self._pool.acquire() as connection:
+                async with asyncio.timeout(self.timeout_s):
+                    connection = await self._acquired()
                     try:
                         yield connection
                     except BaseException as error:
@@ -143,8 +144,20 @@ class PostgresDatabase:
                             with suppress(asyncpg.InterfaceError):  # it is closed already
                                 connection.terminate()
                         raise
+                    finally:
+                        await self._pool.release(connection)
             except _ERRORS as error:
                 raise storage_failed("PostgreSQL", error) from error
+
+    async def _acquired(self) -> asyncpg.Connection:
+        """A connection; if the server gives us no more, one that we have, once it is free."""
+        while True:
+            try:
+                return await self._pool.acquire()
+            except asyncpg.TooManyConnectionsError:
+                if not self._pool.get_size():
+                    raise
+                await asyncio.sleep(0.05)
 
 
 def _what_is_wrong(cause: BaseException | None) -> str:

@@ -267,19 +267,32 @@ async def test_a_start_without_a_server_does_not_tell_the_password() -> None:
     assert "hunter2" not in str(failure.value)
 
 
-async def test_idle_connections_are_released_to_others(
-    postgres: Cluster, database_url: SecretStr
-) -> None:
+async def limited(database_url: SecretStr, connections: int) -> SecretStr:
+    """The URL for a new role that may have so many connections."""
     role, database = f"role_{uuid4().hex}", urlsplit(database_url.get_secret_value()).path[1:]
-    await run_sql(database_url, f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 4")
+    await run_sql(database_url, f"CREATE ROLE {role} LOGIN CONNECTION LIMIT {connections}")
     await run_sql(database_url, f"GRANT CREATE ON DATABASE {database} TO {role}")
-    url = SecretStr(database_url.get_secret_value().replace("postgres@", f"{role}@"))
-    async with opened(url, idle_s=0.3) as busy, opened(url) as other:
+    return SecretStr(database_url.get_secret_value().replace("postgres@", f"{role}@"))
+
+
+async def test_idle_connections_are_released_to_others(database_url: SecretStr) -> None:
+    url = await limited(database_url, 3)
+    async with opened(url, idle_s=0.3) as busy, opened(url, idle_s=0.05) as other:
+        await asyncio.sleep(0.1)  # for the other to have none
         await asyncio.gather(*(busy.read("SELECT pg_sleep(0.1)") for _ in range(3)))
         with pytest.raises(Unavailable, match="TooManyConnectionsError"):
-            await asyncio.gather(other.check(), other.check())
+            await other.check()
         await asyncio.sleep(0.5)
         await asyncio.gather(other.check(), other.check())
+
+
+async def test_a_burst_shares_the_connections_that_the_server_gives_us(
+    database_url: SecretStr,
+) -> None:
+    async with opened(await limited(database_url, 3)) as database:
+        reads = [database.read("SELECT pg_sleep(0.01)") for _ in range(12)]
+        assert len(await asyncio.gather(*reads)) == 12
+        await database.check()
 
 
 @pytest.mark.parametrize(
