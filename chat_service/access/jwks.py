@@ -78,6 +78,8 @@ class Jwks:
                 self._fetched_at_s = asyncio.get_running_loop().time()
                 return
             problem: object = "none of them is of use"
+        except LookupError:
+            problem = "there are none; is it the URL of the keys, not of the issuer's settings?"
         except Exception as error:  # noqa: BLE001 - the host may be away, or send anything
             problem = error
         self._is_away = True

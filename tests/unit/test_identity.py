@@ -67,6 +67,21 @@ async def test_a_bad_token_is_refused_without_saying_why(kind: str) -> None:
     assert refused.value.message == "The bearer token is not valid"
 
 
+async def test_the_log_tells_an_operator_why_a_token_is_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    reasons = {"another audience": "Audience doesn't match", "another secret": "no key fits"}
+    for kind in reasons:
+        with pytest.raises(Unauthenticated):
+            await secret_identity().caller(f"Bearer {bad_tokens()[kind]}")
+    assert caplog.messages == [f"a bearer token is refused: {why}" for why in reasons.values()]
+
+
+async def test_the_clock_of_an_issuer_may_be_ahead() -> None:
+    assert await secret_identity().caller(f"Bearer {token(iat=time.time() + 60)}")
+
+
 @pytest.mark.parametrize(
     "headers",
     [[], [""], ["Basic YWxpY2U6eA=="], [token()], [f"Token {token()}"],

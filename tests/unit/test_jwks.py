@@ -204,6 +204,15 @@ async def test_known_keys_work_while_their_host_fails(
     assert await identity.caller(header("ec"))
 
 
+async def test_the_log_tells_that_a_url_is_that_of_the_issuers_settings(
+    host: JwksHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.answer = {"issuer": host.url, "jwks_uri": host.url}
+    with pytest.raises(Unavailable):
+        await jwks_identity(Jwks(host.url)).caller(header("ec"))
+    assert "not of the issuer's settings" in caplog.text
+
+
 async def test_a_huge_answer_is_not_read(host: JwksHost, caplog: pytest.LogCaptureFixture) -> None:
     host.answer["more"] = "x" * 2_000_000
     with pytest.raises(Unavailable):
