@@ -44,22 +44,32 @@ class _LoggingExporter(SpanExporter):
         self.closing = False
         self._inner = inner
         self._works = True
-        # These loggers report every attempt and every dropped span.
-        for name in ("opentelemetry.exporter", "opentelemetry.sdk._shared_internal", "urllib3"):
+        self._told: list[str] = []
+        # These loggers report every dropped span and every attempt.
+        for name in ("opentelemetry.sdk._shared_internal", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        inners = logging.getLogger(type(inner).__module__)
+        inners.setLevel(logging.WARNING)
+        inners.filters = [self._note]
+
+    def _note(self, record: logging.LogRecord) -> bool:
+        self._told.append(record.getMessage())
+        return False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         if self.closing and not self._works:
             return SpanExportResult.FAILURE
+        self._told = []
         try:
             result = self._inner.export(spans)
-        except OSError:  # Zipkin's exporter raises connection errors
-            result = SpanExportResult.FAILURE
+        except OSError as error:  # Zipkin's exporter raises connection errors
+            result, self._told = SpanExportResult.FAILURE, [str(error)]
         works = result is SpanExportResult.SUCCESS
         if works and not self._works:
             log.info("spans are delivered again")
         elif self._works and not works:
-            log.warning("spans can't be delivered now, and are dropped")
+            told = "; ".join(self._told)
+            log.warning("spans can't be delivered now, and are dropped: %s", told)
         self._works = works
         return result
 
@@ -67,8 +77,9 @@ class _LoggingExporter(SpanExporter):
 def _sender(settings: ServiceSettings) -> SpanExporter:
     if settings.otlp_endpoint is None:
         return ZipkinExporter(endpoint=str(settings.zipkin_endpoint), timeout=_EXPORT_TIMEOUT_S)
+    base = str(settings.otlp_endpoint).removesuffix("/").removesuffix("/v1/traces")
     return OTLPSpanExporter(
-        endpoint=f"{str(settings.otlp_endpoint).removesuffix('/')}/v1/traces",
+        endpoint=f"{base}/v1/traces",
         headers=settings.otlp_headers_by_name,
         timeout=_EXPORT_TIMEOUT_S,
     )
