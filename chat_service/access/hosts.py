@@ -29,4 +29,5 @@ class Hosts:
         is_address = not isinstance(host, str)
         if is_probe or {host, "*"} & self._named or (is_address and self._any_address):
             return ""
-        return "This host is not served; CHAT_TRUSTED_HOSTS names those that are"
+        told = "is not served; CHAT_TRUSTED_HOSTS names those that are"
+        return f"This host ({str(host)[:100]}) {told}"

@@ -10,7 +10,7 @@ from chat_service.access.hosts import Hosts
 from tests.fakes import FakeChat
 from tests.http.gateways import gateway, gateway_app, served
 
-REFUSED = "This host is not served; CHAT_TRUSTED_HOSTS names those that are"
+REFUSED = "This host (evil.example) is not served; CHAT_TRUSTED_HOSTS names those that are"
 
 
 def is_served(hosts: Hosts, *named: str) -> bool:
