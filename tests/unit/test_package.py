@@ -130,7 +130,7 @@ def test_each_declared_python_is_tested_and_the_contract_beside_the_last() -> No
     checkout, *steps = job["steps"]
     assert ".ci/run" in [step.get("run") for step in steps]
     # Else there is nothing that the contract could be compared with.
-    assert checkout["with"]["fetch-depth"] == 0
+    assert checkout["with"] == {"fetch-depth": 0, "persist-credentials": False}
 
 
 def test_generated_code_works_with_the_lowest_versions_declared() -> None:

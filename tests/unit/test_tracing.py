@@ -23,7 +23,7 @@ from daca_shared.settings import ServiceSettings, except_this_machine
 from daca_shared.storage.database import open_database
 from lab.machine import free_port
 from lab.postgres import Place
-from tests.fakes import FakeRecorder, turn_of
+from tests.fakes import FakeRecorder, eventually, turn_of
 from tests.spans import Spans
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -74,7 +74,20 @@ async def test_a_dead_receiver_causes_one_log_line_and_no_delay(
     assert time.monotonic() - began < 10
     (line,) = caplog.messages
     assert line.startswith("spans can't be delivered now, and are dropped: ")
-    assert "Connection refused" in line
+
+
+@pytest.mark.parametrize("name", ["OTLP", "ZIPKIN"])
+async def test_the_log_tells_why_spans_can_not_be_delivered(
+    environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    environment.setenv(f"OTEL_EXPORTER_{name}_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
+    tracing = OtelTracing(ServiceSettings.from_environment(), "test")
+    with tracing.batch("work", []):
+        pass
+    await eventually(lambda: caplog.messages)  # before a stop, which would be the reason
+    await tracing.close()
+    assert "Connection refused" in caplog.messages[0]
 
 
 async def test_a_batch_links_to_twenty_traces_at_most(environment: pytest.MonkeyPatch) -> None:
