@@ -29,5 +29,4 @@ class Hosts:
         is_address = not isinstance(host, str)
         if is_probe or {host, "*"} & self._named or (is_address and self._any_address):
             return ""
-        told = "is not served; CHAT_TRUSTED_HOSTS names those that are"
-        return f"This host ({str(host)[:100]}) {told}"
+        return f"This host ({host!s:.100}) is not served; CHAT_TRUSTED_HOSTS names those that are"

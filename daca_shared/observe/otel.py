@@ -48,9 +48,10 @@ class _LoggingExporter(SpanExporter):
         # These loggers report every dropped span and every attempt.
         for name in ("opentelemetry.sdk._shared_internal", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        inners = logging.getLogger(type(inner).__module__)
-        inners.setLevel(logging.WARNING)
-        inners.filters = [self._note]
+        # Only there it says why a delivery has failed.
+        reports = logging.getLogger(type(inner).__module__)
+        reports.setLevel(logging.WARNING)
+        reports.filters = [self._note]
 
     def _note(self, record: logging.LogRecord) -> bool:
         self._told.append(record.getMessage())
