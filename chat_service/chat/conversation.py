@@ -5,7 +5,7 @@ are kept in one transaction. So a user's count is the number of that user's kept
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 
@@ -145,9 +145,7 @@ class Conversation:
         asked = message.conversation
         while True:
             async with self.locks.turn(message.conversation):
-                earlier = None
-                if message.may_be_known:
-                    earlier = await self.turns.find(message.user_id, message.message_id)
+                earlier, latest = await self.turns.recall(message)
                 if message.regenerate and not earlier:
                     raise NotFound("No message has this message_id", code="MESSAGE_NOT_FOUND")
                 if earlier and not earlier.stopped and not message.regenerate:
@@ -156,23 +154,25 @@ class Conversation:
                     return earlier
                 first = earlier.conversation if earlier else asked
                 if first == message.conversation:
-                    return await self._answer(message, earlier, say, ends_at)
+                    return await self._answer(message, earlier, latest, say, ends_at)
             # The turn stays in the conversation that the message was first sent to, while that
             # exists. This one's lock is released before that one is locked: otherwise two such
             # messages could deadlock.
             message = message.model_copy(update={"session_id": first.session_id})
 
     async def _answer(
-        self, message: ChatMessage, earlier: Turn | None, say: Say | None, ends_at: float
+        self,
+        message: ChatMessage,
+        earlier: Turn | None,
+        history: Sequence[Turn],
+        say: Say | None,
+        ends_at: float,
     ) -> Turn:
-        if message.regenerate:
-            latest = await self.turns.latest(message.conversation, before=None)
-            if [turn.message_id for turn in latest[-1:]] != [message.message_id]:
-                raise Conflict("Not its conversation's last message", code="NOT_LAST_MESSAGE")
-        count, history = await asyncio.gather(
-            self._count_before(message.user_id, earlier),
-            self.turns.latest(message.conversation, before=earlier),
-        )
+        if message.regenerate and history[-1].message_id != message.message_id:
+            raise Conflict("Not its conversation's last message", code="NOT_LAST_MESSAGE")
+        if earlier:
+            history = await self.turns.latest(message.conversation, before=earlier)
+        count = await self._count_before(message.user_id, earlier)
         said: list[str] = []
 
         def turn(answer: Answer, *, stopped: bool) -> Turn:

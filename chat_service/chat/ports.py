@@ -19,11 +19,12 @@ class Counts(Protocol):
 class Turns(Protocol):
     """The kept turns. Each call raises `Unavailable` if the storage fails."""
 
-    async def find(self, user_id: str, message_id: UUID) -> Turn | None:
-        """The user's turn with this message id, if there is one."""
+    async def recall(self, message: ChatMessage) -> tuple[Turn | None, Sequence[Turn]]:
+        """The user's turn with this message id, if there is one, and the conversation's latest
+        turns, oldest first."""
 
-    async def latest(self, key: ConversationKey, *, before: Turn | None) -> Sequence[Turn]:
-        """The conversation's latest turns, or the latest ones before `before`; oldest first."""
+    async def latest(self, key: ConversationKey, *, before: Turn) -> Sequence[Turn]:
+        """The conversation's latest turns before `before`, oldest first."""
 
     async def keep(self, turn: Turn) -> Turn:
         """Keep a turn and, in the same transaction, add its message to the outbox. It replaces the

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from uuid import UUID
 
-from chat_service.chat.messages import Answer, ConversationKey, ToolCall, Turn
+from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
 from chat_service.outbox.outbox import Outbox
 from chat_service.turns import history
 from chat_service.turns.history import ConversationsQuery, MessagesQuery, Page, PastConversation
@@ -26,6 +26,8 @@ FROM chat.turns"""
 _FIND = f"{_SELECT} WHERE user_id = $1 AND message_id = $2"
 _LATEST = f"""{_SELECT}
 WHERE user_id = $1 AND session_id = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4"""
+_RECALL = f"""{_SELECT} WHERE user_id = $1 AND message_id = $5
+UNION ALL SELECT * FROM ({_LATEST}) AS latest ORDER BY seq"""  # noqa: S608
 _MESSAGES = f"""{_SELECT}
 WHERE user_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4"""
 _CONVERSATIONS = """
@@ -76,6 +78,14 @@ class TurnStore:
     database: Database
     outbox: Outbox
     locks: TurnLocks
+
+    async def recall(self, message: ChatMessage) -> tuple[Turn | None, Sequence[Turn]]:
+        asked = message.user_id, message.session_id, _NEWEST, MAX_TURNS, message.message_id
+        # The turn may be among the latest, too.
+        rows = {row[0]: row for row in await self.database.read(_RECALL, *asked)}
+        turns = [self._turn(row) for row in rows.values()]
+        known = next((turn for turn in turns if turn.message_id == message.message_id), None)
+        return known, [turn for turn in turns if turn.conversation == message.conversation]
 
     async def find(self, user_id: str, message_id: UUID) -> Turn | None:
         rows = await self.database.read(_FIND, user_id, message_id)
