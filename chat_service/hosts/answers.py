@@ -8,8 +8,6 @@ from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
-from openai.types.chat import ChatCompletionChunk
-
 from chat_service.chat.speech import clean
 from chat_service.hosts.refusals import status_error
 
@@ -51,7 +49,7 @@ class AnswerReader:
         self._has_text = False
         self._thoughts: str | None = ""
 
-    def read(self, line: bytes) -> ChatCompletionChunk | None:
+    def read(self, line: bytes) -> dict[str, Any] | None:
         """The piece in this line, if it has one. `b""`, without a line feed, is the end of input.
         Raises `APIStatusError` for an error, and `ValueError` or `AttributeError` for nonsense."""
         self.is_over = not line
@@ -71,7 +69,7 @@ class AnswerReader:
         has_ended = self.is_whole and not self._calls
         return None if has_ended else self._chunk(self._choice({}, _NO_REASON), None)
 
-    def _piece(self, data: bytearray) -> ChatCompletionChunk | None:
+    def _piece(self, data: bytearray) -> dict[str, Any] | None:
         # A character may be split over two pieces, even in the middle of its bytes.
         event = json.loads(data.decode(errors="surrogateescape"))
         event = event[0] if isinstance(event, list) and event else event
@@ -165,10 +163,9 @@ class AnswerReader:
         function = {"name": name, "arguments": arguments}
         return call | {"index": next(self._numbers), "type": "function", "function": function}
 
-    def _chunk(self, choice: dict[str, Any] | None, usage: Any) -> ChatCompletionChunk:
+    def _chunk(self, choice: dict[str, Any] | None, usage: Any) -> dict[str, Any]:
         chunk = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
-        choices = [choice] if choice else []
-        return ChatCompletionChunk.model_validate(chunk | {"choices": choices, "usage": usage})
+        return chunk | {"choices": [choice] if choice else [], "usage": usage}
 
 
 def _goes_on(call: dict[str, Any], call_id: str, name: str, index: Any) -> bool:
