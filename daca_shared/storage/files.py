@@ -1,4 +1,4 @@
-"""Files: private ones, those for one process at a time, and which is which."""
+"""Files: private ones, and those for one process at a time."""
 
 import fcntl
 import os
@@ -30,13 +30,3 @@ def lock(path: Path, exits: ExitStack) -> None:
         raise OSError(problem) from None
     os.ftruncate(file, 0)
     os.write(file, f"{os.getpid()}\n".encode())
-
-
-def identity(file: Path | int) -> tuple[int, int] | None:
-    """The same for all names of a file, and None for one that is missing. Another file may have it
-    once the first is deleted and closed."""
-    try:
-        found = os.stat(file)  # noqa: PTH116 - a descriptor, too
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

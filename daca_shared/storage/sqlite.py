@@ -44,9 +44,8 @@ class SqliteDatabase:
     is_shared = False
     search_timeout_s = 4.5
 
-    def __init__(self, open_file: Callable[..., SqliteFile], tracing: Tracing) -> None:
-        self._open_file = open_file
-        self._file = open_file(create=True)
+    def __init__(self, file: SqliteFile, tracing: Tracing) -> None:
+        self._file = file
         self._is_lost = self._is_closed = False
         self._tracing = tracing
         self._pending: list[tuple[Work[Any], asyncio.Future[Any]]] = []
@@ -62,7 +61,7 @@ class SqliteDatabase:
         """Open or create the file, and run the `scripts` that it has not had. Raises `Unavailable`
         if the file can't be used, or another process uses it."""
         try:
-            return cls(partial(SqliteFile, path, schema, scripts), tracing)
+            return cls(SqliteFile(path, schema, scripts), tracing)
         except (OSError, sqlite3.Error) as error:
             raise Unavailable(f"DACA_DATA_DIR: {path} can't be opened: {error}") from error
 
@@ -154,14 +153,11 @@ class SqliteDatabase:
     async def _commit(self, group: list[Work[Any]]) -> list[Any]:
         """Their results; in place of a result, the exception of one that failed by itself."""
         if self._is_lost:
-            # Nothing is served until a good file is there. Closing first, as that writes the
-            # log (WAL) into the file if the same file, though damaged, is still there. Reads are
-            # refused from now on, and searches have ended once their thread is free.
+            # Nothing is served until a good file is there. Reads are refused from now on, and
+            # searches have ended once their thread is free.
             self._file.ends_searches = True
             self._file.reader.close()
-            await asyncio.wrap_future(self._searches.submit(self._file.give_way))
-            await self._on_disk(self._file.check_whole)
-            self._file = await self._on_disk(self._open_file)
+            self._file = await asyncio.wrap_future(self._searches.submit(self._file.again))
             self._is_lost = False
         await self._begin()
         try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from daca_shared.domain import TimedOut
 from daca_shared.storage import files
@@ -30,10 +30,13 @@ class SqliteFile:
     """An open file, which only this process uses."""
 
     def __init__(
-        self, path: Path, schema: str, scripts: Sequence[str], *, create: bool = False
+        self, path: Path, schema: str, scripts: Sequence[str], *, create: bool = True
     ) -> None:
-        """Open it, or `create` it if it is missing, and run the `scripts` that it has not had.
-        Raises `sqlite3.Error` or `OSError`, also if another process uses it."""
+        """Open it, and run the `scripts` that it has not had. If it is missing, `create` it; one
+        that must be there has to be whole. Raises `sqlite3.Error` or `OSError`, also if another
+        process uses it."""
+        if not create:
+            _look(path, "PRAGMA quick_check(1)")
         files.keep_private(path.parent, f"{path.stem}.*")
         with ExitStack() as on_failure:
             files.lock(path.with_suffix(".lock"), on_failure)
@@ -41,24 +44,25 @@ class SqliteFile:
             # this process's locks on it, and then other programs believe that nobody uses it.
             self._raw = os.open(path, os.O_RDONLY | (os.O_CREAT if create else 0), 0o600)
             on_failure.callback(os.close, self._raw)
-            self.writer = _connect(_uri(path, "rw"), schema, on_failure)
+            self.writer = _connect(path, "rw", schema, on_failure)
             for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
                 self.writer.execute(f"PRAGMA {schema}.{setting}")
             _migrate(self.writer, schema, scripts)
-            self.reader = _connect(_uri(path, "ro"), schema, on_failure)
+            self.reader = _connect(path, "ro", schema, on_failure)
+            # Searches run beside reads, in a thread.
+            self._searcher = _connect(path, "ro", schema, on_failure)
             real = path.resolve()  # should it be a link, SQLite puts these beside the file itself
             self._log_file, self._index_file = Path(f"{real}-wal"), Path(f"{real}-shm")
+            others = (self._log_file, self._index_file, path.with_suffix(".lock"))
+            self._opened = {file: file.stat() for file in others} | {path: os.fstat(self._raw)}
             # From now on nothing may block the event loop.
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
             self._is_open = True
             on_failure.callback(setattr, self, "_is_open", False)
             self.close = on_failure.pop_all().close
-        self.path, self._schema = path, schema
+        self.path, self._schema, self._scripts = path, schema, scripts
         self.ends_searches = False
-        others = (self._log_file, self._index_file, path.with_suffix(".lock"))
-        self._opened = {file: files.identity(file) for file in others}
-        self._opened[path] = files.identity(self._raw)
 
     def commit(self) -> None:
         self._check_present()
@@ -67,41 +71,38 @@ class SqliteFile:
         self._check_present()
 
     def search(self, statement: str, arguments: dict[str, Any], limit_s: float) -> list[Any]:
-        """Runs in any thread, with a connection of its own. Raises `TimedOut` after `limit_s`, or
-        once `ends_searches` is true."""
-        # Opening a file that has replaced ours would release our locks.
-        if self.ends_searches:
-            raise sqlite3.ProgrammingError("it is being closed")
+        """Runs in any thread, one at a time. Raises `TimedOut` after `limit_s`, or once
+        `ends_searches` is true."""
         self._check_present()
         end = time.monotonic() + limit_s
-        with ExitStack() as stack:
-            db = _connect(_uri(self.path, "ro"), self._schema, stack)
-            db.set_progress_handler(lambda: self.ends_searches or time.monotonic() > end, 1000)
-            try:
-                return db.execute(statement, arguments).fetchall()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-                    raise
-                raise TimedOut("The search was ended") from None
+        db = self._searcher
+        db.set_progress_handler(lambda: self.ends_searches or time.monotonic() > end, 1000)
+        try:
+            return db.execute(statement, arguments).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+            raise TimedOut("The search was ended") from None
 
-    def empty_log(self) -> bool:
-        """Deleted rows are overwritten in the file itself, but still in the log (WAL). Returns
-        whether that is empty then: somebody may still read it."""
+    def empty_log(self) -> None:
+        """Deleted rows are overwritten in the file itself, but still in the log (WAL). It stays as
+        it is while somebody reads it."""
         try:
             # Unread rows would keep the statement open, and the next commit would fail.
-            ((busy, *_),) = self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.Error as error:
             # No failure of the deletion, nor of writes beside it: these are committed.
             log.warning("deleted texts stay in the log (WAL) until it can be emptied: %s", error)
-            return False
-        return not busy
 
-    def give_way(self) -> None:
-        """Close it, for what is at the path now. Raises `OSError` while that is nothing: the file
-        may only have been moved, and come back. Raises `Lost` while another program reads it."""
+    def again(self) -> Self:
+        """Close it, and open what is at the path now. Raises `OSError` while that is nothing: the
+        file may only have been moved, and come back. Raises `Lost` while another program reads it,
+        `sqlite3.Error` while what is there is damaged. If that is this file, though damaged,
+        closing it writes the log (WAL) into it, which may mend it."""
         self.path.stat()
         self._take_log_away(waits_for_readers=True)
         self.close()
+        return type(self)(self.path, self._schema, self._scripts, create=False)
 
     def end(self) -> None:
         """Close it for good."""
@@ -116,10 +117,19 @@ class SqliteFile:
         its index, for that file's, and damage it. The log is kept unless our file has all of it."""
         if not self._is_open or self._is_ours(self.path):
             return
-        has_all, has_name = self._write_log(), os.fstat(self._raw).st_nlink > 0
-        if waits_for_readers and has_name and has_all is False:
-            raise Lost("another program reads the file that was replaced")
-        if not (has_all and has_name) and self._is_ours(self._log_file):
+        has_name, has_all = os.fstat(self._raw).st_nlink > 0, False
+        try:
+            # Into our file, whatever its name is now: when closing one that was moved, SQLite
+            # itself doesn't. While another program reads it, not all can be written.
+            statement = f"PRAGMA {self._schema}.wal_checkpoint"
+            busy, in_log, written = self.writer.execute(statement).fetchone()
+        except sqlite3.Error as error:
+            log.warning("the log can't be written into its own file: %s", error)
+        else:
+            has_all = has_name and not busy and in_log == written
+            if waits_for_readers and has_name and not has_all:
+                raise Lost("another program reads the file that was replaced")
+        if not has_all and self._is_ours(self._log_file):
             kept = self._log_file.rename(f"{self._log_file}.old-{time.time_ns()}")
             log.warning("the database was replaced; its last writes are in %s", kept)
         # A program that has the old file open would go on with these, and so would we. The index
@@ -128,33 +138,20 @@ class SqliteFile:
             if self._is_ours(file):
                 file.unlink()
 
-    def _write_log(self) -> bool | None:
-        """Write the log into its file, which may have another name now: when closing a file that
-        was moved, SQLite itself doesn't. Returns whether all of it was written: not while another
-        program reads it, and never (None) if it fails."""
-        try:
-            found = self.writer.execute(f"PRAGMA {self._schema}.wal_checkpoint").fetchone()
-        except sqlite3.Error as error:
-            log.warning("the log can't be written into its own file: %s", error)
-            return None
-        busy, in_log, written = found
-        return not busy and in_log == written
-
     def check(self) -> None:
         """Raises `sqlite3.Error` if the file is damaged, `OSError` if the disk is full."""
         with TemporaryFile(dir=self.path.parent) as file:
             file.write(bytes(_ROOM_BYTES))
         # With a new connection, as open ones have the file's contents in their caches.
-        _look(self.path, header=os.pread(self._raw, len(_HEADER), 0))
-
-    def check_whole(self) -> None:
-        """The same, but checks all pages. Not to be called while the file is open."""
-        with self.path.open("rb") as file:
-            header = file.read(len(_HEADER))
-        _look(self.path, "PRAGMA quick_check(1)", header=header)
+        _look(self.path)
+        if os.pread(self._raw, len(_HEADER), 0) != _HEADER:  # the log (WAL) may still have it
+            raise Lost("corrupt or empty")
 
     def _is_ours(self, file: Path) -> bool:
-        return files.identity(file) == self._opened[file]
+        try:
+            return os.path.samestat(file.stat(), self._opened[file])
+        except OSError:  # it is missing, or out of reach
+            return False
 
     def _check_present(self) -> None:
         if not all(map(self._is_ours, self._opened)):
@@ -166,13 +163,13 @@ def _uri(path: Path, mode: Literal["ro", "rw"]) -> str:
     return f"{path.absolute().as_uri()}?mode={mode}"
 
 
-def _look(path: Path, *checks: str, header: bytes) -> None:
+def _look(path: Path, *checks: str) -> None:
     with closing(sqlite3.connect(_uri(path, "ro"), uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         for (table,) in tables:
             db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
         found = [db.execute(check).fetchall() for check in checks]
-        if header != _HEADER or not tables or any(told != [("ok",)] for told in found):
+        if not tables or any(told != [("ok",)] for told in found):
             raise Lost("corrupt or empty")
 
 
@@ -190,14 +187,16 @@ def what_is_wrong(error: BaseException | None) -> str:
     return getattr(error, "sqlite_errorname", str(error)).removeprefix("SQLITE_").lower()
 
 
-def _connect(uri: str, schema: str, exits: ExitStack) -> sqlite3.Connection:
+def _connect(
+    path: Path, mode: Literal["ro", "rw"], schema: str, exits: ExitStack
+) -> sqlite3.Connection:
     db = sqlite3.connect(
         ":memory:", timeout=BUSY_TIMEOUT_S, detect_types=sqlite3.PARSE_DECLTYPES,
         isolation_level=None, check_same_thread=False, uri=True,
     )  # fmt: skip
     exits.callback(db.close)
     # Attached under the schema's name, so that tables have the same names as in PostgreSQL.
-    db.execute(f"ATTACH ? AS {schema}", (uri,))
+    db.execute(f"ATTACH ? AS {schema}", (_uri(path, mode),))
     # PostgreSQL's functions. SQLite's own `lower` knows only ASCII, and `str.lower` has two forms
     # for one letter: a Greek sigma depends on what follows it.
     db.create_function("lower", 1, str.casefold, deterministic=True)

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -232,8 +231,8 @@ async def test_closing_finishes_writes_under_way(path: Path) -> None:
 
 
 class SlowToClose(SqliteFile):
-    def __init__(self, path: Path, *, create: bool) -> None:
-        super().__init__(path, "test", [CREATE], create=create)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "test", [CREATE])
         self._at_once, self.close = self.close, self._slowly
 
     def _slowly(self) -> None:
@@ -273,7 +272,7 @@ async def test_closing_ends_searches_and_empties_the_log(path: Path) -> None:
 
 
 async def test_a_database_that_is_being_closed_refuses_work(path: Path) -> None:
-    database = SqliteDatabase(partial(SlowToClose, path), NO_TRACING)
+    database = SqliteDatabase(SlowToClose(path), NO_TRACING)
     closing = asyncio.create_task(database.close())
     await asyncio.sleep(0.01)
     assert not closing.done()

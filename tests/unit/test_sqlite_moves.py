@@ -7,18 +7,17 @@ import sqlite3
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from daca_shared.domain import Unavailable
-from daca_shared.observe.tracing import NO_TRACING
 from daca_shared.service import running
+from daca_shared.storage import files
 from daca_shared.storage.sqlite import SqliteDatabase
-from daca_shared.storage.sqlite_file import SqliteFile
-from tests.unit.sqlite_files import TABLES, add, numbers, opened, refuses
+from tests.unit.sqlite_files import add, numbers, opened, refuses
 
 
 @pytest.fixture
@@ -152,27 +151,30 @@ async def test_logs_of_several_files_that_were_replaced_are_kept(path: Path) -> 
     assert len([*path.parent.glob("numbers.db-wal.old-*")]) == 2
 
 
-class GoesAway(SqliteFile):
-    """A file that goes away again just before it is opened once more."""
-
-    def __init__(self, path: Path, *, create: bool = False) -> None:
-        if not create:
-            path.rename(path.with_name("away"))
-        super().__init__(path, "test", [TABLES], create=create)
-
-
 def move(path: Path, to: Path) -> None:
     path.rename(to)
 
 
-async def test_a_file_that_is_to_be_opened_again_is_not_created_anew(path: Path) -> None:
-    database = SqliteDatabase(partial(GoesAway, path), NO_TRACING)
+async def test_a_file_that_is_to_be_opened_again_is_not_created_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = await opened(path)
     await database.write(add(1))
+    lock = files.lock
+
+    def lock_what_goes_away(lock_file: Path, exits: ExitStack) -> None:
+        """It was there, and whole, a moment before."""
+        if path.exists():
+            move(path, path.with_name("away"))
+        lock(lock_file, exits)
+
+    monkeypatch.setattr(files, "lock", lock_what_goes_away)
     kept = path.with_name("kept")
     move(path, kept)
     await refuses(database, "removed|No such file")
     move(kept, path)
     await refuses(database, "No such file|cantopen")
+    monkeypatch.undo()
     await database.close()
     assert path not in path.parent.iterdir()
     assert numbers_of_whole(path.with_name("away")) == [1]
