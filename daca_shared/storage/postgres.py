@@ -17,9 +17,6 @@ from daca_shared.storage.postgres_url import connecting
 
 log = logging.getLogger(__name__)
 
-# Time limits of a migration: for all of it, and for each wait for a table that is in use.
-_DDL_TIMEOUT_S, _DDL_LOCK_TIMEOUT_S = 300.0, 2.0
-
 # TimeoutError is an OSError. A connection that was just closed may raise the last one.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _ANSWERS = (asyncpg.PostgresError, DomainError)
@@ -178,12 +175,12 @@ async def _migrate(db: asyncpg.Connection, schema: str, scripts: Sequence[str]) 
         return
     # Not the server's default: each statement must see what the one before has waited for.
     async with db.transaction(isolation="read_committed"):
-        await db.execute(f"SET LOCAL statement_timeout = '{_DDL_TIMEOUT_S:.0f}s'")
+        await db.execute("SET LOCAL statement_timeout = '300s'")
         await db.execute("SET LOCAL standard_conforming_strings = on")
         # If several processes start at once, only one of them migrates.
         await db.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"daca {schema}")
         version = await _version(db, schema, len(scripts))
-        await db.execute(f"SET LOCAL lock_timeout = '{_DDL_LOCK_TIMEOUT_S:.0f}s'")
+        await db.execute("SET LOCAL lock_timeout = '2s'")  # for each table that is in use
         if not version:
             # Not `IF NOT EXISTS`, which requires the right to create one even if it exists.
             if not await db.fetch("SELECT FROM pg_namespace WHERE nspname = $1", schema):
