@@ -79,15 +79,12 @@ class PostgresDatabase:
                 except asyncpg.QueryCanceledError:
                     raise TimedOut("The search was ended") from None
 
-            return await self._transact("PostgreSQL search", work)
+            return await self.write(work, span="PostgreSQL search")
 
         # Otherwise searches could take all connections.
         return await searched(self._searches, search, self.search_timeout_s)
 
-    async def write[T](self, work: Work[T]) -> T:
-        return await self._transact("PostgreSQL write", work)
-
-    async def _transact[T](self, span: str, work: Work[T]) -> T:
+    async def write[T](self, work: Work[T], *, span: str = "PostgreSQL write") -> T:
         async with self._connection(span) as connection:
             transaction = connection.transaction(isolation="read_committed")
             await transaction.start()
