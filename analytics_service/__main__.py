@@ -22,17 +22,15 @@ from daca.analytics.v1 import analytics_pb2_grpc
 from daca_shared.addresses import address
 from daca_shared.calls.server import GrpcServer
 from daca_shared.observe.metrics import serving_metrics, watch_lag
-from daca_shared.observe.tracing import NO_TRACING, Tracing, choose_tracing
+from daca_shared.observe.tracing import tracing
 from daca_shared.service import main, running, stop_signal
 
 log = logging.getLogger("analytics_service")
 
 
-def build_server(
-    store: AnalyticsStore, *, app_api_token: SecretStr | None = None, tracing: Tracing = NO_TRACING
-) -> GrpcServer:
+def build_server(store: AnalyticsStore, *, app_api_token: SecretStr | None = None) -> GrpcServer:
     """A server, not started yet, with every servicer of this service on `store`."""
-    server = GrpcServer(app_api_token=app_api_token, tracing=tracing)
+    server = GrpcServer(app_api_token=app_api_token)
     servicer = AnalyticsServicer(store)
     server.add(analytics_pb2_grpc.add_AnalyticsServiceServicer_to_server, servicer)
     server.add(appcallback_pb2_grpc.add_AppCallbackServicer_to_server, servicer)
@@ -44,15 +42,15 @@ async def run(settings: AnalyticsSettings) -> None:
     async with AsyncExitStack() as stack:
         metrics = serving_metrics(settings, settings.metrics_port, "ANALYTICS_METRICS_PORT")
         stack.enter_context(metrics)
-        tracing = choose_tracing(settings, "analytics_service")
+        tracing.start(settings, "analytics_service")
         stack.push_async_callback(tracing.close)
         store = await AnalyticsStore.open(
-            settings.database, seed_demo_users=settings.seed_demo_users, tracing=tracing
+            settings.database, seed_demo_users=settings.seed_demo_users
         )
         stack.push_async_callback(store.database.close)
         stop = stop_signal()  # not before, as another process may be migrating the database
         await stack.enter_async_context(running(watch_lag))
-        server = build_server(store, app_api_token=settings.app_api_token, tracing=tracing)
+        server = build_server(store, app_api_token=settings.app_api_token)
         await stack.enter_async_context(running(partial(server.watch, store.database.check)))
         await server.start(settings.host, settings.grpc_port, "ANALYTICS_GRPC_PORT")
         where = settings.database if isinstance(settings.database, Path) else "PostgreSQL"

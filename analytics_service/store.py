@@ -12,7 +12,6 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
 from daca_shared.domain import NotFound, UserId
-from daca_shared.observe.tracing import NO_TRACING, Tracing
 from daca_shared.storage.database import Database, Statements, open_database
 
 MAX_BATCH = 1000
@@ -72,13 +71,11 @@ class AnalyticsStore:
     database: Database
 
     @classmethod
-    async def open(
-        cls, place: Path | SecretStr, *, seed_demo_users: bool, tracing: Tracing = NO_TRACING
-    ) -> Self:
+    async def open(cls, place: Path | SecretStr, *, seed_demo_users: bool) -> Self:
         """The counts in a SQLite file, or in the PostgreSQL of a URL. Raises `Unavailable`."""
         schema = Path(__file__).with_name("schema")
         seed = _SEED if seed_demo_users else ""
-        return cls(await open_database(place, "analytics", schema, tracing, on_create=seed))
+        return cls(await open_database(place, "analytics", schema, on_create=seed))
 
     async def get(self, user_id: str) -> UserAnalytics:
         """The user's count and last message time. Raises `NotFound` for an unknown user."""

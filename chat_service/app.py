@@ -34,7 +34,7 @@ from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import find_peer
 from daca_shared.domain import MOMENT_S, Failed
 from daca_shared.observe.metrics import serving_metrics, watch_lag
-from daca_shared.observe.tracing import choose_tracing
+from daca_shared.observe.tracing import tracing
 from daca_shared.service import running, stop_signal
 from daca_shared.storage.database import open_database
 
@@ -63,21 +63,21 @@ async def run(settings: ChatSettings) -> None:
     # Each blocking tool takes a thread. By default there are only six on two cores.
     asyncio.get_running_loop().set_default_executor(_Threads(256))
     async with AsyncExitStack() as stack:
-        tracing = choose_tracing(settings, "chat_service")
+        tracing.start(settings, "chat_service")
         stack.push_async_callback(tracing.close)
 
         model = choose_model(settings)
         stack.push_async_callback(model.close)
         peer = find_peer(settings, settings.analytics_app_id, settings.analytics_address)
         log.info("model %s; analytics through %s", model.name, peer.address)
-        analytics = AnalyticsClient(peer, tracing.tracer)
+        analytics = AnalyticsClient(peer)
         stack.push_async_callback(analytics.close)
 
-        database = await open_database(settings.database, "chat", SCHEMA, tracing)
+        database = await open_database(settings.database, "chat", SCHEMA)
         stack.push_async_callback(database.close)
         # Not before: another process may be migrating the database, and nobody waits for that.
         stop = stop_signal()
-        outbox = Outbox(database, analytics.record, tracing)
+        outbox = Outbox(database, analytics.record)
         stack.push_async_callback(outbox.send_the_rest)
         await stack.enter_async_context(running(outbox.run))
         locks = TurnLocks()
@@ -92,7 +92,6 @@ async def run(settings: ChatSettings) -> None:
             locks,
             ChatAgent(
                 measured(model, settings.model_timeout_s),
-                tracing,
                 settings.max_history_length,
                 settings.max_reply_length,
                 mcp_servers=await stack.enter_async_context(connected(settings.mcp_servers)),
@@ -101,7 +100,6 @@ async def run(settings: ChatSettings) -> None:
             max_text_length=settings.max_text_length,
             timeout_s=settings.timeout_s,
             on_no_count=count_fallback,
-            tracing=tracing,
         )
         stack.push_async_callback(conversation.close)
 
@@ -114,7 +112,6 @@ async def run(settings: ChatSettings) -> None:
         rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
         grpc_server = GrpcServer(
             app_api_token=settings.app_api_token,
-            tracing=tracing,
             timeout_s=settings.timeout_s + READING_S,
         )
         await stack.enter_async_context(running(partial(grpc_server.watch, database.check)))
@@ -135,7 +132,6 @@ async def run(settings: ChatSettings) -> None:
             hosts=Hosts(settings.host, *settings.trusted_hosts),
             identity=identity,
             rates=rates,
-            tracer=tracing.tracer,
             root_path=settings.root_path,
         )
         proxies = [str(network) for network in settings.trusted_proxies]

@@ -7,8 +7,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Tracer
 
-from daca_shared.observe.tracing import Tracing
-
 
 class Spans:
     """A tracer, and the spans that it has made."""
@@ -22,10 +20,3 @@ class Spans:
     @property
     def ended(self) -> Sequence[ReadableSpan]:
         return self._exporter.get_finished_spans()
-
-
-class CallTracing(Tracing):
-    """Makes spans for calls, at both ends."""
-
-    def __init__(self, spans: Spans) -> None:
-        super().__init__(spans.tracer)

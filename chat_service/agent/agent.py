@@ -19,7 +19,7 @@ from chat_service.agent.spans import trace_runs
 from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall, Turn, latest, latest_said
 from chat_service.chat.speech import Speech, clean
 from chat_service.hosts.refusals import LACKS_TOOLS, TOO_LONG, failure, refuses
-from daca_shared.observe.tracing import NO_TRACING, Tracing
+from daca_shared.observe.tracing import tracing
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,6 @@ class ChatAgent:
     def __init__(
         self,
         model: ChatModel,
-        tracing: Tracing = NO_TRACING,
         max_history_length: int = 60_000,
         max_reply_length: int = 100_000,
         *,
@@ -90,7 +89,7 @@ class ChatAgent:
             model_settings=model.settings,
         )
         self._agent = extend(ours) if extend else ours
-        trace_runs(tracing)
+        trace_runs()
         self._config = agents.RunConfig(
             # For all agents that `extend` adds. Without any, merging would cost 4 % of the chats.
             model=model.model,

@@ -6,10 +6,10 @@ from typing import Any
 
 from agents import tracing as sdk
 from agents.tracing.provider import DefaultTraceProvider
-from opentelemetry.trace import Span, SpanKind, Tracer, get_current_span, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, get_current_span, set_span_in_context
 from pydantic_core import to_jsonable_python
 
-from daca_shared.observe.tracing import Tracing, fail
+from daca_shared.observe.tracing import fail, tracing
 
 _plain = partial(to_jsonable_python, serialize_unknown=True)
 _CHAT = "chat", "request.model", "input.messages", "output.messages"
@@ -22,18 +22,17 @@ _OPERATIONS: dict[type, tuple[str, ...]] = {
 }
 
 
-def trace_runs(tracing: Tracing) -> None:
+def trace_runs() -> None:
     """Trace all agent runs in this process in this way, or not at all if tracing is off."""
     # By default the SDK would send conversations to OpenAI, with a client that a proxy in the
     # environment can break.
     sdk.set_trace_provider(DefaultTraceProvider())
     if tracing.tracer is not None:
-        sdk.set_trace_processors([AgentSpans(tracing.tracer, content=tracing.content)])
+        sdk.set_trace_processors([AgentSpans(content=tracing.content)])
 
 
 class AgentSpans(sdk.TracingProcessor):
-    def __init__(self, tracer: Tracer, *, content: bool) -> None:
-        self._tracer = tracer
+    def __init__(self, *, content: bool) -> None:
         self._content = content
         # By the SDK's ids. Its other spans (task, turn) map to the span of their parent.
         self._open: dict[str, Span] = {}
@@ -41,9 +40,10 @@ class AgentSpans(sdk.TracingProcessor):
     def on_span_start(self, span: sdk.Span[Any]) -> None:
         """Begin a span inside its parent's, or inside the chat's if it has none."""
         ours = self._open.get(span.parent_id or "") or get_current_span()
-        if operation := _OPERATIONS.get(type(span.span_data)):
+        operation = _OPERATIONS.get(type(span.span_data))
+        if operation and tracing.tracer:
             kind = SpanKind.CLIENT if operation is _CHAT else SpanKind.INTERNAL
-            ours = self._tracer.start_span(operation[0], set_span_in_context(ours), kind)
+            ours = tracing.tracer.start_span(operation[0], set_span_in_context(ours), kind)
         self._open[span.span_id] = ours
 
     def on_span_end(self, span: sdk.Span[Any]) -> None:

@@ -21,7 +21,7 @@ from daca_shared.domain import (
     Unavailable,
     stopping,
 )
-from daca_shared.observe.tracing import NO_TRACING, Tracing
+from daca_shared.observe.tracing import tracing
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,6 @@ class Conversation:
     _: KW_ONLY
     max_text_length: int
     timeout_s: float
-    tracing: Tracing = NO_TRACING
     on_no_count: Callable[[str], None] = lambda reason: None
     streams: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _ended: set[asyncio.Task[None]] = field(default_factory=set, init=False)
@@ -133,7 +132,7 @@ class Conversation:
         ends_at = asyncio.get_running_loop().time() + self._limit_s(timeout_s)
         # A message that is sent twice at once, even to two conversations, is answered once.
         sent = self.locks.message(message.user_id, message.message_id)
-        with self.tracing.span("turn"):
+        with tracing.span("turn"):
             try:
                 async with asyncio.timeout_at(ends_at), sent:
                     return await self._turn_of(message, say, ends_at)

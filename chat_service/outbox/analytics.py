@@ -10,19 +10,22 @@ from typing import Any
 
 from grpc import StatusCode, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from opentelemetry.trace import Tracer
+from opentelemetry import trace
 
 from chat_service.outbox.outbox import Outbox, OutboxEntry
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.sidecar import UNREACHABLE, Peer
-from daca_shared.calls.spans import TracingClientInterceptor
 from daca_shared.domain import MOMENT_S, DomainError, InvalidInput, NotFound, TimedOut, Unavailable
 from daca_shared.observe.requests import request_metadata
+from daca_shared.observe.tracing import PROPAGATOR, end_call_span, tracing
 
 # Shorter than a transaction's limit: on PostgreSQL the outbox waits for the answer inside one.
 _RECORD_TIMEOUT_S = 3.0
 _READY_TIMEOUT_S = 1.0
+_METHOD, _CHECK = "daca.analytics.v1.AnalyticsService/", "HealthCheck"
+# Without a decision by us, sidecars would begin a trace for each health check.
+_NOT_SAMPLED = trace.NonRecordingSpan(trace.SpanContext(trace_id=1, span_id=1, is_remote=False))
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,12 @@ class LastCall:
 class AnalyticsClient:
     """Asks for counts, and records messages for `Outbox`. Each call has a deadline."""
 
-    def __init__(self, peer: Peer, tracer: Tracer | None = None) -> None:
+    def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self.way = peer.way
         self.last_call: LastCall | None = None
         """The latest call that has ended, health checks aside."""
-        channel = peer.channel([TracingClientInterceptor(tracer)] if tracer else [])
+        channel = peer.channel()
         self.close = channel.close
         self._stub = pb_grpc.AnalyticsServiceStub(channel)
         # `Any`, as the stub's published types lack its methods.
@@ -77,18 +80,22 @@ class AnalyticsClient:
     ) -> A:
         name, outcome = type(request).__name__.removesuffix("Request"), "cancelled"
         late = time.monotonic() + timeout_s - MOMENT_S
-        metadata = (*self._peer.metadata, *request_metadata())
+        span, traced = _begin_span(name)
+        metadata = (*self._peer.metadata, *request_metadata(), *traced.items())
+        code = StatusCode.CANCELLED
         try:
             answer = await method(request, timeout=timeout_s, metadata=metadata)
         except aio.AioRpcError as error:
+            code = error.code()
             failure = _domain_error(error, is_late=time.monotonic() > late)
             outcome = failure.message
             raise failure from error
         else:
-            outcome = "OK"
+            code, outcome = StatusCode.OK, "OK"
             return answer
         finally:
-            if name != "HealthCheck":
+            end_call_span(span, _METHOD + name, code.name, failed=code is not StatusCode.OK)
+            if name != _CHECK:
                 self.last_call = LastCall(name, outcome, datetime.now(UTC))
 
 
@@ -105,6 +112,18 @@ class SettledCounts:
         with suppress(TimeoutError):  # without time left, the call raises `TimedOut`
             await asyncio.wait_for(self.outbox.settled(user_id), timeout_s)
         return await self.analytics.message_count(user_id, timeout_s=ends_at - time.monotonic())
+
+
+def _begin_span(name: str) -> tuple[trace.Span, dict[str, str]]:
+    """A span for a call, and the headers that name it to the server."""
+    headers: dict[str, str] = {}
+    if tracing.tracer is None:
+        return trace.INVALID_SPAN, headers
+    span: trace.Span = _NOT_SAMPLED
+    if name != _CHECK:
+        span = tracing.tracer.start_span(_METHOD + name, kind=trace.SpanKind.CLIENT)
+    PROPAGATOR.inject(headers, trace.set_span_in_context(span))
+    return span, headers
 
 
 def _domain_error(error: aio.AioRpcError, *, is_late: bool) -> DomainError:

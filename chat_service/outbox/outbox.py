@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 
 from chat_service.chat.messages import Turn
 from daca_shared.domain import DomainError, InvalidInput
-from daca_shared.observe.tracing import NO_TRACING, Tracing
+from daca_shared.observe.tracing import tracing
 from daca_shared.storage.database import Database, Row, Statements, Work
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,6 @@ class Outbox:
     record: Callable[[Sequence[OutboxEntry]], Awaitable[None]]
     """Returns once they are counted. Raises `InvalidInput` if they are refused, and another
     `DomainError` if that is not certain."""
-    tracing: Tracing = NO_TRACING
     last_send_s: float = 2.0
     """How long a stop may take to send what is left."""
     refused: int = field(default=0, init=False)
@@ -82,7 +81,7 @@ class Outbox:
         """The work that adds the turn's message. Call this in the chat's span."""
         # Made of both ids: another user may have chosen the same message id, and an id counts once.
         message_id = uuid5(turn.message_id, turn.conversation.user_id)
-        user_id, origin = turn.conversation.user_id, self.tracing.origin()
+        user_id, origin = turn.conversation.user_id, tracing.origin()
         return lambda statements: statements.fetch(_ADD, message_id, user_id, turn.end_time, origin)
 
     def send_soon(self) -> None:
@@ -182,7 +181,7 @@ class Outbox:
         if not entries:
             return set()
         try:
-            with self.tracing.batch("outbox", (entry.origin for entry in entries)):
+            with tracing.batch("outbox", (entry.origin for entry in entries)):
                 await self.record(entries)
         except InvalidInput as error:
             if len(entries) == 1:

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from anyio import BrokenResourceError
 from opentelemetry import trace
-from opentelemetry.context import Context, attach
 from prometheus_client import Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,7 +22,7 @@ from daca_shared.domain import stopping
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import DURATIONS_S
 from daca_shared.observe.requests import REQUEST_ID, begin_request
-from daca_shared.observe.tracing import PROPAGATOR, fail
+from daca_shared.observe.tracing import begin_server_span, fail, tracing
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,6 @@ class Edge:
     _: KW_ONLY
     answer_timeout_s: float
     """How long answering, and the client's reading of the answer, may take together."""
-    tracer: trace.Tracer | None = None
     root_path: str = ""
     """A prefix that a proxy leaves in every path. Our links are relative, and don't need it."""
     body_timeout_s: float = 20
@@ -117,13 +115,10 @@ class _Exchange:
         self._method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
         self._span: trace.Span = trace.INVALID_SPAN
         headers = Headers(scope=scope)
-        if edge.tracer and scope["path"] not in _PROBES:
-            parent = PROPAGATOR.extract(headers, Context())
-            attributes = {"http.request.method": self._method, "url.scheme": scope["scheme"]}
-            server = trace.SpanKind.SERVER
-            self._span = edge.tracer.start_span(self._method, parent, server, attributes)
-            # Never detached, as each request has its own task and so its own context.
-            attach(trace.set_span_in_context(self._span))
+        if tracing.tracer and scope["path"] not in _PROBES:
+            self._span = begin_server_span(tracing.tracer, self._method, headers)
+            self._span.set_attribute("http.request.method", self._method)
+            self._span.set_attribute("url.scheme", scope["scheme"])
         self._request = begin_request(headers.getlist(REQUEST_ID))
         self._status = 0
         self._complete = False

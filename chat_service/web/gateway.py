@@ -10,7 +10,6 @@ from uuid import UUID
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from opentelemetry.trace import Tracer
 from pydantic import AfterValidator
 
 from chat_service.access.admission import Admission
@@ -57,7 +56,6 @@ def build_gateway(
     hosts: Hosts,
     identity: Identity,
     rates: Rates,
-    tracer: Tracer | None = None,
     root_path: str = "",
 ) -> Edge:
     app = FastAPI(
@@ -211,6 +209,4 @@ def build_gateway(
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods="*", allow_headers="*",
                    allow_credentials="*" not in cors_origins, expose_headers=_EXPOSED)  # fmt: skip
     limit_s = conversation.timeout_s + READING_S
-    return Edge(
-        cors(app), cors, hosts, answer_timeout_s=limit_s, tracer=tracer, root_path=root_path
-    )
+    return Edge(cors(app), cors, hosts, answer_timeout_s=limit_s, root_path=root_path)

@@ -34,6 +34,13 @@ STATUSES: dict[type[domain.DomainError], tuple[StatusCode, int]] = {
     domain.Failed: (StatusCode.INTERNAL, 500),
 }
 
+# All other codes are the caller's fault, not the server's.
+FAULTS = {
+    StatusCode.UNKNOWN, StatusCode.DEADLINE_EXCEEDED, StatusCode.UNIMPLEMENTED, StatusCode.INTERNAL,
+    StatusCode.UNAVAILABLE, StatusCode.DATA_LOSS,
+    StatusCode.FAILED_PRECONDITION,  # with us, wrong settings
+}  # fmt: skip
+
 INTERNAL_MESSAGE = "Internal error; the service's log has the cause"
 
 # A lazy alias, as the class is generic only for the type checker.

@@ -16,7 +16,6 @@ from daca_shared.addresses import PortTaken, address
 from daca_shared.calls.wrap import Methods
 from daca_shared.domain import MOMENT_S, Unavailable, stopping
 from daca_shared.observe.metrics import ready
-from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 # daprd ignores --app-max-concurrency for proxied calls.
 _MAX_CALLS = 1024
@@ -47,11 +46,10 @@ class GrpcServer:
         self,
         *,
         app_api_token: SecretStr | None = None,
-        tracing: Tracing = NO_TRACING,
         timeout_s: float = 60,
         max_calls: int = _MAX_CALLS,
     ) -> None:
-        self._methods = Methods(tracing, app_api_token, timeout_s, max_calls)
+        self._methods = Methods(app_api_token, timeout_s, max_calls)
         self._server = aio.server(
             handlers=[self._methods],
             options=[*_OPTIONS, ("grpc.max_connection_age_grace_ms", int(timeout_s * 1000))],

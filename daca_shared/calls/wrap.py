@@ -14,16 +14,16 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 from grpc import StatusCode, aio
+from opentelemetry import trace
 from pydantic import SecretStr
 
-from daca_shared.calls.errors import Context, abort, final_status, grpc_status
+from daca_shared.calls.errors import FAULTS, Context, abort, final_status, grpc_status
 from daca_shared.calls.sidecar import check_token
-from daca_shared.calls.spans import begin_server_span
 from daca_shared.domain import MOMENT_S, DomainError, InvalidInput, LimitReached, TimedOut
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import call_durations
 from daca_shared.observe.requests import REQUEST_ID, begin_request
-from daca_shared.observe.tracing import Tracing
+from daca_shared.observe.tracing import begin_server_span, end_call_span, tracing
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +45,10 @@ class Methods(grpc.GenericRpcHandler):
     """The wrapped methods of a server. Generated `add_…_to_server` functions take it for a server.
     With a `token`, calls that don't show it are refused."""
 
-    def __init__(
-        self, tracing: Tracing, token: SecretStr | None, timeout_s: float, max_calls: int
-    ) -> None:
+    def __init__(self, token: SecretStr | None, timeout_s: float, max_calls: int) -> None:
         """After `timeout_s` a call ends, even if its caller sends no request or reads no answer.
         More than `max_calls` at once are refused."""
-        self.tracing, self.token, self._timeout_s = tracing, token, timeout_s
-        self._max_calls = max_calls
+        self.token, self._timeout_s, self._max_calls = token, timeout_s, max_calls
         self.calls, self.lasting = set[asyncio.Task[Any]](), set[asyncio.Task[Any]]()
         # Calls that wait for their callers to send the request or to read the answer, and since
         # when; in order.
@@ -171,14 +168,18 @@ class _Call:
     """One call's context. An `@asynccontextmanager` would cost a tenth of a `GetAnalytics`."""
 
     def __init__(self, path: str, methods: Methods, context: Context) -> None:
-        self._path, self._methods, self._context = path, methods, context
+        self._path, self._method = path, path.removeprefix("/")
+        self._methods, self._context = methods, context
 
     async def __aenter__(self) -> None:
         self._began = time.perf_counter()
         metadata = self._context.invocation_metadata() or ()
-        self._end_span = begin_server_span(self._methods.tracing.tracer, self._path, metadata)
-        shown_ids = [str(value) for name, value in metadata if name == REQUEST_ID]
-        self._request = begin_request(shown_ids)
+        self._span: trace.Span = trace.INVALID_SPAN
+        # Our own, as `opentelemetry-instrumentation-grpc` loses cancellations and statuses.
+        if tracing.tracer and not self._path.startswith("/grpc."):
+            # daprd 1.18 appends its own `traceparent` to the caller's: the last one is our parent.
+            self._span = begin_server_span(tracing.tracer, self._method, dict(metadata))
+        self._request = begin_request([str(v) for name, v in metadata if name == REQUEST_ID])
         self._context.set_trailing_metadata(((REQUEST_ID, self._request.id),))
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -195,13 +196,12 @@ class _Call:
         finally:
             self._methods.note_idle(is_idle=True)
             code = final_status(self._context, error)
-            self._end_span(code)
+            end_call_span(self._span, self._method, code.name, failed=code in FAULTS)
             duration_s = time.perf_counter() - self._began
-            method = self._path.removeprefix("/")
-            call_durations(method, code.name).observe(duration_s)
-            level = logging.DEBUG if method.startswith("grpc.health.v1.") else logging.INFO
+            call_durations(self._method, code.name).observe(duration_s)
+            level = logging.DEBUG if self._method.startswith("grpc.health.v1.") else logging.INFO
             duration_ms = round(duration_s * 1000, 1)
-            fields = {"method": method, "code": code.name, "duration_ms": duration_ms}
+            fields = {"method": self._method, "code": code.name, "duration_ms": duration_ms}
             log_request(log, level, "call", self._request, fields)
 
 

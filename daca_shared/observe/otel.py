@@ -1,6 +1,5 @@
 """Tracing with OpenTelemetry's SDK, which samples spans and sends them in the background."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -11,7 +10,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 
-from daca_shared.observe.tracing import Tracing
 from daca_shared.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
@@ -19,22 +17,22 @@ log = logging.getLogger(__name__)
 _EXPORT_TIMEOUT_S = 2
 
 
-class OtelTracing(Tracing):
+class Provider(TracerProvider):
+    """Not set as the global provider: libraries that look for one would add spans."""
+
     def __init__(self, settings: ServiceSettings, service_name: str) -> None:
-        self._exporter = _LoggingExporter(_sender(settings))
         chosen = TraceIdRatioBased(settings.sampling_ratio)
-        # Not set as the global provider: libraries that look for one would add spans.
-        self._provider = TracerProvider(
+        super().__init__(
             resource=Resource.create({"service.name": service_name}),
             sampler=ParentBased(chosen) if settings.sampler.startswith("parent") else chosen,
             shutdown_on_exit=False,
         )
-        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
-        super().__init__(self._provider.get_tracer("daca"), content=settings.trace_content)
+        self._exporter = _LoggingExporter(_sender(settings))
+        self.add_span_processor(BatchSpanProcessor(self._exporter))
 
-    async def close(self) -> None:
+    def shutdown(self) -> None:
         self._exporter.closing = True
-        await asyncio.to_thread(self._provider.shutdown)
+        super().shutdown()
 
 
 class _LoggingExporter(SpanExporter):

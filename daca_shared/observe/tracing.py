@@ -1,12 +1,14 @@
-"""Tracing as the services use it. Without a tracer it makes no spans and costs next to nothing.
-OpenTelemetry's SDK is imported only if the settings say where spans go."""
+"""Tracing as the services use it: global, as a process is one service. Without a tracer it makes no
+spans and costs next to nothing. OpenTelemetry's SDK is imported only if settings say where they go.
+"""
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from daca_shared.settings import ServiceSettings
@@ -17,12 +19,25 @@ _MAX_LINKS = 20
 _NOTHING = nullcontext()
 
 
-@dataclass(eq=False)
 class Tracing:
     tracer: trace.Tracer | None = None
     """For code that makes its own spans; None without tracing."""
-    content: bool = False
+    content = False
     """Whether the texts of messages may be in spans."""
+
+    def start(self, settings: ServiceSettings, service_name: str) -> None:
+        if settings.otlp_endpoint or settings.zipkin_endpoint:
+            # Imported only when needed: it takes a sixth of a second and 5 MB.
+            from daca_shared.observe.otel import Provider  # noqa: PLC0415
+
+            self._provider = Provider(settings, service_name)
+            self.tracer, self.content = self._provider.get_tracer("daca"), settings.trace_content
+
+    async def close(self) -> None:
+        """Send the spans that are still here, and make no more."""
+        if self.tracer:
+            self.tracer = None
+            await asyncio.to_thread(self._provider.shutdown)
 
     def span(self, name: str) -> AbstractContextManager[None]:
         """A span inside the current one; no span if there is none, as in background work. It names
@@ -49,11 +64,8 @@ class Tracing:
         PROPAGATOR.inject(carrier)
         return carrier.get("traceparent")
 
-    async def close(self) -> None:
-        """Send the spans that are still here."""
 
-
-NO_TRACING = Tracing()
+tracing = Tracing()
 
 
 def fail(span: trace.Span, error_type: str) -> None:
@@ -62,13 +74,24 @@ def fail(span: trace.Span, error_type: str) -> None:
     span.set_status(trace.StatusCode.ERROR)
 
 
-def choose_tracing(settings: ServiceSettings, service_name: str) -> Tracing:
-    if settings.otlp_endpoint is None and settings.zipkin_endpoint is None:
-        return NO_TRACING
-    # Imported only when needed: it takes a sixth of a second and 5 MB.
-    from daca_shared.observe.otel import OtelTracing  # noqa: PLC0415
+def begin_server_span(tracer: trace.Tracer, name: str, headers: Mapping[str, Any]) -> trace.Span:
+    """Begin the span of the request that the current task serves, in its caller's trace."""
+    parent = PROPAGATOR.extract(headers, Context())
+    span = tracer.start_span(name, parent, trace.SpanKind.SERVER)
+    # Never detached, as each request has its own task and so its own context.
+    attach(trace.set_span_in_context(span))
+    return span
 
-    return OtelTracing(settings, service_name)
+
+def end_call_span(span: trace.Span, method: str, code: str, *, failed: bool) -> None:
+    """End the span of a gRPC call, at either end of it."""
+    if not span.is_recording():
+        return
+    told = {"rpc.system.name": "grpc", "rpc.method": method, "rpc.response.status_code": code}
+    span.set_attributes(told)
+    if failed:
+        fail(span, code)
+    span.end()
 
 
 @contextmanager

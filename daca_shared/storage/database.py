@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from pydantic import SecretStr
 
 from daca_shared.domain import TimedOut, Unavailable
-from daca_shared.observe.tracing import NO_TRACING, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +106,6 @@ async def open_database(
     place: Path | SecretStr,
     schema: str,
     migrations: Path,
-    tracing: Tracing = NO_TRACING,
     *,
     on_create: str = "",
 ) -> Database:
@@ -123,10 +121,10 @@ async def open_database(
     if isinstance(place, Path):
         from daca_shared.storage.sqlite import SqliteDatabase  # noqa: PLC0415
 
-        return await SqliteDatabase.open(place, schema, scripts, tracing)
+        return await SqliteDatabase.open(place, schema, scripts)
     from daca_shared.storage.postgres import PostgresDatabase  # noqa: PLC0415
 
-    return await PostgresDatabase.open(place, schema, scripts, tracing)
+    return await PostgresDatabase.open(place, schema, scripts)
 
 
 def read_scripts(folder: Path) -> list[str]:

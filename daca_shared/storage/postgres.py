@@ -11,7 +11,7 @@ import asyncpg
 from pydantic import SecretStr
 
 from daca_shared.domain import DomainError, TimedOut, Unavailable
-from daca_shared.observe.tracing import NO_TRACING, Tracing
+from daca_shared.observe.tracing import tracing
 from daca_shared.storage.database import Row, Statements, Work, searched, storage_failed
 from daca_shared.storage.postgres_url import connecting
 
@@ -40,14 +40,12 @@ class PostgresDatabase:
     idle_s = 10.0
     """After this, unused connections are closed for others to have, as a server has few."""
 
-    def __init__(self, pool: asyncpg.Pool, schema: str, tracing: Tracing) -> None:
-        self._pool, self._schema, self._tracing = pool, schema, tracing
+    def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
+        self._pool, self._schema = pool, schema
         self._searches = asyncio.Semaphore(2)
 
     @classmethod
-    async def open(
-        cls, url: SecretStr, schema: str, scripts: Sequence[str], tracing: Tracing = NO_TRACING
-    ) -> Self:
+    async def open(cls, url: SecretStr, schema: str, scripts: Sequence[str]) -> Self:
         """Connect, and run the `scripts` that `schema` has not had. Raises `Unavailable`."""
         pool = await asyncpg.create_pool(
             **connecting(url.get_secret_value(), cls.timeout_s), init=_prepare,
@@ -62,7 +60,7 @@ class PostgresDatabase:
             pool.terminate()
             told = f"DATABASE_URL: PostgreSQL can't be used: {str(error) or 'no answer'}"
             raise Unavailable(told) from error
-        return cls(pool, schema, tracing)
+        return cls(pool, schema)
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         async with self._connection("PostgreSQL read") as connection:
@@ -124,7 +122,7 @@ class PostgresDatabase:
 
     @asynccontextmanager
     async def _connection(self, span: str) -> AsyncIterator[asyncpg.Connection]:
-        with self._tracing.span(span):
+        with tracing.span(span):
             try:
                 async with asyncio.timeout(self.timeout_s):
                     connection = await self._acquired()

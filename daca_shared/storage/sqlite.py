@@ -15,7 +15,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from daca_shared.domain import MOMENT_S, Unavailable
-from daca_shared.observe.tracing import NO_TRACING, Tracing
+from daca_shared.observe.tracing import tracing
 from daca_shared.storage.database import Row, Statements, Work, searched, storage_failed, unattended
 from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, is_lost, what_is_wrong
 
@@ -44,10 +44,9 @@ class SqliteDatabase:
     is_shared = False
     search_timeout_s = 4.5
 
-    def __init__(self, file: SqliteFile, tracing: Tracing) -> None:
+    def __init__(self, file: SqliteFile) -> None:
         self._file = file
         self._is_lost = self._is_closed = False
-        self._tracing = tracing
         self._pending: list[tuple[Work[Any], asyncio.Future[Any]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
@@ -55,13 +54,11 @@ class SqliteDatabase:
         self._search_turn = asyncio.Semaphore(1)
 
     @classmethod
-    async def open(
-        cls, path: Path, schema: str, scripts: Sequence[str], tracing: Tracing = NO_TRACING
-    ) -> Self:
+    async def open(cls, path: Path, schema: str, scripts: Sequence[str]) -> Self:
         """Open or create the file, and run the `scripts` that it has not had. Raises `Unavailable`
         if the file can't be used, or another process uses it."""
         try:
-            return cls(SqliteFile(path, schema, scripts), tracing)
+            return cls(SqliteFile(path, schema, scripts))
         except (OSError, sqlite3.Error) as error:
             raise Unavailable(f"DACA_DATA_DIR: {path} can't be opened: {error}") from error
 
@@ -122,7 +119,7 @@ class SqliteDatabase:
             # Using a connection while a thread closes it would crash the process.
             if self._is_closed:
                 raise sqlite3.ProgrammingError("it is closed")
-            with self._tracing.span(span):
+            with tracing.span(span):
                 yield
         except (OSError, sqlite3.Error) as error:
             self._is_lost |= is_lost(error)

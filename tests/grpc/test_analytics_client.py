@@ -19,6 +19,7 @@ from daca_shared.calls.errors import INTERNAL_MESSAGE, Context
 from daca_shared.calls.server import GrpcServer
 from daca_shared.calls.sidecar import Peer, find_peer
 from daca_shared.domain import DomainError, InvalidInput, NotFound, TimedOut, Unavailable
+from daca_shared.observe.tracing import tracing
 from daca_shared.settings import ServiceSettings
 from tests.fakes import FOREVER_S, channel_to, listening
 from tests.grpc.refusals import refusal
@@ -183,11 +184,12 @@ async def test_a_call_that_is_given_up_is_not_reported_as_answered() -> None:
         await client.close()
 
 
-async def test_a_traced_call_is_the_same_call() -> None:
+async def test_a_traced_call_is_the_same_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "tracer", Spans().tracer)
     scripted = Scripted()
     async with listening(scripted_server(scripted)) as server:
         peer = Peer(f"127.0.0.1:{server.port}", (("dapr-app-id", "analytics-service"),))
-        client = AnalyticsClient(peer, Spans().tracer)
+        client = AnalyticsClient(peer)
         assert await client.message_count("alice", timeout_s=1) == 0
         assert client.last_call
         assert client.last_call.outcome == "OK"

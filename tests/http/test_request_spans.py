@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
 from chat_service.web.edge import Edge
+from daca_shared.observe.tracing import tracing
 from tests.fakes import ANY_HOST, FOREVER_S, FakeChat, eventually
 from tests.http.gateways import body, gateway, gateway_app, served
 from tests.spans import Spans
@@ -17,12 +18,19 @@ TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 @pytest.fixture
-def spans() -> Spans:
-    return Spans()
+def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
+    spans = Spans()
+    monkeypatch.setattr(tracing, "tracer", spans.tracer)
+    return spans
+
+
+def of_requests(spans: Spans) -> list[ReadableSpan]:
+    """All spans but those inside of a chat."""
+    return [span for span in spans.ended if span.name != "turn"]
 
 
 def the_one(spans: Spans) -> tuple[ReadableSpan, dict[str, Any]]:
-    (span,) = spans.ended
+    (span,) = of_requests(spans)
     assert span.kind is SpanKind.SERVER
     return span, dict(span.attributes or {})
 
@@ -30,7 +38,7 @@ def the_one(spans: Spans) -> tuple[ReadableSpan, dict[str, Any]]:
 async def test_a_span_has_route_and_status_and_the_answer_has_its_trace_id(
     chat: FakeChat, spans: Spans
 ) -> None:
-    async with gateway(chat, tracer=spans.tracer) as http:
+    async with gateway(chat) as http:
         answer = await http.get("/users/alice/analytics?secret=1")
     span, attributes = the_one(spans)
     assert attributes == {
@@ -47,7 +55,7 @@ async def test_a_span_has_route_and_status_and_the_answer_has_its_trace_id(
 
 
 async def test_an_unknown_method_is_not_in_the_span(chat: FakeChat, spans: Spans) -> None:
-    async with gateway(chat, tracer=spans.tracer) as http:
+    async with gateway(chat) as http:
         await http.request("alice-is-ill", "/users/alice/analytics")
     _, attributes = the_one(spans)
     assert attributes["http.request.method"] == "_OTHER"
@@ -56,7 +64,7 @@ async def test_an_unknown_method_is_not_in_the_span(chat: FakeChat, spans: Spans
 
 async def test_a_request_goes_on_with_its_callers_trace(chat: FakeChat, spans: Spans) -> None:
     headers = {"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-01"}
-    async with gateway(chat, tracer=spans.tracer) as http:
+    async with gateway(chat) as http:
         answer = await http.get("/", headers=headers)
     span, _ = the_one(spans)
     assert answer.headers["x-trace-id"] == TRACE_ID
@@ -65,7 +73,7 @@ async def test_a_request_goes_on_with_its_callers_trace(chat: FakeChat, spans: S
 
 
 async def test_an_unknown_path_is_not_in_the_span(chat: FakeChat, spans: Spans) -> None:
-    async with gateway(chat, tracer=spans.tracer) as http:
+    async with gateway(chat) as http:
         await http.get("/alices/secret")
     span, attributes = the_one(spans)
     assert (span.name, attributes["http.response.status_code"]) == ("GET", 404)
@@ -74,7 +82,7 @@ async def test_an_unknown_path_is_not_in_the_span(chat: FakeChat, spans: Spans) 
 
 
 async def test_a_span_of_the_pages_files_says_so(chat: FakeChat, spans: Spans) -> None:
-    async with gateway(chat, tracer=spans.tracer) as http:
+    async with gateway(chat) as http:
         await http.get("/ui/app.js")
     span, attributes = the_one(spans)
     assert (span.name, attributes["http.route"]) == ("GET /ui", "/ui")
@@ -82,7 +90,7 @@ async def test_a_span_of_the_pages_files_says_so(chat: FakeChat, spans: Spans) -
 
 async def test_an_internal_error_makes_the_span_failed(chat: FakeChat, spans: Spans) -> None:
     chat.agent.failure = RuntimeError("secret")
-    async with gateway(chat, tracer=spans.tracer) as http:
+    async with gateway(chat) as http:
         await http.post("/chat/", json=body())
     span, attributes = the_one(spans)
     assert (attributes["error.type"], span.status.is_ok) == ("500", False)
@@ -90,7 +98,7 @@ async def test_an_internal_error_makes_the_span_failed(chat: FakeChat, spans: Sp
 
 
 async def test_probes_have_no_spans(chat: FakeChat, spans: Spans) -> None:
-    async with gateway(chat, tracer=spans.tracer) as http:
+    async with gateway(chat) as http:
         for path in ("/healthz", "/readyz"):
             assert "x-trace-id" not in (await http.get(path)).headers
     assert not spans.ended
@@ -98,10 +106,10 @@ async def test_probes_have_no_spans(chat: FakeChat, spans: Spans) -> None:
 
 async def test_a_disconnect_makes_a_span_of_a_broken_answer(chat: FakeChat, spans: Spans) -> None:
     chat.agent.delay_s = FOREVER_S
-    async with served(gateway_app(chat, tracer=spans.tracer)) as http:
+    async with served(gateway_app(chat)) as http:
         async with http.stream("POST", "/chat/stream", json=body()) as response:
             await anext(response.aiter_lines())
-        await eventually(lambda: spans.ended)
+        await eventually(lambda: of_requests(spans))
     _, attributes = the_one(spans)
     assert attributes["error.type"] == "disconnected"
 
@@ -130,7 +138,7 @@ async def test_an_incomplete_answer_is_a_failure(
 
     scope: Any = {"type": "http", "path": "/users/zoe", "method": "GET", "scheme": "http"}
     scope |= {"http_version": "1.1", "headers": [(b"host", b"test")]}
-    edge = Edge(app, lambda app: app, ANY_HOST, answer_timeout_s=5, tracer=spans.tracer)
+    edge = Edge(app, lambda app: app, ANY_HOST, answer_timeout_s=5)
     await edge(scope, receive, send)
     span, attributes = the_one(spans)
     assert span.context

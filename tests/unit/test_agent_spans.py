@@ -6,12 +6,15 @@ from agents.testing import ModelStep, ScriptedModel, assistant_message, function
 from opentelemetry.sdk.trace import ReadableSpan
 
 from chat_service.agent.spans import AgentSpans
+from daca_shared.observe.tracing import tracing
 from tests.spans import Spans
 
 
 @pytest.fixture
-def spans() -> Spans:
-    return Spans()
+def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
+    spans = Spans()
+    monkeypatch.setattr(tracing, "tracer", spans.tracer)
+    return spans
 
 
 async def run_agent(spans: Spans, *, content: bool, fails: bool = False) -> dict[str, ReadableSpan]:
@@ -24,7 +27,7 @@ async def run_agent(spans: Spans, *, content: bool, fails: bool = False) -> dict
         ModelStep(output=[function_call("look_up", {}, call_id="c1")]),
         last or ModelStep(output=[assistant_message("secret-reply")]),
     ]
-    agents.set_trace_processors([AgentSpans(spans.tracer, content=content)])
+    agents.set_trace_processors([AgentSpans(content=content)])
     agent = agents.Agent(name="A", model=ScriptedModel(steps, emit_traces=True), tools=[look_up])
     config = agents.RunConfig(trace_include_sensitive_data=content)
     try:

@@ -12,7 +12,6 @@ import pytest
 import uvloop
 
 from daca_shared.domain import TimedOut, Unavailable
-from daca_shared.observe.tracing import NO_TRACING
 from daca_shared.storage.database import Statements, Work
 from daca_shared.storage.sqlite import SqliteDatabase
 from daca_shared.storage.sqlite_file import SqliteFile
@@ -272,7 +271,7 @@ async def test_closing_ends_searches_and_empties_the_log(path: Path) -> None:
 
 
 async def test_a_database_that_is_being_closed_refuses_work(path: Path) -> None:
-    database = SqliteDatabase(SlowToClose(path), NO_TRACING)
+    database = SqliteDatabase(SlowToClose(path))
     closing = asyncio.create_task(database.close())
     await asyncio.sleep(0.01)
     assert not closing.done()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grpc import StatusCode
 from opentelemetry.trace import SpanKind, get_current_span
 
 from chat_service.app import SCHEMA
@@ -16,9 +15,7 @@ from chat_service.chat.messages import ChatMessage
 from chat_service.outbox.outbox import Outbox
 from chat_service.turns.leases import TurnLocks
 from chat_service.turns.store import TurnStore
-from daca_shared.calls.spans import begin_server_span
-from daca_shared.observe.otel import OtelTracing
-from daca_shared.observe.tracing import NO_TRACING, PROPAGATOR, choose_tracing
+from daca_shared.observe.tracing import PROPAGATOR, tracing
 from daca_shared.settings import ServiceSettings, except_this_machine
 from daca_shared.storage.database import open_database
 from lab.machine import free_port
@@ -27,33 +24,40 @@ from tests.fakes import FakeRecorder, eventually, turn_of
 from tests.spans import Spans
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
-FAR, NEAR = "b7ad6b7169203331", "00f067aa0ba902b7"
+SPAN_ID = "b7ad6b7169203331"
 
 
 @pytest.fixture
-def spans() -> Spans:
-    return Spans()
+def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
+    """What this process makes of spans instead of sending them."""
+    spans = Spans()
+    monkeypatch.setattr(tracing, "tracer", spans.tracer)
+    return spans
+
+
+def start() -> None:
+    tracing.start(ServiceSettings.from_environment(), "test")
 
 
 def test_without_a_receiver_there_is_no_tracing(environment: pytest.MonkeyPatch) -> None:
-    tracing = choose_tracing(ServiceSettings.from_environment(), "test")
-    assert tracing is NO_TRACING
+    start()
     assert (tracing.tracer, tracing.origin()) == (None, None)
     with tracing.span("work"), tracing.batch("outbox", []):
-        begin_server_span(tracing.tracer, "/a.B/C", ())(StatusCode.OK)
         assert not get_current_span().get_span_context().is_valid
 
 
 @pytest.mark.parametrize("sampler", ["always_on", "parentbased_always_on"])
-def test_a_sampler_heeds_the_caller_only_if_its_name_says_so(
+async def test_a_sampler_heeds_the_caller_only_if_its_name_says_so(
     environment: pytest.MonkeyPatch, sampler: str
 ) -> None:
     environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     environment.setenv("OTEL_TRACES_SAMPLER", sampler)
-    tracer = OtelTracing(ServiceSettings.from_environment(), "test").tracer
-    assert tracer
-    unwanted = PROPAGATOR.extract({"traceparent": f"00-{TRACE_ID}-{FAR}-00"})
-    assert tracer.start_span("work", unwanted).is_recording() == (sampler == "always_on")
+    start()
+    assert tracing.tracer
+    unwanted = PROPAGATOR.extract({"traceparent": f"00-{TRACE_ID}-{SPAN_ID}-00"})
+    span = tracing.tracer.start_span("work", unwanted)
+    await tracing.close()
+    assert span.is_recording() == (sampler == "always_on")
 
 
 async def test_a_dead_receiver_causes_one_log_line_and_no_delay(
@@ -64,7 +68,7 @@ async def test_a_dead_receiver_causes_one_log_line_and_no_delay(
     environment.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "200")
     environment.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "50")
     caplog.set_level(logging.INFO)
-    tracing = choose_tracing(ServiceSettings.from_environment(), "test")
+    start()
     began = time.monotonic()
     for _ in range(300):  # more than the queue holds
         with tracing.batch("work", []):
@@ -82,7 +86,7 @@ async def test_the_log_tells_why_spans_can_not_be_delivered(
 ) -> None:
     environment.setenv(f"OTEL_EXPORTER_{name}_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
-    tracing = OtelTracing(ServiceSettings.from_environment(), "test")
+    start()
     with tracing.batch("work", []):
         pass
     await eventually(lambda: caplog.messages)  # before a stop, which would be the reason
@@ -92,7 +96,7 @@ async def test_the_log_tells_why_spans_can_not_be_delivered(
 
 async def test_a_batch_links_to_twenty_traces_at_most(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
-    tracing = OtelTracing(ServiceSettings.from_environment(), "test")
+    start()
     origins = [f"00-{number:032x}-{number:016x}-01" for number in range(1, 31)]
     with tracing.batch("outbox", [None, *origins, *origins]):
         span: Any = get_current_span()
@@ -105,15 +109,10 @@ async def test_a_batch_links_to_twenty_traces_at_most(environment: pytest.Monkey
     await tracing.close()
 
 
-async def test_a_write_in_a_group_is_in_its_own_callers_trace(
-    environment: pytest.MonkeyPatch, spans: Spans, place: Place
-) -> None:
-    environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
-    tracing = OtelTracing(ServiceSettings.from_environment(), "test")
-    tracing.tracer = spans.tracer
-    database = await open_database(place, "chat", SCHEMA, tracing)
+async def test_a_write_in_a_group_is_in_its_own_callers_trace(spans: Spans, place: Place) -> None:
+    database = await open_database(place, "chat", SCHEMA)
     recorder = FakeRecorder()
-    outbox, locks = Outbox(database, recorder.record, tracing), TurnLocks()
+    outbox, locks = Outbox(database, recorder.record), TurnLocks()
     turns = TurnStore(database, outbox, locks)
 
     async def keep(user_id: str) -> None:
@@ -125,7 +124,6 @@ async def test_a_write_in_a_group_is_in_its_own_callers_trace(
     kept = spans.ended
     await outbox.send_batch()
     await database.close()
-    await tracing.close()
     chats = {span.context.span_id for span in kept if span.name == "chat" and span.context}
     writes = [span for span in kept if span.name != "chat"]
     assert {span.parent.span_id for span in writes if span.parent} == chats
@@ -135,12 +133,7 @@ async def test_a_write_in_a_group_is_in_its_own_callers_trace(
     assert {link.span_id for link in links} == chats
 
 
-async def test_a_batch_for_many_chats_is_a_trace_with_links_to_theirs(
-    environment: pytest.MonkeyPatch, spans: Spans
-) -> None:
-    environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
-    tracing = OtelTracing(ServiceSettings.from_environment(), "test")
-    tracing.tracer = spans.tracer
+def test_a_batch_for_many_chats_is_a_trace_with_links_to_theirs(spans: Spans) -> None:
     with spans.tracer.start_as_current_span("chat"):
         origin = tracing.origin()
     with pytest.raises(RuntimeError), tracing.batch("outbox", [origin]):
@@ -155,19 +148,6 @@ async def test_a_batch_for_many_chats_is_a_trace_with_links_to_theirs(
     )
     assert dict(outbox.attributes or {}) == {"error.type": "RuntimeError"}
     assert "secret" not in outbox.to_json()
-    await tracing.close()
-
-
-async def test_the_last_of_two_traceparents_is_the_parent(spans: Spans) -> None:
-    """Because daprd 1.18 appends its own to the caller's."""
-    metadata = [("traceparent", f"00-{TRACE_ID}-{span_id}-01") for span_id in (FAR, NEAR)]
-    end = begin_server_span(spans.tracer, "/a.B/C", metadata)
-    assert f"{get_current_span().get_span_context().trace_id:032x}" == TRACE_ID
-    end(StatusCode.OK)
-    (span,) = spans.ended
-    assert span.parent is not None
-    assert f"{span.parent.trace_id:032x} {span.parent.span_id:016x}" == f"{TRACE_ID} {NEAR}"
-    assert (span.name, span.kind) == ("a.B/C", SpanKind.SERVER)
 
 
 async def sent(environment: pytest.MonkeyPatch, **endpoints: str) -> tuple[bytes, bytes]:
@@ -191,7 +171,7 @@ async def sent(environment: pytest.MonkeyPatch, **endpoints: str) -> tuple[bytes
     for name in ("no_proxy", "NO_PROXY"):
         environment.setenv(name, "")
     except_this_machine()
-    tracing = OtelTracing(ServiceSettings.from_environment(), "test")
+    start()
     assert tracing.tracer
     with tracing.tracer.start_as_current_span("outer", kind=SpanKind.CLIENT):
         pass
