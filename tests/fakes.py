@@ -99,9 +99,9 @@ class FakeOutbox(Outbox):
         oldest = datetime.now(UTC) - timedelta(seconds=90) if self.waiting else None
         return self.waiting, oldest
 
-    async def settled(self, user_id: str) -> None:
+    async def settled(self, user_id: str, timeout_s: float | None = None) -> None:
         if not self.settles:
-            await asyncio.Event().wait()
+            await asyncio.sleep(FOREVER_S if timeout_s is None else timeout_s)
 
 
 class FakeTurns(TurnStore):

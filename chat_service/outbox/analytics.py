@@ -1,9 +1,7 @@
 """The client of the analytics service: one channel, through our own sidecar if there is one."""
 
-import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -109,8 +107,8 @@ class SettledCounts:
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         ends_at = time.monotonic() + timeout_s
-        with suppress(TimeoutError):  # without time left, the call raises `TimedOut`
-            await asyncio.wait_for(self.outbox.settled(user_id), timeout_s)
+        await self.outbox.settled(user_id, timeout_s)
+        # Without time left, this raises `TimedOut`.
         return await self.analytics.message_count(user_id, timeout_s=ends_at - time.monotonic())
 
 

@@ -87,14 +87,17 @@ class Outbox:
     def send_soon(self) -> None:
         self._work.set()
 
-    async def settled(self, user_id: str) -> None:
-        """Wait until analytics has counted all of the user's kept turns. Raises `Unavailable`."""
-        while await self.database.read(_HAS_UNSENT, user_id):
-            self._waiting.add(user_id)
-            self._work.set()
-            self._hurry.set()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._sent.wait(), _POLL_S)
+    async def settled(self, user_id: str, timeout_s: float | None = None) -> None:
+        """Wait until analytics has counted all of the user's kept turns, or the time is up. Raises
+        `Unavailable`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while await self.database.read(_HAS_UNSENT, user_id):
+                    self._waiting.add(user_id)
+                    self._work.set()
+                    self._hurry.set()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._sent.wait(), _POLL_S)
 
     async def backlog(self) -> tuple[int, datetime | None]:
         """How many messages wait, `MOST_COUNTED` at most, and when the oldest was sent."""

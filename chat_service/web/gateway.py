@@ -1,8 +1,7 @@
 """The chat service's HTTP face: decode, call the use case, encode."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
@@ -33,7 +32,7 @@ from chat_service.web.routes import OwnId, OwnPage, private_router, while_connec
 from daca_shared.domain import NotFound
 
 # How long a request for a count waits for the user's latest messages to be counted: as long as it
-# may take to find an analytics again that has just come back.
+# may take to find an analytics again that has just come back. Then it gets what is counted by then.
 _PATIENCE_S = 1.0
 _EXPOSED = ("retry-after", "x-request-id", "x-trace-id")
 Count = Annotated[int | None, Query(ge=0)]
@@ -82,15 +81,10 @@ def build_gateway(
     app.get("/readyz")(status.ready)
     app.get("/status")(status.report)
 
-    async def wait_until_counted(user_id: str) -> None:
-        # If it takes too long, the answer is what is counted by then.
-        with suppress(TimeoutError):
-            await asyncio.wait_for(outbox.settled(user_id), _PATIENCE_S)
-
     @private.get("/users/{user_id:anything}/analytics")
     async def user_analytics(user_id: OwnId, default: Count = None) -> bodies.AnalyticsBody:
         """`default` is the answer for an unknown user; without it, that is a 404."""
-        await wait_until_counted(user_id)
+        await outbox.settled(user_id, _PATIENCE_S)
         try:
             count = await analytics.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
         except NotFound:
@@ -101,7 +95,7 @@ def build_gateway(
 
     @private.get("/users/{user_id:anything}/activity", response_model=bodies.ActivityBody)
     async def activity(user_id: OwnId) -> dict[str, Any]:
-        await wait_until_counted(user_id)
+        await outbox.settled(user_id, _PATIENCE_S)
         days = await analytics.activity(user_id, timeout_s=COUNT_TIMEOUT_S)
         return {"days": [{"date": day, "message_count": count} for day, count in days.items()]}
 
