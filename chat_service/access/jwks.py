@@ -45,30 +45,27 @@ class Jwks:
     async def find(
         self, kid: str | None, algorithm: str, *, misfit: bool = False
     ) -> Sequence[jwt.PyJWK]:
-        """The keys for `algorithm` with `kid`, or all. If the ones known are a `misfit`, the issuer
-        may have put another under the same id. Raises `Unavailable` if none can be had."""
+        """The known keys for `algorithm` with `kid`, or all. If none of them fits (`misfit`), the
+        issuer may have published another. Raises `Unavailable` if none can be had."""
         now_s = asyncio.get_running_loop().time()
         age_s = now_s - self._fetched_at_s
-        found = self._known(kid, algorithm)
         # Well before they are too old, so that nobody has to wait.
-        is_due = not found or misfit or age_s >= self.max_age_s / 2
+        is_due = misfit or age_s >= self.max_age_s / 2
         if is_due and now_s - self._tried_at_s >= self.min_interval_s:
             self._tried_at_s = now_s
             self._fetching = asyncio.create_task(self._fetch())
         is_old = age_s >= self.max_age_s and not self._is_away
-        if self._fetching and (not found or misfit or is_old or age_s >= self.max_stale_s):
+        if self._fetching and (misfit or is_old or age_s >= self.max_stale_s):
             # Shielded, as others wait for it too, and this caller may leave.
             await asyncio.shield(self._fetching)
-        found = self._known(kid, algorithm)
+        keys = (key for key in self._keys if kid in (None, key.key_id))
+        found = [key for key in keys if key.algorithm_name == algorithm]
         # While the host is away, an unknown key may be one that it has just published.
-        if now_s - self._fetched_at_s >= self.max_stale_s or (self._is_away and not found):
+        is_unknown = misfit and not found and self._is_away
+        if is_unknown or now_s - self._fetched_at_s >= self.max_stale_s:
             told, wait_s = "Tokens can't be checked now", self.min_interval_s
             raise Unavailable(told, code="NO_TOKEN_KEYS", retry_after_s=wait_s)
         return found
-
-    def _known(self, kid: str | None, algorithm: str) -> list[jwt.PyJWK]:
-        keys = (key for key in self._keys if kid in (None, key.key_id))
-        return [key for key in keys if key.algorithm_name == algorithm]
 
     async def _fetch(self) -> None:
         try:
