@@ -1,7 +1,6 @@
 """Connections need open files. The allowed number is used, and no chat begins without one."""
 
 import errno
-import resource
 import subprocess
 import sys
 
@@ -27,14 +26,11 @@ _ADMIT = "from chat_service.access.admission import most_chats; print(most_chats
 
 
 def python(code: str, soft: int, hard: int) -> tuple[str, str]:
-    """The output of a program that runs with these limits."""
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)),
-    )
+    """The output of a program that runs with these limits. A shell sets them: Python would have to
+    fork for it, and gRPC's threads in this process may not survive that."""
+    limited = f'ulimit -Sn {soft}; ulimit -Hn {hard}; exec "$0" -c "$1"'
+    command = ["sh", "-c", limited, sys.executable, code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     return run.stdout.strip(), run.stderr
 
 
