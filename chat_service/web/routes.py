@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any
 
@@ -9,13 +10,13 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.convertors import PathConvertor, register_url_convertor
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.types import Receive, Scope, Send
 
 from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
-from daca_shared.domain import UserId
+from daca_shared.domain import InvalidInput, UserId
 from daca_shared.service import running
 
 _JSON = r"application/([^;]+\+)?json"
@@ -33,6 +34,8 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
             if scope["method"] in (self.methods or ()):
                 _read_as_json(scope)
+            if scope["query_string"]:
+                _refuse_repeated(scope)
             await super().handle(scope, receive, send)
 
     # Only for the API documentation: the token is checked above.
@@ -56,6 +59,14 @@ def _read_as_json(scope: Scope) -> None:
         headers["content-type"] = "application/json"
     elif not re.fullmatch(_JSON, declared):
         raise HTTPException(415, "The body must be declared as Content-Type: application/json")
+
+
+def _refuse_repeated(scope: Scope) -> None:
+    """A proxy that checks the first value of a parameter must not be passed by with another one."""
+    names = Counter(name for name, _ in QueryParams(scope["query_string"]).multi_items())
+    for name, times in names.most_common(1):
+        if times > 1:
+            raise InvalidInput.field(name, "is given more than once")
 
 
 def while_connected(request: Request) -> AbstractAsyncContextManager[None]:

@@ -64,6 +64,23 @@ async def test_bad_input_is_refused_by_field_and_not_counted(
     await assert_refused(response, chat, field, (400, 422))
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/users/alice?role=admin&role=guest", "role"),
+        ("/users/alice/analytics?default=x&default=1", "default"),
+        ("/conversations?user_id=alice&user_id=bob", "user_id"),
+        ("/users/alice?r%C3%B6le=1&other=2&r%C3%B6le=3", "röle"),
+    ],
+)
+async def test_a_query_parameter_may_be_given_once(
+    http: httpx2.AsyncClient, path: str, name: str
+) -> None:
+    response = await http.get(path)
+    told = (response.status_code, response.json()["detail"], response.json()["code"])
+    assert told == (400, f"{name}: is given more than once", "INVALID_FIELD")
+
+
 async def test_a_stream_is_refused_in_the_same_words(http: httpx2.AsyncClient) -> None:
     bad = {"user_id": 5, "tags": 5}
     whole, stream = [await http.post(path, json=bad) for path in ("/chat/", "/chat/stream")]
