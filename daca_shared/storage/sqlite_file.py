@@ -36,7 +36,8 @@ class SqliteFile:
         that must be there has to be whole. Raises `sqlite3.Error` or `OSError`, also if another
         process uses it."""
         if not create:
-            _look(path, "PRAGMA quick_check(1)")
+            with path.open("rb") as file:
+                _look(path, "PRAGMA quick_check(1)", header=file.read(len(_HEADER)))
         files.keep_private(path.parent, f"{path.stem}.*")
         with ExitStack() as on_failure:
             files.lock(path.with_suffix(".lock"), on_failure)
@@ -143,9 +144,7 @@ class SqliteFile:
         with TemporaryFile(dir=self.path.parent) as file:
             file.write(bytes(_ROOM_BYTES))
         # With a new connection, as open ones have the file's contents in their caches.
-        _look(self.path)
-        if os.pread(self._raw, len(_HEADER), 0) != _HEADER:  # the log (WAL) may still have it
-            raise Lost("corrupt or empty")
+        _look(self.path, header=os.pread(self._raw, len(_HEADER), 0))
 
     def _is_ours(self, file: Path) -> bool:
         try:
@@ -163,13 +162,14 @@ def _uri(path: Path, mode: Literal["ro", "rw"]) -> str:
     return f"{path.absolute().as_uri()}?mode={mode}"
 
 
-def _look(path: Path, *checks: str) -> None:
+def _look(path: Path, *checks: str, header: bytes) -> None:
+    """The `header` is the file's own, as SQLite may find another one in the log (WAL)."""
     with closing(sqlite3.connect(_uri(path, "ro"), uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         for (table,) in tables:
             db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
         found = [db.execute(check).fetchall() for check in checks]
-        if not tables or any(told != [("ok",)] for told in found):
+        if header != _HEADER or not tables or any(told != [("ok",)] for told in found):
             raise Lost("corrupt or empty")
 
 

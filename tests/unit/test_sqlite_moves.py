@@ -306,6 +306,23 @@ async def test_a_backup_with_a_log_keeps_that_while_another_program_has_the_old_
     assert numbers_of_whole(kept[0]) == [*FEW]
 
 
+async def test_a_damaged_backup_is_refused_although_its_log_has_all_of_it(path: Path) -> None:
+    backed_up = await opened(path.with_name("other.db"))
+    await fill(backed_up, FEW)
+    copies = with_log(path.with_name("copy"))
+    for file, copy in zip(with_log(path.with_name("other.db")), copies, strict=True):
+        shutil.copy(file, copy)
+    await backed_up.close()
+    copies[0].write_bytes(bytes(16) + copies[0].read_bytes()[16:])
+    database = await opened(path)
+    kept = with_log(path.with_name("kept"))
+    for file, copy, old in zip(with_log(path), copies, kept, strict=True):
+        move(file, old)
+        move(copy, file)
+    await refuses(database, "replaced|corrupt")
+    await database.close()
+
+
 async def test_a_search_does_not_open_a_file_that_has_replaced_ours(path: Path) -> None:
     database, copy = await opened_with_a_backup(path)
     replace(path, copy)
