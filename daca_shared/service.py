@@ -35,11 +35,19 @@ def main[S: ServiceSettings](
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     try:
-        uvloop.run(run(found))
+        asyncio.run(run(found), loop_factory=_new_loop)
     except (DomainError, PortTaken) as error:
         # Otherwise objects die at interpreter exit, where grpc would print an error after this one.
         gc.freeze()
         sys.exit(f"{name}: {error}")
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Its tasks begin at once. Most of a request's tasks then wait for something, or end, without
+    another turn of the loop: with 16 clients, a tenth more chats."""
+    loop = uvloop.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
 
 
 def stop_signal() -> asyncio.Event:
