@@ -3,7 +3,8 @@
 import asyncio
 import re
 from collections import Counter
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
@@ -17,7 +18,6 @@ from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
 from daca_shared.domain import InvalidInput, UserId
-from daca_shared.service import running
 
 _JSON = r"application/([^;]+\+)?json"
 
@@ -69,7 +69,8 @@ def _refuse_repeated(scope: Scope) -> None:
             raise InvalidInput.field(name, "is given more than once")
 
 
-def while_connected(request: Request) -> AbstractAsyncContextManager[None]:
+@asynccontextmanager
+async def while_connected(request: Request) -> AsyncIterator[None]:
     """A context that is cancelled if the client leaves. A client that gives up and asks again would
     otherwise have its message answered, and counted, more than once."""
     task: Any = asyncio.current_task()
@@ -78,7 +79,11 @@ def while_connected(request: Request) -> AbstractAsyncContextManager[None]:
         await request.receive()  # its body has been read, so that this is the client's leaving
         task.cancel()
 
-    return running(watch)
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
 
 
 async def _own_id(user_id: UserId, request: Request) -> str:
