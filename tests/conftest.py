@@ -1,9 +1,10 @@
 """What tests in several folders need."""
 
+import asyncio
 import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The objects that collecting creates stay to the end, so a collector would search them in vain.
 gc.disable()
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"eager": _new_loop}
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """As in the services, tasks begin at once."""
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
