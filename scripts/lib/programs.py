@@ -33,16 +33,21 @@ async def ensure_local_model() -> None:
 
 async def _output_of(*command: str, asks: bool = False) -> list[str]:
     """The lines that it prints; none if it fails, which it explains itself on stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        # So that all it starts can be ended. Only our own session can read from the terminal.
-        start_new_session=not asks,
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            # So that all it starts can be ended. Only our own session can read from the terminal.
+            start_new_session=not asks,
+        )
     )
     try:
+        # Shielded, as asyncio, if cancelled in this moment, would wait for what it has started.
+        process = await asyncio.shield(starting)
         out, _ = await process.communicate()
     except asyncio.CancelledError:
+        process = await starting
         with suppress(ProcessLookupError, TimeoutError):
             if asks:
                 process.terminate()

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,17 @@ async def test_a_stop_ends_the_script(tmp_path: Path) -> None:
     assert getting.cancelled()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_stop_ends_a_script_that_has_just_begun(tmp_path: Path, turns: int) -> None:
+    getting = asyncio.create_task(get("daprd", script=script(tmp_path, "sleep 60"), without=""))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    time.sleep(0.1)  # noqa: ASYNC251 - it begins, while asyncio has not yet connected its output
+    getting.cancel()
+    await asyncio.wait([getting], timeout=10)
+    assert getting.cancelled()
 
 
 async def test_a_stack_can_run_without_a_program_that_is_being_installed(tmp_path: Path) -> None:
