@@ -34,8 +34,7 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
             if scope["method"] in (self.methods or ()):
                 _read_as_json(scope)
-            if scope["query_string"]:
-                _refuse_repeated(scope)
+            _refuse_repeated(scope)
             await super().handle(scope, receive, send)
 
     # Only for the API documentation: the token is checked above.
@@ -63,8 +62,9 @@ def _read_as_json(scope: Scope) -> None:
 
 def _refuse_repeated(scope: Scope) -> None:
     """A proxy that checks the first value of a parameter must not be passed by with another one."""
-    names = Counter(name for name, _ in QueryParams(scope["query_string"]).multi_items())
-    for name, times in names.most_common(1):
+    given = [name for name, _ in QueryParams(scope["query_string"]).multi_items()]
+    given += [name for name in Headers(scope=scope) if name == "idempotency-key"]
+    for name, times in Counter(given).most_common(1):
         if times > 1:
             raise InvalidInput.field(name, "is given more than once")
 

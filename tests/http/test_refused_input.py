@@ -81,6 +81,17 @@ async def test_a_query_parameter_may_be_given_once(
     assert told == (400, f"{name}: is given more than once", "INVALID_FIELD")
 
 
+@pytest.mark.parametrize("path", ["/chat/", "/chat/stream", "/v1/chat/completions"])
+async def test_an_idempotency_key_may_be_given_once(
+    http: httpx2.AsyncClient, chat: FakeChat, path: str
+) -> None:
+    said = body() | {"messages": [{"role": "user", "content": "Hi"}], "user": "alice"}
+    keys = [("Idempotency-Key", "one"), ("idempotency-key", "two")]
+    response = await http.post(path, json=said, headers=keys)
+    told = (response.status_code, response.json()["detail"], chat.agent.messages)
+    assert told == (400, "idempotency-key: is given more than once", [])
+
+
 async def test_a_stream_is_refused_in_the_same_words(http: httpx2.AsyncClient) -> None:
     bad = {"user_id": 5, "tags": 5}
     whole, stream = [await http.post(path, json=bad) for path in ("/chat/", "/chat/stream")]
