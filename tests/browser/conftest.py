@@ -65,6 +65,9 @@ async def opened(browser: Browser) -> AsyncIterator[OpenPage]:
             context.on("weberror", lambda error: faults.append(str(error.error)))
             context.on("console", on_console)
             context.on("requestfailed", lambda one: log.warning("%s: %s", one.url, one.failure))
+            # A route of nothing. Chromium misses what is sent while the first one is being set up,
+            # and Playwright then knows nothing of such a request.
+            await context.route("about:nothing", lambda route: route.abort())
             page = await context.new_page()
             await page.goto("ui/")
             name = page.get_by_label("Chatting as")
