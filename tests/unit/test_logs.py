@@ -1,3 +1,4 @@
+import asyncio
 import errno
 import io
 import logging
@@ -47,10 +48,11 @@ def test_an_exception_is_one_json_line_or_a_readable_trace(stream: type[io.Strin
 
 
 @pytest.mark.parametrize("secret", ["0", "1", "x", "2026", "211.4"])
-def test_secrets_that_look_like_other_parts_leave_lines_as_json(secret: str) -> None:
+async def test_secrets_that_look_like_other_parts_leave_lines_as_json(secret: str) -> None:
     with reported(secrets=[secret]) as report:
         fields = {"duration_ms": 211.4, "status": 503}
         log_request(log, logging.INFO, "call", Request("req-10", None), fields)
+        await asyncio.sleep(0)
     (line,) = report.lines
     assert (line["duration_ms"], line["status"], line["request_id"]) == (211.4, 503, "req-10")
 
@@ -66,12 +68,13 @@ def test_of_a_user_id_that_is_too_long_little_is_kept() -> None:
 
 @pytest.mark.parametrize("secret", ["sk-1234", 'a "quoted" one', "back\\slash", "geheimnüs"])
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
-def test_secrets_are_removed_from_all_parts_of_a_line(
+async def test_secrets_are_removed_from_all_parts_of_a_line(
     secret: str, stream: type[io.StringIO]
 ) -> None:
     with reported(secrets=[secret], into=stream) as report:
         log.info("key %s", secret)
         log_request(log, logging.INFO, "call", Request("1", None), {"answer": f"bad {secret}"})
+        await asyncio.sleep(0)
         try:
             failing(f"key {secret} refused")
         except RuntimeError:
@@ -124,8 +127,11 @@ def test_debug_lines_of_libraries_with_messages_are_left_out() -> None:
     assert [line["event"] for line in report.lines] == ["but this"]
 
 
-def test_a_log_that_can_not_be_written_fails_no_request() -> None:
+async def test_a_log_that_can_not_be_written_fails_no_request() -> None:
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: failures.append(about))
     with reported(into=Full) as report:
         log.info("hello")
         log_request(log, logging.INFO, "call", Request("1", None), {})
-    assert report.text == ""
+        await asyncio.sleep(0)
+    assert (report.text, failures) == ("", [])
