@@ -22,8 +22,9 @@ _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     # To find a restarted sidecar again within half a second, instead of up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
+    # Despite its name, how long connecting may take: on a busy machine, longer than 50 ms.
+    ("grpc.min_reconnect_backoff_ms", 1000),
 )
 
 

@@ -209,6 +209,29 @@ async def test_every_call_has_a_deadline() -> None:
         await client.close()
 
 
+async def test_a_busy_machine_may_take_a_moment_to_accept_the_connection() -> None:
+    async def piped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.3)
+        answers, requests = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(piped(reader, requests), piped(answers, writer))
+
+    async with (
+        listening(scripted_server(Scripted())) as server,
+        await asyncio.start_server(accept, "127.0.0.1", 0) as slow,
+    ):
+        port = slow.sockets[0].getsockname()[1]
+        client = AnalyticsClient(Peer(f"127.0.0.1:{port}"))
+        try:
+            assert await client.message_count("alice", timeout_s=5) == 0
+        finally:
+            await client.close()
+
+
 @pytest.mark.parametrize(
     ("token", "expected"),
     [
