@@ -32,6 +32,7 @@ from tests.browser.troubles import (
     no_upstream,
     see_a_problem,
 )
+from tests.relay import pass_on
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -49,17 +50,7 @@ class CuttableProxy:
     ) -> None:
         from_server, to_server = await asyncio.open_connection(*self._server_at)
         self._writers += [to_client, to_server]
-        await asyncio.gather(
-            self._pass_on(from_client, to_server), self._pass_on(from_server, to_client)
-        )
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-        except OSError:
-            pass
-        writer.close()
+        await asyncio.gather(pass_on(from_client, to_server), pass_on(from_server, to_client))
 
     def cut(self) -> None:
         for writer in self._writers:

@@ -18,6 +18,7 @@ from scripts.names import write_names
 from scripts.secure import Security
 from scripts.service import Service
 from scripts.stack import Stack
+from tests.relay import pass_on
 
 
 class Wiretap:
@@ -39,23 +40,10 @@ class Wiretap:
 
     async def _pass_on(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         far, on = await asyncio.open_connection("127.0.0.2", self.port)
-        self.sent.append(bytearray())
-        self.answered.append(bytearray())
-        await asyncio.gather(_copy(near, on, self.sent[-1]), _copy(far, back, self.answered[-1]))
-
-
-async def _copy(
-    source: asyncio.StreamReader, target: asyncio.StreamWriter, seen: bytearray
-) -> None:
-    try:
-        while data := await source.read(65536):
-            seen += data
-            target.write(data)
-            await target.drain()
-    except ConnectionError:
-        pass
-    finally:
-        target.close()
+        sent, answered = bytearray(), bytearray()
+        self.sent.append(sent)
+        self.answered.append(answered)
+        await asyncio.gather(pass_on(near, on, sent.extend), pass_on(far, back, answered.extend))
 
 
 class SecureStack(RunningStack):

@@ -23,6 +23,7 @@ from daca_shared.observe.tracing import tracing
 from daca_shared.settings import ServiceSettings
 from tests.fakes import FOREVER_S, channel_to, listening
 from tests.grpc.refusals import refusal
+from tests.relay import pass_on
 from tests.spans import Spans
 
 
@@ -210,15 +211,10 @@ async def test_every_call_has_a_deadline() -> None:
 
 
 async def test_a_busy_machine_may_take_a_moment_to_accept_the_connection() -> None:
-    async def piped(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-        writer.close()
-
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.3)
         answers, requests = await asyncio.open_connection("127.0.0.1", server.port)
-        await asyncio.gather(piped(reader, requests), piped(answers, writer))
+        await asyncio.gather(pass_on(reader, requests), pass_on(answers, writer))
 
     async with (
         listening(scripted_server(Scripted())) as server,
