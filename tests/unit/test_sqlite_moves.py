@@ -281,44 +281,49 @@ def with_log(path: Path) -> tuple[Path, Path]:
     return path, path.with_name(f"{path.name}-wal")
 
 
+async def backup_with_log(path: Path, numbers: range) -> tuple[Path, Path]:
+    """A copy of another database with its log, made while it is in use."""
+    other = path.with_name("other.db")
+    database = await opened(other)
+    await fill(database, numbers)
+    copies = with_log(path.with_name("copy"))
+    for file, copy in zip(with_log(other), copies, strict=True):
+        shutil.copy(file, copy)
+    await database.close()
+    return copies
+
+
+def replace_with_log(path: Path, copies: tuple[Path, Path]) -> Path:
+    """Returns where the file is now that was there."""
+    kept = with_log(path.with_name("kept"))
+    for file, copy, old in zip(with_log(path), copies, kept, strict=True):
+        move(file, old)
+        move(copy, file)
+    return kept[0]
+
+
 async def test_a_backup_with_a_log_keeps_that_while_another_program_has_the_old_file_open(
     path: Path,
 ) -> None:
-    backed_up = await opened(path.with_name("other.db"))
-    await fill(backed_up, MANY)
-    copies = with_log(path.with_name("copy"))
-    for file, copy in zip(with_log(path.with_name("other.db")), copies, strict=True):
-        shutil.copy(file, copy)
-    await backed_up.close()
+    copies = await backup_with_log(path, MANY)
     database = await opened(path)
     await fill(database, FEW)
     async with open_in_another_program(path):
-        kept = with_log(path.with_name("kept"))
-        for file, copy, old in zip(with_log(path), copies, kept, strict=True):
-            move(file, old)
-            move(copy, file)
+        kept = replace_with_log(path, copies)
         with pytest.raises(Unavailable, match="replaced"):
             await database.check()
         await database.check()
         assert await numbers(database) == [*MANY]
     await database.close()
     assert numbers_of_whole(path) == [*MANY]
-    assert numbers_of_whole(kept[0]) == [*FEW]
+    assert numbers_of_whole(kept) == [*FEW]
 
 
 async def test_a_damaged_backup_is_refused_although_its_log_has_all_of_it(path: Path) -> None:
-    backed_up = await opened(path.with_name("other.db"))
-    await fill(backed_up, FEW)
-    copies = with_log(path.with_name("copy"))
-    for file, copy in zip(with_log(path.with_name("other.db")), copies, strict=True):
-        shutil.copy(file, copy)
-    await backed_up.close()
+    copies = await backup_with_log(path, FEW)
     copies[0].write_bytes(bytes(16) + copies[0].read_bytes()[16:])
     database = await opened(path)
-    kept = with_log(path.with_name("kept"))
-    for file, copy, old in zip(with_log(path), copies, kept, strict=True):
-        move(file, old)
-        move(copy, file)
+    replace_with_log(path, copies)
     await refuses(database, "replaced|corrupt")
     await database.close()
 
