@@ -62,8 +62,9 @@ def _read_as_json(scope: Scope) -> None:
 
 def _refuse_repeated(scope: Scope) -> None:
     """A proxy that checks the first value of a parameter must not be passed by with another one."""
-    given = [name for name, _ in QueryParams(scope["query_string"]).multi_items()]
-    given += [name for name in Headers(scope=scope) if name == "idempotency-key"]
+    given = ["idempotency-key"] * len(Headers(scope=scope).getlist("idempotency-key"))
+    if scope["query_string"]:
+        given += [name for name, _ in QueryParams(scope["query_string"]).multi_items()]
     for name, times in Counter(given).most_common(1):
         if times > 1:
             raise InvalidInput.field(name, "is given more than once")
