@@ -1,8 +1,10 @@
 """PostgreSQL over TLS, with certificates of both sides."""
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +16,7 @@ from daca_shared.domain import Unavailable
 from daca_shared.storage.postgres import PostgresDatabase
 from lab.machine import free_port, nobody
 from lab.postgres import running_cluster
+from lab.stack import eventually
 from tests.certificates import self_signed
 
 
@@ -52,6 +55,18 @@ def server_that_wants_certificates() -> Iterator[tuple[str, Path]]:
 def server() -> Iterator[tuple[str, Path]]:
     with server_that_wants_certificates() as found:
         yield found
+
+
+def open_files() -> int:
+    return len([*Path("/proc/self/fd").iterdir()])
+
+
+@pytest.fixture(autouse=True)
+async def _no_connection_is_left() -> AsyncIterator[None]:
+    """A refused connection is closed once the server has ended its TLS, too."""
+    before = open_files()
+    yield
+    await eventually(partial(asyncio.to_thread, open_files), before)
 
 
 async def is_encrypted(url: str) -> bool:
