@@ -4,7 +4,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,7 +36,8 @@ _LONGEST = (
 # A shell that starts tests in the background makes them and all their children ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The objects that collecting creates stay to the end, so a collector would search them in vain.
+# Only between tests: within them, what is closed must have been closed by its owner. And what is
+# created while tests are collected stays to the end, so it would be searched in vain.
 gc.disable()
 
 
@@ -53,8 +54,6 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
-    gc.set_threshold(10_000)  # to search every 700 objects takes a twentieth of the tests' time
-    gc.enable()
     # If xdist doesn't group, all workers start each stack and each browser, which nobody notices.
     if "PYTEST_XDIST_WORKER" in os.environ:
         assert all("@" in item.nodeid for item in session.items), "pytest-xdist groups no tests"
@@ -98,12 +97,14 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return await cluster.new_database()
 
 
-@pytest.fixture
-def no_garbage_collection() -> Iterator[None]:
-    """Makes sure that what is closed was closed by its owner, and not by the garbage collector."""
-    gc.disable()
-    yield
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """What a test has left open is found at once. It is an error in the setup of the next one, as
+    it may be held until the test has ended."""
+    done = yield
+    gc.collect()
+    gc.freeze()  # what is left is not searched again
+    return done
 
 
 def pytest_sessionfinish() -> None:

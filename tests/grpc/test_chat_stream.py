@@ -87,7 +87,7 @@ async def test_a_cancelled_replys_text_is_in_the_history(stub: Stub, chat: FakeC
 
 
 async def test_cancelling_stops_a_model_that_is_faster_than_the_caller(
-    stub: Stub, chat: FakeChat, no_garbage_collection: None
+    stub: Stub, chat: FakeChat
 ) -> None:
     chat.agent.babbles = True
     for _ in range(5):

@@ -118,7 +118,7 @@ async def test_a_disconnected_streams_text_is_in_the_history(
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_disconnect_stops_a_model_that_is_faster_than_the_reader(
-    path: str, http: httpx2.AsyncClient, chat: FakeChat, no_garbage_collection: None
+    path: str, http: httpx2.AsyncClient, chat: FakeChat
 ) -> None:
     chat.agent.babbles = True
     for _ in range(5):
