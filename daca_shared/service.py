@@ -43,11 +43,25 @@ def main[S: ServiceSettings](
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """Its tasks begin at once. Most of a request's tasks then wait for something, or end, without
-    another turn of the loop: with 16 clients, 3 to 10 % more chats."""
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
+    # The releases between know no `eager_start`, which uvloop always passes on to them.
+    if not (3, 13) <= sys.version_info < (3, 13, 3):
+        begin_at_once(loop)
     return loop
+
+
+def begin_at_once(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the loop's tasks begin at once. Most of a request's tasks then wait for something, or
+    end, without another turn of the loop: with 16 clients, 3 to 10 % more chats."""
+    loop.set_task_factory(asyncio.create_eager_task_factory(_task))
+
+
+def _task[T](
+    work: Coroutine[Any, Any, T], *, eager_start: bool | None = False, **options: Any
+) -> asyncio.Task[T]:
+    # anyio leaves it out, as its own tasks must not begin at once. From Python 3.13 on, uvloop
+    # mostly passes None, which asyncio itself takes for no.
+    return asyncio.Task(work, eager_start=eager_start is not False, **options)
 
 
 def stop_signal() -> asyncio.Event:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from daca_shared.service import begin_at_once
 from lab.postgres import Cluster, Place, running_cluster
 from tests.fault_table import leave_out_the_long, pytest_terminal_summary, report
 
@@ -46,9 +47,9 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """As in the services, tasks begin at once."""
+    """As in the services."""
     loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
+    begin_at_once(loop)
     return loop
 
 
