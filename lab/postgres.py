@@ -41,6 +41,8 @@ class Cluster:
         with tarfile.open(_ARCHIVE) as archive:
             archive.extractall(folder, filter="data")
         self._bin = folder / _ARCHIVE.name.removesuffix(".tar.gz") / "bin"
+        if newer := _newer_libxml2():
+            (self._bin.parent / "lib" / "libxml2.so.2").symlink_to(newer)
         # It refuses to run as root.
         if owner := nobody():
             os.chown(folder, owner.pw_uid, owner.pw_gid)
@@ -108,6 +110,14 @@ def _signal(pids: Iterable[int], number: signal.Signals) -> None:
     for pid in pids:
         with suppress(ProcessLookupError):  # of a worker that has just ended
             os.kill(pid, number)
+
+
+def _newer_libxml2() -> Path | None:
+    """The library of systems that no longer have the version for which these programs were made.
+    They use it for XML, which we don't have, so that any will do."""
+    places = ("lib64", "lib", "lib/*")
+    found = [file for place in places for file in Path("/usr").glob(f"{place}/libxml2.so.*")]
+    return found[0] if found and "libxml2.so.2" not in (file.name for file in found) else None
 
 
 def _memory() -> Path | None:
