@@ -65,7 +65,10 @@ async def read_until(process: asyncio.subprocess.Process, text: str) -> str:
     async with asyncio.timeout(100):
         while text not in seen:
             line = os.fsdecode(await process.stdout.readline())
-            assert line, f"it ended without {text!r}:\n{seen}"
+            # Escaped, as xdist itself fails with a message that isn't UTF-8.
+            assert line, (
+                f"it ended without {text!r}:\n{os.fsencode(seen).decode(errors='backslashreplace')}"
+            )
             seen += line
     return seen
 
