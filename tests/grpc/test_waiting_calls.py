@@ -254,6 +254,7 @@ async def test_a_call_that_outlives_a_stop_is_told_and_logged_as_such(
             stop = asyncio.create_task(busy_server.stop(0.2))
             refused = await refusal(to_the_end(aiter(call)))
             await stop
+            await eventually(lambda: report.of(LOGGER))  # the caller may be told earlier
     assert refused.code is StatusCode.UNAVAILABLE
     assert refused.reasons == ["daca/STOPPING"]
     assert [line["code"] for line in report.of(LOGGER)] == ["UNAVAILABLE"]
