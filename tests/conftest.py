@@ -37,8 +37,8 @@ _LONGEST = (
 # A shell that starts tests in the background makes them and all their children ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Only between tests: within them, what is closed must have been closed by its owner. And what is
-# created while tests are collected stays to the end, so it would be searched in vain.
+# Garbage is collected only between tests, below: within one, what is closed must have been closed
+# by its owner. What is created while tests are found stays to the end: it need not be searched.
 gc.disable()
 
 
