@@ -1,5 +1,5 @@
-"""Free ports of this machine, how to be somebody other than root, and the programs that the scripts
-have installed."""
+"""Free ports of this machine, files that are open, how to be somebody other than root, and the
+programs that the scripts have installed."""
 
 import contextlib
 import os
@@ -24,6 +24,11 @@ def free_port() -> int:
             if port not in _given_ports:
                 _given_ports.add(port)
                 return port
+
+
+def open_files() -> int:
+    """How many files, with sockets and pipes, this process has open."""
+    return len([*Path("/proc/self/fd").iterdir()])
 
 
 def nobody() -> pwd.struct_passwd | None:

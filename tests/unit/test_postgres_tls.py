@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from daca_shared.domain import Unavailable
 from daca_shared.storage.postgres import PostgresDatabase
-from lab.machine import free_port, nobody
+from lab.machine import free_port, nobody, open_files
 from lab.postgres import running_cluster
 from lab.stack import eventually
 from tests.certificates import self_signed
@@ -55,10 +55,6 @@ def server_that_wants_certificates() -> Iterator[tuple[str, Path]]:
 def server() -> Iterator[tuple[str, Path]]:
     with server_that_wants_certificates() as found:
         yield found
-
-
-def open_files() -> int:
-    return len([*Path("/proc/self/fd").iterdir()])
 
 
 @pytest.fixture(autouse=True)

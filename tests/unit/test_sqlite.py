@@ -15,6 +15,7 @@ from daca_shared.domain import TimedOut, Unavailable
 from daca_shared.storage.database import Statements, Work
 from daca_shared.storage.sqlite import SqliteDatabase
 from daca_shared.storage.sqlite_file import SqliteFile
+from lab.machine import open_files
 
 CREATE = "CREATE TABLE test.numbers (n INTEGER PRIMARY KEY);"
 HOLD = """
@@ -183,11 +184,11 @@ async def longest_pause_s() -> float:
 def test_a_file_that_cannot_be_opened_is_not_left_open(path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no database" * 1000)
-    before = len([*Path("/proc/self/fd").iterdir()])
+    before = open_files()
     for _ in range(3):
         with pytest.raises(sqlite3.DatabaseError):
             SqliteFile(path, "test", [CREATE])
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert open_files() == before
 
 
 async def test_a_file_is_locked_by_one_process_which_is_named_to_others(path: Path) -> None:
