@@ -14,6 +14,6 @@ programs=$(scripts/install_dapr.sh daprd dapr sentry grpcurl)
 docker info >/dev/null 2>&1 || say "NO DOCKER ENGINE: the tests of the image and of Compose are skipped"
 scripts/install_tracing.sh zipkin >/dev/null || say "NO ZIPKIN: its test is skipped"
 export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM LIBFAKETIME PGBOUNCER
-# Five at a time, on two cores as well: most tests wait for others more than they compute. In the
+# Four at a time, on two cores as well: most tests wait for others more than they compute. In the
 # order of tests/conftest.py.
-exec .venv/bin/python -m pytest -n 5 --dist loadgroup --no-loadscope-reorder "$@"
+exec .venv/bin/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder "$@"
