@@ -237,7 +237,7 @@ async def test_a_client_that_retries_before_a_reply_has_begun_has_nothing_counte
         await impatient.chat.completions.create(model="m", messages=HI, stream=stream)
     assert len(chat.agent.messages) == 2
     await eventually(lambda: not chat.admission.chats)
-    assert not chat.conversation.streams
+    await eventually(lambda: not chat.conversation.streams)
     assert chat.turns.kept == []
 
 
@@ -250,7 +250,7 @@ async def test_a_reader_who_leaves_stops_the_model(
         assert "You " in await anext(response.aiter_text())
     await eventually(lambda: chat.turns.kept)
     assert chat.turns.kept[0].stopped
-    assert not chat.conversation.streams
+    await eventually(lambda: not chat.conversation.streams)
 
 
 async def test_a_retry_with_the_same_key_counts_once(
