@@ -99,9 +99,10 @@ class FakeOutbox(Outbox):
         oldest = datetime.now(UTC) - timedelta(seconds=90) if self.waiting else None
         return self.waiting, oldest
 
-    async def settled(self, user_id: str, timeout_s: float | None = None) -> None:
+    async def settled(self, user_id: str, timeout_s: float | None = None) -> bool:
         if not self.settles:
             await asyncio.sleep(FOREVER_S if timeout_s is None else timeout_s)
+        return self.settles
 
 
 class FakeTurns(TurnStore):

@@ -87,9 +87,9 @@ class Outbox:
     def send_soon(self) -> None:
         self._work.set()
 
-    async def settled(self, user_id: str, timeout_s: float | None = None) -> None:
-        """Wait until analytics has counted all of the user's kept turns, or the time is up. Raises
-        `Unavailable`."""
+    async def settled(self, user_id: str, timeout_s: float | None = None) -> bool:
+        """Wait until analytics has counted all of the user's kept turns, or the time is up. Returns
+        whether it has. Raises `Unavailable`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while await self.database.read(_HAS_UNSENT, user_id):
@@ -98,6 +98,8 @@ class Outbox:
                     self._hurry.set()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._sent.wait(), _POLL_S)
+                return True
+        return False
 
     async def backlog(self) -> tuple[int, datetime | None]:
         """How many messages wait, `MOST_COUNTED` at most, and when the oldest was sent."""

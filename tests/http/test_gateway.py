@@ -197,9 +197,10 @@ async def test_a_users_activity(http: httpx2.AsyncClient) -> None:
 async def test_both_counts_include_a_message_sent_a_moment_ago(
     http: httpx2.AsyncClient, chat: FakeChat, path: str
 ) -> None:
-    async def settled(user_id: str, timeout_s: float | None = None) -> None:
+    async def settled(user_id: str, timeout_s: float | None = None) -> bool:
         await asyncio.sleep(0.1)
         chat.analytics.counts[user_id] += 1
+        return True
 
     chat.outbox.settled = settled  # type: ignore[method-assign]
     answer = (await http.get(f"/users/alice/{path}")).json()

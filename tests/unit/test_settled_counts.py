@@ -166,3 +166,12 @@ async def test_it_does_not_wait_forever() -> None:
     outbox.settles = False
     with pytest.raises(TimedOut):
         await SettledCounts(FakeAnalytics(), outbox).message_count("alice", timeout_s=0.05)
+
+
+async def test_a_wait_that_ends_a_moment_early_gives_no_number() -> None:
+    class Early(FakeOutbox):
+        async def settled(self, user_id: str, timeout_s: float | None = None) -> bool:
+            return False
+
+    with pytest.raises(TimedOut):
+        await SettledCounts(FakeAnalytics(), Early()).message_count("alice", timeout_s=5)
