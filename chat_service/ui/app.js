@@ -586,6 +586,13 @@ showAddress();
 sidebar.refresh(user);
 count.refresh(user);
 api.maxTextLength().then((limit) => (composer.limit = limit));
+api.caller().then((name) => {
+  if (!name) return;
+  $("user").readOnly = true;
+  const { text } = composer;
+  become(name);
+  if (text && !composer.text) composer.begin(text); // typed meanwhile
+});
 if (typedEarly) composer.begin([composer.text, typedEarly].filter(Boolean).join("\n"));
 for (const id of ["user", "search", "send"]) $(id).disabled = false;
 $("text").placeholder = "Write a message";

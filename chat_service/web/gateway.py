@@ -195,6 +195,11 @@ def build_gateway(
     async def delete_conversation(session_id: UUID, user_id: OwnId) -> None:
         await conversation.delete(ConversationKey(user_id, session_id))
 
+    @private.get("/ui/caller.json", include_in_schema=False)
+    async def caller(request: Request) -> dict[str, str | None]:
+        """Whose token came, as the page can't see one that a proxy adds."""
+        return {"user_id": request.state.caller.subject}
+
     # A request is matched in this order, and most are chats.
     app.include_router(chats)
     app.include_router(private)
