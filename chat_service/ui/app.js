@@ -589,9 +589,10 @@ api.maxTextLength().then((limit) => (composer.limit = limit));
 api.caller().then((name) => {
   if (!name) return;
   $("user").readOnly = true;
-  const { text } = composer;
+  // Anything else in the box is a draft of the user who was here before.
+  const typed = name !== user && (composer.isTyped ? composer.text : typedEarly);
   become(name);
-  if (text && !composer.text) composer.begin(text); // typed meanwhile
+  if (typed && composer.isEmpty) composer.begin(typed);
 });
 if (typedEarly) composer.begin([composer.text, typedEarly].filter(Boolean).join("\n"));
 for (const id of ["user", "search", "send"]) $(id).disabled = false;

@@ -324,3 +324,16 @@ async def test_a_token_that_a_proxy_adds_identifies_the_user(
             await expect(message_box(page)).to_have_value("How many?")
             await message_box(page).press("Enter")
             await expect(replies(page)).to_contain_text(f"sent {sent}")
+
+
+async def test_a_draft_is_not_shown_to_the_user_of_another_token(
+    browser: Browser, guarded: RunningStack
+) -> None:
+    async with await browser.new_context(base_url=guarded.url) as context:
+        page = await context.new_page()
+        for name, draft in (("erin", ""), ("frank", ""), ("erin", "Written by erin")):
+            await context.set_extra_http_headers({"authorization": f"Bearer {token(name)}"})
+            await page.goto("/ui/")
+            await expect(page.get_by_label("Chatting as")).to_have_value(name)
+            await expect(message_box(page)).to_have_value(draft)
+            await message_box(page).fill(f"Written by {name}")
