@@ -19,10 +19,11 @@ from daca_shared.observe.requests import current_request
 
 log = logging.getLogger(__name__)
 
+MAX_BODY_BYTES = 1_000_000
 # Otherwise one megabyte of bad tags is answered with eighteen megabytes of errors.
 _MAX_ERRORS = 10
 _MEDIA_TYPE = "application/problem+json"
-_CODES = {404: "NO_SUCH_ROUTE", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "NOT_JSON"}
+_CODES = {404: "NO_SUCH_ROUTE", 405: "METHOD_NOT_ALLOWED", 415: "NOT_JSON"}
 
 
 class FieldError(BaseModel):
@@ -75,6 +76,8 @@ class Problem:
             case HTTPException(status_code=400):
                 # FastAPI's own words don't say what is wrong.
                 return cls(400, "BAD_REQUEST", "The body can't be read as JSON in UTF-8")
+            case HTTPException(status_code=413):
+                return cls(413, "BODY_TOO_LARGE", f"The body is over {MAX_BODY_BYTES:,} bytes")
             case HTTPException(status_code=status):
                 return cls(status, _CODES.get(status, "BAD_REQUEST"), error.detail, error.headers)
         return cls(500, "INTERNAL", INTERNAL_MESSAGE)

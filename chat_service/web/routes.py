@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
+from chat_service.web.problems import MAX_BODY_BYTES
 from daca_shared.domain import InvalidInput, UserId
 
 _JSON = r"application/([^;]+\+)?json"
@@ -39,7 +40,7 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
 
     # Only for the API documentation: the token is checked above.
     shown = [Depends(HTTPBearer(auto_error=False))] if identity.find_keys else []
-    return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=1_000_000)
+    return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=MAX_BODY_BYTES)
 
 
 def _read_as_json(scope: Scope) -> None:

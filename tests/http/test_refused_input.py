@@ -161,7 +161,8 @@ async def test_a_body_over_a_megabyte_is_refused(
             yield content[at : at + 10_000]
 
     response = await http.post("/chat/", content=chunks() if chunked else content)
-    assert (response.status_code, response.json()["detail"]) == (413, "Content Too Large")
+    told = response.json()["detail"]
+    assert (response.status_code, told) == (413, "The body is over 1,000,000 bytes")
     assert (chat.turns.kept, chat.agent.counts) == ([], [])
 
 
