@@ -107,7 +107,7 @@ class SettledCounts:
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         ends_at = time.monotonic() + timeout_s
-        # Not judged by the time that is left: a loop's timers count in ms, and may be early.
+        # Not left to the deadline below: with none left, grpc may still take a quick answer.
         if not await self.outbox.settled(user_id, timeout_s):
             raise TimedOut("The user's latest messages are not counted yet")
         return await self.analytics.message_count(user_id, timeout_s=ends_at - time.monotonic())
