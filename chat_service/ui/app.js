@@ -587,7 +587,7 @@ sidebar.refresh(user);
 count.refresh(user);
 api.maxTextLength().then((limit) => (composer.limit = limit));
 api.caller().then((name) => {
-  if (!name) return;
+  if (!name || subject()) return; // another token may have been entered meanwhile
   $("user").readOnly = true;
   // Anything else in the box is a draft of the user who was here before.
   const typed = name !== user && (composer.isTyped ? composer.text : typedEarly);

@@ -1,14 +1,12 @@
 """What a person sees and does on the chat page, found by accessible names."""
 
-import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import Page, Route, expect
 
-from lab.stack import RunningStack, running_stack
+from lab.stack import RunningStack
 from tests.browser.people import (
     button,
     count,
@@ -20,7 +18,6 @@ from tests.browser.people import (
     stop_midway,
 )
 from tests.browser.troubles import NO_STORAGE
-from tests.tokens import SECRET, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -258,82 +255,3 @@ async def test_a_conversation_goes_on_after_a_restart_of_the_service(
     await send_and_wait(page, "Nice weather")
     await send(page, "What did I say first?")
     await expect(replies(page).last).to_contain_text("My dog is called Rex")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStack]:
-    """The real services, which require tokens."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTH_JWT_SECRET", SECRET)
-        async with running_stack(tmp_path_factory.mktemp("guarded"), None) as running:
-            yield running
-
-
-async def test_a_token_is_requested_and_identifies_the_user(
-    browser: Browser, guarded: RunningStack
-) -> None:
-    async with await browser.new_context(base_url=guarded.url) as context:
-        page = await context.new_page()
-        await page.goto("/ui/")
-        dialog = page.get_by_role("dialog", name="Sign in")
-        field = dialog.get_by_label("Token")
-        await expect(field).to_be_focused()
-        for not_good in ("let me in", token("bob", aud="another")):
-            await field.fill(not_good)
-            await field.press("Enter")
-            await expect(dialog).to_be_visible()
-        await field.fill(token("bob"))
-        await field.press("Enter")
-        await expect(dialog).to_be_hidden()
-        for _ in range(2):
-            await expect(page.get_by_label("Chatting as")).to_have_value("bob")
-            await expect(page.get_by_label("Chatting as")).not_to_be_editable()
-            await expect(count(page)).to_have_text("Messages sent: 3")
-            await page.reload()
-        await send_and_wait(page, "How many?")
-        await expect(replies(page)).to_contain_text("You have sent 3 messages")
-        await expect(past(page)).to_have_count(1)
-        await expect(page.get_by_role("alert")).to_be_hidden()
-
-
-async def test_a_token_that_a_proxy_adds_identifies_the_user(
-    browser: Browser, guarded: RunningStack
-) -> None:
-    typed = asyncio.Event()
-
-    async def answer_late(route: Route) -> None:
-        await typed.wait()
-        await route.continue_()
-
-    async with await browser.new_context(base_url=guarded.url) as context:
-        await context.route("**/ui/caller.json", answer_late)
-        page = await context.new_page()
-        user = page.get_by_label("Chatting as")
-        # Two people at one machine: the page remembers another one.
-        for name, sent in (("carol", 0), ("dave", 0), ("carol", 1)):
-            await context.set_extra_http_headers({"authorization": f"Bearer {token(name)}"})
-            typed.clear()
-            await page.goto("/ui/")
-            await message_box(page).fill("How many?")
-            typed.set()
-            await expect(user).to_have_value(name)
-            await expect(user).not_to_be_editable()
-            await expect(count(page)).to_have_text(f"Messages sent: {sent}")
-            await expect(past(page)).to_have_count(sent)
-            await expect(page.get_by_role("alert")).to_be_hidden()
-            await expect(message_box(page)).to_have_value("How many?")
-            await message_box(page).press("Enter")
-            await expect(replies(page)).to_contain_text(f"sent {sent}")
-
-
-async def test_a_draft_is_not_shown_to_the_user_of_another_token(
-    browser: Browser, guarded: RunningStack
-) -> None:
-    async with await browser.new_context(base_url=guarded.url) as context:
-        page = await context.new_page()
-        for name, draft in (("erin", ""), ("frank", ""), ("erin", "Written by erin")):
-            await context.set_extra_http_headers({"authorization": f"Bearer {token(name)}"})
-            await page.goto("/ui/")
-            await expect(page.get_by_label("Chatting as")).to_have_value(name)
-            await expect(message_box(page)).to_have_value(draft)
-            await message_box(page).fill(f"Written by {name}")
