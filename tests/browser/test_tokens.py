@@ -60,7 +60,7 @@ async def test_a_token_that_a_proxy_adds_identifies_the_user(
         await route.continue_()
 
     async with await browser.new_context(base_url=guarded.url) as context:
-        await context.route("**/ui/caller.json", answer_late)
+        await context.route("**/ui/caller.json*", answer_late)
         page = await context.new_page()
         user = page.get_by_label("Chatting as")
         # Two people at one machine: the page remembers another one.
@@ -78,6 +78,30 @@ async def test_a_token_that_a_proxy_adds_identifies_the_user(
             await expect(message_box(page)).to_have_value("How many?")
             await message_box(page).press("Enter")
             await expect(replies(page)).to_contain_text(f"sent {sent}")
+
+
+async def test_an_entered_token_wins_over_a_late_answer_about_another(
+    browser: Browser, guarded: RunningStack
+) -> None:
+    entered = asyncio.Event()
+
+    async def answer_late(route: Route) -> None:
+        await entered.wait()
+        await route.fulfill(json={"user_id": "gina"})
+
+    async with await browser.new_context(base_url=guarded.url) as context:
+        await context.route("**/ui/caller.json*", answer_late)
+        page = await context.new_page()
+        await page.goto("/ui/")
+        dialog = page.get_by_role("dialog", name="Sign in")
+        await dialog.get_by_label("Token").fill(token("henry"))
+        await dialog.get_by_label("Token").press("Enter")
+        await expect(dialog).to_be_hidden()
+        async with page.expect_response("**/ui/caller.json*"):
+            entered.set()
+        await expect(page.get_by_label("Chatting as")).to_have_value("henry")
+        await send_and_wait(page, "How many?")
+        await expect(replies(page)).to_contain_text("Hello henry!")
 
 
 async def test_a_draft_is_not_shown_to_the_user_of_another_token(
