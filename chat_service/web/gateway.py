@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
+from importlib.metadata import version
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -59,7 +60,7 @@ def build_gateway(
 ) -> Edge:
     app = FastAPI(
         title="DACA Chat",
-        version="1.0.0",
+        version=version("daca-chat"),
         description="Chat with an agent that knows how many messages you have sent.",
         contact={"name": "DACA Chat"},
         servers=[{"url": "."}],
