@@ -14,16 +14,16 @@ from dataclasses import dataclass
 class Costs:
     """The inputs of the tables."""
 
-    # Measured on two cores that all processes shared (bench/results). CPU is per chat, with
-    # all that it causes, in an open loop at 60 % of the peak, with an instant model.
-    chat_cpu_ms: float = 3.4
-    analytics_cpu_ms: float = 0.76
-    sidecars_cpu_ms: float = 0.44 + 0.41
-    chat_rss_mb: float = 190
-    sidecar_rss_mb: float = 100
-    stream_kb: float = 100
+    # Measured on two cores that all processes shared (bench/results, 2026-11-29). CPU is per chat,
+    # with all that it causes, in an open loop at 60 % of the peak, with an instant model.
+    chat_cpu_ms: float = 2.9
+    analytics_cpu_ms: float = 0.66
+    sidecars_cpu_ms: float = 0.33 + 0.29
+    chat_rss_mb: float = 163
+    analytics_rss_mb: float = 68
+    sidecar_rss_mb: float = 60
+    stream_kb: float = 155
     # Assumed: the services.
-    analytics_rss_mb: float = 80
     turn_bytes: float = 2500  # a prompt, its reply, their share of the indexes
     message_id_bytes: float = 100  # with its index entry; kept forever
     transactions: float = 4.2  # per chat: outbox, history, turn, count, and batches

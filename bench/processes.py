@@ -12,10 +12,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far: all its threads, but not its children."""
+    """User and system time of a process so far, with its threads and its ended children."""
     # The second field, the program's name, may hold spaces.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return sum(map(int, fields[11:15])) / _TICKS
 
 
 def rss_mb(pid: int) -> float:
