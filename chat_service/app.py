@@ -44,9 +44,8 @@ SCHEMA = Path(__file__).with_name("turns") / "schema"
 
 
 class _Threads(ThreadPoolExecutor):
-    """In them a blocking tool that calls `sys.exit`, as argparse does, or whose `next` finds
-    nothing, fails like any other. Otherwise the first would end the service, and asyncio would lose
-    the second, so that its chat waits."""
+    """Makes ordinary failures of a blocking tool's `SystemExit`, as argparse raises it, and
+    `StopIteration`: otherwise the first would end the service, and the second hang its chat."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         def work_on() -> Any:

@@ -89,15 +89,15 @@ class ChatSettings(ServiceSettings):
     cors_origins: _Many[_Origin] = Field(("http://localhost:3000",), alias="CHAT_CORS_ORIGINS")
     """Which web origins may call the gateway, separated by commas."""
     trusted_hosts: _Many[_Name] = Field((), alias="CHAT_TRUSTED_HOSTS")
-    """What else a request's `Host` may be than this machine's names and `DACA_HOST` (if that is
+    """Which `Host`s a request may name, besides this machine's names and `DACA_HOST` (if that is
     `0.0.0.0` or `::`, any address): names, separated by commas, or `*` for anything."""
     root_path: str = Field("", pattern="^(/[^/?#]+)*$", alias="CHAT_ROOT_PATH")
-    """A prefix of every path, like `/daca`, that a proxy leaves in place; one that it takes away
-    needs no setting."""
+    """The prefix of all paths, like `/daca`, that a proxy passes on; one that it strips needs no
+    setting."""
     timeout_s: float = Field(60, gt=0, le=600, alias="CHAT_TIMEOUT_S")
     """How long one chat may take. A caller's own deadline can only shorten it."""
     max_concurrent: int = Field(2000, ge=1, alias="CHAT_MAX_CONCURRENT")
-    """How many chats may run at once. Each takes some 100 KB."""
+    """How many chats may run at once. Each takes some 160 KB."""
     max_text_length: int = Field(8000, ge=1, le=1_000_000, alias="CHAT_MAX_TEXT_LENGTH")
     """The longest message text, in characters. It must fit into a request's body of 1 MB."""
     max_history_length: int = Field(60_000, ge=0, alias="CHAT_MAX_HISTORY_LENGTH")
@@ -109,8 +109,8 @@ class ChatSettings(ServiceSettings):
     jwks_url: HttpUrl | None = Field(None, alias="AUTH_JWKS_URL")
     """The URL of the public keys (JWKS) for callers' bearer tokens."""
     jwt_secret: SecretStr | None = Field(None, alias="AUTH_JWT_SECRET")
-    """Instead of it, the secret that tokens are signed with (HS256), of 32 bytes or more. With
-    neither, anyone may claim any user id."""
+    """Instead of `AUTH_JWKS_URL`, the secret that signs bearer tokens (HS256), of 32 bytes or more.
+    With neither, anyone may claim any user id."""
     jwt_audience: str = Field("daca-chat", alias="AUTH_JWT_AUDIENCE")
     """The audience (`aud`) that a token must have."""
     jwt_issuer: str | None = Field(None, alias="AUTH_JWT_ISSUER")

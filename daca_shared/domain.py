@@ -105,8 +105,8 @@ class TimedOut(DomainError):
 
 
 MOMENT_S = 0.1
-"""A deadline passes at the caller a moment earlier than here: a call that is cancelled so shortly
-before its deadline has run out of time."""
+"""The caller's deadline passes slightly before ours: a call that is cancelled this close to it has
+run out of time."""
 
 
 class LimitReached(DomainError):

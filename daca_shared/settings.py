@@ -135,12 +135,12 @@ class ServiceSettings(BaseSettings):
     otlp_headers: SecretStr | None = Field(None, alias="OTEL_EXPORTER_OTLP_HEADERS")
     """Headers that its receiver requires: `name=value`, separated by commas."""
     zipkin_endpoint: HttpUrl | None = Field(None, alias="OTEL_EXPORTER_ZIPKIN_ENDPOINT")
-    """Without `OTEL_EXPORTER_OTLP_ENDPOINT`, where they are sent in Zipkin's format, like
+    """Where spans are sent in Zipkin's format, unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set, like
     `http://localhost:9411/api/v2/spans`."""
     sampler: Sampler = Field("parentbased_always_on", alias="OTEL_TRACES_SAMPLER")
     """Which requests are traced; with `parentbased`, only if their caller hasn't decided that."""
     sampler_arg: float = Field(1, ge=0, le=1, alias="OTEL_TRACES_SAMPLER_ARG")
-    """The fraction of them that `traceidratio` traces."""
+    """The fraction of requests that `traceidratio` traces."""
     trace_content: bool = Field(False, alias="DACA_TRACE_CONTENT")
     """Whether the texts of messages and replies may be in spans."""
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install what is missing, do every fault to the system and send it all bad input, at length (some
-# twenty minutes), and print the table of what each cost (also in data/faults.md); arguments go
+# Install what is missing, do every fault to the system and send it all bad input, at length (12
+# minutes on two idle cores), and print the table of what each cost (also in data/faults.md); arguments go
 # to pytest instead of the whole folders.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."

@@ -133,7 +133,8 @@ leave_out_components() {
     cp -R "$("$GO" list -m -f '{{.Dir}}' "$module")" dapr &&
     chmod -R u+w dapr || return 1
   echo 'replace github.com/dapr/dapr => ./dapr' >>go.mod
-  # The files of the others have build tags that are not set. This one has the opposite, and panics.
+  # The other components' files need build tags, which we don't set. This file is for builds without
+  # them, and panics: we replace it.
   cat >dapr/cmd/daprd/components/zz_notag.go <<'GO'
 package components
 

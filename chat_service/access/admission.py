@@ -49,7 +49,7 @@ class Admission:
         self._arriving = 0
         self._limit: float = _LARGEST_BURST
         self._is_overloaded = False
-        # When the loop was last as we assume, calm or overloaded; and how many chats since.
+        # When a measurement last agreed with `_is_overloaded`, and how many chats were taken since.
         self._confirmed_at, self._taken = time.monotonic(), 0
         self._measured_at = math.inf
         self._seen = 0  # how many of those turned away `note_lag` knows of

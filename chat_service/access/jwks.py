@@ -33,7 +33,7 @@ class Jwks:
     proxy: str | None = None
     max_age_s: float = 300.0
     max_stale_s: float = 3600.0
-    """The longest that a withdrawn key is trusted: while its host answers, and while it doesn't."""
+    """How long a withdrawn key is trusted: `max_age_s` while its host answers, else this."""
     min_interval_s: float = 10.0
     """Otherwise each token with a made-up key id would cause a request to the host."""
     _keys: list[jwt.PyJWK] = field(default_factory=list, init=False)

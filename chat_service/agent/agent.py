@@ -185,7 +185,7 @@ def _refusal(given: Any) -> str | None:
 
 
 def _formatted(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
-    """`_tool_failure` of our own tools. None stands for the SDK's own words."""
+    """`_tool_failure` of our own tools. None stands for the SDK's default message."""
     return _tool_failure(failed.run_context, failed.error) if failed.error else None
 
 

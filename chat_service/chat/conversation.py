@@ -191,8 +191,8 @@ class Conversation:
             kept = await self.turns.keep(turn(answer, stopped=False))
         except asyncio.CancelledError:
             # A timeout or a stop of the service is a failure, and keeps nothing. Otherwise the user
-            # has left: keep what was said. Nothing said doesn't replace a reply to the same text,
-            # nor is it kept of a message without its client's id, which may be on its way again.
+            # has left: keep what was said. An empty reply replaces none to the same text, and isn't
+            # kept if the client has chosen no id, as it may be sending the message again.
             has_ended = asyncio.current_task() in self._ended
             is_late = asyncio.get_running_loop().time() >= ends_at - MOMENT_S
             is_new = message.may_be_known and not (earlier and earlier.prompt == message.text)

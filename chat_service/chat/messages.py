@@ -117,8 +117,8 @@ def latest(turns: Sequence[Turn], max_length: int) -> Sequence[Turn]:
 
 
 def latest_said(history: Sequence[Said], max_length: int) -> list[Said]:
-    """All that the system has said, and of the others the latest, from a message of the user on:
-    as much as has at most `max_length` characters together."""
+    """All system messages, and the latest others, from a message of the user on: as many as have
+    at most `max_length` characters together."""
     start, left = len(history), max_length
     for n, (role, text) in reversed([*enumerate(history)]):
         left -= len(text) if role != "system" else 0

@@ -93,7 +93,7 @@ class MeasuredModel(Model):
 
     @contextmanager
     def _timed(self, limit_s: float = math.inf) -> Iterator[None]:
-        """After `limit_s` without an answer, it is the model that has made its caller give up."""
+        """A request that is cancelled after `limit_s` counts as the model's timeout."""
         began, error_type = time.perf_counter(), ""
         try:
             yield

@@ -29,7 +29,7 @@ TOO_LONG = re.compile(
     r"|reduce the length|maximum (model|sequence|input|prompt) length|range of input length"
     r"|max_tokens must be at least 1, got -|[\"']1261[\"']"
     r"|inputs\W{1,3}(tokens|must have less)|too many (input )?tokens(?!.{0,9}wait))"
-    # What is exceeded may be something else, and behind the key "message" it mostly is.
+    # Another limit may be exceeded, and mostly is if this stands behind the key "message".
     rf"|^(?!{_NEVER_LONG}|5|.*(retries|execution time|concurrency|rate exceeded)).*("
     r"(input|prompt|request|messages?)(?!\\*[\"']\s*:|=)\W"
     r".{0,60}(too (long|large|many tokens)|exceeds?)|token(s| count).{0,40}exceed)",
@@ -76,7 +76,7 @@ _NO_MODEL = _says(
     r"|no endpoints found for "
 )
 
-# Of what a model doesn't take, hosts say the same as of a model that they have no longer.
+# Hosts use the same words for a feature that a model lacks and for a model that is retired.
 _RETIRED = _says(
     r"\bmodels?\b([^.,;]|[.,;]\S){0,120}\b(decommissioned|retired|end of (its )?life)"
     r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|was|has been) )?"

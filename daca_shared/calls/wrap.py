@@ -35,7 +35,7 @@ _CHECK, _WATCH = "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"
 # These last long and need no token, so they must not use up the limit for calls.
 _LASTING = (_WATCH, "/grpc.reflection.")
 _MAX_LASTING = 64
-# A caller who is there sends its request, and reads its answer, sooner.
+# A live caller sends its request, and reads its answer, within this time.
 _IDLE_S = 0.5
 # Decoded, a request may take a hundred times as much memory.
 _MAX_REQUEST_BYTES = 1 << 20

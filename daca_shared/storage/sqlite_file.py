@@ -96,7 +96,7 @@ class SqliteFile:
             log.warning("deleted texts stay in the log (WAL) until it can be emptied: %s", error)
 
     def again(self) -> Self:
-        """Close it, and open what is at the path now. Raises `OSError` while that is nothing: the
+        """Close it, and open what is at the path now. Raises `OSError` while no file is there: the
         file may only have been moved, and come back. Raises `Lost` while another program reads it,
         `sqlite3.Error` while what is there is damaged. If that is this file, though damaged,
         closing it writes the log (WAL) into it, which may mend it."""

@@ -17,7 +17,7 @@ class RunnerSettings(ServiceSettings):
     model_provider: Literal["local"] | None = Field(None, alias="CHAT_MODEL_PROVIDER")
     """`local` also runs a small language model on this machine."""
     local_model_port: _Port = Field(8003, alias="LOCAL_MODEL_PORT")
-    """Its port."""
+    """The local model's port."""
     sentry_port: _Port = Field(3600, alias="SENTRY_PORT")
     """sentry's port, with `--secure`."""
     sentry_health_port: _Port = Field(3601, alias="SENTRY_HEALTH_PORT")
