@@ -9,13 +9,13 @@ import {
   TAB,
   composes,
   forget,
-  isRunning,
   keysOf,
   noted,
   otherTabs,
   over,
   recall,
   remember,
+  running,
   touch,
   uuid,
 } from "./platform.js";
@@ -36,7 +36,7 @@ const SLOW_MS = 300;
 const REREAD_MS = 3000;
 /** Screen readers have the text of an announcement by then. */
 const SPOKEN_MS = 1000;
-/** A browser has only six connections to a host. */
+/** A browser has only six connections to a host, for all tabs. */
 const MOST_REPLIES = 4;
 let user = subject() || recall("user", TAB) || recall("user") || "alice";
 let session = "";
@@ -151,7 +151,7 @@ async function show(id) {
   const left = coming.get(session);
   if (left) {
     left.turns = log.turns;
-    if (coming.size > MOST_REPLIES && !coming.has(id)) left.stop();
+    if (!coming.has(id)) running("reply ").then((all) => Math.max(all, coming.size) > MOST_REPLIES && left.stop());
     sidebar.refresh(user);
   }
   const mine = ++view;
@@ -250,7 +250,7 @@ async function recallUnsent(key) {
   if (coming.get(session)?.turn.id === id) return;
   const turn = log.turn(id) ?? log.add({ id, text });
   turn.isUnsure = turn.isCorrected = !turn.isKept;
-  if ((await isRunning(`reply ${id}`)) && mine === view) log.append(turn);
+  if ((await running(`reply ${id}`)) && mine === view) log.append(turn);
   await over(`reply ${id}`);
   if (recall(key) && !turn.isKept) log.keepPlace(() => turn.failed());
   // After this time, the server has stored what a closed tab had received.

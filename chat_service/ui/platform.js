@@ -68,10 +68,10 @@ export async function noted(name, work, options = {}) {
   }
 }
 
-/** Whether a tab has `noted` work of this name that goes on. */
-export async function isRunning(name) {
+/** How much `noted` work goes on, in all tabs, whose name begins with this. */
+export async function running(name) {
   const locks = await navigator.locks?.query().catch(() => null);
-  return Boolean(locks?.held.some((lock) => lock.name === name));
+  return locks ? locks.held.filter((lock) => lock.name.startsWith(name)).length : 0;
 }
 
 /** Wait until no tab, or only a closed one, has `noted` work of this name. */

@@ -15,6 +15,7 @@ from tests.browser.people import (
     progress,
     questions,
     replies,
+    second_tab,
     send,
     send_and_see,
     send_and_wait,
@@ -92,16 +93,19 @@ async def test_a_first_message_is_in_the_list_while_it_is_answered(
     await expect(past(page)).to_contain_text("1 message")
 
 
+@pytest.mark.parametrize("tabs", [1, 2])
 async def test_many_replies_at_once_leave_connections_for_the_rest(
-    site: Site, open_site: OpenPage
+    site: Site, open_site: OpenPage, tabs: int
 ) -> None:
     page, go = await open_site(), asyncio.Event()
     await send_and_wait(page, "plums")
+    pages = [page, await second_tab(page)][:tabs]
     site.agent.script = ["Hello ", go]
-    for n in range(7):
-        await button(page, "New conversation").click()
-        await send(page, f"apples {n}")
-        await expect(replies(page)).to_contain_text("Hello")
+    for n in range(8):
+        tab = pages[n * tabs // 8]
+        await button(tab, "New conversation").click()
+        await send(tab, f"apples {n}")
+        await expect(replies(tab)).to_contain_text("Hello")
     await past(page).filter(has_text="plums").click()
     await expect(replies(page)).to_contain_text("Fine.")
     go.set()
