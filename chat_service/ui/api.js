@@ -105,10 +105,13 @@ export async function maxTextLength() {
   return answer ? answer.max_text_length : Infinity;
 }
 
-/** The user whose token comes with our requests, even one that a proxy adds; null if none does. */
+/**
+ * The user whose token comes with our requests, even one that a proxy adds; null if none does, and undefined without
+ * an answer.
+ */
 export async function caller() {
   const answer = await call("ui/caller.json").catch(() => null);
-  return answer && answer.user_id;
+  return answer?.user_id;
 }
 
 /** At least `least` of the user's conversations, or all: `{conversations, next}`. */

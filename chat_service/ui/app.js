@@ -52,6 +52,8 @@ const problems = new Map();
 /** The number of the current view. Answers for an older one are dropped. */
 let view = 0;
 let readAt = Date.now();
+/** Whether the service has said whose token comes with our requests, if one does. */
+let isCallerKnown = false;
 const loads = new Loads();
 /**
  * What the problem that is shown is about: the "list", a "title", a "deletion" of a conversation, the
@@ -84,6 +86,7 @@ const sidebar = new Sidebar({
   },
   onTitles: () => about === "title" && hideProblem(),
   onLoadProblem(error, retry, isAsked) {
+    askForCaller();
     // Any other problem matters more. The list is reloaded after each message.
     if (!isAsked && !$("problem").hidden && about !== "list") return;
     if (isAsked) sidebar.toggle(false);
@@ -586,14 +589,19 @@ showAddress();
 sidebar.refresh(user);
 count.refresh(user);
 api.maxTextLength().then((limit) => (composer.limit = limit));
-api.caller().then((name) => {
+/** Take the user of a token that comes with our requests, even one that a proxy adds. */
+async function askForCaller() {
+  const name = isCallerKnown ? undefined : await api.caller();
+  if (name === undefined || isCallerKnown) return; // without an answer, it is asked for again
+  isCallerKnown = true;
   if (!name || subject()) return; // another token may have been entered meanwhile
   $("user").readOnly = true;
   // Anything else in the box is a draft of the user who was here before.
   const typed = name !== user && (composer.isTyped ? composer.text : typedEarly);
   become(name);
   if (typed && composer.isEmpty) composer.begin(typed);
-});
+}
+askForCaller();
 if (typedEarly) composer.begin([composer.text, typedEarly].filter(Boolean).join("\n"));
 for (const id of ["user", "search", "send"]) $(id).disabled = false;
 $("text").placeholder = "Write a message";

@@ -3,6 +3,8 @@
 import { TAB, forget, recall, remember } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
+const WANTED = $("sign-in-why").textContent;
+const REFUSED = "The service does not accept this token, or no longer does. It may have expired: enter another one.";
 // If storage is disabled, the user must enter it after each reload.
 let token = recall("token", TAB);
 
@@ -37,11 +39,12 @@ export async function fetchAs(path, options) {
   const response = await fetch(new URL(path, ROOT), { ...options, headers, redirect: "manual" });
   // Unless another token was entered in the meantime.
   const wanted = response.status === 401 && isOurs(response) && sent === token;
-  if (wanted) ask();
+  if (wanted) ask(sent);
   return response;
 }
 
-function ask() {
+function ask(refused) {
+  $("sign-in-why").textContent = refused ? REFUSED : WANTED;
   $("sign-out").hidden = true;
   if (!$("sign-in").open) $("sign-in").showModal();
 }

@@ -1,6 +1,7 @@
 """Whom the page takes for its user, where the service requires tokens."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,6 +10,7 @@ from playwright.async_api import Browser, Route, expect
 
 from lab.stack import RunningStack, running_stack
 from tests.browser.people import count, message_box, past, replies, send_and_wait
+from tests.browser.troubles import abort
 from tests.tokens import SECRET, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -32,10 +34,12 @@ async def test_a_token_is_requested_and_identifies_the_user(
         dialog = page.get_by_role("dialog", name="Sign in")
         field = dialog.get_by_label("Token")
         await expect(field).to_be_focused()
+        await expect(field).to_have_accessible_description(re.compile("wants a token"))
         for not_good in ("let me in", token("bob", aud="another")):
             await field.fill(not_good)
             await field.press("Enter")
             await expect(dialog).to_be_visible()
+        await expect(field).to_have_accessible_description(re.compile("does not accept"))
         await field.fill(token("bob"))
         await field.press("Enter")
         await expect(dialog).to_be_hidden()
@@ -78,6 +82,21 @@ async def test_a_token_that_a_proxy_adds_identifies_the_user(
             await expect(message_box(page)).to_have_value("How many?")
             await message_box(page).press("Enter")
             await expect(replies(page)).to_contain_text(f"sent {sent}")
+
+
+async def test_a_proxys_token_identifies_the_user_also_if_the_first_answer_is_lost(
+    browser: Browser, guarded: RunningStack
+) -> None:
+    headers = {"authorization": f"Bearer {token('ivan')}"}
+    async with await browser.new_context(
+        base_url=guarded.url, extra_http_headers=headers
+    ) as context:
+        await context.route("**/ui/caller.json*", abort, times=1)
+        page = await context.new_page()
+        await page.goto("/ui/")
+        await expect(page.get_by_label("Chatting as")).to_have_value("ivan")
+        await expect(count(page)).to_have_text("Messages sent: 0")
+        await expect(page.get_by_role("alert")).to_be_hidden()
 
 
 async def test_an_entered_token_wins_over_a_late_answer_about_another(
