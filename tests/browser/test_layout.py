@@ -32,10 +32,12 @@ async def violations(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1100, 320])
-async def test_axe_finds_nothing(theme: str, width: int, site: Site, open_site: OpenPage) -> None:
+@pytest.mark.parametrize(("width", "height"), [(1100, 800), (320, 800), (800, 400)])
+async def test_axe_finds_nothing(
+    theme: str, width: int, height: int, site: Site, open_site: OpenPage
+) -> None:
     site.agent.script = [REPLY, "\n\n", WIDE, "\n\n```python\nx = 'a'  # b\nclass C: pass\n```"]
-    page = await open_site(color_scheme=theme, viewport={"width": width, "height": 800})
+    page = await open_site(color_scheme=theme, viewport={"width": width, "height": height})
     assert await violations(page) == []
     await send_and_wait(page, "Write")
     await expect(count(page)).to_have_text("Messages sent: 1")
@@ -47,6 +49,15 @@ async def test_axe_finds_nothing(theme: str, width: int, site: Site, open_site: 
     await page.keyboard.press("Escape")
     await button(page, "Delete: Write").click()
     assert await violations(page) == []
+
+
+@pytest.mark.parametrize("width", [721, 830, 913])
+async def test_the_header_is_one_row_beside_the_list(width: int, open_site: OpenPage) -> None:
+    page = await open_site(viewport={"width": width, "height": 800})
+    await page.evaluate("document.getElementById('sign-out').hidden = false")
+    header = await page.get_by_role("banner").bounding_box()
+    assert header
+    assert header["height"] < 60
 
 
 async def test_at_400_percent_the_log_is_usable(site: Site, open_site: OpenPage) -> None:
