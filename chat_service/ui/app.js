@@ -558,7 +558,7 @@ function showAddress() {
 }
 
 function lookAgain() {
-  if (document.hidden || $("sign-in").open || Date.now() - readAt < REREAD_MS) return;
+  if (document.hidden || $("sign-in").open || Math.abs(Date.now() - readAt) < REREAD_MS) return; // a clock may be set back
   readAt = Date.now();
   if (!loads.areRunning) rereadAll();
   sidebar.refresh(user);

@@ -10,6 +10,8 @@ const WAITS_MS = [0, 300, 1000];
 export class Count {
   constructor() {
     this.user = "";
+    /** How many times it was asked for, and which of these answers is shown. */
+    this.asked = this.shown = 0;
   }
 
   clear() {
@@ -23,12 +25,15 @@ export class Count {
     this.user = user;
     for (const wait_ms of WAITS_MS) {
       await new Promise((resolve) => setTimeout(resolve, wait_ms));
+      const mine = ++this.asked;
       const count = await api.messageCount(user);
       if (user !== this.user) return;
+      if (mine < this.shown) continue; // it is older than what is shown
+      this.shown = mine;
       $("count").textContent = `Messages sent: ${count ?? "unknown"}`;
       const days = count ? await api.activity(user) : [];
       if (user !== this.user) return;
-      drawActivity($("activity"), days);
+      if (mine === this.shown) drawActivity($("activity"), days);
       if (before === null || count === null || count > before) return;
     }
   }

@@ -4,7 +4,10 @@ import { copy } from "./markup.js";
 import { TurnView } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
+/** Whoever scrolls down so near to the end wants to see it. */
 const NEAR_PX = 40;
+/** Who is so near to it has not scrolled up: a zoomed page has fractions of pixels. */
+const END_PX = 2;
 /** Where a UUID has its version. */
 const VERSION = 14;
 
@@ -21,7 +24,7 @@ export class Log {
     this.element = $("log");
     /** Whether its user wants to see the end. */
     this.follows = true;
-    this.height = 0;
+    this.height = this.top = 0;
     this.element.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.element.addEventListener("click", ({ target }) => {
       const code = target.closest(".copy-code")?.closest(".code")?.querySelector("pre");
@@ -35,8 +38,11 @@ export class Log {
   }
 
   #scrolled() {
+    const { clientHeight, scrollTop } = this.element;
+    const isUp = scrollTop < this.top;
+    this.top = scrollTop;
     // Otherwise the browser has scrolled it, as it has become lower or higher.
-    if (this.element.clientHeight === this.height) this.follows = this.isAtEnd;
+    if (clientHeight === this.height) this.follows = this.#rest < (isUp ? END_PX : NEAR_PX);
     this.#showButton();
   }
 
@@ -136,15 +142,20 @@ export class Log {
 
   /** Call `change`, which changes the log, and keep the scroll position, also if it is the end. */
   keepPlace(change) {
-    const follow = this.isAtEnd;
+    const follow = this.follows && this.isAtEnd;
     change();
     if (follow) this.toEnd();
     else this.#showButton();
   }
 
   get isAtEnd() {
+    return this.#rest < NEAR_PX;
+  }
+
+  /** How far the end is below what is shown, in pixels. */
+  get #rest() {
     const { scrollHeight, scrollTop, clientHeight } = this.element;
-    return scrollHeight - scrollTop - clientHeight < NEAR_PX;
+    return scrollHeight - scrollTop - clientHeight;
   }
 
   toEnd() {

@@ -7,6 +7,8 @@ import { composes } from "./platform.js";
 const $ = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 45rem)");
 const TYPING_MS = 250;
+/** A click takes less; a button that is let go elsewhere may never be told. */
+const HELD_MS = 1000;
 const DELETING = "Being deleted…";
 const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" };
 
@@ -37,6 +39,14 @@ export class Sidebar {
     this.deleting = new Set();
     /** How many conversations are shown that the server has listed. */
     this.count = 0;
+    /** Settled once no button of the mouse is held down in the list. */
+    this.released = Promise.resolve();
+    $("conversations").onpointerdown = () => {
+      this.released = new Promise((resolve) => {
+        document.addEventListener("pointerup", () => setTimeout(resolve), { once: true });
+        setTimeout(resolve, HELD_MS);
+      });
+    };
     $("more").onclick = () => this.#more();
     $("drawer-button").onclick = () => this.toggle(!this.#isOpen);
     $("backdrop").onclick = () => this.toggle(false);
@@ -142,6 +152,7 @@ export class Sidebar {
     const mine = ++this.loads;
     try {
       const page = await api.conversations(this.user, { filter: this.filter, ...query });
+      await this.released; // a click on what is replaced in the middle of it is lost
       if (mine !== this.loads) return null;
       this.onLoad();
       return page;
