@@ -17,8 +17,9 @@ from daca_shared.domain import Failed, InvalidInput, LimitReached, Misconfigured
 
 log = logging.getLogger(__name__)
 
-# How many characters of a host's error message go to the log.
-_MAX_WORDS = 600
+# How many characters of a host's error message are read, which takes 2 µs each, and how many of
+# them go to the log.
+_MAX_READ, _MAX_WORDS = 16_000, 600
 
 # Each pattern is matched against "<status> <message>". Rate limits count tokens, too. They mean
 # that a request is too long only if it is over the limit by itself.
@@ -58,8 +59,12 @@ _NO_CREDIT = re.compile(
     re.IGNORECASE,
 )
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
-# After these, hosts quote the request or its model, which may contain any words.
-_QUOTES = re.compile(r"[\"'](input|flagged_input|failed_generation)\\?[\"']:|\binput_value=")
+# After these, hosts quote the request, or what their model has said, which may contain any words.
+_QUOTES = re.compile(
+    r"[\"'](input|flagged_input|failed_generation)\\?[\"']:|\binput_value="
+    r"|\bpars(e|ing)\b[^\"\n]{0,60}?:",
+    re.IGNORECASE,
+)
 FILTERED = _says(
     r"content.?filter|content.?(policy.?violation|management policy)|data_inspection|invalid_prompt"
     r"|content exists risk|requires moderation|input was flagged|flagged as potentially"
@@ -99,7 +104,8 @@ _BY_WORDS: list[tuple[re.Pattern[str], _Made]] = [
     (FILTERED, (_TEXT, "was refused by a filter of the model's host")),
     (_NO_CREDIT, _CREDIT), (_BAD_KEY, _KEY), (_NO_MODEL, _MODEL),
     (_RETIRED, _MODEL),
-    (re.compile("tool_use_failed"), _NONSENSE), (re.compile("rate_limit_exceeded"), _LIMIT),
+    (_says("tool_use_failed|(error parsing|failed to parse) (tool call|input)"), _NONSENSE),
+    (re.compile("rate_limit_exceeded"), _LIMIT),
     (re.compile("unexpected endpoint", re.IGNORECASE), _PLACE),
 ]  # fmt: skip
 _BY_STATUS: dict[int, _Made] = {
@@ -140,13 +146,14 @@ def status_error(status: Any, words: str, headers: Any = None) -> openai.APIStat
         status = next((n for word, n in _BY_TYPE.items() if word in words), _BAD_GATEWAY)
     kind = _ERRORS.get(status, _ERRORS[None] if status >= _SERVER_ERROR else openai.APIStatusError)
     response = httpx2.Response(status, headers=headers, request=REQUEST)
-    return kind(f"{status}: {words}", response=response, body=None)
+    return kind(f"{status}: {words[:_MAX_READ]}", response=response, body=None)
 
 
 def _said(error: BaseException) -> str:
     """What the host has said, without what it quotes. OpenAI's client keeps the code apart."""
     code = getattr(error, "code", None) if isinstance(error, openai.APIError) else None
-    return _QUOTES.split(f"{code} {error}" if code else str(error))[0]
+    said = f"{code} {error}" if code else str(error)
+    return said[: quote.end()] if (quote := _QUOTES.search(said)) else said
 
 
 def refuses(error: BaseException, pattern: re.Pattern[str]) -> bool:

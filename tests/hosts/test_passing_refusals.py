@@ -75,7 +75,14 @@ NOT_ALL_TOOLS = [
            "calling without `tools=` param specified."}}),
     error({"error": {"message": "litellm.UnsupportedParamsError: Anthropic expects the `tools=` "
            "param to be passed in."}}),
-    # What a model or a user has said is not the host's word.
+    # What a model or a user has said is not the host's word. Ollama and llama.cpp quote what they
+    # can't parse.
+    error({"error": {"message": "error parsing tool call: raw='{\"q\":\"is this function not "
+           "supported?', err=unexpected end of JSON input", "type": "api_error"}}, 500),
+    error({"error": {"message": "Failed to parse input at pos 0: <tool_call>I said that the "
+           "function is unsupported", "code": 500, "type": "server_error"}}, 500),
+    error({"error": {"message": "Failed to parse tool call arguments as JSON: parse error at line "
+           "1, column 5; last read: '{\"the tool is unsupported'", "code": 500}}, 500),
     error({"error": {"code": "tool_use_failed", "failed_generation": "I know no such function: it "
            "is not supported"}}),
     error({"detail": [{"loc": ["body", "messages"], "input": "Is my tool unsupported?"}]}, 422),

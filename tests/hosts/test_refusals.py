@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from chat_service.chat.messages import ChatMessage
+from chat_service.hosts.refusals import status_error
 from daca_shared.domain import (
     DomainError,
     Failed,
@@ -319,6 +320,8 @@ REFUSALS: list[tuple[int, Any, tuple[type[DomainError], str]]] = [
     (403, {"error": {"message": "requires moderation", "code": 403, "metadata": {
         "flagged_input": "bad: prompt is too long"}}}, FILTERED),
     (400, {"error": {"code": "tool_use_failed", "failed_generation": "no"}}, NONSENSE),
+    (500, {"error": {"message": "error parsing tool call: raw='prompt is too long'"}}, NONSENSE),
+    (500, {"error": {"message": "Failed to parse input at pos 9: no credit"}}, NONSENSE),
 ]  # fmt: skip
 
 
@@ -345,7 +348,8 @@ async def test_the_user_gets_a_safe_error_and_the_log_the_details(
             await talk.say()
     said = words if isinstance(words, str) else json.dumps(words)
     # What quotes a user or a model is not logged.
-    told, *quoted = re.split('"(?:failed_generation|flagged_input)": ', said)
+    quotes = '"(?:failed_generation|flagged_input)": |(?<=parsing tool call:)|(?<=at pos 9:)'
+    told, *quoted = re.split(quotes, said)
     assert told in caplog.text
     assert not any(quote in caplog.text for quote in quoted)
     assert said not in str(failure.value)
@@ -371,6 +375,11 @@ async def test_what_a_host_quotes_of_the_request_is_not_in_the_log(
             await talk.say()
     assert "validation error" in caplog.text
     assert "4711" not in caplog.text
+
+
+def test_of_a_long_error_only_the_beginning_is_read() -> None:
+    """Each of its characters takes 2 µs of the event loop."""
+    assert len(str(status_error(None, "model " * 500_000))) < 20_000
 
 
 async def test_a_host_with_a_header_in_its_own_script_is_understood(talking: Talking) -> None:
