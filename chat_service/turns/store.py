@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from uuid import UUID
 
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
@@ -27,7 +28,7 @@ _FIND = f"{_SELECT} WHERE user_id = $1 AND message_id = $2"
 _LATEST = f"""{_SELECT}
 WHERE user_id = $1 AND session_id = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4"""
 _RECALL = f"""{_SELECT} WHERE user_id = $1 AND message_id = $5
-UNION ALL SELECT * FROM ({_LATEST}) AS latest ORDER BY seq"""  # noqa: S608
+UNION SELECT * FROM ({_LATEST}) AS latest ORDER BY seq"""  # noqa: S608
 _MESSAGES = f"""{_SELECT}
 WHERE user_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4"""
 _CONVERSATIONS = """
@@ -81,9 +82,7 @@ class TurnStore:
 
     async def recall(self, message: ChatMessage) -> tuple[Turn | None, Sequence[Turn]]:
         asked = message.user_id, message.session_id, _NEWEST, MAX_TURNS, message.message_id
-        # The turn may be among the latest, too.
-        rows = {row[0]: row for row in await self.database.read(_RECALL, *asked)}
-        turns = [self._turn(row) for row in rows.values()]
+        turns = [self._turn(row) for row in await self.database.read(_RECALL, *asked)]
         known = next((turn for turn in turns if turn.message_id == message.message_id), None)
         return known, [turn for turn in turns if turn.conversation == message.conversation]
 
@@ -130,7 +129,7 @@ class TurnStore:
         words = list(dict.fromkeys(query.filter.split()))
         statement = _CONVERSATIONS % "".join(map(_HAS_WORD.format, range(4, 4 + len(words))))
         asked = query.user_id, query.behind(first=_NEWEST), query.limit + 1, *words
-        search = self.database.search if words else self.database.read
+        search = partial(self.database.search, query.user_id) if words else self.database.read
         found = [self._listed(row) for row in await search(statement, *asked)]
         return history.page_of(found, query.limit)
 

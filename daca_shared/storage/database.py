@@ -5,6 +5,7 @@ statements: `$1` for an argument, `ON CONFLICT`, `RETURNING`, and tables named w
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,9 +42,9 @@ class Database(Protocol):
     async def read(self, statement: str, *arguments: Any) -> Sequence[Row]:
         """Run one statement that changes nothing, and return its rows."""
 
-    async def search(self, statement: str, *arguments: Any) -> Sequence[Row]:
-        """The same, for a statement that searches many texts, which may take long. Few run at once.
-        Raises `TimedOut` after `search_timeout_s`, including the wait for others."""
+    async def search(self, user_id: str, statement: str, *arguments: Any) -> Sequence[Row]:
+        """The same, for a statement that searches many texts, which may take long. Few run at once,
+        and one for each user. Raises `TimedOut` after `search_timeout_s`, including the wait."""
 
     async def write[T](self, work: Work[T]) -> T:
         """Run `work` in a transaction; once this returns, its effect is on disk. Nothing of a
@@ -73,23 +74,23 @@ def unattended[T](work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
 
 
 async def searched[T](
-    turn: asyncio.Semaphore, search: Callable[[float], Coroutine[Any, Any, T]], timeout_s: float
+    turn: AbstractAsyncContextManager[None],
+    search: Callable[[float], Coroutine[Any, Any, T]],
+    timeout_s: float,
 ) -> T:
     """Run a search in its `turn`, which lasts until the search has ended, even if its caller has
     left: the database works on. `search` is given the seconds that are left. Raises `TimedOut`."""
     now_s = asyncio.get_running_loop().time
     ends_at_s = now_s() + timeout_s
 
-    async def work() -> T:
-        try:
+    async def work(held: AsyncExitStack) -> T:
+        async with held:
             return await search(ends_at_s - now_s())
-        finally:
-            turn.release()
 
     try:
-        async with asyncio.timeout_at(ends_at_s):
-            await turn.acquire()
-            return await unattended(work())
+        async with asyncio.timeout_at(ends_at_s), AsyncExitStack() as waited:
+            await waited.enter_async_context(turn)
+            return await unattended(work(waited.pop_all()))
     except TimeoutError:
         told = "The search took too long; try other words, or try again later"
         raise TimedOut(told, code="SEARCH_TIMED_OUT") from None

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from daca_shared.domain import DomainError, TimedOut, Unavailable
 from daca_shared.observe.tracing import tracing
+from daca_shared.shares import Shares
 from daca_shared.storage.database import Row, Statements, Work, searched, storage_failed
 from daca_shared.storage.postgres_url import connecting
 
@@ -42,7 +43,7 @@ class PostgresDatabase:
 
     def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
         self._pool, self._schema = pool, schema
-        self._searches = asyncio.Semaphore(2)
+        self._searches = Shares(2)
 
     @classmethod
     async def open(cls, url: SecretStr, schema: str, scripts: Sequence[str]) -> Self:
@@ -66,7 +67,7 @@ class PostgresDatabase:
         async with self._connection("PostgreSQL read") as connection:
             return list(await connection.fetch(statement, *arguments))
 
-    async def search(self, statement: str, *arguments: Any) -> list[Row]:
+    async def search(self, user_id: str, statement: str, *arguments: Any) -> list[Row]:
         async def search(left_s: float) -> list[Row]:
             async def work(statements: Statements) -> list[Row]:
                 # So the server gives it up, too, and tells us. 0 would be no limit.
@@ -80,7 +81,7 @@ class PostgresDatabase:
             return await self.write(work, span="PostgreSQL search")
 
         # Otherwise searches could take all connections.
-        return await searched(self._searches, search, self.search_timeout_s)
+        return await searched(self._searches.turn(user_id), search, self.search_timeout_s)
 
     async def write[T](self, work: Work[T], *, span: str = "PostgreSQL write") -> T:
         async with self._connection(span) as connection:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from daca_shared.domain import MOMENT_S, Unavailable
 from daca_shared.observe.tracing import tracing
+from daca_shared.shares import Shares
 from daca_shared.storage.database import Row, Statements, Work, searched, storage_failed, unattended
 from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, is_lost, what_is_wrong
 
@@ -51,7 +52,7 @@ class SqliteDatabase:
         self._writing: asyncio.Task[None] | None = None
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
         self._searches = ThreadPoolExecutor(1, thread_name_prefix="sqlite-search")
-        self._search_turn = asyncio.Semaphore(1)
+        self._shares = Shares(1)
 
     @classmethod
     async def open(cls, path: Path, schema: str, scripts: Sequence[str]) -> Self:
@@ -66,13 +67,13 @@ class SqliteDatabase:
         with self._use("SQLite read"):
             return await _Statements(self._file.reader).fetch(statement, *arguments)
 
-    async def search(self, statement: str, *arguments: Any) -> list[Row]:
+    async def search(self, user_id: str, statement: str, *arguments: Any) -> list[Row]:
         async def search(left_s: float) -> list[Row]:
             with self._use("SQLite search"):
                 found = partial(self._file.search, statement, _named(arguments), left_s + MOMENT_S)
                 return await asyncio.wrap_future(self._searches.submit(found))
 
-        return await searched(self._search_turn, search, self.search_timeout_s)
+        return await searched(self._shares.turn(user_id), search, self.search_timeout_s)
 
     async def write[T](self, work: Work[T]) -> T:
         with self._use("SQLite write"):
@@ -82,7 +83,7 @@ class SqliteDatabase:
         async def empty_log() -> None:
             with self._use("SQLite purge"):
                 # What a search still reads would stay in the log.
-                async with self._search_turn:
+                async with self._shares.all:
                     await self._put(_emptying)
 
         await unattended(empty_log())
@@ -103,7 +104,7 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         self._file.ends_searches = True
-        async with self._search_turn:  # once searches and purges have ended
+        async with self._shares.all:  # once searches and purges have ended
             while self._writing and not self._writing.done():
                 await asyncio.wait([self._writing])
             self._is_closed = True

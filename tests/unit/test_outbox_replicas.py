@@ -27,7 +27,8 @@ class WatchedDatabase:
         self.calls += 1
         return await self._database.read(statement, *arguments)
 
-    search = read
+    async def search(self, user_id: str, statement: str, *arguments: Any) -> Sequence[Row]:
+        return await self.read(statement, *arguments)
 
     async def write[T](self, work: Work[T]) -> T:
         self.calls += 1

@@ -11,6 +11,7 @@ import pytest
 from chat_service.chat.messages import ChatMessage, ConversationKey
 from chat_service.turns.history import ConversationsQuery
 from daca_shared.domain import NotFound, TimedOut
+from daca_shared.shares import Shares
 from daca_shared.storage.database import searched
 from lab.postgres import Place, run_sql
 from tests.chats import SESSION, SlowAgent, StoredChat, chatting
@@ -232,12 +233,12 @@ async def test_abandoned_searches_end_before_others_begin(chat: StoredChat) -> N
             await asyncio.sleep(0.3)
         running.pop()
 
-    turn = asyncio.Semaphore(1)
+    shares = Shares(1)
     for _ in range(2):
         with pytest.raises(TimedOut):
-            await searched(turn, search, 0.05)
+            await searched(shares.turn("eve"), search, 0.05)
         assert len(running) == 1
-    found = await searched(turn, lambda left_s: database.search("SELECT 1"), 5)
+    found = await searched(shares.turn("bob"), lambda left_s: database.search("", "SELECT 1"), 5)
     assert ([[*row] for row in found], running) == ([[1]], [])
 
 
@@ -248,10 +249,21 @@ async def test_a_search_has_only_the_time_that_its_caller_has_left() -> None:
         left.append(left_s)
         await asyncio.sleep(0.2)
 
-    turn = asyncio.Semaphore(1)
-    await asyncio.gather(*(searched(turn, search, 1) for _ in range(2)))
+    shares = Shares(1)
+    await asyncio.gather(*(searched(shares.turn("eve"), search, 1) for _ in range(2)))
     assert left[0] <= 1
     assert left[1] <= left[0] - 0.19
+
+
+async def test_one_users_searches_keep_out_no_other_user(chat: StoredChat) -> None:
+    ended: list[str] = []
+
+    async def search(user_id: str) -> None:
+        await titles(chat, "word", user_id)
+        ended.append(user_id)
+
+    await asyncio.gather(*map(search, [*["eve"] * 5, "bob"]))
+    assert ended.index("bob") <= 1
 
 
 async def test_a_deletion_whose_caller_leaves_is_completed(
@@ -261,7 +273,7 @@ async def test_a_deletion_whose_caller_leaves_is_completed(
     async with chatting(tmp_path / "chat.db", FakeAgent()) as chat:
         monkeypatch.setattr(chat.stores.database, "search_timeout_s", 0.5)
         await chat.say("my secret")
-        search = asyncio.create_task(chat.stores.database.search(endless))
+        search = asyncio.create_task(chat.stores.database.search("eve", endless))
         await asyncio.sleep(0.1)
         # It waits for the search, which still reads what is deleted.
         with pytest.raises(TimedOut):

@@ -225,7 +225,7 @@ async def test_a_search_that_takes_too_long_is_given_up_by_the_server_too(
         return not await database.read(active, "SELECT pg_sleep(9%")
 
     with pytest.raises(TimedOut):
-        await database.search("SELECT pg_sleep(9)")
+        await database.search("eve", "SELECT pg_sleep(9)")
     await eventually(is_given_up, 1)
     await database.close()
 

@@ -262,7 +262,7 @@ async def test_closing_ends_searches_and_empties_the_log(path: Path) -> None:
     database = await opened(path)
     await database.write(add(1))
     endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
-    search = asyncio.create_task(database.search(endless))
+    search = asyncio.create_task(database.search("eve", endless))
     await asyncio.sleep(0.1)
     began = time.monotonic()
     await database.close()

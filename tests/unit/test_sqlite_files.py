@@ -81,7 +81,7 @@ async def test_a_missing_folder_is_reported_until_it_is_back(
     path.parent.mkdir()
     await refuses(database, "removed|No such file")
     with pytest.raises(Unavailable, match="try again later"):
-        await database.search("SELECT n FROM test.numbers")
+        await database.search("eve", "SELECT n FROM test.numbers")
     assert [*path.parent.iterdir()] == []
     path.parent.rmdir()
     mend(path)

@@ -332,9 +332,9 @@ async def test_a_search_does_not_open_a_file_that_has_replaced_ours(path: Path) 
     database, copy = await opened_with_a_backup(path)
     replace(path, copy)
     with pytest.raises(Unavailable):
-        await database.search("SELECT n FROM test.numbers")
+        await database.search("eve", "SELECT n FROM test.numbers")
     await database.check()
-    assert len(await database.search("SELECT n FROM test.numbers")) == len(BEFORE)
+    assert len(await database.search("eve", "SELECT n FROM test.numbers")) == len(BEFORE)
     await database.close()
 
 
