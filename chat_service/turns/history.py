@@ -13,8 +13,8 @@ from chat_service.chat.messages import ConversationKey, Title, Turn
 from daca_shared.domain import InvalidInput, UserId
 
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
-# gRPC clients accept at most 4 MiB by default.
-_MAX_PAGE_BYTES = 3 * 2**20
+# Of its texts. As HTML they may take twenty times as much.
+_MAX_PAGE_BYTES = 2**18
 
 Filter = Annotated[str, Field(max_length=200)]
 """Words. Conversations match if each word is in their title or in one of their texts."""
@@ -87,7 +87,7 @@ def page_of[T: (PastConversation, Turn)](found: list[T], limit: int) -> Page[T]:
 
 
 def page_of_turns(found: list[Turn], limit: int) -> Page[Turn]:
-    """The same, with fewer turns if their texts are more than a gRPC client accepts."""
+    """The same, with fewer turns if their texts are too long for one page."""
     sizes = accumulate(len((turn.prompt + turn.answer.text).encode()) for turn in found)
     fitting = sum(size <= _MAX_PAGE_BYTES for size in sizes)
     return page_of(found, min(limit, max(1, fitting)))

@@ -31,6 +31,7 @@ from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
 from chat_service.web.routes import OwnId, OwnPage, private_router, while_connected
 from daca_shared.domain import NotFound
+from daca_shared.shares import Shares
 
 # How long a request for a count waits for the user's latest messages to be counted: as long as it
 # may take to find an analytics again that has just come back. Then it gets what is counted by then.
@@ -73,6 +74,8 @@ def build_gateway(
     )
     private = private_router(identity)
     chats = private_router(identity, admission)
+    # Rendering a page of messages can take a second, and slows down everything else.
+    rendering = Shares(2)
     answer_errors(app)
 
     @app.get("/healthz")
@@ -186,7 +189,9 @@ def build_gateway(
     @private.get("/conversations/{session_id}")
     async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
         asked = history.MessagesQuery(**query.model_dump(), session_id=session_id)
-        return await bodies.MessagesBody.of(await turns.messages(asked))
+        page = await turns.messages(asked)
+        async with rendering.turn(query.user_id):
+            return await bodies.MessagesBody.of(page)
 
     @private.patch("/conversations/{session_id}", response_model=history.PastConversation)
     async def rename_conversation(session_id: UUID, user_id: OwnId, to: history.Renaming) -> Any:

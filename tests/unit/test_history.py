@@ -131,16 +131,16 @@ async def test_a_page_size_over_the_limit_is_cut(past: Past) -> None:
     assert token
 
 
-async def test_a_page_is_no_larger_than_clients_accept(past: Past) -> None:
+async def test_a_page_of_long_texts_has_fewer(past: Past) -> None:
     session_id = uuid4()
     for n in range(6):
-        await past.add(str(n), session_id, reply="ü" * 600_000)
+        await past.add(str(n), session_id, reply="ü" * 60_000)
     texts, token = await past.texts(session_id)
     assert texts == ["0", "1"]
     assert (await past.texts(session_id, page_token=token))[0] == ["2", "3"]
     huge = uuid4()
     for text in ("huge", "next"):
-        await past.add(text, huge, reply="x" * 4_000_000)
+        await past.add(text, huge, reply="x" * 400_000)
     # One message that is too large is better than none.
     texts, token = await past.texts(huge)
     assert texts == ["huge"]
