@@ -90,7 +90,11 @@ class CompletionsClient:
         except APIStatusError as error:
             if not with_thoughts and refuses(error, _WANTS_THOUGHTS):
                 self._wants_thoughts = True
-                return await self._create(**parameters)
+                try:
+                    return await self._create(**parameters)
+                except APIStatusError:
+                    self._wants_thoughts = False  # its words were about something else
+                    raise
             # Hosts that don't know stream_options refuse it, each in its own words.
             if error.status_code not in (400, 422) or is_known(error):
                 raise

@@ -9,7 +9,7 @@ import agents
 import pytest
 
 from chat_service.agent.agent import OurAgent
-from daca_shared.domain import Unavailable
+from daca_shared.domain import Failed, Unavailable
 from tests.hosts.conftest import Talking
 from tests.odd_host import Answer, Reply, calling, delta, either, error, events, message, roles
 
@@ -321,6 +321,23 @@ async def test_a_host_that_wants_a_models_thoughts_back_gets_them(
         last = [said for said in talk.host.requests[-1]["messages"] if said.get("tool_calls")]
         # Those of earlier turns are not kept.
         assert [said["reasoning_content"] for said in last] == [" ", " ", "thought 2"]
+
+
+async def test_a_host_that_only_quotes_such_words_gets_no_thoughts(talking: Talking) -> None:
+    def answer(request: dict[str, Any]) -> Reply:
+        if any("reasoning_content" in said for said in request["messages"]):
+            return error({"error": {"message": "Extra inputs are not permitted"}}, 422)
+        if (text := request["messages"][-1]["content"]) != "hello":
+            return error({"error": {"message": f"Bad message: {text}"}})
+        return fine(request)
+
+    fine = either(content="fine")
+    assert not isinstance(fine, Reply)
+    async with talking(answer) as talk:
+        await talk.say("hello")
+        with pytest.raises(Failed):
+            await talk.say("Is reasoning_content missing?")
+        assert await talk.say("hello") == "fine"
 
 
 async def test_a_host_that_does_not_ask_gets_no_thoughts_back(talking: Talking) -> None:
