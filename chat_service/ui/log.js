@@ -39,10 +39,10 @@ export class Log {
 
   #scrolled() {
     const { clientHeight, scrollTop } = this.element;
-    const isUp = scrollTop < this.top;
-    this.top = scrollTop;
     // Otherwise the browser has scrolled it, as it has become lower or higher.
-    if (clientHeight === this.height) this.follows = this.#rest < (isUp ? END_PX : NEAR_PX);
+    if (scrollTop !== this.top && clientHeight === this.height)
+      this.follows = this.#rest < (scrollTop < this.top ? END_PX : NEAR_PX);
+    this.top = scrollTop;
     this.#showButton();
   }
 
@@ -142,9 +142,9 @@ export class Log {
 
   /** Call `change`, which changes the log, and keep the scroll position, also if it is the end. */
   keepPlace(change) {
-    const follow = this.follows && this.isAtEnd;
+    this.#scrolled(); // the browser tells of it only with its next frame
     change();
-    if (follow) this.toEnd();
+    if (this.follows) this.toEnd();
     else this.#showButton();
   }
 
@@ -161,6 +161,7 @@ export class Log {
   toEnd() {
     this.follows = true;
     this.element.scrollTop = this.element.scrollHeight;
+    this.top = this.element.scrollTop;
     this.#showButton();
   }
 

@@ -181,7 +181,7 @@ def test_a_bare_name_in_an_env_file_stands_for_the_environments_value(
 
 def test_a_bad_variables_meaning_is_told(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("CHAT_ROOT_PATH", "daca/")
-    with pytest.raises(SystemExit, match="A prefix of every path, like `/daca`, that a proxy"):
+    with pytest.raises(SystemExit, match="The prefix of all paths, like `/daca`, that a proxy"):
         ChatSettings.from_environment()
 
 
