@@ -41,6 +41,8 @@ _ADDRESS = r"https?:|mailto:|[\w.+-]+@[\w.-]+>"
 _openings = re.compile(rf"<(?<!(?<!\\)\\<)(?!{_ADDRESS})", re.IGNORECASE)
 _with_tags_as_text = partial(_openings.sub, _LESS)
 _CODE = re.compile("<code.*?</code>", re.DOTALL)
+# A line that may become a list's item makes a heading of the line above while it is the last one.
+_underline = re.compile(r"(?<=[^\n])\n[ \t>]*(?:-+|=+)[ \t]*\Z")
 # Line breaks are the exception, as Markdown's tables have no other way to write them.
 _BREAK = re.compile(f"{_LESS}br */?&gt;", re.IGNORECASE)
 
@@ -148,7 +150,7 @@ async def with_html(
                 # Once a block's first line is complete, new text can change only the last block.
                 lines = text[: text.rfind("\n") + 1]
                 start = _last_block(lines)
-                finished, html = await rendered([text[:start], text[start:]])
+                finished, html = await rendered([text[:start], _underline.sub("", text[start:])])
                 yield Html(finished, html)
                 text, is_new = text[start:], False
                 took_s = loop.time() - began

@@ -87,7 +87,18 @@ async def shown(events: AsyncGenerator[Any]) -> list[str]:
 async def test_a_reader_sees_all_that_came_so_far(size: int) -> None:
     views = await shown(with_html(pieces(REPLY, size), pace_s=0, share=1e9, most=1e9))
     texts = [REPLY[: end + size] for end in range(0, len(REPLY), size)]
+    # Not the last line, as long as it may underline the one above, or begin a list.
+    texts = [re.sub(r"(?<=[^\n])\n *-+ *\Z", "", text) for text in texts]
     assert views == [render(text) for text in texts]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_a_list_that_begins_makes_no_heading_of_the_line_above(size: int) -> None:
+    reply = "1. **Install it**:\n   - Run it\n\nPros:\n- fast\n\nA heading\n---------\n\nText\n"
+    views = await shown(with_html(pieces(reply, size), pace_s=0, share=1e9, most=1e9))
+    assert not [view for view in views if "<h2>Install" in view or "<h2>Pros" in view]
+    assert views[-1] == render(reply)
+    assert "<h2>A heading</h2>" in views[-1]
 
 
 async def test_raw_html_has_the_same_blocks_while_it_comes() -> None:
