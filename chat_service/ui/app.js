@@ -355,6 +355,7 @@ function signIn(name) {
   $("user").value = name;
   if (name !== user) return become(name);
   if (!log.turns.length) showAddress();
+  else rereadAll();
   showUser();
 }
 
@@ -563,6 +564,7 @@ function lookAgain() {
   if (!loads.areRunning) rereadAll();
   sidebar.refresh(user);
   count.refresh(user);
+  askForLimit();
 }
 
 window.addEventListener("popstate", () => {
@@ -588,7 +590,11 @@ $("user").readOnly = Boolean(subject());
 showAddress();
 sidebar.refresh(user);
 count.refresh(user);
-api.maxTextLength().then((limit) => (composer.limit = limit));
+/** How long a message may be. Without an answer, it is asked for again. */
+async function askForLimit() {
+  if (composer.most === Infinity) composer.limit = await api.maxTextLength();
+}
+askForLimit();
 /** Take the user of a token that comes with our requests, even one that a proxy adds. */
 async function askForCaller() {
   const name = isCallerKnown ? undefined : await api.caller();

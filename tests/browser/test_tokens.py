@@ -9,8 +9,16 @@ import pytest_asyncio
 from playwright.async_api import Browser, Route, expect
 
 from lab.stack import RunningStack, running_stack
-from tests.browser.people import count, message_box, past, replies, send_and_wait
-from tests.browser.troubles import abort
+from tests.browser.people import (
+    button,
+    count,
+    message_box,
+    past,
+    questions,
+    replies,
+    send_and_wait,
+)
+from tests.browser.troubles import abort, look_again
 from tests.tokens import SECRET, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -121,6 +129,52 @@ async def test_an_entered_token_wins_over_a_late_answer_about_another(
         await expect(page.get_by_label("Chatting as")).to_have_value("henry")
         await send_and_wait(page, "How many?")
         await expect(replies(page)).to_contain_text("Hello henry!")
+
+
+async def test_after_signing_out_nothing_brings_back_what_was_typed(
+    browser: Browser, guarded: RunningStack
+) -> None:
+    async with await browser.new_context(base_url=guarded.url) as context:
+        page = await context.new_page()
+        await page.goto("/ui/")
+        field = page.get_by_role("dialog", name="Sign in").get_by_label("Token")
+        for name in ("judy", "kate"):
+            await field.fill(token(name))
+            await field.press("Enter")
+            await expect(page.get_by_label("Chatting as")).to_have_value(name)
+            await message_box(page).focus()
+            for _ in range(3):
+                await page.keyboard.press("Control+z")
+                await expect(message_box(page)).to_have_value("")
+            await page.keyboard.type(f"A secret of {name}")
+            await page.keyboard.press("Control+a")
+            await page.keyboard.press("Delete")
+            await button(page, "Sign out").click()
+            await expect(field).to_be_focused()
+
+
+async def test_a_conversation_is_read_again_after_signing_in_again(
+    browser: Browser, guarded: RunningStack
+) -> None:
+    async with await browser.new_context(base_url=guarded.url) as context:
+        page = await context.new_page()
+        await page.goto("/ui/")
+        field = page.get_by_role("dialog", name="Sign in").get_by_label("Token")
+        await field.fill(token("leo"))
+        await field.press("Enter")
+        await send_and_wait(page, "apples")
+        expired = {"authorization": f"Bearer {token('leo', exp=0)}"}
+        api = re.compile("/conversations|/users")
+        await page.route(api, lambda one: one.continue_(headers={**one.request.headers, **expired}))
+        sent = {"user_id": "leo", "text": "pears", "metadata": {"session_id": page.url[-36:]}}
+        bearer = {"authorization": f"Bearer {token('leo')}"}
+        await page.request.post("/chat/", data=sent, headers=bearer)
+        await look_again(page)
+        await expect(field).to_be_focused()
+        await page.unroute_all()
+        await field.fill(token("leo"))
+        await field.press("Enter")
+        await expect(questions(page)).to_have_count(2)
 
 
 async def test_a_draft_is_not_shown_to_the_user_of_another_token(
