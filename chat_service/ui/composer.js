@@ -146,7 +146,8 @@ export class Composer {
 
   #show(text) {
     $("editing").hidden = !this.edited;
-    $("text").setAttribute("aria-describedby", this.edited ? "editing keys limit" : "keys limit");
+    const keys = touch.matches ? "" : "keys "; // a touch screen's Enter starts a new line
+    $("text").setAttribute("aria-describedby", `${this.edited ? "editing " : ""}${keys}limit`);
     $("text").value = text;
     this.filled = $("text").value; // with line feeds only
     this.#fit();

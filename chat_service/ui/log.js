@@ -25,6 +25,14 @@ export class Log {
     /** Whether its user wants to see the end. */
     this.follows = true;
     this.height = this.top = 0;
+    /** Whether a button of the mouse, or a finger, is down in it: what is under it must not move away. */
+    this.isHeld = false;
+    this.element.addEventListener("pointerdown", ({ button, target, offsetX }) => {
+      const isScrollbar = target === this.element && offsetX >= this.element.clientWidth;
+      this.isHeld = button === 0 && !isScrollbar;
+    });
+    document.addEventListener("pointercancel", () => (this.isHeld = false), true); // it scrolls, or is dragged
+    document.addEventListener("pointerup", () => this.#released(), true);
     this.element.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.element.addEventListener("click", ({ target }) => {
       const code = target.closest(".copy-code")?.closest(".code")?.querySelector("pre");
@@ -44,6 +52,13 @@ export class Log {
       this.follows = this.#rest < (scrollTop < this.top ? END_PX : NEAR_PX);
     this.top = scrollTop;
     this.#showButton();
+  }
+
+  #released() {
+    if (!this.isHeld) return;
+    this.isHeld = false;
+    // After the click.
+    setTimeout(() => this.follows && getSelection().isCollapsed && this.toEnd());
   }
 
   /** The box below may have become higher, or the window smaller. */
@@ -144,7 +159,7 @@ export class Log {
   keepPlace(change) {
     this.#scrolled(); // the browser tells of it only with its next frame
     change();
-    if (this.follows) this.toEnd();
+    if (this.follows && !this.isHeld) this.toEnd();
     else this.#showButton();
   }
 

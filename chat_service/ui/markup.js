@@ -96,8 +96,10 @@ function morph(target, from, fresh) {
 
 function patch(old, fresh) {
   if (old.isEqualNode(fresh)) return;
-  if (old.nodeType === Node.TEXT_NODE && fresh.data?.startsWith(old.data)) {
-    old.appendData(fresh.data.slice(old.length));
+  if (old.nodeType === Node.TEXT_NODE && fresh.nodeType === Node.TEXT_NODE) {
+    let same = 0;
+    while (same < old.length && old.data[same] === fresh.data[same]) same += 1;
+    old.replaceData(same, old.length - same, fresh.data.slice(same));
   } else if (old.cloneNode().isEqualNode(fresh.cloneNode()) && old.nodeType === Node.ELEMENT_NODE) {
     morph(old, 0, fresh);
   } else {
@@ -119,5 +121,6 @@ export async function copy(text, button, shown) {
     getSelection().selectAllChildren(shown);
     button.textContent = "Selected: press Ctrl+C";
   }
+  document.getElementById("status").textContent = button.textContent; // screen readers may not tell a changed name
   setTimeout(() => (button.textContent = labels.get(button)), 2000);
 }

@@ -39,9 +39,9 @@ export class Sidebar {
     this.deleting = new Set();
     /** How many conversations are shown that the server has listed. */
     this.count = 0;
-    /** Settled once no button of the mouse is held down in the list. */
+    /** Settled once no button of the mouse is held down in the sidebar. */
     this.released = Promise.resolve();
-    $("conversations").onpointerdown = () => {
+    $("sidebar").onpointerdown = () => {
       this.released = new Promise((resolve) => {
         document.addEventListener("pointerup", () => setTimeout(resolve), { once: true });
         setTimeout(resolve, HELD_MS);
@@ -254,7 +254,10 @@ export class Sidebar {
       event.preventDefault();
       close(title);
     };
-    field.onblur = () => close(field.value === value ? "" : field.value.trim());
+    field.onblur = async () => {
+      await this.released; // what is below moves up, and a click on it would be lost
+      close(field.value === value ? "" : field.value.trim());
+    };
     item.replaceChildren(form);
     field.select();
   }
@@ -336,9 +339,9 @@ export class Sidebar {
       this.refresh(this.user);
     };
     dialog.onclose = () => {
-      if (dialog.returnValue === "delete") remove();
       // A refresh may have replaced the button to which the browser returns the focus.
-      else this.#listed(session)?.querySelector(".delete").focus();
+      this.#listed(session)?.querySelector(".delete").focus();
+      if (dialog.returnValue === "delete") remove();
     };
     dialog.showModal();
   }
