@@ -2,19 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
 from google.protobuf import descriptor_pool
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pydantic import SecretStr
 
 from daca_shared.addresses import PortTaken, address
 from daca_shared.calls.wrap import Methods
-from daca_shared.domain import MOMENT_S, Unavailable, stopping
+from daca_shared.domain import MOMENT_S, NotFound, Unavailable, stopping
 from daca_shared.observe.metrics import ready
 
 # daprd ignores --app-max-concurrency for proxied calls.
@@ -54,11 +54,12 @@ class GrpcServer:
             handlers=[self._methods],
             options=[*_OPTIONS, ("grpc.max_connection_age_grace_ms", int(timeout_s * 1000))],
         )
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         self.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
         self.port = 0
         self.problem: str | None = None
         """Why the service isn't ready, in words; None if it is."""
+        self._drains = False
 
     def add[S](self, add_to_server: Callable[[S, Any], None], servicer: S) -> None:
         """Serve `servicer`; `add_to_server` is the generated `add_…_to_server` for it."""
@@ -74,8 +75,8 @@ class GrpcServer:
         except RuntimeError as error:
             raise PortTaken(host, port, variable) from error
         await self._server.start()
-        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-        await self._report()
+        self._health.set(LIVENESS, serves=True)
+        self._report()
 
     async def watch(self, check: Callable[[], Awaitable[None]], timeout_s: float = 6) -> None:
         """Run for ever, and report unhealthy while `check` raises `Unavailable`, or takes longer
@@ -92,19 +93,19 @@ class GrpcServer:
             if problem != self.problem:
                 self.problem = problem
                 log.warning("not ready: %s", problem) if problem else log.info("ready again")
-                await self._report()
+                self._report()
             await asyncio.sleep(_CHECK_EVERY_S)
 
-    async def _report(self) -> None:
-        ready.set(not self.problem)
-        statuses = health_pb2.HealthCheckResponse
+    def _report(self) -> None:
+        ready.set(not self.problem and not self._drains)
         for name in ("", *self._methods.services):
-            await self._health.set(name, statuses.NOT_SERVING if self.problem else statuses.SERVING)
+            self._health.set(name, serves=not self.problem and not self._drains)
 
     async def drain(self, drain_s: float = 0) -> None:
         """Report unhealthy, and go on serving for `drain_s`."""
-        ready.set(0)
-        await self._health.enter_graceful_shutdown()
+        self._drains = True
+        self._report()
+        self._health.set(LIVENESS, serves=False)
         await asyncio.sleep(drain_s)
 
     async def stop(self, grace_s: float) -> None:
@@ -114,6 +115,42 @@ class GrpcServer:
         # A moment later grpc would end the others, and tell nobody why.
         asyncio.get_running_loop().call_later(grace_s, _end, self._methods.calls)
         await self._server.stop(grace_s + MOMENT_S)
+
+
+class _Health(health_pb2_grpc.HealthServicer):
+    """grpc's own one writes to those who watch while it holds a lock that each change needs: one
+    that takes nothing would keep the news from all others, and us from stopping."""
+
+    def __init__(self) -> None:
+        self._serves: dict[str, bool] = {}
+        self._changed = asyncio.Event()
+
+    def set(self, service: str, *, serves: bool) -> None:
+        self._serves[service] = serves
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _status(self, service: str) -> health_pb2.HealthCheckResponse:
+        told = health_pb2.HealthCheckResponse
+        if service not in self._serves:
+            return told(status=told.SERVICE_UNKNOWN)
+        return told(status=told.SERVING if self._serves[service] else told.NOT_SERVING)
+
+    async def Check(self, request: Any, context: Any) -> health_pb2.HealthCheckResponse:
+        if request.service not in self._serves:
+            raise NotFound("There is no such service", code="NO_SERVICE")
+        return self._status(request.service)
+
+    async def Watch(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        told = None
+        while True:
+            changed, status = self._changed, self._status(request.service)
+            if status != told:
+                yield status
+            told = status
+            await changed.wait()
 
 
 class _Descriptors:

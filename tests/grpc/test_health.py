@@ -43,6 +43,37 @@ async def serves(health: Any, service: str = "daca.analytics.v1.AnalyticsService
     return bool(answer.status == SERVING)
 
 
+def frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
+    """A frame of HTTP/2 (RFC 9113, 4.1)."""
+    head = len(content).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4)
+    return head + content
+
+
+def header(name: str, value: str) -> bytes:
+    """A header field that is not indexed (RFC 7541, 6.2.2)."""
+    return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+
+async def test_one_who_watches_and_takes_nothing_keeps_no_news_from_others() -> None:
+    fields = {
+        ":method": "POST", ":scheme": "http", ":path": "/grpc.health.v1.Health/Watch",
+        ":authority": "localhost", "te": "trailers", "content-type": "application/grpc",
+    }  # fmt: skip
+    no_window = frame(4, 0, 0, b"\0\4\0\0\0\0")
+    asked = frame(1, 4, 1, b"".join(header(*field) for field in fields.items()))
+    async with listening(GrpcServer()) as server, channel_to(server) as channel:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + no_window + frame(4, 1, 0, b""))
+        writer.write(asked + frame(0, 1, 1, bytes(5)))
+        await asyncio.sleep(0.5)  # its first answer waits to be taken
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        assert await serves(health, "")
+        async with asyncio.timeout(10):
+            await server.drain()
+        assert not await serves(health, "")
+        writer.close()
+
+
 async def test_health_is_bad_while_the_database_is_away(
     server: GrpcServer, health: Any, place: Place, request: pytest.FixtureRequest
 ) -> None:
