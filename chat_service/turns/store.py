@@ -18,6 +18,8 @@ MAX_TURNS = 20
 """How many of a conversation's turns, the latest ones, the model is shown."""
 
 _TITLE_LENGTH = 60
+# So many turns are read at once for a page, which may hold only one of the longest.
+_FEW = 10
 _NEWEST = 2**63 - 1
 
 _SELECT = """
@@ -154,9 +156,16 @@ class TurnStore:
 
     async def messages(self, query: MessagesQuery) -> Page[Turn]:
         """The page, oldest first; empty if unknown. Raises `InvalidInput`, `Unavailable`."""
-        asked = query.user_id, query.session_id, query.behind(first=0), query.limit + 1
-        found = [self._turn(row) for row in await self.database.read(_MESSAGES, *asked)]
-        return history.page_of_turns(found, query.limit)
+        found: list[Turn] = []
+        behind = query.behind(first=0)
+        while True:
+            asked = query.user_id, query.session_id, behind, _FEW
+            few = [self._turn(row) for row in await self.database.read(_MESSAGES, *asked)]
+            found += few
+            page = history.page_of_turns(found, query.limit)
+            if page.next_page_token or len(few) < _FEW:
+                return page
+            behind = few[-1].seq
 
     def _listed(self, row: Row) -> PastConversation:
         seq, session_id, title, time, count = row

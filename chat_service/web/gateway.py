@@ -74,7 +74,8 @@ def build_gateway(
     )
     private = private_router(identity)
     chats = private_router(identity, admission)
-    # Rendering a page of messages can take a second, and slows down everything else.
+    # A page of messages can take a third of a second to render, which slows down everything else,
+    # and each that waits with its texts would take a megabyte.
     rendering = Shares(2)
     answer_errors(app)
 
@@ -189,9 +190,8 @@ def build_gateway(
     @private.get("/conversations/{session_id}")
     async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
         asked = history.MessagesQuery(**query.model_dump(), session_id=session_id)
-        page = await turns.messages(asked)
         async with rendering.turn(query.user_id):
-            return await bodies.MessagesBody.of(page)
+            return await bodies.MessagesBody.of(await turns.messages(asked))
 
     @private.patch("/conversations/{session_id}", response_model=history.PastConversation)
     async def rename_conversation(session_id: UUID, user_id: OwnId, to: history.Renaming) -> Any:

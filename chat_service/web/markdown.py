@@ -145,11 +145,16 @@ async def with_html(
                 coming = None
                 yield event
                 if isinstance(event, str):
+                    if not text and len(event) > _AT_ONCE:
+                        due = loop.time() + pace_s  # a kept reply, whose end comes next
                     text, is_new = text + event, True
             if is_new and (began := loop.time()) >= due:
                 # Once a block's first line is complete, new text can change only the last block.
                 lines = text[: text.rfind("\n") + 1]
-                start = _last_block(lines)
+                is_long = len(lines) > _AT_ONCE
+                start = (
+                    await asyncio.to_thread(_last_block, lines) if is_long else _last_block(lines)
+                )
                 finished, html = await rendered([text[:start], _underline.sub("", text[start:])])
                 yield Html(finished, html)
                 text, is_new = text[start:], False
