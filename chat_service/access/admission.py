@@ -5,6 +5,7 @@ import logging
 import math
 import resource
 import time
+from typing import NoReturn
 
 from daca_shared.domain import Unavailable
 from daca_shared.observe.metrics import LAG_EVERY_S
@@ -20,6 +21,8 @@ _LAG_WEIGHT = 0.4
 _LARGEST_BURST, _FEWEST = 256, 32
 _BURST_S = 1.0
 _DECREASE, _INCREASE = 0.9, 1
+# Of large bodies together. One may take six times as much when decoded.
+_MOST_HELD_BYTES, _LARGE_BYTES = 64_000_000, 64_000
 # Open files without any chat, and for each chat: its caller's connection and the model's.
 _FILES_AT_REST, _FILES_OF_A_CHAT = 48, 2
 
@@ -52,6 +55,7 @@ class Admission:
         # When a measurement last agreed with `_is_overloaded`, and how many chats were taken since.
         self._confirmed_at, self._taken = time.monotonic(), 0
         self._measured_at = math.inf
+        self._held_bytes = 0
         self._seen = 0  # how many of those turned away `note_lag` knows of
 
     def note_lag(self, lag_s: float) -> None:
@@ -71,10 +75,17 @@ class Admission:
             self._limit = max(_FEWEST, self._limit * _DECREASE)
         self._seen = self.turned_away
 
-    def let_come(self) -> None:
-        """A chat's request begins to arrive. Raises `Unavailable` if it is one too many."""
+    def let_come(self, size: int) -> None:
+        """A chat's request, whose body has `size` bytes, begins to arrive; it is held until
+        `let_go`. Raises `Unavailable` if it is one too many."""
         self._check(self._arriving)
+        if size > _LARGE_BYTES and self._held_bytes + size > _MOST_HELD_BYTES:
+            self._turn_away()
         self._arriving += 1
+        self._held_bytes += size
+
+    def let_go(self, size: int) -> None:
+        self._held_bytes -= size
 
     def __enter__(self) -> None:
         self._arriving = max(0, self._arriving - 1)
@@ -96,6 +107,9 @@ class Admission:
         is_loaded = self._is_overloaded or lag_s >= _MAX_LAG_S
         is_full = is_loaded and self.chats + arriving >= self._limit
         if is_full or self.chats >= self._max_chats:
-            self.turned_away += 1
-            told = "The service has more to do than it can; try again"
-            raise Unavailable(told, code="OVERLOADED", retry_after_s=1)
+            self._turn_away()
+
+    def _turn_away(self) -> NoReturn:
+        self.turned_away += 1
+        told = "The service has more to do than it can; try again"
+        raise Unavailable(told, code="OVERLOADED", retry_after_s=1)

@@ -77,7 +77,8 @@ class Problem:
                 # FastAPI's own words don't say what is wrong.
                 return cls(400, "BAD_REQUEST", "The body can't be read as JSON in UTF-8")
             case HTTPException(status_code=413):
-                return cls(413, "BODY_TOO_LARGE", f"The body is over {MAX_BODY_BYTES:,} bytes")
+                told = f"The body is too large; a chat's may have {MAX_BODY_BYTES:,} bytes"
+                return cls(413, "BODY_TOO_LARGE", told)
             case HTTPException(status_code=status):
                 return cls(status, _CODES.get(status, "BAD_REQUEST"), error.detail, error.headers)
         return cls(500, "INTERNAL", INTERNAL_MESSAGE)

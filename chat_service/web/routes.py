@@ -20,6 +20,7 @@ from chat_service.turns.history import PageQuery
 from chat_service.web.problems import MAX_BODY_BYTES
 from daca_shared.domain import InvalidInput, UserId
 
+_MAX_TITLE_BYTES = 10_000
 _JSON = r"application/([^;]+\+)?json"
 
 
@@ -29,8 +30,17 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
 
     class PrivateRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            if admission:
-                admission.let_come()
+            if not admission:
+                return await self._handle(scope, receive, send)
+            declared = Headers(scope=scope).get("content-length", "")  # none if it is chunked
+            size = min(MAX_BODY_BYTES, int(declared) if declared.isdecimal() else MAX_BODY_BYTES)
+            admission.let_come(size)
+            try:
+                await self._handle(scope, receive, send)
+            finally:
+                admission.let_go(size)
+
+        async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             authorization = Headers(scope=scope).getlist("authorization")
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
             if scope["method"] in (self.methods or ()):
@@ -40,7 +50,9 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
 
     # Only for the API documentation: the token is checked above.
     shown = [Depends(HTTPBearer(auto_error=False))] if identity.find_keys else []
-    return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=MAX_BODY_BYTES)
+    # Other bodies hold a title at most.
+    most = MAX_BODY_BYTES if admission else _MAX_TITLE_BYTES
+    return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=most)
 
 
 def _read_as_json(scope: Scope) -> None:

@@ -134,7 +134,10 @@ async def test_a_body_over_the_limit_is_too_large(
 
     answer = await http.post(path, content=chunks() if chunked else content)
     told = answer.json()["detail"]
-    assert (answer.status_code, told) == (413, "The body is over 1,000,000 bytes")
+    assert (answer.status_code, told) == (
+        413,
+        "The body is too large; a chat's may have 1,000,000 bytes",
+    )
     assert (await http.get("/healthz")).status_code == 200
 
 

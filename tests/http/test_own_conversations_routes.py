@@ -43,6 +43,11 @@ async def test_a_bad_title_is_refused_by_name(
     assert chat.turns.past_conversations[0].title == "old"
 
 
+async def test_a_title_of_many_kilobytes_is_not_even_read(http: httpx2.AsyncClient) -> None:
+    answer = await http.patch(PATH, params=ALICE, json={"title": "x" * 20_000})
+    assert (answer.status_code, answer.json()["code"]) == (413, "BODY_TOO_LARGE")
+
+
 async def test_a_conversation_is_deleted_once(http: httpx2.AsyncClient, chat: FakeChat) -> None:
     sent = ChatMessage(user_id="alice", text="hi", session_id=SESSION)
     await chat.turns.keep(turn_of(sent, "hello"))

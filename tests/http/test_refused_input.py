@@ -162,7 +162,10 @@ async def test_a_body_over_a_megabyte_is_refused(
 
     response = await http.post("/chat/", content=chunks() if chunked else content)
     told = response.json()["detail"]
-    assert (response.status_code, told) == (413, "The body is over 1,000,000 bytes")
+    assert (response.status_code, told) == (
+        413,
+        "The body is too large; a chat's may have 1,000,000 bytes",
+    )
     assert (chat.turns.kept, chat.agent.counts) == ([], [])
 
 

@@ -37,7 +37,7 @@ def flood(admission: Admission, times: int) -> None:
         with ExitStack() as stack:
             fill(admission, stack, taken(admission))
             with pytest.raises(Unavailable):
-                admission.let_come()
+                admission.let_come(0)
         admission.note_lag(LATE_S)
 
 
@@ -140,7 +140,7 @@ def arriving(admission: Admission) -> int:
     """How many requests can arrive before one is refused."""
     for count in range(2 * LARGEST_BURST):
         try:
-            admission.let_come()
+            admission.let_come(0)
         except Unavailable:
             return count
     return 2 * LARGEST_BURST
@@ -197,3 +197,15 @@ async def test_sustained_load_causes_refusals_until_it_ends() -> None:
         assert admission.lag_s > LATE_S
         assert taken(admission) == LARGEST_BURST
         await eventually(lambda: taken(admission) == 2 * LARGEST_BURST)
+
+
+def test_large_bodies_that_are_held_leave_room_for_small_ones() -> None:
+    admission = Admission()
+    for _ in range(64):
+        admission.let_come(1_000_000)
+    with pytest.raises(Unavailable):
+        admission.let_come(1_000_000)
+    admission.let_come(1_000)
+    admission.let_go(1_000_000)
+    admission.let_come(900_000)
+    assert admission.turned_away == 1
