@@ -329,10 +329,10 @@ async def test_a_host_that_only_quotes_such_words_gets_no_thoughts(talking: Talk
             return error({"error": {"message": "Extra inputs are not permitted"}}, 422)
         if (text := request["messages"][-1]["content"]) != "hello":
             return error({"error": {"message": f"Bad message: {text}"}})
+        fine = either(content="fine")
+        assert not isinstance(fine, Reply)
         return fine(request)
 
-    fine = either(content="fine")
-    assert not isinstance(fine, Reply)
     async with talking(answer) as talk:
         await talk.say("hello")
         with pytest.raises(Failed):
