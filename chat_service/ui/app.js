@@ -361,6 +361,8 @@ function signIn(name) {
 
 /** Forget the user's data, as others may use this machine. */
 function signOut() {
+  // In another place, if only for a moment: otherwise Ctrl+Z would bring back what was typed.
+  for (const id of ["text", "search"]) $(id).replaceWith($(id));
   composer.focus(); // the dialog gives the focus back there, as its button is hidden by then
   composer.begin(""); // nothing of it is stored again
   tell({ user, gone: true });

@@ -61,7 +61,7 @@ export function followToken(onUser, onOut) {
   $("sign-out").onclick = () => {
     keep(null);
     onOut();
-    location.reload(); // or Ctrl+Z would bring back what was typed
+    ask();
   };
   $("token").oninput = () => $("token").setCustomValidity("");
   $("sign-in-form").onsubmit = (event) => {

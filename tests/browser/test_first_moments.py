@@ -65,7 +65,7 @@ async def test_escape_closes_the_drawer_before_it_stops_a_reply(
     for place in ("a blank part", "the button"):
         await button(page, "Conversations").click()
         if place == "a blank part":
-            await drawer.click(position={"x": 100, "y": 700})
+            await drawer.click(position={"x": 100, "y": 600})
         else:
             await button(page, "Conversations").focus()
         await page.keyboard.press("Escape")
