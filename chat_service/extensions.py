@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import pkgutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -36,6 +37,7 @@ type _Server = MCPServerStdio | _HttpServer
 
 def extended(agent: OurAgent, function: str) -> OurAgent:
     """What `function`, written `module:name`, returns for the agent. Raises `Misconfigured`."""
+    sys.path.append("")  # the working folder, but behind all libraries
     try:
         made = pkgutil.resolve_name(function)(agent)
     except (Exception, SystemExit) as error:

@@ -1,5 +1,10 @@
 """Runs both services without sidecars, until it is told to stop, or one of them ends."""
 
+import signal
+
+# Until there is a `stop_signal`, Ctrl-C ends us at once, even during these slow imports.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import asyncio
 import contextlib
@@ -30,10 +35,11 @@ def _environment() -> dict[str, str]:
 async def _run() -> int:
     stop = asyncio.create_task(stop_signal().wait())
     environment = _environment()
-    # In their own sessions, so that neither Ctrl-C nor a closed terminal reaches both at once.
+    # In their own sessions, so that neither Ctrl-C nor a closed terminal reaches both at once. With
+    # -P nothing that lies in this folder, say `agents/`, is taken for a library.
     running = [
         await asyncio.create_subprocess_exec(
-            sys.executable, "-m", name, env=environment, start_new_session=True
+            sys.executable, "-P", "-m", name, env=environment, start_new_session=True
         )
         for name in _SERVICES
     ]

@@ -1,5 +1,10 @@
 """What `scripts/token.sh` prints: a bearer token that chat accepts."""
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback
+
 import argparse
 import sys
 import time

@@ -1,5 +1,10 @@
 """What `scripts/status.sh` prints: which processes are up, and what chat reports."""
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, without a traceback
+
 import argparse
 import asyncio
 import sys
@@ -12,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from daca_shared.addresses import address
 from daca_shared.calls.sidecar import Peer
 from scripts.lib import probes
-from scripts.lib.project import ROOT, StackError
+from scripts.lib.project import ROOT, StackError, say
 from scripts.lib.run_file import read_run_file
 from scripts.lib.settings import RunnerSettings, path_given
 from scripts.running.claim import told
@@ -116,7 +121,7 @@ def main() -> None:
     lines += describe(status) if status else [("gateway", f"DOWN: {what} at {where}")]
     width = max(len(name) for name, _ in lines)
     for name, how in lines:
-        print(f"{name.ljust(width)}  {how}")
+        say(f"{name.ljust(width)}  {how}")
     # An app that can't reach its database answers, but doesn't serve.
     are_up = all(how and not how.endswith("NOT_SERVING") for _, how in rows)
     sys.exit(0 if status and status["analytics"] == "ok" and are_up else 1)

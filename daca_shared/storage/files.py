@@ -15,7 +15,8 @@ def keep_private(folder: Path, *patterns: str) -> None:
         if not folder.stat().st_mode & (stat.S_ISVTX | stat.S_ISGID):
             folder.chmod(0o700)
         for path in (path for pattern in patterns for path in folder.glob(pattern)):
-            path.chmod(0o700 if path.is_dir() else 0o600)
+            with suppress(FileNotFoundError):  # a link to nothing, or just removed
+                path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def lock(path: Path, exits: ExitStack) -> None:

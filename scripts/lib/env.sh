@@ -10,6 +10,8 @@ GO_VERSION=1.26.6
 GO_AT_LEAST=1.26.4 # what Dapr asks for
 # What would lead these scripts, uv or Python astray. Packages go where dapr.yaml looks for them.
 unset CDPATH BASH_ENV ENV GREP_OPTIONS TAR_OPTIONS PYTHONHOME PYTHONPATH UV_PROJECT UV_WORKING_DIRECTORY UV_NO_EDITABLE
+unset UV_NO_INSTALL_PROJECT UV_NO_INSTALL_WORKSPACE UV_NO_INSTALL_LOCAL UV_NO_GROUP UV_NO_SOURCES
+set +o noclobber
 export UV_PROJECT_ENVIRONMENT=.venv
 # With any other encoding Python fails to start, or to find our packages, in a folder like `/home/jörg`.
 [[ $(locale charmap 2>/dev/null) == UTF-8 ]] || export LC_ALL=C.UTF-8
@@ -112,12 +114,19 @@ go_environment() {
 # .venv with what the services and their runner need. Development tools stay if they are there.
 ensure_runtime() { ensure_python --inexact --no-default-groups --group run "$@"; }
 
+PYTHON_IF_GOOD='import sys; v = sys.version_info; v >= (3, 12) or sys.exit(1); print(f"{v[0]}.{v[1]}")'
+
 # .venv with exactly what uv.lock says, development tools too. Arguments go to `uv sync`.
 ensure_python() {
   local uv log
   uv=$(find_uv)
-  # Preferably the Python in .python-version, with which changes are tested; else any later one.
-  if [[ -z ${UV_PYTHON-} ]] && ! "$uv" python find --system && "$uv" python find --system '>=3.12'; then
+  # Its programs name the folder that they were made for. This one may have been moved, or copied.
+  [[ -L .venv || ! -s .venv/compiled || $(<.venv/compiled) == "$PWD" ]] || rm -rf .venv
+  # What runs from .venv needs it as it is: unless another Python is asked for, it stays. At first it
+  # is preferably the one in .python-version, with which changes are tested; else any later one.
+  if [[ -z ${UV_PYTHON-} ]] && UV_PYTHON=$(.venv/bin/python -I -c "$PYTHON_IF_GOOD" 2>/dev/null); then
+    export UV_PYTHON
+  elif [[ -z ${UV_PYTHON-} ]] && ! "$uv" python find --system && "$uv" python find --system '>=3.12'; then
     export UV_PYTHON='>=3.12'
   fi &>/dev/null
   log=$(mktemp)
@@ -132,8 +141,6 @@ ensure_python() {
 sync_and_compile() {
   local uv=$1 packages
   shift
-  # Its programs name the folder that they were made for. This one may have been moved, or copied.
-  [[ -L .venv || ! -s .venv/compiled || $(<.venv/compiled) == "$PWD" ]] || rm -rf .venv
   # If pyproject.toml was touched, uv looks for what builds our package, which without a network is
   # only in its cache.
   "$uv" sync --frozen "$@" || "$uv" sync --frozen --offline "$@" || return

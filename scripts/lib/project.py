@@ -1,6 +1,7 @@
 """Where the project is, and how its scripts talk to people."""
 
-from contextlib import suppress
+import os
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -12,5 +13,8 @@ class StackError(Exception):
 
 def say(text: str) -> None:
     """Print, unless nobody reads any more (`scripts/run.sh | head`)."""
-    with suppress(OSError):
+    try:
         print(text, flush=True)
+    except OSError:
+        # Otherwise Python would try again at its end, and then complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

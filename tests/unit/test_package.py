@@ -97,6 +97,20 @@ def test_the_exit_code_is_that_of_the_service_that_could_not_begin(tmp_path: Pat
     assert ended.returncode == 1
 
 
+def test_what_lies_in_the_working_folder_is_taken_for_no_library(tmp_path: Path) -> None:
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents/__init__.py").touch()
+    with listen("127.0.0.1", 0) as taken:
+        settings = {"PYTHONPATH": str(ROOT), "DACA_DATA_DIR": str(tmp_path), **UNSET}
+        settings |= {"CHAT_HTTP_PORT": str(taken.getsockname()[1]), "ANALYTICS_GRPC_PORT": "0"}
+        settings |= {"CHAT_GRPC_PORT": "0", "CHAT_METRICS_PORT": "0", "ANALYTICS_METRICS_PORT": "0"}
+        ended = subprocess.run(
+            [sys.executable, "-m", "daca_chat"], env=os.environ | settings, cwd=tmp_path,
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert "CHAT_HTTP_PORT" in ended.stderr
+
+
 @pytest.mark.parametrize("service", ["chat", "analytics"])
 async def test_one_service_that_ends_by_itself_ends_the_other(
     wheel: Path, tmp_path: Path, service: str

@@ -83,6 +83,20 @@ def test_any_later_python_that_is_here_is_taken_before_one_is_fetched(machine: M
     assert machine.called()[-1] == ">=3.12"
 
 
+def test_a_venv_that_works_keeps_its_python(machine: Machine) -> None:
+    """A stack may be running from it."""
+    machine.has("uv", f'{UV}; [[ $1 != sync ]] || echo "$UV_PYTHON" >>{machine.calls}')
+    folder = machine.venv()
+    (folder / ".venv/bin").mkdir()
+    python = folder / ".venv/bin/python"
+    python.write_text("#!/bin/bash\necho 3.13\n")
+    python.chmod(0o755)
+    assert machine.sourced(f"cd {folder}; ensure_runtime")[0] == 0
+    assert machine.called()[-1] == "3.13"
+    assert machine.sourced(f"cd {folder}; export UV_PYTHON=3.14; ensure_runtime")[0] == 0
+    assert machine.called()[-1] == "3.14"
+
+
 def test_without_a_network_packages_come_from_the_cache(machine: Machine) -> None:
     machine.has("uv", f"{UV}; [[ $1 != sync || $* == *--offline* || $* == *--compile* ]]")
     assert machine.sourced(f"cd {machine.venv()}; ensure_runtime")[0] == 0

@@ -225,3 +225,15 @@ def test_ctrl_c_ends_a_long_step_too(machine: Machine, tmp_path: Path) -> None:
     assert process.returncode == 130
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)
+
+
+def test_a_line_that_nobody_reads_is_no_error() -> None:
+    tells = "from scripts.lib.project import say; say('hello'); say('world')"
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-c", tells], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, env={},
+        check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
