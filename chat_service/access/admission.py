@@ -75,14 +75,17 @@ class Admission:
             self._limit = max(_FEWEST, self._limit * _DECREASE)
         self._seen = self.turned_away
 
-    def let_come(self, size: int) -> None:
-        """A chat's request, whose body has `size` bytes, begins to arrive; it is held until
-        `let_go`. Raises `Unavailable` if it is one too many."""
+    def let_come(self) -> None:
+        """A chat's request begins to arrive. Raises `Unavailable` if it is one too many."""
         self._check(self._arriving)
-        if size > _LARGE_BYTES and self._held_bytes + size > _MOST_HELD_BYTES:
-            self._turn_away()
         self._arriving += 1
+
+    def hold(self, size: int, of: int) -> None:
+        """Some `size` more bytes of a body, `of` so many by now, are held until `let_go`. Raises
+        `Unavailable` if it is a large one, and all together are too large."""
         self._held_bytes += size
+        if size and of > _LARGE_BYTES and self._held_bytes > _MOST_HELD_BYTES:
+            self._turn_away()
 
     def let_go(self, size: int) -> None:
         self._held_bytes -= size

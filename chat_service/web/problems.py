@@ -23,7 +23,7 @@ MAX_BODY_BYTES = 1_000_000
 # Otherwise one megabyte of bad tags is answered with eighteen megabytes of errors.
 _MAX_ERRORS = 10
 _MEDIA_TYPE = "application/problem+json"
-_CODES = {404: "NO_SUCH_ROUTE", 405: "METHOD_NOT_ALLOWED", 415: "NOT_JSON"}
+_CODES = {404: "NO_SUCH_ROUTE", 405: "METHOD_NOT_ALLOWED", 415: "NOT_JSON", 503: "OVERLOADED"}
 
 
 class FieldError(BaseModel):

@@ -12,13 +12,14 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
 from chat_service.web.problems import MAX_BODY_BYTES
-from daca_shared.domain import InvalidInput, UserId
+from daca_shared.calls.errors import http_headers
+from daca_shared.domain import InvalidInput, Unavailable, UserId
 
 _MAX_TITLE_BYTES = 10_000
 _JSON = r"application/([^;]+\+)?json"
@@ -32,13 +33,23 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             if not admission:
                 return await self._handle(scope, receive, send)
-            declared = Headers(scope=scope).get("content-length", "")  # none if it is chunked
-            size = min(MAX_BODY_BYTES, int(declared) if declared.isdecimal() else MAX_BODY_BYTES)
-            admission.let_come(size)
+            held = 0
+
+            async def counted() -> Message:
+                nonlocal held
+                message = await receive()
+                held += (size := len(message.get("body", b"")))
+                try:
+                    admission.hold(size, of=held)
+                except Unavailable as error:  # which FastAPI would take for a bad body
+                    raise HTTPException(503, error.message, http_headers(error)) from None
+                return message
+
+            admission.let_come()
             try:
-                await self._handle(scope, receive, send)
+                await self._handle(scope, counted, send)
             finally:
-                admission.let_go(size)
+                admission.let_go(held)
 
         async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             authorization = Headers(scope=scope).getlist("authorization")

@@ -91,6 +91,34 @@ async def test_an_excess_chat_is_refused_and_not_counted(
     await eventually(lambda: chat.admission.chats == 0)
 
 
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_a_large_body_is_refused_while_too_many_are_held(
+    chat: FakeChat, http: httpx2.AsyncClient, *, chunked: bool
+) -> None:
+    history = [{"role": "assistant", "content": "x" * 7000}] * 20
+    asked = {"role": "user", "content": "hi"}
+    large = json.dumps({"messages": [*history, asked]}).encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for at in range(0, len(large), 10_000):
+            yield large[at : at + 10_000]
+
+    async def send() -> httpx2.Response:
+        content = chunks() if chunked else large
+        headers = {"content-type": "application/json"}
+        return await http.post("/v1/chat/completions", content=content, headers=headers)
+
+    chat.admission.hold(64_000_000, of=1_000_000)
+    refused = await send()
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["code"] == "OVERLOADED"
+    assert (await http.post("/chat/", json=body())).status_code == 200
+    chat.admission.let_go(64_000_000)
+    assert (await send()).status_code == 200
+    for _ in range(3):  # no answer has left anything behind
+        chat.admission.hold(21_000_000, of=1_000_000)
+
+
 @pytest.mark.parametrize(
     "target",
     ["/chat/", "/%63hat/", "/chat%2F", "/chat/?x=y", "http://test/chat/", "http://test/%63hat/",

@@ -37,7 +37,7 @@ def flood(admission: Admission, times: int) -> None:
         with ExitStack() as stack:
             fill(admission, stack, taken(admission))
             with pytest.raises(Unavailable):
-                admission.let_come(0)
+                admission.let_come()
         admission.note_lag(LATE_S)
 
 
@@ -140,7 +140,7 @@ def arriving(admission: Admission) -> int:
     """How many requests can arrive before one is refused."""
     for count in range(2 * LARGEST_BURST):
         try:
-            admission.let_come(0)
+            admission.let_come()
         except Unavailable:
             return count
     return 2 * LARGEST_BURST
@@ -202,10 +202,10 @@ async def test_sustained_load_causes_refusals_until_it_ends() -> None:
 def test_large_bodies_that_are_held_leave_room_for_small_ones() -> None:
     admission = Admission()
     for _ in range(64):
-        admission.let_come(1_000_000)
+        admission.hold(1_000_000, of=1_000_000)
     with pytest.raises(Unavailable):
-        admission.let_come(1_000_000)
-    admission.let_come(1_000)
-    admission.let_go(1_000_000)
-    admission.let_come(900_000)
+        admission.hold(1_000, of=65_000)
+    admission.hold(1_000, of=1_000)
+    admission.let_go(1_002_000)
+    admission.hold(900_000, of=900_000)
     assert admission.turned_away == 1
