@@ -81,8 +81,8 @@ class Admission:
         self._arriving += 1
 
     def hold(self, size: int, of: int) -> None:
-        """Some `size` more bytes of a body, `of` so many by now, are held until `let_go`. Raises
-        `Unavailable` if it is a large one, and all together are too large."""
+        """Hold `size` more bytes of a body, which has `of` bytes by now, until `let_go`. Raises
+        `Unavailable` if it is a large one, and all bodies together are too large."""
         self._held_bytes += size
         if size and of > _LARGE_BYTES and self._held_bytes > _MOST_HELD_BYTES:
             self._turn_away()

@@ -118,8 +118,8 @@ class GrpcServer:
 
 
 class _Health(health_pb2_grpc.HealthServicer):
-    """grpc's own one writes to those who watch while it holds a lock that each change needs: one
-    that takes nothing would keep the news from all others, and us from stopping."""
+    """grpc's own servicer writes to those who watch while it holds a lock that each change needs: a
+    client that takes nothing would keep the news from all others, and us from stopping."""
 
     def __init__(self) -> None:
         self._serves: dict[str, bool] = {}
