@@ -82,9 +82,9 @@ class Admission:
 
     def hold(self, size: int, of: int) -> None:
         """Hold `size` more bytes of a body, which has `of` bytes by now, until `let_go`. Raises
-        `Unavailable` if it is a large one, and all bodies together are too large."""
+        `Unavailable` if it is a large one, and all others together are too large."""
         self._held_bytes += size
-        if size and of > _LARGE_BYTES and self._held_bytes > _MOST_HELD_BYTES:
+        if size and of > _LARGE_BYTES and self._held_bytes - of >= _MOST_HELD_BYTES:
             self._turn_away()
 
     def let_go(self, size: int) -> None:

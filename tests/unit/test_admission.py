@@ -204,8 +204,12 @@ def test_large_bodies_that_are_held_leave_room_for_small_ones() -> None:
     for _ in range(64):
         admission.hold(1_000_000, of=1_000_000)
     with pytest.raises(Unavailable):
-        admission.hold(1_000, of=65_000)
+        admission.hold(65_000, of=65_000)
     admission.hold(1_000, of=1_000)
-    admission.let_go(1_002_000)
+    admission.let_go(1_066_000)
     admission.hold(900_000, of=900_000)
     assert admission.turned_away == 1
+
+
+def test_a_body_over_the_limit_is_no_overload() -> None:
+    Admission().hold(65_000_000, of=65_000_000)  # it is refused for its own length
