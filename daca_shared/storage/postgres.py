@@ -131,8 +131,8 @@ class PostgresDatabase:
                         yield connection
                     except BaseException as error:
                         # Unless the error is PostgreSQL's own answer, the connection is in an
-                        # unknown state, and nobody should use it again or wait for it. So
-                        # is a read-only one dropped: after a failover, its name may lead elsewhere.
+                        # unknown state, and nobody should use it again or wait for it. A read-only
+                        # one is dropped, too: its name may lead elsewhere after a failover.
                         if isinstance(error, _ReadOnly) or not isinstance(error, _ANSWERS):
                             with suppress(asyncpg.InterfaceError):  # it is closed already
                                 connection.terminate()

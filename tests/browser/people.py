@@ -6,6 +6,7 @@ import re
 from playwright.async_api import Locator, Page, expect
 
 from tests.browser.sites import Site
+from tests.tokens import token
 
 # The offline model repeats it word by word, which takes about ten seconds.
 LONG = "What was my first message? " + "word " * 500
@@ -89,6 +90,13 @@ async def chat_as(page: Page, name: str) -> None:
     who = page.get_by_label("Chatting as")
     await who.fill(name)
     await who.press("Enter")
+
+
+async def sign_in(page: Page, user: str) -> None:
+    dialog = page.get_by_role("dialog", name="Sign in")
+    await dialog.get_by_label("Token").fill(token(user))
+    await dialog.get_by_label("Token").press("Enter")
+    await expect(dialog).to_be_hidden()
 
 
 async def second_tab(page: Page) -> Page:

@@ -18,33 +18,32 @@ from tests.browser.people import (
     send_and_wait,
 )
 from tests.browser.sites import Site
-from tests.browser.troubles import LIST, abort, look_again
+from tests.browser.troubles import LIST, abort, look_again, once
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MANY = "Some words of a paragraph.\n\n" * 20
 LINES = [piece for n in range(8) for piece in (f"Line {n}.\n\n", 0.1)]
 SELECTED = "String(getSelection())"
-PLACE_OF = """word => {
+RANGE_OF = """(word) => {
   const texts = document.createTreeWalker(document.getElementById("log"), NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
   while (texts.nextNode()) {
     const at = texts.currentNode.data.indexOf(word);
     if (at < 0) continue;
-    const range = document.createRange();
     range.setStart(texts.currentNode, at);
     range.setEnd(texts.currentNode, at + word.length);
-    const { left, right, top, bottom } = range.getBoundingClientRect();
-    return [left + 1, right - 1, (top + bottom) / 2];
+    return range;
   }
 }"""
-SELECT = """word => {
-  const texts = document.createTreeWalker(document.getElementById("log"), NodeFilter.SHOW_TEXT);
-  while (texts.nextNode()) {
-    const at = texts.currentNode.data.indexOf(word);
-    if (at < 0) continue;
-    getSelection().setBaseAndExtent(texts.currentNode, at, texts.currentNode, at + word.length);
-  }
-}"""
+PLACE_OF = f"""word => {{
+  const {{ left, right, top, bottom }} = ({RANGE_OF})(word).getBoundingClientRect();
+  return [left + 1, right - 1, (top + bottom) / 2];
+}}"""
+SELECT = f"""word => {{
+  const {{ startContainer, startOffset, endContainer, endOffset }} = ({RANGE_OF})(word);
+  getSelection().setBaseAndExtent(startContainer, startOffset, endContainer, endOffset);
+}}"""
 IS_SEEN = """() => {
   const { left, top, width, height } = document.activeElement.getBoundingClientRect();
   const found = document.elementFromPoint(left + width / 2, top + height / 2);
@@ -194,12 +193,7 @@ async def test_the_limit_of_a_message_is_asked_for_until_it_is_known(open_site: 
 async def test_a_chosen_theme_is_there_before_the_page(open_site: OpenPage) -> None:
     page, go = await open_site(color_scheme="light"), asyncio.Event()
     await button(page, "Dark theme").click()
-
-    async def come_late(route: Route) -> None:
-        await go.wait()
-        await route.continue_()
-
-    await page.route("**/app.js", come_late)
+    await page.route("**/app.js", once(go, Route.continue_))
     await page.reload(wait_until="commit")
     await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     go.set()

@@ -24,6 +24,7 @@ from tests.browser.people import (
     send,
     send_and_see,
     send_and_wait,
+    sign_in,
 )
 from tests.browser.sites import Site, running_site
 from tests.browser.troubles import CONVERSATION, abort, see_a_problem
@@ -40,13 +41,6 @@ async def guarded(tmp_path: Path, opened: OpenPage) -> AsyncIterator[Page]:
         page = await opened(site.url, "alice")
         await sign_in(page, "alice")
         yield page
-
-
-async def sign_in(page: Page, user: str) -> None:
-    dialog = page.get_by_role("dialog", name="Sign in")
-    await dialog.get_by_label("Token").fill(token(user))
-    await dialog.get_by_label("Token").press("Enter")
-    await expect(dialog).to_be_hidden()
 
 
 async def test_a_link_to_a_conversation_is_shown_after_signing_in(guarded: Page) -> None:

@@ -17,11 +17,14 @@ from tests.browser.people import (
     questions,
     replies,
     send_and_wait,
+    sign_in,
 )
-from tests.browser.troubles import abort, look_again
+from tests.browser.troubles import abort, look_again, once
 from tests.tokens import SECRET, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CALLER = "**/ui/caller.json*"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -66,13 +69,8 @@ async def test_a_token_that_a_proxy_adds_identifies_the_user(
     browser: Browser, guarded: RunningStack
 ) -> None:
     typed = asyncio.Event()
-
-    async def answer_late(route: Route) -> None:
-        await typed.wait()
-        await route.continue_()
-
     async with await browser.new_context(base_url=guarded.url) as context:
-        await context.route("**/ui/caller.json*", answer_late)
+        await context.route(CALLER, once(typed, Route.continue_))
         page = await context.new_page()
         user = page.get_by_label("Chatting as")
         # Two people at one machine: the page remembers another one.
@@ -99,7 +97,7 @@ async def test_a_proxys_token_identifies_the_user_also_if_the_first_answer_is_lo
     async with await browser.new_context(
         base_url=guarded.url, extra_http_headers=headers
     ) as context:
-        await context.route("**/ui/caller.json*", abort, times=1)
+        await context.route(CALLER, abort, times=1)
         page = await context.new_page()
         await page.goto("/ui/")
         await expect(page.get_by_label("Chatting as")).to_have_value("ivan")
@@ -112,19 +110,15 @@ async def test_an_entered_token_wins_over_a_late_answer_about_another(
 ) -> None:
     entered = asyncio.Event()
 
-    async def answer_late(route: Route) -> None:
-        await entered.wait()
+    async def name_gina(route: Route) -> None:
         await route.fulfill(json={"user_id": "gina"})
 
     async with await browser.new_context(base_url=guarded.url) as context:
-        await context.route("**/ui/caller.json*", answer_late)
+        await context.route(CALLER, once(entered, name_gina))
         page = await context.new_page()
         await page.goto("/ui/")
-        dialog = page.get_by_role("dialog", name="Sign in")
-        await dialog.get_by_label("Token").fill(token("henry"))
-        await dialog.get_by_label("Token").press("Enter")
-        await expect(dialog).to_be_hidden()
-        async with page.expect_response("**/ui/caller.json*"):
+        await sign_in(page, "henry")
+        async with page.expect_response(CALLER):
             entered.set()
         await expect(page.get_by_label("Chatting as")).to_have_value("henry")
         await send_and_wait(page, "How many?")
@@ -139,8 +133,7 @@ async def test_after_signing_out_nothing_brings_back_what_was_typed(
         await page.goto("/ui/")
         field = page.get_by_role("dialog", name="Sign in").get_by_label("Token")
         for name in ("judy", "kate"):
-            await field.fill(token(name))
-            await field.press("Enter")
+            await sign_in(page, name)
             await expect(page.get_by_label("Chatting as")).to_have_value(name)
             await message_box(page).focus()
             for _ in range(3):
@@ -160,8 +153,7 @@ async def test_a_conversation_is_read_again_after_signing_in_again(
         page = await context.new_page()
         await page.goto("/ui/")
         field = page.get_by_role("dialog", name="Sign in").get_by_label("Token")
-        await field.fill(token("leo"))
-        await field.press("Enter")
+        await sign_in(page, "leo")
         await send_and_wait(page, "apples")
         expired = {"authorization": f"Bearer {token('leo', exp=0)}"}
         api = re.compile("/conversations|/users")
@@ -172,8 +164,7 @@ async def test_a_conversation_is_read_again_after_signing_in_again(
         await look_again(page)
         await expect(field).to_be_focused()
         await page.unroute_all()
-        await field.fill(token("leo"))
-        await field.press("Enter")
+        await sign_in(page, "leo")
         await expect(questions(page)).to_have_count(2)
 
 
