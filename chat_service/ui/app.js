@@ -113,7 +113,7 @@ function showProblem(error, retry, of = "") {
     error instanceof api.Problem ? error.message : "Something went wrong in this page.";
   log.keepPlace(() => ($("problem").hidden = false));
   $("retry").onclick = () => {
-    composer.focus();
+    composer.rest();
     hideProblem();
     retry();
   };
@@ -122,7 +122,7 @@ function showProblem(error, retry, of = "") {
 function hideProblem() {
   about = "";
   // A button that is hidden loses the focus.
-  if (document.activeElement === $("retry")) composer.focus();
+  if (document.activeElement === $("retry")) composer.rest();
   $("problem").hidden = true;
   $("problem-text").textContent = "";
 }
@@ -532,7 +532,7 @@ function edit(turn) {
 /** Send the last message again, with the same id, so that it counts once. */
 function sendAgain(turn) {
   if (coming.has(session)) return;
-  composer.focus();
+  composer.rest();
   run(turn, turn.text, turn.isKept || (turn.isUnsure && turn.isCorrected));
 }
 

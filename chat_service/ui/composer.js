@@ -54,6 +54,12 @@ export class Composer {
     $("text").focus();
   }
 
+  /** Take the focus of a button that goes; on a touch screen without the keyboard, which would cover the reply. */
+  rest() {
+    if (touch.matches) $("log").focus({ preventScroll: true });
+    else this.focus();
+  }
+
   /** The most characters that can be sent. */
   set limit(limit) {
     this.most = limit;
@@ -120,7 +126,7 @@ export class Composer {
     if (this.isBusy && !busy) this.freedAt = performance.now();
     this.isBusy = busy;
     // A button that is hidden loses the focus.
-    if (document.activeElement === (busy ? $("send") : $("stop"))) this.focus();
+    if (document.activeElement === (busy ? $("send") : $("stop"))) this.rest();
     $("send").hidden = busy;
     $("stop").hidden = !busy;
   }

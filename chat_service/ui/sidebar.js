@@ -125,7 +125,13 @@ export class Sidebar {
 
   #search() {
     this.filter = $("search").value.trim();
-    const show = (page) => this.#show(page, true);
+    const show = (page) => {
+      this.#show(page, true);
+      const { length } = page.conversations;
+      if (!this.filter || !length) return; // "Nothing found." is read out where it stands
+      const found = `${length} ${length === 1 ? "conversation" : "conversations"} found`;
+      $("status").textContent = page.next ? `${found}, and more.` : `${found}.`;
+    };
     this.#ask({}, show, () => this.#search());
   }
 

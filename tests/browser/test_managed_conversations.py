@@ -15,6 +15,7 @@ from tests.browser.people import (
     delete,
     message_box,
     past,
+    progress,
     questions,
     replies,
     second_tab,
@@ -64,6 +65,7 @@ async def test_conversations_are_found_by_their_texts(fruits: Page) -> None:
     await search.fill("plum")
     await expect(past(fruits)).to_have_count(1)
     await expect(past(fruits)).to_contain_text("apples")
+    await expect(progress(fruits)).to_have_text("1 conversation found.")
     await search.fill("nothing of it")
     await expect(fruits.get_by_text("Nothing found.")).to_be_visible()
     await search.fill("")

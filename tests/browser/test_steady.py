@@ -6,6 +6,7 @@ import re
 import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
+from daca_shared.domain import Unavailable
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
     button,
@@ -203,3 +204,24 @@ async def test_a_chosen_theme_is_there_before_the_page(open_site: OpenPage) -> N
 async def test_on_a_touch_screen_the_box_is_not_described_by_keys(open_site: OpenPage) -> None:
     page = await open_site(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 700})
     await expect(message_box(page)).not_to_have_accessible_description(re.compile("Enter"))
+
+
+async def test_on_a_touch_screen_answering_again_opens_no_keyboard(
+    site: Site, open_site: OpenPage
+) -> None:
+    # A keyboard opens when the box takes the focus, and would cover the reply.
+    page = await open_site(has_touch=True, is_mobile=True, viewport={"width": 390, "height": 700})
+    log, alert = page.get_by_role("log"), page.get_by_role("alert")
+    await message_box(page).fill("apples")
+    await button(page, "Send").tap()
+    await expect(replies(page)).to_contain_text("Fine.")
+    await expect(log).to_be_focused()
+    site.agent.failure = Unavailable("The model can't be reached")
+    await button(page, "Regenerate").tap()
+    await expect(alert).to_be_visible()
+    await expect(log).to_be_focused()
+    site.agent.failure = None
+    await button(page, "Retry").tap()
+    await expect(alert).to_be_hidden()
+    await expect(button(page, "Regenerate")).to_be_visible()
+    await expect(log).to_be_focused()
