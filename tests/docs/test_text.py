@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from scripts.lib.project import ROOT
 from tests.docs.likeness import is_like
@@ -39,6 +40,13 @@ def test_every_error_code_is_explained() -> None:
     codes = set(re.findall(r'(?:code=|Problem\(\d+, |\d: |cls\(\d+, )"([A-Z_]+)"', source))
     assert {"INTERNAL", "NOT_JSON", "BODY_TIMED_OUT", "OVERLOADED"} <= codes
     assert codes <= set(re.findall(r"`([A-Z_]+)`", (ROOT / "docs/http.md").read_text()))
+
+
+def test_every_alert_is_explained() -> None:
+    (group,) = yaml.safe_load((ROOT / "deploy/observability/alerts.yml").read_text())["groups"]
+    alerts = {rule["alert"] for rule in group["rules"]}
+    operations = (ROOT / "docs/operations.md").read_text()
+    assert alerts == set(re.findall(r"^\| `([A-Z]\w+)`", operations, re.MULTILINE))
 
 
 @DOCUMENTS
