@@ -13,10 +13,10 @@ from agents.mcp import MCPServer
 from openai.types import responses
 
 from chat_service.agent import tools
-from chat_service.agent.items import answer_of, items_of
+from chat_service.agent.items import answer_of, items_of, latest, length_of
 from chat_service.agent.models import ChatModel
 from chat_service.agent.spans import trace_runs
-from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall, Turn, latest, latest_said
+from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall, Turn
 from chat_service.chat.speech import Speech, clean
 from chat_service.hosts.refusals import LACKS_TOOLS, TOO_LONG, failure, refuses
 from daca_shared.observe.tracing import tracing
@@ -116,9 +116,9 @@ class ChatAgent:
         shares = iter((0.5, 0.25, 0))
         while True:
             speech = Speech(self._max_reply_length, say)
-            said, shown = latest_said(message.history, limit), latest(history, limit)
-            items = [{"role": role, "content": text} for role, text in said]
-            items += items_of(shown, message.text, with_tools=_has_tools(agent))
+            before = items_of(message.history, history, with_tools=_has_tools(agent))
+            shown = latest(before, limit)
+            items = [*shown, {"role": "user", "content": message.text}]
             try:
                 answer = await self._run(agent, items, context, speech)
             except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
@@ -127,12 +127,11 @@ class ChatAgent:
                 if task and task.cancelling() and not isinstance(error, Exception):
                     raise
                 told = failure(error, self._key)
-                spoken = [text for role, text in said if role != "system"]
-                length = sum(turn.length for turn in shown) + sum(map(len, spoken))
+                length = sum(map(length_of, shown))
                 if not speech.text and _has_tools(agent) and refuses(error, LACKS_TOOLS):
                     agent = agent.clone(tools=[], handoffs=[], mcp_servers=[])
                 elif not speech.text and length and refuses(error, TOO_LONG):
-                    limit = int(min(limit, length) * next(shares))
+                    limit = int(length * next(shares))
                 else:
                     raise told from None
                 log.warning("asking again; tools: %s, history: %d", _has_tools(agent), limit)

@@ -6,7 +6,7 @@ from typing import Any
 import agents
 from openai.types.responses import ResponseFunctionToolCall
 
-from chat_service.chat.messages import Answer, ToolCall, Turn
+from chat_service.chat.messages import Answer, Said, ToolCall, Turn
 from chat_service.chat.speech import Speech, clean
 from chat_service.hosts.answers import is_object, text_in
 from daca_shared.domain import Unavailable
@@ -16,11 +16,13 @@ from daca_shared.domain import Unavailable
 _MAX_OUTPUT, _MAX_OUTPUTS = 4000, 20_000
 
 
-def items_of(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[dict[str, Any]]:
-    """The conversation as the SDK's input items, in a form that every host accepts: call ids of
+def items_of(
+    said: Sequence[Said], turns: Sequence[Turn], *, with_tools: bool
+) -> list[dict[str, Any]]:
+    """What was said before as the SDK's input items, in a form that every host accepts: call ids of
     nine letters and digits (Mistral), arguments that are JSON objects, and no empty text."""
-    items: list[dict[str, Any]] = []
-    for turn in history:
+    items: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in said]
+    for turn in turns:
         items.append({"role": "user", "content": turn.prompt})
         for call in turn.answer.tool_calls if with_tools else ():
             call_id = f"call{len(items):05}"
@@ -30,7 +32,24 @@ def items_of(history: Sequence[Turn], text: str, *, with_tools: bool) -> list[di
             items += [asked | {"call_id": call_id}, answered | {"call_id": call_id}]
         reply = f"{turn.answer.text} [stopped by the user]" if turn.stopped else turn.answer.text
         items.append({"role": "assistant", "content": reply.strip() or "(nothing)"})
-    return [*items, {"role": "user", "content": text}]
+    return items
+
+
+def length_of(item: dict[str, Any]) -> int:
+    """How many characters of the history's limit it takes."""
+    texts = (item.get(name, "") for name in ("content", "arguments", "output"))
+    return 0 if item.get("role") == "system" else sum(map(len, texts))
+
+
+def latest(items: Sequence[dict[str, Any]], max_length: int) -> list[dict[str, Any]]:
+    """All system messages, and the latest others, from a message of the user on: as many as have
+    at most `max_length` characters together."""
+    start, left = len(items), max_length
+    for n, item in reversed([*enumerate(items)]):
+        left -= length_of(item)
+        if left >= 0 and (item.get("role") == "user" or n == 0):
+            start = n
+    return [item for n, item in enumerate(items) if n >= start or item.get("role") == "system"]
 
 
 def answer_of(result: agents.RunResult | agents.RunResultStreaming, speech: Speech) -> Answer:

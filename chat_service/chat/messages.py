@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
 from typing import Annotated, Literal
 from uuid import UUID, uuid4, uuid5
 
@@ -103,25 +102,3 @@ class Turn:
     """When the reply was complete, or stopped."""
     seq: int = 0
     """Its place among all turns; 0 for one that was never kept."""
-
-    @property
-    def length(self) -> int:
-        calls = sum(len(call.arguments + call.output) for call in self.answer.tool_calls)
-        return len(self.prompt) + len(self.answer.text) + calls
-
-
-def latest(turns: Sequence[Turn], max_length: int) -> Sequence[Turn]:
-    """The latest turns, as many as have at most `max_length` characters together."""
-    lengths = accumulate(turn.length for turn in reversed(turns))
-    return turns[len(turns) - sum(length <= max_length for length in lengths) :]
-
-
-def latest_said(history: Sequence[Said], max_length: int) -> list[Said]:
-    """All system messages, and the latest others, from a message of the user on: as many as have
-    at most `max_length` characters together."""
-    start, left = len(history), max_length
-    for n, (role, text) in reversed([*enumerate(history)]):
-        left -= len(text) if role != "system" else 0
-        if left >= 0 and (role == "user" or n == 0):
-            start = n
-    return [said for n, said in enumerate(history) if n >= start or said[0] == "system"]

@@ -257,5 +257,5 @@ def test_instructions_make_no_claim_about_a_count_that_is_not_known() -> None:
 
 def test_an_earlier_tool_call_without_output_is_shown_with_a_text() -> None:
     said = turn("What is there?", Answer("Nothing.", (ToolCall("look", "{}"),)))
-    (output,) = (i for i in items_of([said], "Sure?", with_tools=True) if "output" in i)
+    (output,) = (i for i in items_of([], [said], with_tools=True) if "output" in i)
     assert output["output"] == "(nothing)"
