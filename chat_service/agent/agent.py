@@ -97,7 +97,10 @@ class ChatAgent:
             tracing_disabled=tracing.tracer is None,
             trace_include_sensitive_data=tracing.content,
             tool_not_found_behavior="return_error_to_model",
-            tool_error_formatter=_formatted,
+            # Of our own tools. None stands for the SDK's default message.
+            tool_error_formatter=lambda failed: (
+                _tool_failure(failed.run_context, failed.error) if failed.error else None
+            ),
         )
 
     async def answer(
@@ -140,28 +143,24 @@ class ChatAgent:
                 return answer
 
     async def _run(
-        self, agent: OurAgent, items: list[Any], context: RunContext, speech: Speech
+        self, agent: OurAgent, asked: Any, context: RunContext, speech: Speech
     ) -> Answer:
-        run: dict[str, Any] = {
-            # A copy, because the SDK compares each run of an agent with all its other current runs.
-            "starting_agent": copy(agent),
-            "input": items,
-            "context": context,
-            "run_config": self._config,
-            "error_handlers": {"model_refusal": _refusal},
-        }
+        # A copy, because the SDK compares each run of an agent with all its other current runs.
+        agent = copy(agent)
+        run: Any = agents.Runner.run_streamed if speech.say else agents.Runner.run
+        more = {"run_config": self._config, "error_handlers": {"model_refusal": _refusal}}
         while True:
-            result = await (_streamed(run, speech) if speech.say else agents.Runner.run(**run))
+            begun = run(agent, asked, context=context, **more)
+            result = await (_heard(begun, speech) if speech.say else begun)
             if not result.interruptions:
                 return answer_of(result, speech)
             # Nobody is here to approve a tool call. The model is told so, and goes on.
-            run["input"] = state = result.to_state()
-            for asked in result.interruptions:
-                state.reject(asked)
+            asked = result.to_state()
+            for call in result.interruptions:
+                asked.reject(call)
 
 
-async def _streamed(run: dict[str, Any], speech: Speech) -> agents.RunResultStreaming:
-    result = agents.Runner.run_streamed(**run)
+async def _heard(result: agents.RunResultStreaming, speech: Speech) -> agents.RunResultStreaming:
     try:
         async for event in result.stream_events():
             match event:
@@ -181,11 +180,6 @@ def _refusal(given: Any) -> str | None:
     """A model's refusal is its reply, unless its agent must reply with something else than text."""
     is_text = given.run_data.last_agent.output_type in (None, str)
     return given.error.refusal if is_text else None
-
-
-def _formatted(failed: agents.ToolErrorFormatterArgs[Any]) -> str | None:
-    """`_tool_failure` of our own tools. None stands for the SDK's default message."""
-    return _tool_failure(failed.run_context, failed.error) if failed.error else None
 
 
 def _tool_failure(context: agents.RunContextWrapper[Any], error: Exception) -> str:
