@@ -81,14 +81,26 @@ class ChatModel:
 def choose_model(settings: ChatSettings) -> ChatModel:
     """Of OPENAI_BASE_URL, OPENAI_API_KEY and GEMINI_API_KEY the first that is set decides; without
     any it is the offline model. Raises `Misconfigured` when CHAT_MODEL is needed and missing."""
-    key = settings.openai_api_key and settings.openai_api_key.get_secret_value()
-    if settings.openai_base_url:
-        if not settings.model:
-            raise Misconfigured("CHAT_MODEL: must name the model when OPENAI_BASE_URL is set")
-        # A local server needs no key, but the client requires one.
-        return _completions(settings, settings.openai_base_url, key or "no-key", settings.model)
-    if key:
-        name = settings.model or "gpt-4o"
+    url, secret, usual = settings.openai_base_url, settings.openai_api_key, "gpt-4o"
+    if url and not settings.model:
+        raise Misconfigured("CHAT_MODEL: must name the model when OPENAI_BASE_URL is set")
+    if not url and not secret:
+        url, secret, usual = _GEMINI_URL, settings.gemini_api_key, "gemini-2.5-flash"
+        if not secret:
+            log.warning("no model key is set: replies come from the labelled offline model")
+            return ChatModel("offline", OfflineModel(), _Settings())
+    name, timeout_s = settings.model or usual, settings.model_timeout_s
+    # A local server needs no key, but the client requires one.
+    key = secret.get_secret_value() if secret else "no-key"
+    client: Any
+    if url:
+        # It has all that the SDK uses of an AsyncOpenAI, and reports only thoughts that must go
+        # back. Compatible servers speak Chat Completions; the Responses API is OpenAI's own.
+        client = CompletionsClient(url, key, timeout_s=timeout_s, proxy=settings.proxy_for(url))
+        model: agents.Model = agents.OpenAIChatCompletionsModel(
+            name, client, should_replay_reasoning_content=lambda thoughts: True
+        )
+    else:
         # Left out, the client would read them from the environment itself, even empty ones.
         whose: Any = {
             "OpenAI-Organization": settings.openai_org_id or Omit(),
@@ -97,29 +109,12 @@ def choose_model(settings: ChatSettings) -> ChatModel:
         # No retries by the client, which has no budget for them; `one_retry` has one.
         try:
             client = AsyncOpenAI(
-                api_key=key, base_url=_OPENAI_URL, timeout=settings.model_timeout_s, max_retries=0,
+                api_key=key, base_url=_OPENAI_URL, timeout=timeout_s, max_retries=0,
                 default_headers=whose,
             )  # fmt: skip
         except OSError as error:
             raise Misconfigured(f"SSL_CERT_FILE or SSL_CERT_DIR: {error}") from None
         model = ResponsesModel(name, client)
-        return ChatModel(name, model, _Settings(retry=one_retry()), client)
-    if settings.gemini_api_key:
-        key = settings.gemini_api_key.get_secret_value()
-        return _completions(settings, _GEMINI_URL, key, settings.model or "gemini-2.5-flash")
-    log.warning("no model key is set: replies come from the labelled offline model")
-    return ChatModel("offline", OfflineModel(), _Settings())
-
-
-def _completions(settings: ChatSettings, base_url: str, key: str, name: str) -> ChatModel:
-    """A compatible server. It speaks Chat Completions; the Responses API is OpenAI's own."""
-    # It has all that the SDK uses of an AsyncOpenAI, and reports only thoughts that must go back.
-    client: Any = CompletionsClient(
-        base_url, key, timeout_s=settings.model_timeout_s, proxy=settings.proxy_for(base_url)
-    )
-    model = agents.OpenAIChatCompletionsModel(
-        name, client, should_replay_reasoning_content=lambda thoughts: True
-    )
     return ChatModel(name, model, _Settings(include_usage=True, retry=one_retry()), client)
 
 
