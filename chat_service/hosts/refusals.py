@@ -100,7 +100,9 @@ _PLACE = Misconfigured, "The model's host doesn't know this address (OPENAI_BASE
 _LATE = domain.TimedOut, "The model took too long to answer; try again"
 _AWAY = Unavailable, "The model can't be reached; try again later"
 _NONSENSE = Unavailable, "The model's answer is cut short, or makes no sense; try again"
+_LONG = "is too long for the model"
 _BY_WORDS: list[tuple[re.Pattern[str], _Made]] = [
+    (TOO_LONG, (partial(_TEXT, _LONG), f"The conversation {_LONG}; start a new one, or say less")),
     (FILTERED, (_TEXT, "was refused by a filter of the model's host")),
     (_NO_CREDIT, _CREDIT), (_BAD_KEY, _KEY), (_NO_MODEL, _MODEL),
     (_RETIRED, _MODEL),
@@ -166,7 +168,7 @@ def refuses(error: BaseException, pattern: re.Pattern[str]) -> bool:
 
 def is_known(error: BaseException) -> bool:
     """Whether the host has refused the request in words that we know."""
-    known = (TOO_LONG, LACKS_TOOLS, *(pattern for pattern, _ in _BY_WORDS))
+    known = (LACKS_TOOLS, *(pattern for pattern, _ in _BY_WORDS))
     return any(refuses(error, pattern) for pattern in known)
 
 
@@ -177,9 +179,6 @@ def domain_error(error: BaseException) -> domain.DomainError:
         return cause
     if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
         return Unavailable("The service has too many files open; try again", retry_after_s=1)
-    if refuses(error, TOO_LONG):
-        text = "The conversation is too long for the model; start a new one, or say less"
-        return InvalidInput.field("text", "is too long for the model", text)
     by_words = next((made for pattern, made in _BY_WORDS if refuses(error, pattern)), None)
     made = by_words or _BY_STATUS.get(getattr(error, "status_code", 0))
     make, text = made or next(made for kinds, made in _BY_KIND if isinstance(error, kinds))
