@@ -21,7 +21,7 @@ from daca_shared.observe.tracing import PROPAGATOR, end_call_span, tracing
 # Shorter than a transaction's limit: on PostgreSQL the outbox waits for the answer inside one.
 _RECORD_TIMEOUT_S = 3.0
 _READY_TIMEOUT_S = 1.0
-_METHOD, _CHECK = "daca.analytics.v1.AnalyticsService/", "HealthCheck"
+_SERVICE = "daca.analytics.v1.AnalyticsService/"
 # Without a decision by us, sidecars would begin a trace for each health check.
 _NOT_SAMPLED = trace.NonRecordingSpan(trace.SpanContext(trace_id=1, span_id=1, is_remote=False))
 
@@ -77,8 +77,14 @@ class AnalyticsClient:
         self, method: aio.UnaryUnaryMultiCallable[Q, A], request: Q, timeout_s: float
     ) -> A:
         name, outcome = type(request).__name__.removesuffix("Request"), "cancelled"
+        is_check = isinstance(request, health_pb2.HealthCheckRequest)
         late = time.monotonic() + timeout_s - MOMENT_S
-        span, traced = _begin_span(name)
+        span: trace.Span = _NOT_SAMPLED
+        traced: dict[str, str] = {}
+        if tracing.tracer:
+            if not is_check:
+                span = tracing.tracer.start_span(_SERVICE + name, kind=trace.SpanKind.CLIENT)
+            PROPAGATOR.inject(traced, trace.set_span_in_context(span))
         metadata = (*self._peer.metadata, *request_metadata(), *traced.items())
         code = StatusCode.CANCELLED
         try:
@@ -92,8 +98,8 @@ class AnalyticsClient:
             code, outcome = StatusCode.OK, "OK"
             return answer
         finally:
-            end_call_span(span, _METHOD + name, code.name, failed=code is not StatusCode.OK)
-            if name != _CHECK:
+            end_call_span(span, _SERVICE + name, code.name, failed=code is not StatusCode.OK)
+            if not is_check:
                 self.last_call = LastCall(name, outcome, datetime.now(UTC))
 
 
@@ -111,18 +117,6 @@ class SettledCounts:
         if not await self.outbox.settled(user_id, timeout_s):
             raise TimedOut("The user's latest messages are not counted yet")
         return await self.analytics.message_count(user_id, timeout_s=ends_at - time.monotonic())
-
-
-def _begin_span(name: str) -> tuple[trace.Span, dict[str, str]]:
-    """A span for a call, and the headers that name it to the server."""
-    headers: dict[str, str] = {}
-    if tracing.tracer is None:
-        return trace.INVALID_SPAN, headers
-    span: trace.Span = _NOT_SAMPLED
-    if name != _CHECK:
-        span = tracing.tracer.start_span(_METHOD + name, kind=trace.SpanKind.CLIENT)
-    PROPAGATOR.inject(headers, trace.set_span_in_context(span))
-    return span, headers
 
 
 def _domain_error(error: aio.AioRpcError, *, is_late: bool) -> DomainError:
