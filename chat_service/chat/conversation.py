@@ -11,16 +11,8 @@ from datetime import UTC, datetime
 
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, ToolCall, Turn
 from chat_service.chat.ports import Agent, Counts, Locks, Turns
-from daca_shared.domain import (
-    MOMENT_S,
-    Conflict,
-    DomainError,
-    InvalidInput,
-    NotFound,
-    TimedOut,
-    Unavailable,
-    stopping,
-)
+from daca_shared import domain
+from daca_shared.domain import MOMENT_S, DomainError, InvalidInput, NotFound, TimedOut
 from daca_shared.observe.tracing import tracing
 
 log = logging.getLogger(__name__)
@@ -69,7 +61,7 @@ class Conversation:
             try:
                 events.put_nowait(await self._take_turn(message, timeout_s, events.put_nowait))
             except asyncio.CancelledError:
-                events.put_nowait(stopping())
+                events.put_nowait(domain.stopping())
                 raise
             except Exception as error:
                 events.put_nowait(error)
@@ -168,7 +160,7 @@ class Conversation:
         ends_at: float,
     ) -> Turn:
         if message.regenerate and history[-1].message_id != message.message_id:
-            raise Conflict("Not its conversation's last message", code="NOT_LAST_MESSAGE")
+            raise domain.Conflict("Not its conversation's last message", code="NOT_LAST_MESSAGE")
         if earlier:
             history = await self.turns.latest(message.conversation, before=earlier)
         count = await self._count_before(message.user_id, earlier)
@@ -201,7 +193,7 @@ class Conversation:
             raise
         if say and kept.answer != answer:  # what was said is not what is kept
             told = "Another replica has answered this message meanwhile; send it again"
-            raise Unavailable(told, code="CONVERSATION_WENT_ON")
+            raise domain.Unavailable(told, code="CONVERSATION_WENT_ON")
         return kept
 
     async def _count_before(self, user_id: str, earlier: Turn | None) -> int | None:

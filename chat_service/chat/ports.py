@@ -39,21 +39,18 @@ class Locks(Protocol):
     """Lets one turn of a conversation run at a time, across all processes."""
 
     def message(self, user_id: str, message_id: UUID) -> AbstractAsyncContextManager[None]:
-        """Hold a message: nobody else in this process answers it meanwhile, not even in another
+        """Nobody else in this process answers this message meanwhile, not even in another
         conversation. Enter this before `turn`."""
 
     def turn(self, key: ConversationKey) -> AbstractAsyncContextManager[None]:
-        """Hold a conversation: no other turn of it runs meanwhile. Raises `Unavailable` if the
-        storage fails."""
+        """No other turn of this conversation runs meanwhile. Raises `Unavailable`."""
 
 
 class Agent(Protocol):
-    @property
-    def model(self) -> str: ...
+    model: str
 
     async def answer(
         self, message: ChatMessage, count: int | None, history: Sequence[Turn], say: Say | None
     ) -> Answer:
-        """The reply to `message`, whose user has sent `count` messages before; None if that is not
-        known. `say` is told of it as it comes. Raises a `DomainError` when the model fails. Being
-        cancelled stops the model."""
+        """The reply to `message`, whose user has sent `count` messages before, if that is known.
+        `say` is told of it as it comes. Raises `DomainError`. Being cancelled stops the model."""
