@@ -127,13 +127,11 @@ _LONGEST_WAIT_S = 2.0
 
 def one_retry() -> agents.ModelRetrySettings:
     """At most one retry a request: if the host allows it, soon, and the budget has one left."""
-    latest = deque[float](maxlen=_MOST_RETRIES)
+    latest = deque([float("-inf")] * _MOST_RETRIES, _MOST_RETRIES)
 
     def from_budget(context: agents.RetryPolicyContext) -> bool:
-        now = time.monotonic()
-        if not (context.normalized.retry_after or 0) <= _LONGEST_WAIT_S:
-            return False
-        if len(latest) == _MOST_RETRIES and now - latest[0] < _RETRIES_TIME_S:
+        now, wait_s = time.monotonic(), context.normalized.retry_after or 0
+        if not wait_s <= _LONGEST_WAIT_S or now - latest[0] < _RETRIES_TIME_S:
             return False
         latest.append(now)
         return True
