@@ -11,8 +11,7 @@ from chat_service.chat.speech import Speech, clean
 from chat_service.hosts.answers import is_object, text_in
 from daca_shared.domain import Unavailable
 
-# How many characters of tools' outputs are kept: of one and of all. In its own run the model reads
-# all of them.
+# How many characters of tools' outputs are kept, of one and of all; their own run reads them all.
 _MAX_OUTPUT, _MAX_OUTPUTS = 4000, 20_000
 
 

@@ -39,21 +39,19 @@ class Conversation:
     _ended: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> Turn:
-        """Answer `message`, within `timeout_s` if the caller has less time than we allow.
-
-        A message that was answered before gets the same answer, or with `regenerate` a new one.
-        A failure keeps and counts nothing; it raises `InvalidInput`, `TimedOut`, `Unavailable`,
-        `LimitReached`, `Misconfigured`, `Failed`; with `regenerate` also `NotFound`, `Conflict`."""
+        """Answer `message`, within `timeout_s` if the caller has less time than we allow. One that
+        was answered before gets the same answer, or with `regenerate` a new one. A failure keeps
+        and counts nothing; it raises `InvalidInput`, `TimedOut`, `Unavailable`, `LimitReached`,
+        `Misconfigured`, `Failed`; with `regenerate` also `NotFound`, `Conflict`."""
         self.check(message)
         return await self._take_turn(message, timeout_s, say=None)
 
     async def stream(
         self, message: ChatMessage, *, timeout_s: float | None = None, with_tools: bool = False
     ) -> AsyncGenerator[str | ToolCall | Turn]:
-        """Answer `message` piece by piece; the whole turn is the last event.
-
-        Limits and errors are those of `reply`. Closing it, or cancelling its consumer, stops the
-        model at once; what came so far is kept, marked as stopped, and counts."""
+        """Answer `message` piece by piece; the whole turn is the last event. Limits and errors are
+        those of `reply`. Closing it, or cancelling its consumer, stops the model at once; what came
+        so far is kept, marked as stopped, and counts."""
         self.check(message)
         events: asyncio.Queue[str | ToolCall | Turn | Exception] = asyncio.Queue()
 

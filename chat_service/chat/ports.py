@@ -20,8 +20,7 @@ class Turns(Protocol):
     """The kept turns. Each call raises `Unavailable` if the storage fails."""
 
     async def recall(self, message: ChatMessage) -> tuple[Turn | None, Sequence[Turn]]:
-        """The user's turn with this message id, if there is one, and the conversation's latest
-        turns, oldest first."""
+        """The turn with this message id, if any, and the conversation's latest, oldest first."""
 
     async def latest(self, key: ConversationKey, *, before: Turn) -> Sequence[Turn]:
         """The conversation's latest turns before `before`, oldest first."""

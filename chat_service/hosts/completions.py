@@ -137,7 +137,7 @@ class CompletionsClient:
                 while not reader.is_over:
                     try:
                         line = await anext(lines)
-                    except (TimeoutError, aiohttp.ClientError, OSError):
+                    except (aiohttp.ClientError, OSError):
                         if reader.is_whole:  # only its usage, which comes last, is missing
                             break
                         raise

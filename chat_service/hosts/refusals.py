@@ -17,8 +17,7 @@ from daca_shared.domain import Failed, InvalidInput, LimitReached, Misconfigured
 
 log = logging.getLogger(__name__)
 
-# How many characters of a host's error message are read, which takes 2 µs each, and how many of
-# them go to the log.
+# How much of a host's error message is read, which takes 2 µs a character, and how much logged.
 _MAX_READ, _MAX_WORDS = 16_000, 600
 
 # Each pattern is matched against "<status> <message>". Rate limits count tokens, too. They mean

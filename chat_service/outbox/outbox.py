@@ -1,6 +1,6 @@
 """The transactional outbox: messages on their way to analytics. Each is added in the transaction
-that keeps its turn, and deleted once it is counted. As an id counts only once, any process may send
-any message."""
+that keeps its turn, and deleted once it is counted. As an id counts once, any process may send any.
+"""
 
 import asyncio
 import logging
@@ -27,8 +27,7 @@ MOST_COUNTED = 10_000
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 0.2
 # How often to look for messages that a dead process has left.
 _LOOK_S = 0.5
-# A call costs as much CPU as asking for a count, so messages are gathered for so long, unless a
-# chat waits for its user's count.
+# Each call costs CPU, so messages are gathered for so long, unless a chat waits for its count.
 _GATHER_S = 0.05
 # How often to check whether another process has sent what a user waits for.
 _POLL_S = 0.02
@@ -141,8 +140,7 @@ class Outbox:
             log.info("messages that analytics has not counted stay in the outbox")
 
     async def send_batch(self) -> int:
-        """Send the oldest messages, and those of users whose chats wait; returns how many. Raises
-        `DomainError` if analytics or the storage fails."""
+        """Send the oldest, and those of users who wait; returns how many. Raises `DomainError`."""
         waiting, self._waiting = self._waiting, set()
         # If more than a batch is waiting, half of it is for chats that wait for a count.
         size = _BATCH // 2 if waiting else _BATCH
