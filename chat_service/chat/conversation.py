@@ -35,8 +35,8 @@ class Conversation:
     max_text_length: int
     timeout_s: float
     on_no_count: Callable[[str], None] = lambda reason: None
-    streams: set[asyncio.Task[None]] = field(default_factory=set, init=False)
-    _ended: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    streams: set[asyncio.Task[Turn]] = field(default_factory=set, init=False)
+    _ended: set[asyncio.Task[Turn]] = field(default_factory=set, init=False)
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> Turn:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow. One that
@@ -53,28 +53,23 @@ class Conversation:
         those of `reply`. Closing it, or cancelling its consumer, stops the model at once; what came
         so far is kept, marked as stopped, and counts."""
         self.check(message)
-        events: asyncio.Queue[str | ToolCall | Turn | Exception] = asyncio.Queue()
+        events: asyncio.Queue[str | ToolCall | BaseException | None] = asyncio.Queue()
 
-        async def take_turn() -> None:
-            try:
-                events.put_nowait(await self._take_turn(message, timeout_s, events.put_nowait))
-            except asyncio.CancelledError:
-                events.put_nowait(domain.stopping())
-                raise
-            except Exception as error:
-                events.put_nowait(error)
+        def note_end(task: asyncio.Task[Turn]) -> None:
+            self.streams.discard(task)
+            events.put_nowait(domain.stopping() if task.cancelled() else task.exception())
 
         # A task of its own can still keep the turn after the consumer has left.
-        task = asyncio.create_task(take_turn())
+        task = asyncio.create_task(self._take_turn(message, timeout_s, events.put_nowait))
         self.streams.add(task)
-        task.add_done_callback(self.streams.discard)
+        task.add_done_callback(note_end)
         try:
-            while not isinstance(event := await events.get(), Turn):
-                if isinstance(event, Exception):
-                    raise event
+            while isinstance(event := await events.get(), str | ToolCall):
                 if with_tools or not isinstance(event, ToolCall):
                     yield event
-            yield event
+            if event:
+                raise event
+            yield task.result()
         finally:
             if task not in self._ended:  # otherwise it may be releasing its locks
                 task.cancel()
