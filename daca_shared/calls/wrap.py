@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -151,58 +151,55 @@ class Methods(grpc.GenericRpcHandler):
                         raise asyncio.CancelledError from None
                     self.note_idle(is_idle=False)
 
+        async def answer(requests: AsyncIterator[bytes], context: Context) -> Any:
+            if self.token is not None:
+                check_token(self.token, path, context.invocation_metadata() or ())
+            given = each_decoded(requests) if streams[0] else await read(context)
+            answer = behaviour(given, context)
+            # One that streams may also write by itself.
+            return await (write_each(answer, context) if is_generator else answer)
+
         async def call(requests: AsyncIterator[bytes], context: Context) -> Any:
-            async with _Call(path, self, context):
-                if self.token is not None:
-                    check_token(self.token, path, context.invocation_metadata() or ())
-                given = each_decoded(requests) if streams[0] else await read(context)
-                answer = behaviour(given, context)
-                # The health service's Watch streams, but isn't a generator.
-                return await (write_each(answer, context) if is_generator else answer)
+            return await self._report(path, context, answer(requests, context))
 
         made = (grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler)
         self._handlers[path] = made[streams[1]](call, None, handler.response_serializer)
 
-
-class _Call:
-    """One call's context. An `@asynccontextmanager` would cost a tenth of a `GetAnalytics`."""
-
-    def __init__(self, path: str, methods: Methods, context: Context) -> None:
-        self._path, self._method = path, path.removeprefix("/")
-        self._methods, self._context = methods, context
-
-    async def __aenter__(self) -> None:
-        self._began = time.perf_counter()
-        metadata = self._context.invocation_metadata() or ()
-        self._span: trace.Span = trace.INVALID_SPAN
+    async def _report(self, path: str, context: Context, answer: Awaitable[Any]) -> Any:
+        """The `answer` to a call, or an error as its status; and all that is recorded of it."""
+        began, method = time.perf_counter(), path.removeprefix("/")
+        metadata = context.invocation_metadata() or ()
+        span: trace.Span = trace.INVALID_SPAN
         # Our own, as `opentelemetry-instrumentation-grpc` loses cancellations and statuses.
-        if tracing.tracer and not self._path.startswith("/grpc."):
+        if tracing.tracer and not path.startswith("/grpc."):
             # daprd 1.18 appends its own `traceparent` to the caller's: the last one is our parent.
-            self._span = begin_server_span(tracing.tracer, self._method, dict(metadata))
-        self._request = begin_request([str(v) for name, v in metadata if name == REQUEST_ID])
-        self._context.set_trailing_metadata(((REQUEST_ID, self._request.id),))
-
-    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+            span = begin_server_span(tracing.tracer, method, dict(metadata))
+        request = begin_request([str(v) for name, v in metadata if name == REQUEST_ID])
+        context.set_trailing_metadata(((REQUEST_ID, request.id),))
+        error: BaseException | None = None
         try:
-            match error:
+            return await answer
+        except BaseException as raised:
+            error = raised
+            match raised:
                 case Exception():
-                    await abort(self._context, error, self._path)
-                case asyncio.CancelledError(args=(DomainError() as reason,)):
+                    await abort(context, raised, path)
+                case asyncio.CancelledError(args=(DomainError() as error,)):
                     # By ourselves, and grpc would send no status. Nor may the caller take one.
-                    error = reason
                     with suppress(aio.InternalError, TimeoutError):
                         async with asyncio.timeout(_IDLE_S):
-                            await abort(self._context, reason, self._path)
+                            await abort(context, error, path)
+            raise
         finally:
-            self._methods.note_idle(is_idle=True)
-            code = final_status(self._context, error)
-            end_call_span(self._span, self._method, code.name, failed=code in FAULTS)
-            duration_s = time.perf_counter() - self._began
-            call_durations(self._method, code.name).observe(duration_s)
-            level = logging.DEBUG if self._method.startswith("grpc.health.v1.") else logging.INFO
+            self.note_idle(is_idle=True)
+            code = final_status(context, error)
+            end_call_span(span, method, code.name, failed=code in FAULTS)
+            duration_s = time.perf_counter() - began
+            call_durations(method, code.name).observe(duration_s)
+            level = logging.DEBUG if method.startswith("grpc.health.v1.") else logging.INFO
             duration_ms = round(duration_s * 1000, 1)
-            fields = {"method": self._method, "code": code.name, "duration_ms": duration_ms}
-            log_request(log, level, "call", self._request, fields)
+            fields = {"method": method, "code": code.name, "duration_ms": duration_ms}
+            log_request(log, level, "call", request, fields)
 
 
 def _ending(code: StatusCode, details: str, trailers: Sequence[Any] = ()) -> Handler:
