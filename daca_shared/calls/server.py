@@ -38,9 +38,13 @@ LIVENESS = "liveness"
 log = logging.getLogger(__name__)
 
 
-class GrpcServer:
+class GrpcServer(health_pb2_grpc.HealthServicer):
     """A `grpc.aio` server with the standard health and reflection services. With an
-    `app_api_token`, every call but a health check must show that token."""
+    `app_api_token`, every call but a health check must show that token.
+
+    It tells its health itself: grpc's own servicer writes to those who watch while it holds a lock
+    that each change needs, so that a client that takes nothing would keep the news from all others,
+    and us from stopping."""
 
     def __init__(
         self,
@@ -54,12 +58,12 @@ class GrpcServer:
             handlers=[self._methods],
             options=[*_OPTIONS, ("grpc.max_connection_age_grace_ms", int(timeout_s * 1000))],
         )
-        self._health = _Health()
-        self.add(health_pb2_grpc.add_HealthServicer_to_server, self._health)
+        self.add(health_pb2_grpc.add_HealthServicer_to_server, self)
         self.port = 0
         self.problem: str | None = None
         """Why the service isn't ready, in words; None if it is."""
         self._drains = False
+        self._changed = asyncio.Event()
 
     def add[S](self, add_to_server: Callable[[S, Any], None], servicer: S) -> None:
         """Serve `servicer`; `add_to_server` is the generated `add_…_to_server` for it."""
@@ -75,7 +79,6 @@ class GrpcServer:
         except RuntimeError as error:
             raise PortTaken(host, port, variable) from error
         await self._server.start()
-        self._health.set(LIVENESS, serves=True)
         self._report()
 
     async def watch(self, check: Callable[[], Awaitable[None]], timeout_s: float = 6) -> None:
@@ -98,14 +101,13 @@ class GrpcServer:
 
     def _report(self) -> None:
         ready.set(not self.problem and not self._drains)
-        for name in ("", *self._methods.services):
-            self._health.set(name, serves=not self.problem and not self._drains)
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def drain(self, drain_s: float = 0) -> None:
         """Report unhealthy, and go on serving for `drain_s`."""
         self._drains = True
         self._report()
-        self._health.set(LIVENESS, serves=False)
         await asyncio.sleep(drain_s)
 
     async def stop(self, grace_s: float) -> None:
@@ -116,30 +118,18 @@ class GrpcServer:
         asyncio.get_running_loop().call_later(grace_s, _end, self._methods.calls)
         await self._server.stop(grace_s + MOMENT_S)
 
-
-class _Health(health_pb2_grpc.HealthServicer):
-    """grpc's own servicer writes to those who watch while it holds a lock that each change needs: a
-    client that takes nothing would keep the news from all others, and us from stopping."""
-
-    def __init__(self) -> None:
-        self._serves: dict[str, bool] = {}
-        self._changed = asyncio.Event()
-
-    def set(self, service: str, *, serves: bool) -> None:
-        self._serves[service] = serves
-        self._changed.set()
-        self._changed = asyncio.Event()
-
     def _status(self, service: str) -> health_pb2.HealthCheckResponse:
         told = health_pb2.HealthCheckResponse
-        if service not in self._serves:
+        if service not in {"", LIVENESS, *self._methods.services}:
             return told(status=told.SERVICE_UNKNOWN)
-        return told(status=told.SERVING if self._serves[service] else told.NOT_SERVING)
+        is_up = not self._drains and (service == LIVENESS or not self.problem)
+        return told(status=told.SERVING if is_up else told.NOT_SERVING)
 
     async def Check(self, request: Any, context: Any) -> health_pb2.HealthCheckResponse:
-        if request.service not in self._serves:
+        status = self._status(request.service)
+        if status.status == status.SERVICE_UNKNOWN:
             raise NotFound("There is no such service", code="NO_SERVICE")
-        return self._status(request.service)
+        return status
 
     async def Watch(
         self, request: Any, context: Any
