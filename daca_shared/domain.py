@@ -2,40 +2,32 @@
 transport; `daca_shared.calls.errors` maps the errors to gRPC and HTTP."""
 
 import re
+from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import BaseModel, StringConstraints, ValidationError, WrapValidator
 from pydantic_core import PydanticCustomError
 
 # No control characters and line separators, which could forge log lines; no slashes, for paths.
 # Without lookaheads, which not every regex dialect takes.
 _NONE_OF = r"\x00-\x1f\x7f-\x9f\u2028\u2029/\\"
 _USER_ID_PATTERN = rf"^[^{_NONE_OF}]*[^\s{_NONE_OF}][^{_NONE_OF}]*$"
-_MAX_USER_ID_LENGTH = 128
-_is_user_id = re.compile(_USER_ID_PATTERN).fullmatch
-# Lone surrogates can't be encoded. Not in the pattern, as not every regex dialect takes them.
-_has_surrogate = re.compile(r"[\ud800-\udfff]").search
 
 
-def _check_user_id(user_id: str) -> str:
-    is_short = len(user_id) <= _MAX_USER_ID_LENGTH
-    if not (is_short and _is_user_id(user_id)) or _has_surrogate(user_id):
-        raise PydanticCustomError(
-            "user_id", "must be 1 to 128 characters, with no control characters and no slashes"
-        )
-    return user_id
+def _check_user_id(given: object, check: Callable[[object], str]) -> str:
+    try:
+        return check(given)
+    except ValidationError:
+        if not isinstance(given, str):
+            raise
+        told = "must be 1 to 128 characters, with no control characters and no slashes"
+        raise PydanticCustomError("user_id", told) from None
 
 
 UserId = Annotated[
     str,
-    AfterValidator(_check_user_id),
-    Field(
-        json_schema_extra={
-            "minLength": 1,
-            "maxLength": _MAX_USER_ID_LENGTH,
-            "pattern": _USER_ID_PATTERN,
-        }
-    ),
+    StringConstraints(min_length=1, max_length=128, pattern=_USER_ID_PATTERN),
+    WrapValidator(_check_user_id),
 ]
 """Who sent a message: 1 to 128 characters, no control characters and no slashes."""
 
