@@ -32,9 +32,8 @@ class SqliteFile:
     def __init__(
         self, path: Path, schema: str, scripts: Sequence[str], *, create: bool = True
     ) -> None:
-        """Open it, and run the `scripts` that it has not had. If it is missing, `create` it; one
-        that must be there has to be whole. Raises `sqlite3.Error` or `OSError`, also if another
-        process uses it."""
+        """Open it, and run the `scripts` that it has not had. Unless this may `create` it, it must
+        be whole. Raises `sqlite3.Error` or `OSError`, also if another process uses it."""
         if not create:
             with path.open("rb") as file:
                 _look(path, "PRAGMA quick_check(1)", header=file.read(len(_HEADER)))
@@ -59,8 +58,7 @@ class SqliteFile:
             # From now on nothing may block the event loop.
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
-            self._is_open = True
-            on_failure.callback(setattr, self, "_is_open", False)
+            on_failure.callback(self._opened.clear)
             self.close = on_failure.pop_all().close
         self.path, self._schema, self._scripts = path, schema, scripts
         self.ends_searches = False
@@ -116,7 +114,7 @@ class SqliteFile:
     def _take_log_away(self, *, waits_for_readers: bool) -> None:
         """If another file is at the path by now, such as a backup, SQLite would take our log, and
         its index, for that file's, and damage it. The log is kept unless our file has all of it."""
-        if not self._is_open or self._is_ours(self.path):
+        if not self._opened or self._is_ours(self.path):
             return
         has_name, has_all = os.fstat(self._raw).st_nlink > 0, False
         try:
