@@ -97,8 +97,7 @@ class TimedOut(DomainError):
 
 
 MOMENT_S = 0.1
-"""The caller's deadline passes slightly before ours: a call that is cancelled this close to it has
-run out of time."""
+"""So close to its deadline a cancelled call is too late: its caller's passes slightly before."""
 
 
 class LimitReached(DomainError):

@@ -21,7 +21,6 @@ from daca_shared.addresses import THIS_MACHINE, listen, passwords_in
 
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
-Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Sampler = Literal[
     "parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio",
     "always_on", "always_off", "traceidratio",
@@ -111,7 +110,7 @@ class ServiceSettings(BaseSettings):
     `postgresql://user:password@localhost:5432/daca`."""
     host: Host = Field("127.0.0.1", alias="DACA_HOST")
     """The address to listen on, IPv4 or IPv6. See docs/security-guide.md before you change it."""
-    log_level: Level = Field("INFO", alias="DACA_LOG_LEVEL")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", alias="DACA_LOG_LEVEL")
     """The least severe log line to print."""
     log_user_ids: bool = Field(False, alias="DACA_LOG_USER_IDS")
     """Whether log lines have user ids as they are, instead of a hash."""

@@ -42,9 +42,8 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
     """A `grpc.aio` server with the standard health and reflection services. With an
     `app_api_token`, every call but a health check must show that token.
 
-    It tells its health itself: grpc's own servicer writes to those who watch while it holds a lock
-    that each change needs, so that a client that takes nothing would keep the news from all others,
-    and us from stopping."""
+    It tells its health itself: grpc's own servicer holds a lock while it writes to who watches, so
+    that a client that takes nothing would keep the news from all others, and us from stopping."""
 
     def __init__(
         self,

@@ -51,8 +51,7 @@ def find_peer(settings: ServiceSettings, app_id: str, direct_address: str) -> Pe
     shown = ((_TOKEN_KEY, token.get_secret_value()),) if token else ()
     if port is None:
         return Peer(direct_address, shown)
-    metadata = (("dapr-app-id", app_id), *shown)
-    return Peer(f"127.0.0.1:{port}", metadata, "through our sidecar")
+    return Peer(f"127.0.0.1:{port}", (("dapr-app-id", app_id), *shown), "through our sidecar")
 
 
 def check_token(token: SecretStr, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:

@@ -32,8 +32,7 @@ def log_request(
     logger: logging.Logger, level: int, event: str, request: Request, fields: dict[str, Any]
 ) -> None:
     """Log a request that has ended, in the next round of the loop, once its answer is on its way.
-    Not through `logging`, whose records and handlers would take a quarter of the CPU of a
-    `GetAnalytics`."""
+    Not through `logging`, which would take a quarter of the CPU of a `GetAnalytics`."""
     if logger.isEnabledFor(level):
         for handler in logging.getLogger().handlers:
             if isinstance(handler, _Handler):
@@ -46,8 +45,7 @@ class _Handler(logging.StreamHandler[Any]):
 
     def __init__(self, secrets: Iterable[str], *, show_user_ids: bool) -> None:
         super().__init__()
-        # As they are, and as they look in JSON that a library has logged. Shorter ones are no
-        # secrets, and occur in every line.
+        # As they are, and as JSON that a library logs has them. Shorter ones occur in every line.
         long = [secret for secret in secrets if len(secret) >= _LEAST_SECRET]
         forms = {form for secret in long for form in (secret, _encode(secret)[1:-1])}
         # The longest first, as another may begin or end with a shorter one.

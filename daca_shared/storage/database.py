@@ -47,13 +47,11 @@ class Database(Protocol):
         and one for each user. Raises `TimedOut` after `search_timeout_s`, including the wait."""
 
     async def write[T](self, work: Work[T]) -> T:
-        """Run `work` in a transaction; once this returns, its effect is on disk. Nothing of a
-        `work` that raises is kept. If the caller is cancelled, or the database fails during the
-        commit, the effect may be there or not."""
+        """Run `work` in a transaction. Once this returns, its effect is on disk; if `work` raises,
+        there is none. If the caller is cancelled, or the commit fails, it may be there or not."""
 
     async def purge(self) -> None:
-        """Remove deleted rows from a SQLite database's log (WAL), too. It goes on if its caller
-        leaves."""
+        """Remove deleted rows from SQLite's log (WAL), too. It goes on if its caller leaves."""
 
     async def check(self) -> None:
         """Raises `Unavailable`, with words for an administrator, unless it can be read and written.
@@ -104,11 +102,7 @@ def storage_failed(database: str, error: Exception) -> Unavailable:
 
 
 async def open_database(
-    place: Path | SecretStr,
-    schema: str,
-    migrations: Path,
-    *,
-    on_create: str = "",
+    place: Path | SecretStr, schema: str, migrations: Path, *, on_create: str = ""
 ) -> Database:
     """Open or create `schema` in a SQLite file, or in the PostgreSQL of a URL.
 
