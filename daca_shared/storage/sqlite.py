@@ -1,13 +1,13 @@
 """One SQLite file for an asyncio service: durable group commits, and reads beside them."""
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from daca_shared.domain import MOMENT_S, Unavailable
 from daca_shared.observe.tracing import tracing
 from daca_shared.shares import Shares
 from daca_shared.storage.database import Row, Statements, Work, searched, storage_failed, unattended
-from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, is_lost, what_is_wrong
+from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, named
 
 _BUSY_POLL_S = 0.005
 # More writes per commit gain little: 64 already give 11 times the throughput of one.
@@ -65,12 +65,12 @@ class SqliteDatabase:
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         with self._use("SQLite read"):
-            return await _Statements(self._file.reader).fetch(statement, *arguments)
+            return self._file.reader.execute(statement, named(arguments)).fetchall()
 
     async def search(self, user_id: str, statement: str, *arguments: Any) -> list[Row]:
         async def search(left_s: float) -> list[Row]:
             with self._use("SQLite search"):
-                found = partial(self._file.search, statement, _named(arguments), left_s + MOMENT_S)
+                found = partial(self._file.search, statement, arguments, left_s + MOMENT_S)
                 return await asyncio.wrap_future(self._searches.submit(found))
 
         return await searched(self._shares.turn(user_id), search, self.search_timeout_s)
@@ -123,7 +123,9 @@ class SqliteDatabase:
             with tracing.span(span):
                 yield
         except (OSError, sqlite3.Error) as error:
-            self._is_lost |= is_lost(error)
+            # After these the file must be opened again, once a good one is there.
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            self._is_lost |= code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
             raise storage_failed("SQLite", error) from error
 
     def _put[T](self, work: Work[T]) -> asyncio.Future[T]:
@@ -159,7 +161,7 @@ class SqliteDatabase:
             self._is_lost = False
         await self._begin()
         try:
-            results = [await work(_Statements(self._file.writer)) for work in group]
+            results = [await work(self._file) for work in group]
             await self._on_disk(self._file.commit)
             if _emptying in group:
                 await self._on_disk(self._file.empty_log)
@@ -188,17 +190,9 @@ class SqliteDatabase:
                 await asyncio.sleep(_BUSY_POLL_S)
 
 
-@dataclass(eq=False)
-class _Statements:
-    connection: sqlite3.Connection
-
-    async def fetch(self, statement: str, *arguments: Any) -> list[Row]:
-        return self.connection.execute(statement, _named(arguments)).fetchall()
-
-    async def fetchmany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> list[Row]:
-        return [row for each in arguments for row in await self.fetch(statement, *each)]
-
-
-def _named(arguments: Sequence[Any]) -> dict[str, Any]:
-    """For SQLite, `$1` is a parameter with the name 1."""
-    return {str(n): argument for n, argument in enumerate(arguments, 1)}
+def what_is_wrong(error: BaseException | None) -> str:
+    """Describes the error without a path, as strangers may read it."""
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    # SQLite's errors have names like SQLITE_CORRUPT; ours have none.
+    return getattr(error, "sqlite_errorname", str(error)).removeprefix("SQLITE_").lower()

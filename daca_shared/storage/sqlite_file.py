@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from daca_shared.domain import TimedOut
 from daca_shared.storage import files
+from daca_shared.storage.database import Row
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +26,11 @@ _HEADER = b"SQLite format 3\0"
 class Lost(sqlite3.OperationalError):
     """The open file is not the one at the path any more, or what is there is damaged."""
 
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
 
 class SqliteFile:
-    """An open file, which only this process uses."""
+    """An open file, which only this process uses. To a transaction, its `Statements`."""
 
     def __init__(
         self, path: Path, schema: str, scripts: Sequence[str], *, create: bool = True
@@ -63,13 +66,19 @@ class SqliteFile:
         self.path, self._schema, self._scripts = path, schema, scripts
         self.ends_searches = False
 
+    async def fetch(self, statement: str, *arguments: Any) -> list[Row]:
+        return self.writer.execute(statement, named(arguments)).fetchall()
+
+    async def fetchmany(self, statement: str, arguments: Sequence[Sequence[Any]]) -> list[Row]:
+        return [row for each in arguments for row in await self.fetch(statement, *each)]
+
     def commit(self) -> None:
         self._check_present()
         self.writer.execute("COMMIT")
         # SQLite also writes to deleted files without an error.
         self._check_present()
 
-    def search(self, statement: str, arguments: dict[str, Any], limit_s: float) -> list[Any]:
+    def search(self, statement: str, arguments: Sequence[Any], limit_s: float) -> list[Row]:
         """Runs in any thread, one at a time. Raises `TimedOut` after `limit_s`, or once
         `ends_searches` is true."""
         self._check_present()
@@ -77,7 +86,7 @@ class SqliteFile:
         db = self._searcher
         db.set_progress_handler(lambda: self.ends_searches or time.monotonic() > end, 1000)
         try:
-            return db.execute(statement, arguments).fetchall()
+            return db.execute(statement, named(arguments)).fetchall()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
                 raise
@@ -155,6 +164,11 @@ class SqliteFile:
             raise Lost("its files were removed or replaced, or are out of reach")
 
 
+def named(arguments: Sequence[Any]) -> dict[str, Any]:
+    """For SQLite, `$1` is a parameter with the name 1."""
+    return {str(n): argument for n, argument in enumerate(arguments, 1)}
+
+
 def _uri(path: Path, mode: Literal["ro", "rw"]) -> str:
     """With it, a missing file is an error, instead of being created."""
     return f"{path.absolute().as_uri()}?mode={mode}"
@@ -169,20 +183,6 @@ def _look(path: Path, *checks: str, header: bytes) -> None:
         found = [db.execute(check).fetchall() for check in checks]
         if header != _HEADER or not tables or any(told != [("ok",)] for told in found):
             raise Lost("corrupt or empty")
-
-
-def is_lost(error: Exception) -> bool:
-    """Whether the file must be opened again, once a good one is there."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return isinstance(error, Lost) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def what_is_wrong(error: BaseException | None) -> str:
-    """Describes the error without a path, as strangers may read it."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    # SQLite's errors have names like SQLITE_CORRUPT; ours have none.
-    return getattr(error, "sqlite_errorname", str(error)).removeprefix("SQLITE_").lower()
 
 
 def _connect(

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from daca_shared.domain import Unavailable
-from daca_shared.storage.sqlite import SqliteDatabase
-from daca_shared.storage.sqlite_file import what_is_wrong
+from daca_shared.storage.sqlite import SqliteDatabase, what_is_wrong
 from tests.commands import output_of
 from tests.unit.sqlite_files import add, opened, refuses, works
 
