@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -56,8 +55,7 @@ class SqliteDatabase:
 
     @classmethod
     async def open(cls, path: Path, schema: str, scripts: Sequence[str]) -> Self:
-        """Open or create the file, and run the `scripts` that it has not had. Raises `Unavailable`
-        if the file can't be used, or another process uses it."""
+        """Open or create the file. Raises `Unavailable`, also if another process uses it."""
         try:
             return cls(SqliteFile(path, schema, scripts))
         except (OSError, sqlite3.Error) as error:
@@ -70,8 +68,8 @@ class SqliteDatabase:
     async def search(self, user_id: str, statement: str, *arguments: Any) -> list[Row]:
         async def search(left_s: float) -> list[Row]:
             with self._use("SQLite search"):
-                found = partial(self._file.search, statement, arguments, left_s + MOMENT_S)
-                return await asyncio.wrap_future(self._searches.submit(found))
+                asked = statement, arguments, left_s + MOMENT_S
+                return await asyncio.wrap_future(self._searches.submit(self._file.search, *asked))
 
         return await searched(self._shares.turn(user_id), search, self.search_timeout_s)
 
