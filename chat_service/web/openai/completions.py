@@ -87,26 +87,24 @@ def streamed(
     first: Event, rest: AsyncIterator[Event], message: ChatMessage, model: str
 ) -> StreamingResponse:
     about = _about(message, model) | {"object": "chat.completion.chunk"}
-    chunks = _chunks(first, rest, about)
-    return StreamingResponse(chunks, 200, {"x-accel-buffering": "no"}, "text/event-stream")
+
+    async def chunks() -> AsyncIterator[str]:
+        event: Event | None = first
+        delta = {"role": "assistant"}
+        try:
+            while event is not None:
+                choice: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": "stop"}
+                if isinstance(event, str):
+                    choice |= {"delta": delta | {"content": event}, "finish_reason": None}
+                yield f"data: {json.dumps(about | {'choices': [choice]})}\n\n"
+                event, delta = await anext(rest, None), {}
+            yield "data: [DONE]\n\n"
+        except Exception as error:
+            yield f"data: {json.dumps({'error': Problem.of_stream(error).openai_error})}\n\n"
+
+    return StreamingResponse(chunks(), 200, {"x-accel-buffering": "no"}, "text/event-stream")
 
 
 def _about(message: ChatMessage, model: str) -> dict[str, Any]:
     id_ = f"chatcmpl-{message.message_id.hex}"
     return {"id": id_, "model": model, "created": int(time.time())}
-
-
-async def _chunks(
-    event: Event | None, rest: AsyncIterator[Event], about: dict[str, Any]
-) -> AsyncIterator[str]:
-    delta = {"role": "assistant"}
-    try:
-        while event is not None:
-            choice: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": "stop"}
-            if isinstance(event, str):
-                choice |= {"delta": delta | {"content": event}, "finish_reason": None}
-            yield f"data: {json.dumps(about | {'choices': [choice]})}\n\n"
-            event, delta = await anext(rest, None), {}
-        yield "data: [DONE]\n\n"
-    except Exception as error:
-        yield f"data: {json.dumps({'error': Problem.of_stream(error).openai_error})}\n\n"
