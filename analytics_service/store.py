@@ -103,7 +103,7 @@ class AnalyticsStore:
         async def record(statements: Statements) -> int:
             new = await statements.fetchmany(_ADD_MESSAGE, messages)
             sent = sorted((user_id, self.database.time(time)) for user_id, time in new)
-            latest = dict(sent)  # each user's last message stays in it
+            latest = dict(sent)  # of each user, the last one stays
             users = Counter(user_id for user_id, _ in sent)
             counts = [(user_id, count, latest[user_id]) for user_id, count in users.items()]
             await statements.fetchmany(_COUNT, counts)

@@ -44,7 +44,7 @@ def main[S: ServiceSettings](
 
 def _new_loop() -> asyncio.AbstractEventLoop:
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    # The releases between know no `eager_start`, which uvloop always passes on to them.
+    # Python 3.13.0 to 3.13.2 don't know `eager_start`, which uvloop would pass on to them.
     if not (3, 13) <= sys.version_info < (3, 13, 3):
         begin_at_once(loop)
     return loop
@@ -59,8 +59,8 @@ def begin_at_once(loop: asyncio.AbstractEventLoop) -> None:
 def _task[T](
     work: Coroutine[Any, Any, T], *, eager_start: bool | None = False, **options: Any
 ) -> asyncio.Task[T]:
-    # anyio leaves it out, as its own tasks must not begin at once. From Python 3.13 on, uvloop
-    # mostly passes None, which asyncio itself takes for no.
+    # anyio doesn't pass `eager_start`: its own tasks must not begin at once. Nearly all other tasks
+    # come with None from Python 3.13 on, by uvloop, and asyncio itself would take that for no.
     return asyncio.Task(work, eager_start=eager_start is not False, **options)
 
 

@@ -21,9 +21,9 @@ _LAG_WEIGHT = 0.4
 _LARGEST_BURST, _FEWEST = 256, 32
 _BURST_S = 1.0
 _DECREASE, _INCREASE = 0.9, 1
-# Of large bodies together. One may take six times as much when decoded.
+# How much all large bodies may take together. Decoded, one may take six times its size.
 _MOST_HELD_BYTES, _LARGE_BYTES = 64_000_000, 64_000
-# Open files without any chat, and for each chat: its caller's connection and the model's.
+# Files that are open without any chat. Each chat adds its caller's connection and the model's.
 _FILES_AT_REST, _FILES_OF_A_CHAT = 48, 2
 
 

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 SYMMETRIC = ("HS256",)
 # How much the issuer's clock may differ from ours.
 _LEEWAY_S = 10
-# A token of an issuer whose clock is ahead is valid; `nbf` is for those that aren't yet.
+# When it was issued (`iat`) isn't checked, as the issuer's clock may be ahead; `nbf` is.
 _OPTIONS: Options = {
     "require": ["exp", "sub"], "enforce_minimum_key_length": True, "verify_iat": False
 }  # fmt: skip

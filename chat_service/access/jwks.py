@@ -83,8 +83,8 @@ class Jwks:
         log.warning("the keys at AUTH_JWKS_URL can't be had: %r", problem)
 
     async def _get(self) -> bytes:
-        # Not by the environment: one unusable proxy in it would spoil all requests. This context
-        # honours SSL_CERT_FILE, for an issuer with a private authority.
+        # The client ignores the environment, where one unusable proxy would fail all requests. This
+        # context still honours SSL_CERT_FILE, for an issuer with a private authority.
         trusted = ssl.create_default_context()
         client = httpx2.AsyncClient(trust_env=False, proxy=self.proxy, verify=trusted)
         body = bytearray()

@@ -91,13 +91,13 @@ class ChatAgent:
         self._agent = extend(ours) if extend else ours
         trace_runs()
         self._config = agents.RunConfig(
-            # For all agents that `extend` adds. Without any, merging would cost 4 % of the chats.
+            # The settings of agents that an extension adds. To merge them costs 4 % of the chats.
             model=model.model,
             model_settings=model.settings if extend else None,
             tracing_disabled=tracing.tracer is None,
             trace_include_sensitive_data=tracing.content,
             tool_not_found_behavior="return_error_to_model",
-            # Of our own tools. None stands for the SDK's default message.
+            # What a model is told of our own tools' errors. None stands for the SDK's own words.
             tool_error_formatter=lambda failed: (
                 _tool_failure(failed.run_context, failed.error) if failed.error else None
             ),
@@ -115,7 +115,7 @@ class ChatAgent:
         a quarter of that, and with none."""
         context = RunContext(message.user_id, count)
         agent, limit = self._agent, self._history_limit
-        # So few, as each attempt may run tools again, and counts in the host's rate limit.
+        # Few attempts, as each may run tools again, and counts in the host's rate limit.
         shares = iter((0.5, 0.25, 0))
         while True:
             speech = Speech(self._max_reply_length, say)

@@ -34,7 +34,7 @@ def trace_runs() -> None:
 class AgentSpans(sdk.TracingProcessor):
     def __init__(self, *, content: bool) -> None:
         self._content = content
-        # By the SDK's ids. Its other spans (task, turn) map to the span of their parent.
+        # Our spans by the ids of the SDK's. A kind we don't show (task, turn) has its parent's.
         self._open: dict[str, Span] = {}
 
     def on_span_start(self, span: sdk.Span[Any]) -> None:

@@ -136,7 +136,7 @@ class AnswerReader:
         call_id, index = clean(text_in(given.get("id"))), given.get("index") or 0
         # Some hosts number all calls 0, some send no ids or new ones each time, some repeat id and
         # name each time.
-        begun = known if name else self._calls  # without a name, it can't begin one
+        begun = known if name else self._calls  # without a name, it goes on with a call
         same = [c for c in begun if call_id and c["id"] == call_id] or begun
         call = next((c for c in reversed(same) if _goes_on(c, call_id, name, index)), None)
         if call is None and not (name or arguments):
@@ -150,7 +150,7 @@ class AnswerReader:
         call["name"] = call["name"] or name
         if call["arguments"] == "{}" and arguments:
             call["arguments"] = ""  # some gateways to Anthropic begin with it
-        if not is_object(call["arguments"]):  # else the host repeats itself
+        if not is_object(call["arguments"]):  # else the host repeats it
             call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
     def _call(self, call: dict[str, Any]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _MAX_CONNECTIONS = 1000
 # In a stream each character can take some hundred bytes. A whole answer may be one line.
 _MAX_ANSWER_BYTES, _MAX_LINE_BYTES = 16 * 2**20, 4 * 2**20
 _MAX_ERROR_BYTES, _ERROR_TIMEOUT_S = 64 * 1024, 2.0
-# For so long, reading an answer may keep all others waiting.
+# How long reading one answer may keep the event loop from everything else.
 _TURN_S = 0.01
 # Some hosts require a model's thoughts with its earlier messages, and most others refuse them. We
 # don't keep thoughts, so earlier turns get a blank instead.
@@ -93,7 +93,7 @@ class CompletionsClient:
                 try:
                     return await self._create(**parameters)
                 except APIStatusError:
-                    self._wants_thoughts = False  # its words were about something else
+                    self._wants_thoughts = False  # the first refusal was not about thoughts
                     raise
             # Hosts that don't know stream_options refuse it, each in its own words.
             if error.status_code not in (400, 422) or is_known(error):

@@ -11,17 +11,17 @@ from chat_service.chat.messages import ConversationKey
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.storage.database import Database, Statements
 
-# A lease lasts 3 s from its last renewal. The conversations of a dead replica wait for so long.
+# A lease lasts 3 s from its last renewal. So long, a dead replica's conversations must wait.
 # Two tries to renew it fit into that, even if the first one hangs.
 _PAUSE_S, _TIMEOUT_S = 0.5, 1.0
 # How often to look whether another replica's turn is over.
 _POLL_S = 0.05
 
-# These commits wait for no disk: a lease of the moment before a crash isn't worth it.
+# Commits of leases don't wait for the disk: one that a crash of the server loses does no harm.
 _LAZILY = "set_config('synchronous_commit', 'off', true)"
 _OF_OTHERS = "WHERE user_id = $1 AND session_id = $2 AND holder <> $3 AND end_time >= now()"
 _MINE = "WHERE user_id = $1 AND session_id = $2 AND holder = $3"
-# Who finds it taken locks nothing: otherwise those who wait would make its renewal skip it.
+# Finding a lease taken must not lock its row, as its renewal skips rows that are locked.
 _TAKE = f"""
 INSERT INTO chat.leases AS known (user_id, session_id, holder, end_time)
 SELECT $1, $2, $3, now() + interval '3 seconds' FROM {_LAZILY}
@@ -30,13 +30,13 @@ ON CONFLICT (user_id, session_id) DO UPDATE
     SET holder = excluded.holder, end_time = excluded.end_time
     WHERE known.end_time < now() OR known.holder = excluded.holder
 RETURNING holder"""  # noqa: S608
-# One that a turn is being kept with is skipped: all others would wait for that commit.
+# A lease is locked while its turn is stored. Others must not wait for that, so it is skipped.
 _RENEW = f"""
 UPDATE chat.leases SET end_time = now() + interval '3 seconds' FROM {_LAZILY}
 WHERE (user_id, session_id) IN
     (SELECT user_id, session_id FROM chat.leases {_MINE} FOR NO KEY UPDATE SKIP LOCKED)"""  # noqa: S608
 _LET_GO = f"DELETE FROM chat.leases USING {_LAZILY} {_MINE}"  # noqa: S608
-# Dead replicas leave theirs.
+# Dead replicas leave leases behind.
 _FORGET = "DELETE FROM chat.leases WHERE end_time < now() - interval '1 hour'"
 # Locks the row until the commit, so that whoever takes over the lease finds this turn.
 _CONFIRM = f"SELECT holder FROM chat.leases {_MINE} FOR SHARE"  # noqa: S608

@@ -18,7 +18,7 @@ MAX_TURNS = 20
 """How many of a conversation's turns, the latest ones, the model is shown."""
 
 _TITLE_LENGTH = 60
-# So many turns are read at once for a page, which may hold only one of the longest.
+# How many turns are read at a time to fill a page, which holds only one of the longest.
 _FEW = 10
 _NEWEST = 2**63 - 1
 

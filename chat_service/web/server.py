@@ -17,9 +17,9 @@ from starlette.types import ASGIApp
 
 from daca_shared.addresses import PortTaken, listen
 
-# Of the server's buffer. A request whose head is some times as long is refused with 431.
+# The server's buffer for a request's head. It refuses heads of several times this size (431).
 _MAX_HEAD_BYTES = 64 * 1024
-# More wait to be accepted. Half of the files that may be open is kept for other things.
+# More than these wait to be accepted. Half of the files that may be open is for other things.
 _MAX_CONNECTIONS = 4096
 # How long requests that are ended may take to say so.
 _END_S = 1.0

@@ -185,7 +185,7 @@ class Methods(grpc.GenericRpcHandler):
                 case Exception():
                     await abort(context, raised, path)
                 case asyncio.CancelledError(args=(DomainError() as error,)):
-                    # By ourselves, and grpc would send no status. Nor may the caller take one.
+                    # We ended it, and grpc would send no status. Its caller may not even read one.
                     with suppress(aio.InternalError, TimeoutError):
                         async with asyncio.timeout(_IDLE_S):
                             await abort(context, error, path)
@@ -213,5 +213,5 @@ def _ending(code: StatusCode, details: str, trailers: Sequence[Any] = ()) -> Han
 
 _TOO_MANY = LimitReached("Too many calls at once; try again", retry_after_s=1)
 _TOO_LATE = TimedOut("The call took too long")
-# Not wrapped, as with many refusals the wrapping would be the load.
+# Not wrapped as other handlers: with many refusals, the wrapping would be the load.
 _refusal = _ending(*grpc_status(_TOO_MANY))

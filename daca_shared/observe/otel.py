@@ -46,7 +46,7 @@ class _LoggingExporter(SpanExporter):
         # These loggers report every dropped span and every attempt.
         for name in ("opentelemetry.sdk._shared_internal", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        # Only there it says why a delivery has failed.
+        # Why a delivery has failed is told only in this log.
         reports = logging.getLogger(type(inner).__module__)
         reports.setLevel(logging.WARNING)
         reports.filters = [self._note]

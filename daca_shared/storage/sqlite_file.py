@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 1.0
 """How long a write waits for another program's lock, such as a backup's, before it fails."""
-# More than a chat writes.
+# How much room the disk must have for the file to count as ready: more than a chat writes.
 _ROOM_BYTES = 256 * 1024
 _HEADER = b"SQLite format 3\0"
 
