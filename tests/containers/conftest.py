@@ -30,9 +30,13 @@ class Containers:
 
     def __init__(self, folder: Path) -> None:
         config = yaml.safe_load((_FOLDER / "compose.yaml").read_text())
+        built = config["services"]["chat"]["image"]
         for service in config["services"].values():
             if ports := service.get("ports"):
                 service["ports"] = [f"127.0.0.1::{port.rpartition(':')[2]}" for port in ports]
+            if service["image"] == built:
+                # Under its own tag it would replace a system that runs here, at its next `up`.
+                service["image"] = "daca-chat:test"
         file = folder / "compose.yaml"
         file.write_text(yaml.safe_dump(config))
         project = f"daca-test-{secrets.token_hex(4)}"

@@ -1,9 +1,11 @@
 """The image and the Compose system as they run. The order matters: the last test stops them."""
 
+from pathlib import Path
+
 import pytest
 
 from lab.stack import http
-from tests.containers.conftest import Containers, eventually
+from tests.containers.conftest import Containers, eventually, run
 
 PAIRS = ("chat", "analytics")
 
@@ -49,6 +51,17 @@ def test_health_reports_the_database(containers: Containers) -> None:
     )
     containers.compose("start", "postgres")
     eventually(lambda: health() == {"healthy"})
+    assert containers.chat("alice")[0] == 200
+
+
+def test_an_upgrade_replaces_only_the_apps(containers: Containers, tmp_path: Path) -> None:
+    parts = [f"{app}{part}" for app in PAIRS for part in ("", "-sidecar", "-network")]
+    before = {part: containers.state(part)["StartedAt"] for part in parts}
+    (tmp_path / "Dockerfile").write_text(f"FROM {containers.image}\nLABEL upgraded={tmp_path}\n")
+    run("docker", "build", "--tag", containers.image, tmp_path)
+    containers.compose("up", "--detach", "--wait", "chat")
+    replaced = {part for part in parts if containers.state(part)["StartedAt"] != before[part]}
+    assert replaced == set(PAIRS)
     assert containers.chat("alice")[0] == 200
 
 

@@ -93,6 +93,16 @@ def test_ports_are_open_on_this_machine_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+@pytest.mark.parametrize("app", APPS)
+def test_an_upgrade_of_the_apps_leaves_their_network(app: str) -> None:
+    assert SERVICES[f"{app}-network"]["image"] != SERVICES[app]["image"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_logs_are_rotated(name: str) -> None:
+    assert SERVICES[name]["logging"] == {"driver": "local"}
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_containers_have_only_the_rights_that_they_need(name: str) -> None:
     service = SERVICES[name]
