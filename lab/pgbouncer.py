@@ -22,20 +22,23 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = {connections}
+max_client_conn = {clients}
 """
 
 
 @contextmanager
-def pooled(url: SecretStr, *, connections: int) -> Iterator[str]:
+def pooled(url: SecretStr, *, connections: int, clients: int = 100) -> Iterator[str]:
     """The URL of the same database through a PgBouncer with so many server `connections`, pooled
-    per transaction."""
+    per transaction, for at most so many `clients`."""
     parts, port = urlsplit(url.get_secret_value()), free_port()
     [host], database = parse_qs(parts.query)["host"], parts.path[1:]
     with tempfile.TemporaryDirectory(prefix="daca-pgbouncer-") as folder:
         Path(folder).chmod(0o755)
         config = Path(folder) / "pgbouncer.ini"
         config.write_text(
-            _CONFIG.format(host=host, database=database, port=port, connections=connections)
+            _CONFIG.format(
+                host=host, database=database, port=port, connections=connections, clients=clients
+            )
         )
         # It refuses to run as root.
         command = as_nobody([str(tool("PGBOUNCER")), "--quiet", str(config)])

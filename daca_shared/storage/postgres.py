@@ -143,11 +143,12 @@ class PostgresDatabase:
                 raise storage_failed("PostgreSQL", error) from error
 
     async def _acquired(self) -> asyncpg.Connection:
-        """A connection; if the server gives us no more, one that we have, once it is free."""
+        """A connection; if the server, or PgBouncer by no code of its own, gives us no more, one
+        that we have, once it is free."""
         while True:
             try:
                 return await self._pool.acquire()
-            except asyncpg.TooManyConnectionsError:
+            except (asyncpg.TooManyConnectionsError, asyncpg.ProtocolViolationError):
                 if not self._pool.get_size():
                     raise
                 await asyncio.sleep(0.05)

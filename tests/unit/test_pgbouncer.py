@@ -67,6 +67,14 @@ async def test_replicas_of_chat_keep_and_send_through_it(url: SecretStr) -> None
     assert len(set(recorder.ids)) == 120
 
 
+async def test_a_burst_shares_the_connections_that_it_gives_us(database_url: SecretStr) -> None:
+    with pooled(database_url, connections=2, clients=2) as url:
+        store = await AnalyticsStore.open(SecretStr(f"{url}?pgbouncer=true"), seed_demo_users=True)
+        found = await asyncio.gather(*(store.get("alice") for _ in range(12)))
+        assert {analytics.message_count for analytics in found} == {5}
+        await store.database.close()
+
+
 async def test_without_the_parameter_a_start_says_what_the_pooler_refuses(bouncer: str) -> None:
     with pytest.raises(Unavailable, match="startup parameter"):
         await AnalyticsStore.open(SecretStr(bouncer), seed_demo_users=False)
