@@ -19,7 +19,10 @@ _POLL_S = 0.05
 
 # Commits of leases don't wait for the disk: one that a crash of the server loses does no harm.
 _LAZILY = "set_config('synchronous_commit', 'off', true)"
-_OF_OTHERS = "WHERE user_id = $1 AND session_id = $2 AND holder <> $3 AND end_time >= now()"
+# One with a later end is from before the database's clock was set back. `now()`, the transaction's
+# begin, may be some seconds old.
+_LASTS = "BETWEEN now() AND now() + interval '10 seconds'"
+_OF_OTHERS = f"WHERE user_id = $1 AND session_id = $2 AND holder <> $3 AND end_time {_LASTS}"
 _MINE = "WHERE user_id = $1 AND session_id = $2 AND holder = $3"
 # Finding a lease taken must not lock its row, as its renewal skips rows that are locked.
 _TAKE = f"""
@@ -28,7 +31,7 @@ SELECT $1, $2, $3, now() + interval '3 seconds' FROM {_LAZILY}
 WHERE NOT EXISTS (SELECT FROM chat.leases {_OF_OTHERS})
 ON CONFLICT (user_id, session_id) DO UPDATE
     SET holder = excluded.holder, end_time = excluded.end_time
-    WHERE known.end_time < now() OR known.holder = excluded.holder
+    WHERE known.end_time NOT {_LASTS} OR known.holder = excluded.holder
 RETURNING holder"""  # noqa: S608
 # A lease is locked while its turn is stored. Others must not wait for that, so it is skipped.
 _RENEW = f"""

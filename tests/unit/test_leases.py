@@ -227,6 +227,14 @@ async def test_leases_that_dead_replicas_have_left_are_deleted(
         await eventually(left)
 
 
+async def test_a_lease_from_before_the_clock_was_set_back_blocks_nobody(
+    database_url: SecretStr, stores: ChatStores
+) -> None:
+    async with TurnLeases(stores.database).turn(KEY):
+        await run_sql(database_url, "UPDATE chat.leases SET end_time = end_time + interval '1 h'")
+        assert await can_take(stores.locks)
+
+
 async def test_who_can_not_take_a_lease_of_a_hung_server_does_not_wait_to_give_it_back(
     postgres: Cluster, database_url: SecretStr
 ) -> None:
