@@ -193,7 +193,9 @@ async def _version(db: asyncpg.Connection, schema: str, known: int) -> int:
     tables = "SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'version'"
     if not await db.fetch(tables, schema):
         return 0
-    (row,) = await db.fetch(f"SELECT version, oldest FROM {schema}.version")  # noqa: S608
+    # Restored data may have brought a second row.
+    highest = "coalesce(max(version), 0) AS version, coalesce(max(oldest), 0) AS oldest"
+    (row,) = await db.fetch(f"SELECT {highest} FROM {schema}.version")  # noqa: S608
     if row["oldest"] > known:
         raise ValueError(f"its schema {schema} needs version {row['oldest']} of this program")
     if row["version"] > known:

@@ -97,6 +97,17 @@ async def test_a_program_that_is_too_old_for_the_schema_is_refused(
                 pass
 
 
+async def test_data_that_was_restored_into_tables_of_ours_may_be_used(
+    database_url: SecretStr,
+) -> None:
+    async with opened(database_url):
+        await run_sql(database_url, "INSERT INTO chat.version SELECT * FROM chat.version")
+    async with opened(database_url, [*SCRIPTS, LATER]) as database:
+        assert await works(database)
+    async with opened(database_url, [*SCRIPTS, LATER]) as database:
+        assert await works(database)
+
+
 async def test_a_role_that_may_create_no_schema_makes_its_tables_in_one_that_it_was_given(
     database_url: SecretStr,
 ) -> None:
