@@ -124,8 +124,8 @@ class ChatAgent:
             items = [*shown, {"role": "user", "content": message.text}]
             try:
                 answer = await self._run(agent, items, context, speech)
-            except (Exception, asyncio.CancelledError, BaseExceptionGroup) as error:
-                # An extension may cancel itself, or what it waits for: that is a failure, too.
+            except BaseException as error:
+                # An extension may cancel itself, or panic in Rust: that is a failure, too.
                 task = asyncio.current_task()
                 if task and task.cancelling() and not isinstance(error, Exception):
                     raise

@@ -120,10 +120,18 @@ async def group(*_: object) -> agents.GuardrailFunctionOutput:
     raise BaseExceptionGroup("", [asyncio.CancelledError()])
 
 
+class Panic(BaseException):
+    """As Rust's libraries raise it (PyO3's `PanicException`)."""
+
+
+async def panic(*_: object) -> agents.GuardrailFunctionOutput:
+    raise Panic
+
+
 @WAYS
-@pytest.mark.parametrize("ends", [cancelled, group])
+@pytest.mark.parametrize("ends", [cancelled, group, panic])
 @pytest.mark.parametrize("where", ["instructions", "input", "output"])
-async def test_an_extension_that_cancels_itself_is_an_error(
+async def test_an_extension_that_cancels_itself_or_panics_is_an_error(
     say: Say | None,
     where: str,
     ends: Callable[..., Awaitable[agents.GuardrailFunctionOutput]],
@@ -138,6 +146,21 @@ async def test_an_extension_that_cancels_itself_is_an_error(
     with pytest.raises((Failed, Unavailable)):
         await asyncio.wait_for(answer(agent, "hi", say), 5)
     assert "no reply" in caplog.text
+
+
+@WAYS
+@pytest.mark.parametrize("is_blocking", [False, True])
+async def test_a_tool_that_panics_is_an_error(say: Say | None, is_blocking: bool) -> None:
+    def blocking() -> None:
+        raise Panic
+
+    agent = with_tool(blocking if is_blocking else panicking)
+    with pytest.raises(Failed, match="could not make a reply"):
+        await asyncio.wait_for(answer(agent, "blocking panicking", say), 5)
+
+
+async def panicking() -> None:
+    raise Panic
 
 
 @WAYS
