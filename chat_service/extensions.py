@@ -6,11 +6,12 @@ import logging
 import pkgutil
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from typing import Any
 
 import agents
+import httpx2
 from agents.mcp import MCPServer, MCPServerSse, MCPServerStdio, MCPServerStreamableHttp
 from pydantic import SecretStr
 
@@ -28,8 +29,17 @@ class _HttpServer(MCPServerSse):
     that everybody would wait for one user's slow tool. Its class for SSE doesn't."""
 
     def create_streams(self) -> AbstractAsyncContextManager[Any]:
-        params: Any = self.params
+        # It looks into each request, which one that a redirect has made isn't ready for.
+        hooks: Any = {"request": [httpx2.Request.aread], "response": [self._note_refusal]}
+        client = partial(httpx2.AsyncClient, event_hooks=hooks)
+        params: Any = {**self.params, "httpx_client_factory": client}
         return MCPServerStreamableHttp(params).create_streams()
+
+    async def _note_refusal(self, answer: httpx2.Response) -> None:
+        if answer.status_code in (401, 403):  # the SDK's error has no status
+            log.warning(
+                "MCP server %s answers %d: are its headers right?", self.name, answer.status_code
+            )
 
 
 type _Server = MCPServerStdio | _HttpServer
@@ -66,9 +76,13 @@ async def connected(
         raise Misconfigured(f"CHAT_MCP_SERVERS: must be JSON like {form}") from None
     up: list[MCPServer] = []
     tries = asyncio.Semaphore(0)
-    async with AsyncExitStack() as stack:
-        for server in servers:
-            await stack.enter_async_context(running(partial(_keep, server, up, tries, retry_s)))
+
+    async def keep_all() -> None:
+        async with asyncio.TaskGroup() as group:  # ends all at once, as each may take seconds
+            for server in servers:
+                group.create_task(_keep(server, up, tries, retry_s))
+
+    async with running(keep_all):
         with suppress(TimeoutError):
             async with asyncio.timeout(_START_TIMEOUT_S):
                 for _ in servers:

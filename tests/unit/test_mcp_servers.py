@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -130,6 +131,65 @@ async def test_calls_of_an_mcp_servers_tools_neither_wait_for_one_another_nor_fa
         both = await asyncio.wait_for(asyncio.gather(one, ask(agent, "mcp_x__meet")), 20)
     assert set(both) == {"[offline model] mcp_x__meet says: met"}
     assert "the tool mcp_x__lost has failed" in caplog.text
+
+
+# At `/mcp/`, as an app that is mounted there, and only for those who know the key.
+MOUNTED = """
+import sys
+import uvicorn
+from mcp.server import MCPServer
+server = MCPServer("mounted", log_level="WARNING")
+@server.tool()
+def roll() -> str:
+    return "rolled"
+inner = server.streamable_http_app(streamable_http_path="/mcp/")
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return await inner(scope, receive, send)
+    knows, is_there = (b"x-key", b"open") in scope["headers"], scope["path"] == "/mcp/"
+    if knows and is_there:
+        return await inner(scope, receive, send)
+    headers = [(b"location", b"/mcp/")]
+    await send({"type": "http.response.start", "status": 307 if knows else 401, "headers": headers})
+    await send({"type": "http.response.body"})
+uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")
+"""
+
+
+async def test_an_mcp_server_that_redirects_to_its_own_other_path_and_wants_a_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    at = {"url": f"http://127.0.0.1:{port}/mcp"}
+    async with (
+        command(sys.executable, "-c", MOUNTED, str(port), folder=tmp_path),
+        mcp_agent(a=at | {"headers": {"X-Key": "open"}}, b=at) as agent,
+    ):
+
+        async def is_up() -> bool:
+            return "says: rolled" in await ask(agent, "mcp_a__roll")
+
+        async def is_refused() -> bool:
+            return "MCP server b answers 401" in caplog.text
+
+        await eventually(is_up, timeout_s=60)
+        await eventually(is_refused, timeout_s=60)
+
+
+# It goes on when its input has ended, as a server in Node with a timer does, until SIGTERM.
+LINGERING = [
+    "-c",
+    f"import runpy, time; runpy.run_path({SERVER[1]!r}, run_name='__main__'); time.sleep(99)",
+]
+
+
+async def test_mcp_servers_that_end_slowly_end_together() -> None:
+    slow = {"command": sys.executable, "args": LINGERING}
+    async with mcp_agent(a=slow, b=slow, c=slow) as agent:
+        assert "mcp_c__roll says" in await ask(agent, "mcp_c__roll")
+        began = time.monotonic()
+    # Each has two seconds to end by itself before it is sent a signal.
+    assert time.monotonic() - began < 5
 
 
 async def test_mcp_servers_that_cannot_be_started_stop_no_chat(
