@@ -159,6 +159,12 @@ class ChatSettings(ServiceSettings):
             raise ValueError(f"must have at least {_MIN_SECRET_BYTES} bytes")
         return secret
 
+    def secrets(self) -> list[str]:
+        """Also the keys of MCP servers, which are long words, as an error may quote them."""
+        setting = self.mcp_servers.get_secret_value() if self.mcp_servers else ""
+        found = re.findall(r'"(?:headers|env)"\s*:\s*{([^}]*)}', setting)
+        return [*super().secrets(), *re.findall(r'[^\s"]{16,}', " ".join(found))]
+
     def proxy_for(self, url: str) -> str | None:
         """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for `url`,
         which this machine itself never needs. Raises `Misconfigured` if it can't be used."""

@@ -323,6 +323,16 @@ def test_passwords_in_all_urls_are_secrets_as_they_are_written_and_decoded(
     }  # fmt: skip
 
 
+def test_keys_of_mcp_servers_are_secrets(environment: pytest.MonkeyPatch) -> None:
+    setting = """{
+        "a": {"url": "http://mcp.example.com/a", "headers": {"X": "Bearer 0123456789abcdef"}},
+        "b": {"command": "/usr/local/bin/b", "env": {"KEY": "fedcba9876543210", "LEVEL": "info"}}
+    }"""
+    environment.setenv("CHAT_MCP_SERVERS", setting)
+    found = {*ChatSettings.from_environment().secrets()} - {setting.strip(), setting}
+    assert found == {"0123456789abcdef", "fedcba9876543210"}
+
+
 def test_metrics_can_be_off(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("CHAT_METRICS_PORT", "off")
     environment.setenv("ANALYTICS_METRICS_PORT", "off")
