@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _DELTAS = responses.ResponseTextDeltaEvent | responses.ResponseRefusalDeltaEvent
 _CALL = responses.ResponseFunctionToolCall
+_INVALID_PARAMS = -32602  # of JSON-RPC
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,10 @@ def _refusal(given: Any) -> str | None:
 def _tool_failure(context: agents.RunContextWrapper[Any], error: Exception) -> str:
     """What a model is told when a tool raises, and may pass on to its user: the exception's text
     only if it is about how to call the tool."""
-    if isinstance(error, agents.ModelBehaviorError):
+    # What an MCP server says of it, or the SDK in its place.
+    is_mcp = getattr(error, "code", 0) == _INVALID_PARAMS
+    is_mcp |= isinstance(error, agents.UserError) and "missing required parameters" in str(error)
+    if is_mcp or isinstance(error, agents.ModelBehaviorError):
         return f"{agents.default_tool_error_function(context, error)} {error}"
     name = getattr(context, "qualified_tool_name", "of this agent")
     log.warning("the tool %s has failed", name, exc_info=error)

@@ -63,6 +63,37 @@ async def test_an_mcp_server_may_come_go_and_come_again(
             await eventually(cannot_roll, timeout_s=60)
 
 
+PICKY = """
+from mcp import MCPError
+from mcp.server import MCPServer
+server = MCPServer("picky", log_level="WARNING")
+@server.tool()
+def short(sides: int) -> None: ...
+@server.tool()
+def wrong() -> None:
+    raise MCPError(-32602, "sides: must be a number")
+@server.tool()
+def broken() -> None:
+    raise MCPError(-32603, "password=hunter2")
+server.run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("tool", "told"),
+    [
+        ("short", "missing required parameters: sides"),
+        ("wrong", "sides: must be a number"),
+        ("broken", "says: The tool has failed."),
+    ],
+)
+async def test_the_model_is_told_how_it_has_called_a_tool_of_an_mcp_server_wrongly(
+    tool: str, told: str
+) -> None:
+    async with mcp_agent(x={"command": sys.executable, "args": ["-c", PICKY]}) as agent:
+        assert (await ask(agent, f"mcp_x__{tool}")).endswith(told)
+
+
 GROWING = """
 from mcp.server import MCPServer
 server = MCPServer("growing", log_level="WARNING")
