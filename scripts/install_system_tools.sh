@@ -57,5 +57,5 @@ if [[ ${#missing[@]} -gt 0 ]]; then
     die "they could not be installed (see above); where Chromium is a snap, Google Chrome does as well"
 fi
 for tool in "$@"; do
-  find_tool "$tool" || die "$tool is not found, although it was installed"
+  find_tool "$tool" || die "$tool is installed, but not found; is an older one before it on PATH?"
 done

@@ -19,8 +19,8 @@ _POLL_S = 0.05
 
 # Commits of leases don't wait for the disk: one that a crash of the server loses does no harm.
 _LAZILY = "set_config('synchronous_commit', 'off', true)"
-# One with a later end is from before the database's clock was set back. `now()`, the transaction's
-# begin, may be some seconds old.
+# A lease that ends later is from before the database's clock was set back. 10 s and not 3, as
+# `now()` is when the transaction began, which may be some seconds ago.
 _LASTS = "BETWEEN now() AND now() + interval '10 seconds'"
 _OF_OTHERS = f"WHERE user_id = $1 AND session_id = $2 AND holder <> $3 AND end_time {_LASTS}"
 _MINE = "WHERE user_id = $1 AND session_id = $2 AND holder = $3"
