@@ -101,7 +101,7 @@ function patch(old, fresh) {
     while (same < old.length && old.data[same] === fresh.data[same]) same += 1;
     old.replaceData(same, old.length - same, fresh.data.slice(same));
   } else if (old.cloneNode().isEqualNode(fresh.cloneNode()) && old.nodeType === Node.ELEMENT_NODE) {
-    morph(old, 0, fresh);
+    if (!labels.has(old)) morph(old, 0, fresh); // a button says for a moment what it has done
   } else {
     old.replaceWith(fresh);
   }

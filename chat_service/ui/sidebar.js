@@ -345,8 +345,10 @@ export class Sidebar {
       this.refresh(this.user);
     };
     dialog.onclose = () => {
-      // A refresh may have replaced the button to which the browser returns the focus.
-      this.#listed(session)?.querySelector(".delete").focus();
+      // A refresh may have replaced the button to which the browser returns the focus. This event may come late,
+      // when its user already writes elsewhere.
+      const focus = document.activeElement;
+      if (focus === document.body || dialog.contains(focus)) this.#listed(session)?.querySelector(".delete").focus();
       if (dialog.returnValue === "delete") remove();
     };
     dialog.showModal();

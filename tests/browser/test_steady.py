@@ -4,7 +4,7 @@ import asyncio
 import re
 
 import pytest
-from playwright.async_api import Locator, Page, Route, expect
+from playwright.async_api import Page, Route, expect
 
 from daca_shared.domain import Unavailable
 from tests.browser.conftest import OpenPage
@@ -52,12 +52,6 @@ IS_SEEN = """() => {
 }"""
 
 
-async def middle_of(part: Locator) -> tuple[float, float]:
-    box = await part.bounding_box()
-    assert box
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-
 async def test_a_press_on_a_button_in_a_reply_that_comes_counts(
     site: Site, open_site: OpenPage
 ) -> None:
@@ -66,7 +60,7 @@ async def test_a_press_on_a_button_in_a_reply_that_comes_counts(
     site.agent.script = [MANY + "```python\nprint(1)\n```\n\nThe last words.\n\n", go, *LINES]
     await send(page, "Write")
     await expect(button(page, "Copy code")).to_be_in_viewport()
-    await page.mouse.move(*await middle_of(button(page, "Copy code")))
+    await button(page, "Copy code").hover()  # once the log has scrolled to its end
     await page.mouse.down()
     go.set()
     await expect(replies(page)).to_contain_text("Line 3.")
@@ -74,6 +68,21 @@ async def test_a_press_on_a_button_in_a_reply_that_comes_counts(
     await expect(button(page, "Copied")).to_have_count(1)
     await expect(button(page, "Regenerate")).to_be_visible()
     await expect(replies(page).get_by_text("Line 7.")).to_be_in_viewport()
+
+
+async def test_a_copy_is_confirmed_even_if_the_reply_then_ends(
+    site: Site, open_site: OpenPage
+) -> None:
+    page, go = await open_site(), asyncio.Event()
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    site.agent.script = ["```python\nprint(1)\n```\n\nThe end.", go]
+    await send(page, "Write")
+    await button(page, "Copy code").click()
+    await expect(button(page, "Copied")).to_be_visible()
+    go.set()
+    await expect(button(page, "Regenerate")).to_be_visible()
+    assert await button(page, "Copied").is_visible()
+    await expect(button(page, "Copy code")).to_be_visible()
 
 
 async def test_a_selection_by_mouse_does_not_run_away(site: Site, open_site: OpenPage) -> None:
