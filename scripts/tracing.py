@@ -118,7 +118,10 @@ def _zipkin(jar: Path, settings: RunnerSettings) -> _Run:
     options = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
     listen = ["--armeria.ports[0].ip=127.0.0.1", f"--armeria.ports[0].port={port}"]
     listen.append("--armeria.ports[0].protocols[0]=http")
-    return [java, *options, "-jar", str(jar), *listen], {}, {"UI": port}
+    # Else any page in the user's browser may read the traces, and a dump of its memory.
+    closed = [f"--zipkin.query.allowed-origins=http://127.0.0.1:{port}"]
+    closed.append("--zipkin.internal.actuator.enabled=false")
+    return [java, *options, "-jar", str(jar), *listen, *closed], {}, {"UI": port}
 
 
 def _jaeger(program: Path, settings: RunnerSettings) -> _Run:

@@ -250,6 +250,11 @@ async def test_run_sh_shows_a_chat_in_a_real_zipkin(tmp_path: Path, daprd: Path)
 
             await eventually(lambda: counted(spans), 14)
             found = await spans()
+            page = {"origin": "http://evil.test"}
+            answer = await client.get(f"http://127.0.0.1:{port}/api/v2/services", headers=page)
+            assert "access-control-allow-origin" not in answer.headers
+            dump = await client.head(f"http://127.0.0.1:{port}/actuator/heapdump")
+            assert dump.status_code == 404
         process.send_signal(signal.SIGINT)
         await process.wait()
     assert is_free("127.0.0.1", port)
