@@ -5,6 +5,7 @@ again, and a stop drains the apps before it ends their sidecars (the CLI kills t
 """
 
 import asyncio
+import secrets
 import signal
 import sys
 import time
@@ -98,11 +99,14 @@ class Stack:
 
     def add_local_model(self, port: int) -> None:
         """Also run a small language model, and have chat use it."""
+        key = secrets.token_urlsafe()
         if chat := self.app("chat_service"):
+            chat.environment["OPENAI_API_KEY"] = key
             chat.environment["OPENAI_BASE_URL"] = f"http://127.0.0.1:{port}/v1"
             chat.environment["CHAT_MODEL"] = MODEL_NAME
         command = [sys.executable, "-m", "scripts.running.local_model", "--port", str(port)]
-        self.add(_LOCAL_MODEL, command, share(self.environment, "local_model"), {"API": port})
+        environment = share(self.environment, "local_model") | {"LOCAL_MODEL_KEY": key}
+        self.add(_LOCAL_MODEL, command, environment, {"API": port})
 
     def places(self) -> dict[str, dict[str, Any]]:
         """Where each process is reached, for scripts/status.sh."""

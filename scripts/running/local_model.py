@@ -49,6 +49,8 @@ def main() -> None:
     parameters.model.path = str(weights)
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = port
+    # Else any page in the user's browser may use it, and read its state.
+    parameters.api_keys = [os.environ["LOCAL_MODEL_KEY"]]
     parameters.n_ctx = _CONTEXT_TOKENS
     parameters.n_parallel = _PARALLEL
     parameters.n_predict = _MAX_REPLY_TOKENS

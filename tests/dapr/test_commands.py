@@ -99,5 +99,8 @@ async def test_run_sh_brings_a_real_language_model(tmp_path: Path) -> None:
         )
         assert stream.count("event: delta") > 1
         assert stream.count("event: completed") == 1
+        # Nobody else's page or program may use the model, or read its state.
+        status, _ = await asyncio.to_thread(http, "GET", f"http://127.0.0.1:{ports['model']}/slots")
+        assert status == 401
         await stopped(process)
     assert [use for use, port in ports.items() if not is_free("127.0.0.1", port)] == []

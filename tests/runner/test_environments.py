@@ -68,6 +68,14 @@ def test_auxiliary_processes_get_no_secrets(stack: Stack, tmp_path: Path) -> Non
         assert secrets_of(service.environment) == set(), service.name
 
 
+def test_chat_shows_a_local_model_its_own_key_not_the_users(stack: Stack) -> None:
+    chat = stack.app("chat_service")
+    assert chat
+    stack.add_local_model(1)
+    key = stack.services["local-model"].environment["LOCAL_MODEL_KEY"]
+    assert chat.environment["OPENAI_API_KEY"] == key != SECRETS["OPENAI_API_KEY"]
+
+
 def test_other_peoples_apps_get_all_but_our_variables() -> None:
     found = share(ORDINARY | OTHERS | SECRETS | {"CHAT_HTTP_PORT": "1"}, "")
     # Its own sidecar may require the one, and sends the other.
