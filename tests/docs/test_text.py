@@ -42,6 +42,13 @@ def test_every_error_code_is_explained() -> None:
     assert codes <= set(re.findall(r"`([A-Z_]+)`", (ROOT / "docs/http.md").read_text()))
 
 
+@DOCUMENTS
+def test_a_sidecar_that_is_run_by_hand_listens_on_loopback_only(document: Path) -> None:
+    commands = document.read_text().replace("\\\n", "").splitlines()
+    by_hand = [command for command in commands if "dapr run --app-id" in command]
+    assert [c for c in by_hand if "--dapr-listen-addresses 127.0.0.1" not in c] == []
+
+
 def test_every_alert_is_explained() -> None:
     (group,) = yaml.safe_load((ROOT / "deploy/observability/alerts.yml").read_text())["groups"]
     alerts = {rule["alert"] for rule in group["rules"]}
