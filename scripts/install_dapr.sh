@@ -161,7 +161,10 @@ install() {
       return
     fi
   done
-  mkdir -p "$home" "$work/$tool"
+  # Not before: where everything is installed, the cache may be read-only.
+  mkdir -p "$home"
+  work=${work:-$(mktemp -d "$DACA_CACHE/get.XXXXXX")}
+  mkdir "$work/$tool"
   if ! download "$tool" "$work/$tool" && ! build "$tool" "$work/$tool"; then
     die "$tool $version could not be had: neither from its release archive nor from Go source"
   fi
@@ -171,8 +174,7 @@ install() {
 }
 
 [[ $# -gt 0 ]] || set -- daprd dapr
-mkdir -p "$DACA_CACHE"
-work=$(mktemp -d "$DACA_CACHE/get.XXXXXX")
+work=
 trap 'rm -rf "$work"' EXIT
 for tool in "$@"; do
   case "$tool" in

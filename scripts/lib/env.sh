@@ -11,6 +11,7 @@ GO_AT_LEAST=1.26.4 # what Dapr asks for
 # What would lead these scripts, uv or Python astray. Packages go where dapr.yaml looks for them.
 unset CDPATH BASH_ENV ENV GREP_OPTIONS TAR_OPTIONS PYTHONHOME PYTHONPATH UV_PROJECT UV_WORKING_DIRECTORY UV_NO_EDITABLE
 unset UV_NO_INSTALL_PROJECT UV_NO_INSTALL_WORKSPACE UV_NO_INSTALL_LOCAL UV_NO_GROUP UV_NO_SOURCES
+[[ -d ${TMPDIR-} ]] || unset TMPDIR # Python does without it, mktemp fails
 set +o noclobber
 export UV_PROJECT_ENVIRONMENT=.venv
 # With any other encoding Python fails to start, or to find our packages, in a folder like `/home/jörg`.

@@ -145,6 +145,21 @@ def test_without_home_in_the_environment_the_users_home_folder_is_used(machine: 
     assert out == f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache/daca-chat\n"
 
 
+def test_a_cache_that_cannot_be_written_is_no_hindrance_if_nothing_is_missing(
+    machine: Machine,
+) -> None:
+    machine.has("daprd", says_version("1.18.1"))
+    code, out, err = machine.run("export XDG_CACHE_HOME=/proc/none; scripts/install_dapr.sh daprd")
+    assert (code, out, err) == (0, f"{machine.bin}/daprd\n", "")
+
+
+def test_a_folder_for_temporary_files_that_does_not_exist_is_as_none(machine: Machine) -> None:
+    code, out, err = machine.run(
+        "export TMPDIR=/nonexistent; . scripts/lib/env.sh; rm $(mktemp); echo ${TMPDIR-none}"
+    )
+    assert (code, out, err) == (0, "none\n", "")
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda path: path.name
 )
