@@ -15,12 +15,15 @@ from granian.server.embed import Server
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from starlette.types import ASGIApp
 
-from daca_shared.addresses import PortTaken, listen
+from daca_shared.addresses import PortTaken, address, listen
+from daca_shared.domain import Failed
 
 # The server's buffer for a request's head. It refuses heads of several times this size (431).
 _MAX_HEAD_BYTES = 64 * 1024
 # More than these wait to be accepted. Half of the files that may be open is for other things.
 _MAX_CONNECTIONS = 4096
+# How long it may take until it can be reached: milliseconds, unless a firewall is in the way.
+_START_S = 10.0
 # How long requests that are ended may take to say so.
 _END_S = 1.0
 
@@ -40,7 +43,7 @@ class HttpServer:
     """Ends those that have not finished in the grace of a stop."""
 
     async def start(self) -> None:
-        """Listen. Raises `PortTaken`."""
+        """Listen. Raises `PortTaken`, or `Failed` if that is of no use."""
         try:
             # Granian reports a taken port late, and doesn't name the setting.
             with listen(self.host, self.port) as listener:
@@ -65,15 +68,18 @@ class HttpServer:
             log_enabled=False,
         )
         self.serving = asyncio.create_task(self._server.serve())
-        while not self.serving.done():
-            # It doesn't say when it is listening.
-            with suppress(OSError):
-                _, writer = await asyncio.open_connection(self.host, self.port)
-                writer.close()
-                self._end_stuck_connections()
-                return
-            await asyncio.sleep(0.002)
-        self.serving.result()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_START_S):
+                while not self.serving.done():
+                    # It doesn't say when it is listening.
+                    with suppress(OSError):
+                        _, writer = await asyncio.open_connection(self.host, self.port)
+                        writer.close()
+                        return self._end_stuck_connections()
+                    await asyncio.sleep(0.002)
+                self.serving.result()
+        place = address(self.host, self.port)
+        raise Failed(f"Nothing can connect to {place}, not even this service")
 
     def _end_stuck_connections(self) -> None:
         """Set a timeout on the listening socket, from which connections inherit it (only on Linux).

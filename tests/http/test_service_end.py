@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import subprocess
@@ -91,6 +92,19 @@ def test_a_service_that_cannot_start_logs_why_as_its_last_line(tmp_path: Path, p
     last = ended.stderr.splitlines()[-1]
     assert last.startswith(f"chat_service: Port {ports[port]} on 127.0.0.1 is taken")
     assert port in last
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make namespaces: no firewall is tried")
+def test_a_service_that_cannot_reach_its_own_port_says_so(tmp_path: Path) -> None:
+    settings = {"DACA_DATA_DIR": str(tmp_path), "CHAT_METRICS_PORT": "off"}
+    ended = subprocess.run(
+        # In a new namespace the loopback interface is down.
+        ["unshare", "--net", sys.executable, "-m", "chat_service"],
+        cwd=ROOT, env=UNSET | settings, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    told = "chat_service: Nothing can connect to 127.0.0.1:8000, not even this service"
+    assert ended.stderr.splitlines()[-1] == told
 
 
 @pytest.mark.parametrize("service", ["chat", "analytics"])
