@@ -36,8 +36,9 @@ def items_of(
 
 def length_of(item: dict[str, Any]) -> int:
     """How many characters of the history's limit it takes."""
-    texts = (item.get(name, "") for name in ("content", "arguments", "output"))
-    return 0 if item.get("role") == "system" else sum(map(len, texts))
+    if "role" not in item:  # a tool's call, or its output
+        return len(item.get("arguments") or item.get("output", ""))
+    return 0 if item["role"] == "system" else len(item["content"])
 
 
 def latest(items: Sequence[dict[str, Any]], max_length: int) -> list[dict[str, Any]]:
