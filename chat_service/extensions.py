@@ -29,7 +29,7 @@ class _HttpServer(MCPServerSse):
     that everybody would wait for one user's slow tool. Its class for SSE doesn't."""
 
     def create_streams(self) -> AbstractAsyncContextManager[Any]:
-        # It looks into each request, which one that a redirect has made isn't ready for.
+        # The SDK looks into the request of each answer. One made by a redirect must be read first.
         hooks: Any = {"request": [httpx2.Request.aread], "response": [self._note_refusal]}
         client = partial(httpx2.AsyncClient, event_hooks=hooks)
         params: Any = {**self.params, "httpx_client_factory": client}

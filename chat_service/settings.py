@@ -160,7 +160,7 @@ class ChatSettings(ServiceSettings):
         return secret
 
     def secrets(self) -> list[str]:
-        """Also the keys of MCP servers, which are long words, as an error may quote them."""
+        """Also the long words in MCP servers' headers and variables: an error may quote a key."""
         setting = self.mcp_servers.get_secret_value() if self.mcp_servers else ""
         found = re.findall(r'"(?:headers|env)"\s*:\s*{([^}]*)}', setting)
         return [*super().secrets(), *re.findall(r'[^\s"]{16,}', " ".join(found))]

@@ -30,6 +30,14 @@ async def mcp_agent(**servers: object) -> AsyncIterator[ChatAgent]:
         yield ChatAgent(offline(), mcp_servers=up)
 
 
+@asynccontextmanager
+async def served(source: str, folder: Path) -> AsyncIterator[dict[str, object]]:
+    """An MCP server over HTTP: `source` is run with the port as its argument."""
+    port = free_port()
+    async with command(sys.executable, "-c", source, str(port), folder=folder):
+        yield {"url": f"http://127.0.0.1:{port}/mcp"}
+
+
 async def test_a_tool_of_an_mcp_server_that_chat_starts() -> None:
     async with mcp_agent(dice={"command": SERVER[0], "args": SERVER[1:]}) as agent:
         reply = await ask(agent, 'mcp_dice__roll {"sides": 1}')
@@ -146,12 +154,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")
 async def test_calls_of_an_mcp_servers_tools_neither_wait_for_one_another_nor_fail_together(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    port = free_port()
-    meeting = {"url": f"http://127.0.0.1:{port}/mcp"}
-    async with (
-        command(sys.executable, "-c", MEETING, str(port), folder=tmp_path),
-        mcp_agent(x=meeting) as agent,
-    ):
+    async with served(MEETING, tmp_path) as meeting, mcp_agent(x=meeting) as agent:
 
         async def is_up() -> bool:
             return "mcp_x__lost says: The tool has failed." in await ask(agent, "mcp_x__lost")
@@ -190,10 +193,8 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")
 async def test_an_mcp_server_that_redirects_to_its_own_other_path_and_wants_a_key(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    port = free_port()
-    at = {"url": f"http://127.0.0.1:{port}/mcp"}
     async with (
-        command(sys.executable, "-c", MOUNTED, str(port), folder=tmp_path),
+        served(MOUNTED, tmp_path) as at,
         mcp_agent(a=at | {"headers": {"X-Key": "open"}}, b=at) as agent,
     ):
 
