@@ -92,6 +92,8 @@ async def connected(
 
 def _server(name: str, given: Any) -> _Server:
     make = _HttpServer if "url" in given else MCPServerStdio
+    if "url" in given and not given["url"].startswith(("http://", "https://")):
+        raise ValueError(name)  # otherwise each try would fail without saying why
     # With cached tools, a server that has just gone away fails only chats that call one of them.
     return make(
         given, cache_tools_list=True, name=name, client_session_timeout_seconds=_CALL_TIMEOUT_S

@@ -234,7 +234,10 @@ async def test_mcp_servers_that_cannot_be_started_stop_no_chat(
     assert "is away (ExceptionGroup" not in caplog.text
 
 
-@pytest.mark.parametrize("value", ["dice", "[]", "[1]", '{"a": 1}', '{"a": {}}', '{"a": {"b": 1}}'])
+@pytest.mark.parametrize("value", [
+    "dice", "[]", "[1]", '{"a": 1}', '{"a": {}}', '{"a": {"b": 1}}', '{"a": {"url": 1}}',
+    '{"a": {"url": "localhost:8010/mcp"}}',
+])  # fmt: skip
 async def test_invalid_mcp_servers_are_refused_by_name(value: str) -> None:
     with pytest.raises(Misconfigured, match="CHAT_MCP_SERVERS: must be JSON like"):
         async with connected(SecretStr(value)):
