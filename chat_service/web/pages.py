@@ -42,6 +42,7 @@ _StreamEvent = create_model(
     __doc__="One event of `POST /chat/stream`.",
     root=Annotated[_Event, Field(discriminator="event")],
 )
+_STREAM_EVENT = {"$ref": "#/components/schemas/StreamEvent"}
 EVENTS: dict[int | str, dict[str, Any]] = {200: {"model": _StreamEvent}}
 
 
@@ -87,9 +88,11 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
             for operation in item.values():
                 operation["tags"] = [tag if tag in _TAGS else "service"]
                 operation.setdefault("description", operation["summary"])
-        # FastAPI describes streams as OpenAPI 3.2 does, which few tools can read yet.
+        # FastAPI describes streams as OpenAPI 3.2 does, which few tools can read yet. Generated
+        # clients would read one event's schema as that of the whole body, and fail.
         stream = found["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
-        stream["text/event-stream"].pop("itemSchema", None)
+        as_text = {"type": "string", "contentSchema": _STREAM_EVENT}
+        stream["text/event-stream"] = {"schema": as_text}
         fields = found["components"]["schemas"]["ChatBody"]["properties"]
         fields["text"] |= {"minLength": 1, "maxLength": max_text_length}
         for field in fields.values():

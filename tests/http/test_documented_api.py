@@ -46,12 +46,14 @@ async def test_a_generated_client_does_a_chat(generated: str, chat: FakeChat) ->
     call: Any = load(f"{generated}.api.chat.chat")
     stream: Any = load(f"{generated}.api.chat.chat_stream")
     messages: Any = load(f"{generated}.api.conversations.messages")
-    assert stream
     async with served(gateway_app(chat)) as http:
         client = load(f"{generated}.client").Client(base_url=str(http.base_url))
         sent = models.ChatBody(user_id="alice", text="hi")
         reply = await call.asyncio(client=client, body=sent)
         assert (reply.reply, reply.message_count) == ("You said: hi", 5)
+        whole = await stream.asyncio(client=client, body=models.ChatBody("bob", "hi"))
+        assert whole.endswith("\n\n")
+        assert "event: completed" in whole
         listed = await messages.asyncio(reply.metadata.session_id, client=client, user_id="alice")
         assert [message.text for message in listed.messages] == ["hi"]
         refused = await call.asyncio(client=client, body=models.ChatBody("alice", " "))
