@@ -91,8 +91,8 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
         # FastAPI describes streams as OpenAPI 3.2 does, which few tools can read yet. Generated
         # clients would read one event's schema as that of the whole body, and fail.
         stream = found["paths"]["/chat/stream"]["post"]["responses"]["200"]["content"]
-        as_text = {"type": "string", "contentSchema": _STREAM_EVENT}
-        stream["text/event-stream"] = {"schema": as_text}
+        form = {"contentMediaType": "text/event-stream", "contentSchema": _STREAM_EVENT}
+        stream["text/event-stream"] = {"schema": {"type": "string"} | form}
         fields = found["components"]["schemas"]["ChatBody"]["properties"]
         fields["text"] |= {"minLength": 1, "maxLength": max_text_length}
         for field in fields.values():
