@@ -22,7 +22,7 @@ from tests.model_server import model_server
 from tests.real_services import running_services
 
 FOLDER = ROOT / "deploy/observability"
-WORDS = {"sum", "rate", "by", "histogram_quantile"}
+WORDS = {"sum", "rate", "by", "histogram_quantile", "or", "absent"}
 # Made by Prometheus itself.
 GIVEN = {"up"}
 
@@ -86,6 +86,13 @@ async def test_the_dashboard_and_the_alerts_use_existing_metrics(
         if name not in GIVEN and (name not in available or not labels <= available[name])
     }
     assert missing == set()
+
+
+def test_the_alert_of_a_process_that_is_down_knows_services_without_any() -> None:
+    [config] = yaml.safe_load_all((FOLDER / "prometheus.yml").read_text())
+    jobs = {scraped["job_name"] for scraped in config["scrape_configs"]}
+    absent = {j for e in expressions() for j in re.findall(r'absent\(up{job="([^"]+)"}\)', e)}
+    assert absent == {job for job in jobs if not job.endswith("-sidecar")}
 
 
 def test_the_alert_of_chats_that_fail_knows_every_route_of_a_chat() -> None:

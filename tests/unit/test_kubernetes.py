@@ -9,6 +9,7 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from chat_service.settings import ChatSettings
 from daca.analytics.v1 import analytics_pb2
@@ -31,6 +32,7 @@ from tests.unit.deployed import (
     variables,
 )
 
+TOLD = (ROOT / "docs/deployment.md").read_text()
 APPS = ["chat-service", "analytics-service"]
 PREFIXES = {"chat-service": "CHAT", "analytics-service": "ANALYTICS"}
 # The first version with all used features (autoscaling by one container), and the latest.
@@ -94,6 +96,21 @@ def test_chat_calls_analytics_by_its_app_id() -> None:
     # There `invoke` is off, so it needs no restriction.
     del local["spec"]["policies"]["timeouts"], local["spec"]["targets"]["apps"]["chat-service"]
     assert resiliency["spec"] == local["spec"]
+
+
+def test_the_connections_of_all_pods_are_told() -> None:
+    pods = sum(find("HorizontalPodAutoscaler", app)["spec"]["maxReplicas"] for app in APPS)
+    # In an upgrade, `maxSurge` doesn't count the pods that end: at worst all of before.
+    for connections in (8 * pods, 2 * 8 * pods):
+        assert f" {connections}" in TOLD.replace("\n", " ")
+
+
+def test_sidecars_are_told_where_to_send_their_spans() -> None:
+    [tracing] = re.findall(r"`tracing: (\{.*\})`", TOLD)
+    told = yaml.safe_load(tracing)
+    assert (told["samplingRate"], set(told["otel"])) == (
+        "1", {"endpointAddress", "isSecure", "protocol"},
+    )  # fmt: skip
 
 
 def test_only_chat_may_call_and_only_what_exists() -> None:
