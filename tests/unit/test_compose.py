@@ -19,6 +19,7 @@ from tests.unit.deployed import (
     DEPLOY,
     SERVICES,
     SETTINGS,
+    documents,
     last_words_s,
     seconds,
     variables,
@@ -79,6 +80,13 @@ async def test_health_checks_use_the_metrics(app: str, is_ready: bool, code: int
             environment = os.environ | {variable: str(port)}
             found = await asyncio.create_subprocess_exec(*command, env=environment)
             assert await found.wait() == code
+
+
+def test_jaeger_keeps_as_many_traces_as_beside_a_local_stack() -> None:
+    [local] = documents(DEPLOY / "local/jaeger.yaml")
+    memory = local["extensions"]["jaeger_storage"]["backends"]["memory"]["memory"]
+    [argument] = SERVICES["jaeger"]["command"]
+    assert argument.endswith(f".memory.max_traces={memory['max_traces']}")
 
 
 def test_passwords_come_from_outside() -> None:
