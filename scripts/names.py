@@ -42,8 +42,8 @@ def write_names(stack: Stack, path: Path, also: Sequence[Service] = ()) -> None:
     (folder / "apps.yaml").write_text(yaml.safe_dump(policy))
     for sidecar in sidecars:
         # The run file's own resources come later, and override this.
-        first = sidecar.command.index("--app-id")
-        sidecar.command[first:first] = ["--resources-path", listed(folder)]
+        after = sidecar.command.index("--app-id") + 2
+        sidecar.command[after:after] = ["--resources-path", listed(folder)]
         # The first one stays, and this one overrides it.
         sidecar.command += ["--config", listed(path)]
 
