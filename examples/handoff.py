@@ -1,4 +1,5 @@
-"""A handoff. Run `CHAT_AGENT=examples.handoff:extend scripts/run.sh`, and ask for a poem.
+"""A handoff. Run `CHAT_AGENT=examples.handoff:extend scripts/run.sh`, and ask for a poem (with the
+offline model: say `transfer_to_poet`).
 
 The next message goes to the first agent again."""
 
