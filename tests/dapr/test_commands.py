@@ -67,6 +67,7 @@ async def test_run_sh_says_which_ports_are_taken(tmp_path: Path) -> None:
     assert process.returncode == 1
     for port in taken:
         assert f"port {port} (chat-service" in out.decode()
+    assert "see docs/configuration.md" in out.decode()
 
 
 async def test_run_sh_shows_a_bad_setting_at_once(tmp_path: Path) -> None:
