@@ -26,17 +26,22 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_waiting_is_visible(site: Site, open_site: OpenPage) -> None:
-    go = asyncio.Event()
-    site.agent.script = [go, "Done"]
+    go, end = asyncio.Event(), asyncio.Event()
+    site.agent.script = [go, "Done", end]
     page = await open_site()
     await send(page, "When?")
+    height = "said => said.clientHeight"
     waiting = "said => getComputedStyle(said, '::before').content"
     said = replies(page).locator(".said")
     await expect(said).to_have_class(re.compile("coming"))
     assert await said.evaluate(waiting) == '"Thinking…"'
     go.set()
+    await expect(said.locator("p")).to_have_text("Done")
+    height_with_bar = await said.evaluate(height)
+    end.set()
     await expect(progress(page)).to_have_text("Reply complete.")
     assert await said.evaluate(waiting) == "none"
+    assert await said.evaluate(height) == height_with_bar  # nothing moves when the bar goes
 
 
 async def test_choosing_the_conversation_that_is_open_does_not_stop_its_reply(
