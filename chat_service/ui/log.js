@@ -25,6 +25,8 @@ export class Log {
     /** Whether its user wants to see the end. */
     this.follows = true;
     this.height = this.top = 0;
+    /** The end before a change that isn't on the screen yet: who scrolls to it wants to see the end. */
+    this.seenEnd = null;
     /** Whether a button of the mouse, or a finger, is down in it: what is under it must not move away. */
     this.isHeld = false;
     this.element.addEventListener("pointerdown", ({ button, target, offsetX }) => {
@@ -46,12 +48,15 @@ export class Log {
   }
 
   #scrolled() {
-    const { clientHeight, scrollTop } = this.element;
+    const { clientHeight, scrollHeight, scrollTop } = this.element;
     // Otherwise the browser has scrolled it, as it has become lower or higher.
-    if (scrollTop !== this.top && clientHeight === this.height)
-      this.follows = this.#rest < (scrollTop < this.top ? END_PX : NEAR_PX);
+    if (scrollTop !== this.top && clientHeight === this.height) {
+      const end = Math.min(this.seenEnd ?? scrollHeight, scrollHeight);
+      this.follows = end - scrollTop - clientHeight < (scrollTop < this.top ? END_PX : NEAR_PX);
+    }
     this.top = scrollTop;
-    this.#showButton();
+    if (this.follows && !this.isAtEnd && !this.isHeld) this.toEnd();
+    else this.#showButton();
   }
 
   #released() {
@@ -158,6 +163,8 @@ export class Log {
   /** Call `change`, which changes the log, and keep the scroll position, also if it is the end. */
   keepPlace(change) {
     this.#scrolled(); // the browser tells of it only with its next frame
+    this.seenEnd ??= this.element.scrollHeight;
+    requestAnimationFrame(() => requestAnimationFrame(() => (this.seenEnd = null)));
     change();
     if (this.follows && !this.isHeld) this.toEnd();
     else this.#showButton();

@@ -47,6 +47,31 @@ async def test_a_reader_who_scrolls_up_slowly_is_not_taken_back(
     await expect(button(page, "↓ Newest")).to_be_hidden()
 
 
+async def test_a_reader_who_scrolls_to_the_end_just_as_more_comes_follows(
+    site: Site, open_site: OpenPage
+) -> None:
+    page, more, go = await open_site(), asyncio.Event(), asyncio.Event()
+    site.agent.script = ["Some lines\n\n" * 50, more, "More lines\n\n" * 9 + "The last", go]
+    log = page.get_by_role("log")
+    await send(page, "Write")
+    await expect(replies(page)).to_contain_text("Some lines")
+    await log.hover()
+    await page.mouse.wheel(0, -300)
+    await expect(button(page, "↓ Newest")).to_be_visible()
+    # A browser scrolls by itself, and tells the page later: here after the next lines have come.
+    await log.evaluate("""log => {
+        const end = log.scrollHeight - log.clientHeight;
+        const scroll = (_, observer) => { log.scrollTop = end; observer.disconnect(); };
+        new MutationObserver(scroll).observe(log, {childList: true, subtree: true});
+    }""")
+    more.set()
+    await expect(replies(page)).to_contain_text("The last")
+    await expect(button(page, "↓ Newest")).to_be_hidden()
+    assert await log.evaluate(TO_END) < 2
+    go.set()
+    await expect(progress(page)).to_have_text("Reply complete.")
+
+
 @pytest.mark.parametrize("returns", [False, True], ids=["after a title", "back at the window"])
 async def test_a_click_on_a_list_that_is_refreshed_meanwhile_counts(
     open_site: OpenPage, *, returns: bool
