@@ -49,18 +49,18 @@ def extended(agent: OurAgent, function: str) -> OurAgent:
     """What `function`, written `module:name`, returns for the agent. Raises `Misconfigured`."""
     sys.path.append("")  # the working folder, but behind all libraries
     try:
-        made = pkgutil.resolve_name(function)(agent)
+        returned = pkgutil.resolve_name(function)(agent)
     except (Exception, SystemExit) as error:
         log.exception("CHAT_AGENT")
-        told = f"CHAT_AGENT: {function} can't be used ({type(error).__name__}: {error})"
-        raise Misconfigured(told) from None
-    if not isinstance(made, agents.Agent):
+        problem = f"CHAT_AGENT: {function} can't be used ({type(error).__name__}: {error})"
+        raise Misconfigured(problem) from None
+    if not isinstance(returned, agents.Agent):
         raise Misconfigured(f"CHAT_AGENT: {function} must return an agents.Agent")
     # Otherwise the SDK would refuse it, but only in the first chat.
-    if undecorated := [tool for tool in made.tools if not hasattr(tool, "name")]:
-        told = f"CHAT_AGENT: {function} must make its tools by @function_tool, not {undecorated[0]}"
-        raise Misconfigured(told)
-    return made
+    if plain := [tool for tool in returned.tools if not hasattr(tool, "name")]:
+        problem = f"CHAT_AGENT: {function} must make its tools by @function_tool, not {plain[0]}"
+        raise Misconfigured(problem)
+    return returned
 
 
 @asynccontextmanager

@@ -30,8 +30,8 @@ def _check_base_url(value: str) -> str:
         is_plain = "@" not in url.netloc and {"?", "#", " "}.isdisjoint(value)
         if is_plain and url.scheme in ("http", "https") and url.hostname and url.port != 0:
             return value.rstrip("/").removesuffix("/chat/completions")
-    told = "must be like http://localhost:11434/v1, without credentials, query or fragment"
-    raise ValueError(told)
+    problem = "must be like http://localhost:11434/v1, without credentials, query or fragment"
+    raise ValueError(problem)
 
 
 def _check_origin(origin: str) -> str:

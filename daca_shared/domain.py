@@ -20,8 +20,8 @@ def _check_user_id(given: object, check: Callable[[object], str]) -> str:
     except ValidationError:
         if not isinstance(given, str):
             raise
-        told = "must be 1 to 128 characters, with no control characters and no slashes"
-        raise PydanticCustomError("user_id", told) from None
+        rule = "must be 1 to 128 characters, with no control characters and no slashes"
+        raise PydanticCustomError("user_id", rule) from None
 
 
 UserId = Annotated[
@@ -56,10 +56,10 @@ class InvalidInput(DomainError):
 
     def __init__(self, violations: list[tuple[str, str]], message: str | None = None) -> None:
         self.violations = violations[:_MAX_VIOLATIONS]
-        told = [f"{field}: {description}" for field, description in self.violations]
-        if more := len(violations) - len(told):
-            told.append(f"and {more} more")
-        super().__init__(message or "; ".join(told), code="INVALID_FIELD")
+        parts = [f"{field}: {description}" for field, description in self.violations]
+        if more := len(violations) - len(parts):
+            parts.append(f"and {more} more")
+        super().__init__(message or "; ".join(parts), code="INVALID_FIELD")
 
     @classmethod
     def field(cls, field: str, description: str, message: str | None = None) -> "InvalidInput":

@@ -207,11 +207,11 @@ class ServiceSettings(BaseSettings):
             sys.exit(f"Bad settings: .env: {error.strerror}")
         except pydantic.ValidationError as error:
             # Without the values, as one of them may be a key.
-            told = "Bad settings in the environment or in .env:"
+            text = "Bad settings in the environment or in .env:"
             meanings = {field.alias: field.description for field in cls.model_fields.values()}
             for problem in error.errors():
                 name = (*problem["loc"], ".env")[0]
-                told += f"\n  {name}: {problem['msg'].removeprefix('Value error, ')}"
+                text += f"\n  {name}: {problem['msg'].removeprefix('Value error, ')}"
                 if meaning := meanings.get(str(name)):
-                    told += f" ({' '.join(meaning.split())})"
-            sys.exit(told)
+                    text += f" ({' '.join(meaning.split())})"
+            sys.exit(text)

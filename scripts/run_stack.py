@@ -71,7 +71,7 @@ class Runner:
         self._add_the_rest(stack, viewer)
         for service in stack.services.values():
             service.note = guardian.note
-        claim.tell(stack.places())
+        claim.record(stack.places())
 
         say(f"starting {', '.join(stack.services)}; logs in {self._data_dir / 'logs'}")
         await stack.start()

@@ -195,10 +195,10 @@ class Stack:
                 return
             quick_deaths = quick_deaths + 1 if time.monotonic() - began < _QUICK_S else 0
             if quick_deaths >= _MAX_QUICK_DEATHS:
-                told = f"{service.name} keeps ending; its last words:\n{service.last_words()}"
+                problem = f"{service.name} keeps ending; its last words:\n{service.last_words()}"
                 if service.is_vital:
-                    raise StackError(told)
-                say(f"{told}\nThe others go on.")
+                    raise StackError(problem)
+                say(f"{problem}\nThe others go on.")
                 return
             say(f"{service.name} ended ({service.ending()}); starting it again")
             await asyncio.sleep(0.1 * 2**quick_deaths)

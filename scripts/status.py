@@ -20,7 +20,7 @@ from scripts.lib import probes
 from scripts.lib.project import ROOT, StackError, say
 from scripts.lib.run_file import read_run_file
 from scripts.lib.settings import RunnerSettings, path_given
-from scripts.running.claim import told
+from scripts.running.claim import recorded
 from scripts.stack import Stack
 
 _TIMEOUT_S = 3.0
@@ -87,7 +87,7 @@ def what_runs(run_file: Path | None) -> _Services:
     """The processes of the running scripts/run.sh. If there is none, or a file is given: those that
     the file and the environment describe."""
     data_dir = RunnerSettings.from_environment().data_dir
-    if run_file is None and (found := told(data_dir).get("services")):
+    if run_file is None and (found := recorded(data_dir).get("services")):
         return dict(found)
     path = run_file or ROOT / "dapr.yaml"
     places = Stack(path, daprd=Path("daprd"), log_dir=data_dir).places()

@@ -114,5 +114,5 @@ class Admission:
 
     def _turn_away(self) -> NoReturn:
         self.turned_away += 1
-        told = "The service has more to do than it can; try again"
-        raise Unavailable(told, code="OVERLOADED", retry_after_s=1)
+        problem = "The service has more to do than it can; try again"
+        raise Unavailable(problem, code="OVERLOADED", retry_after_s=1)

@@ -63,8 +63,8 @@ class Jwks:
         # While the host is away, an unknown key may be one that it has just published.
         is_unknown = misfit and not found and self._is_away
         if is_unknown or now_s - self._fetched_at_s >= self.max_stale_s:
-            told, wait_s = "Tokens can't be checked now", self.min_interval_s
-            raise Unavailable(told, code="NO_TOKEN_KEYS", retry_after_s=wait_s)
+            problem, wait_s = "Tokens can't be checked now", self.min_interval_s
+            raise Unavailable(problem, code="NO_TOKEN_KEYS", retry_after_s=wait_s)
         return found
 
     async def _fetch(self) -> None:

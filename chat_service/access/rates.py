@@ -52,8 +52,8 @@ class _Rate:
             del self.windows[oldest]
         end, count = self.windows.get(key) or (now + self._item.get_expiry(), 0)
         if count >= self._item.amount:
-            told = f"Too many messages from {self._whose}: at most {self._item}"
-            raise LimitReached(told, code="RATE_LIMIT", retry_after_s=end - now)
+            problem = f"Too many messages from {self._whose}: at most {self._item}"
+            raise LimitReached(problem, code="RATE_LIMIT", retry_after_s=end - now)
         return end, count
 
 

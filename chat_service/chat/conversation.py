@@ -81,8 +81,8 @@ class Conversation:
             async with asyncio.timeout(self._limit_s(timeout_s)), self.locks.turn(key):
                 await self.turns.delete(key)
         except TimeoutError:
-            told = "The conversation is still in use; try again"
-            raise TimedOut(told, code="REPLY_RUNS") from None
+            problem = "The conversation is still in use; try again"
+            raise TimedOut(problem, code="REPLY_RUNS") from None
 
     def end_streams(self) -> None:
         """Fail the streams that are still running, as the service is stopping. Nothing is kept of
@@ -122,8 +122,8 @@ class Conversation:
                 async with asyncio.timeout_at(ends_at), sent:
                     return await self._turn_of(message, say, ends_at)
             except TimeoutError:
-                told = "The reply took too long; try again"
-                raise TimedOut(told, code="REPLY_TIMED_OUT") from None
+                problem = "The reply took too long; try again"
+                raise TimedOut(problem, code="REPLY_TIMED_OUT") from None
 
     async def _turn_of(self, message: ChatMessage, say: Say | None, ends_at: float) -> Turn:
         asked = message.conversation
@@ -185,8 +185,8 @@ class Conversation:
                 await self.turns.keep(turn(Answer("".join(said)), stopped=True))
             raise
         if say and kept.answer != answer:  # what was said is not what is kept
-            told = "Another replica has answered this message meanwhile; send it again"
-            raise domain.Unavailable(told, code="CONVERSATION_WENT_ON")
+            problem = "Another replica has answered this message meanwhile; send it again"
+            raise domain.Unavailable(problem, code="CONVERSATION_WENT_ON")
         return kept
 
     async def _count_before(self, user_id: str, earlier: Turn | None) -> int | None:

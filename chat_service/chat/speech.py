@@ -50,8 +50,8 @@ class Speech:
         """Count `length` more characters. Raises `Failed` beyond the limit."""
         self._left -= length
         if self._left < 0:
-            told = f"The reply, with its tool calls, is longer than {self._max_length} characters"
-            raise Failed(told)
+            limit = self._max_length
+            raise Failed(f"The reply, with its tool calls, is longer than {limit} characters")
 
     def _tell(self, text: str) -> None:
         if not self._begun:

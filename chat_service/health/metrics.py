@@ -137,8 +137,8 @@ def observed(admission: Admission, outbox: Outbox, conversation: Conversation) -
             yield Gauge("daca_chats", "Chats under way.", admission.chats)
             yield Gauge("daca_chat_streams", "Streams open.", len(conversation.streams))
             yield CounterMetricFamily("daca_chats_turned_away", "Refused for overload.", refused)
-            told = "Messages that analytics refuses to count."
-            yield CounterMetricFamily("daca_outbox_refused", told, outbox.refused)
+            meaning = "Messages that analytics refuses to count."
+            yield CounterMetricFamily("daca_outbox_refused", meaning, outbox.refused)
             asked = asyncio.run_coroutine_threadsafe(outbox.backlog(), loop)
             try:
                 entries, oldest = asked.result(_SCRAPE_TIMEOUT_S)

@@ -50,8 +50,8 @@ class Status:
         try:
             outbox = await self._waiting()
         except DomainError:
-            told = "Not ready: the chat service's database can't be read"
-            raise Unavailable(told, code="STORAGE_UNAVAILABLE") from None
+            problem = "Not ready: the chat service's database can't be read"
+            raise Unavailable(problem, code="STORAGE_UNAVAILABLE") from None
         return {"status": "ready", "analytics": await self._how_analytics_is(), "outbox": outbox}
 
     async def report(self) -> StatusBody:

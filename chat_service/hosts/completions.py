@@ -161,8 +161,8 @@ class CompletionsClient:
         except (aiohttp.ClientError, OSError) as error:
             raise APIConnectionError(request=REQUEST) from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            told = f"The answer can't be read{_quoted(words)}"
-            raise APIError(told, REQUEST, body=None) from error
+            problem = f"The answer can't be read{_quoted(words)}"
+            raise APIError(problem, REQUEST, body=None) from error
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:

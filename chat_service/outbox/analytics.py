@@ -131,5 +131,5 @@ def _domain_error(error: aio.AioRpcError, *, is_late: bool) -> DomainError:
         case StatusCode.DEADLINE_EXCEEDED:
             return TimedOut("Analytics did not answer in time", code="ANALYTICS_TIMED_OUT")
         case _:
-            told = "can't be reached" if code in UNREACHABLE else f"failed ({code.name})"
-            return Unavailable(f"Analytics {told}", code="ANALYTICS_UNAVAILABLE")
+            problem = "can't be reached" if code in UNREACHABLE else f"failed ({code.name})"
+            return Unavailable(f"Analytics {problem}", code="ANALYTICS_UNAVAILABLE")

@@ -88,8 +88,8 @@ class TurnLeases(TurnLocks):
 
     async def confirm(self, key: ConversationKey, statements: Statements) -> None:
         if not await statements.fetch(_CONFIRM, key.user_id, key.session_id, self._holder):
-            told = "The conversation has gone on without this reply; try again"
-            raise Unavailable(told, code="CONVERSATION_WENT_ON")
+            problem = "The conversation has gone on without this reply; try again"
+            raise Unavailable(problem, code="CONVERSATION_WENT_ON")
 
     async def renew_for_ever(self) -> None:
         with suppress(DomainError):

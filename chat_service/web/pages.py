@@ -53,8 +53,8 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
     async def welcome(accept: Annotated[str, Header(include_in_schema=False)] = "") -> Any:
         if "text/html" in accept:  # a person's browser
             return RedirectResponse("ui/")
-        told = "Welcome to the DACA Chat Service! Access /docs for the API documentation."
-        return {"message": told}
+        greeting = "Welcome to the DACA Chat Service! Access /docs for the API documentation."
+        return {"message": greeting}
 
     @app.get("/ui/limits.json", include_in_schema=False)
     async def limits() -> dict[str, int]:

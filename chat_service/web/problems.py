@@ -70,15 +70,15 @@ class Problem:
                 return cls(status, error.code, error.message, http_headers(error))
             case RequestValidationError():
                 # Without the input that FastAPI would send back. It may not even be valid Unicode.
-                told = error.errors()[:_MAX_ERRORS]
-                fields = [{name: e[name] for name in ("loc", "msg", "type")} for e in told]
+                errors = error.errors()[:_MAX_ERRORS]
+                fields = [{name: e[name] for name in ("loc", "msg", "type")} for e in errors]
                 return cls(422, "INVALID_FIELD", fields)
             case HTTPException(status_code=400):
                 # FastAPI's own words don't say what is wrong.
                 return cls(400, "BAD_REQUEST", "The body can't be read as JSON in UTF-8")
             case HTTPException(status_code=413):
-                told = f"The body is too large; a chat's may have {MAX_BODY_BYTES:,} bytes"
-                return cls(413, "BODY_TOO_LARGE", told)
+                detail = f"The body is too large; a chat's may have {MAX_BODY_BYTES:,} bytes"
+                return cls(413, "BODY_TOO_LARGE", detail)
             case HTTPException(status_code=status):
                 return cls(status, _CODES.get(status, "BAD_REQUEST"), error.detail, error.headers)
         return cls(500, "INTERNAL", INTERNAL_MESSAGE)
@@ -103,10 +103,10 @@ class Problem:
     def openai_error(self) -> dict[str, Any]:
         """The same in the form of OpenAI's API."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"  # noqa: PLR2004
-        told = self.detail
-        if not isinstance(told, str):
-            told = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in told)
-        return {"message": told, "type": kind, "param": None, "code": self.code}
+        message = self.detail
+        if not isinstance(message, str):
+            message = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in message)
+        return {"message": message, "type": kind, "param": None, "code": self.code}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         of_openai = {"error": self.openai_error} if scope["path"].startswith("/v1/") else {}

@@ -118,11 +118,11 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
         await self._server.stop(grace_s + MOMENT_S)
 
     def _status(self, service: str) -> health_pb2.HealthCheckResponse:
-        told = health_pb2.HealthCheckResponse
+        response = health_pb2.HealthCheckResponse
         if service not in {"", LIVENESS, *self._methods.services}:
-            return told(status=told.SERVICE_UNKNOWN)
+            return response(status=response.SERVICE_UNKNOWN)
         is_up = not self._drains and (service == LIVENESS or not self.problem)
-        return told(status=told.SERVING if is_up else told.NOT_SERVING)
+        return response(status=response.SERVING if is_up else response.NOT_SERVING)
 
     async def Check(self, request: Any, context: Any) -> health_pb2.HealthCheckResponse:
         status = self._status(request.service)
@@ -133,12 +133,12 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
     async def Watch(
         self, request: Any, context: Any
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        told = None
+        sent = None
         while True:
             changed, status = self._changed, self._status(request.service)
-            if status != told:
+            if status != sent:
                 yield status
-            told = status
+            sent = status
             await changed.wait()
 
 

@@ -61,5 +61,5 @@ def check_token(token: SecretStr, path: str, metadata: Iterable[tuple[str, str |
     shown = [v.encode() if isinstance(v, str) else v for k, v in metadata if k == _TOKEN_KEY]
     # A sidecar adds exactly one. `compare_digest`, as its time doesn't depend on what matches.
     if len(shown) != 1 or not hmac.compare_digest(shown[0], token.get_secret_value().encode()):
-        told = "The metadata dapr-api-token is missing or wrong"
-        raise Unauthenticated(told, code="BAD_APP_TOKEN")
+        problem = "The metadata dapr-api-token is missing or wrong"
+        raise Unauthenticated(problem, code="BAD_APP_TOKEN")

@@ -36,8 +36,8 @@ def log_request(
     if logger.isEnabledFor(level):
         for handler in logging.getLogger().handlers:
             if isinstance(handler, _Handler):
-                told = (level, logger.name, event, request, fields)
-                asyncio.get_running_loop().call_soon(handler.write, *told)
+                arguments = (level, logger.name, event, request, fields)
+                asyncio.get_running_loop().call_soon(handler.write, *arguments)
 
 
 class _Handler(logging.StreamHandler[Any]):

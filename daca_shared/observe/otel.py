@@ -42,7 +42,7 @@ class _LoggingExporter(SpanExporter):
         self.closing = False
         self._inner = inner
         self._works = True
-        self._told: list[str] = []
+        self._reasons: list[str] = []
         # These loggers report every dropped span and every attempt.
         for name in ("opentelemetry.sdk._shared_internal", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -52,23 +52,23 @@ class _LoggingExporter(SpanExporter):
         reports.filters = [self._note]
 
     def _note(self, record: logging.LogRecord) -> bool:
-        self._told.append(record.getMessage())
+        self._reasons.append(record.getMessage())
         return False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         if self.closing and not self._works:
             return SpanExportResult.FAILURE
-        self._told = []
+        self._reasons = []
         try:
             result = self._inner.export(spans)
         except OSError as error:  # Zipkin's exporter raises connection errors
-            result, self._told = SpanExportResult.FAILURE, [str(error)]
+            result, self._reasons = SpanExportResult.FAILURE, [str(error)]
         works = result is SpanExportResult.SUCCESS
         if works and not self._works:
             log.info("spans are delivered again")
         elif self._works and not works:
-            told = "; ".join(self._told)
-            log.warning("spans can't be delivered now, and are dropped: %s", told)
+            reasons = "; ".join(self._reasons)
+            log.warning("spans can't be delivered now, and are dropped: %s", reasons)
         self._works = works
         return result
 

@@ -85,8 +85,8 @@ def end_call_span(span: trace.Span, method: str, code: str, *, failed: bool) -> 
     """End the span of a gRPC call, at either end of it."""
     if not span.is_recording():
         return
-    told = {"rpc.system.name": "grpc", "rpc.method": method, "rpc.response.status_code": code}
-    span.set_attributes(told)
+    attributes = {"rpc.system.name": "grpc", "rpc.method": method, "rpc.response.status_code": code}
+    span.set_attributes(attributes)
     if failed:
         fail(span, code)
     span.end()

@@ -90,15 +90,15 @@ async def searched[T](
             await waited.enter_async_context(turn)
             return await unattended(work(waited.pop_all()))
     except TimeoutError:
-        told = "The search took too long; try other words, or try again later"
-        raise TimedOut(told, code="SEARCH_TIMED_OUT") from None
+        problem = "The search took too long; try other words, or try again later"
+        raise TimedOut(problem, code="SEARCH_TIMED_OUT") from None
 
 
 def storage_failed(database: str, error: Exception) -> Unavailable:
     """What callers are told when a database fails. Logs the cause."""
     log.error("%s failed: %s: %s", database, type(error).__name__, str(error) or "no answer")
-    told = "The service's storage is unavailable; try again later"
-    return Unavailable(told, code="STORAGE_UNAVAILABLE")
+    problem = "The service's storage is unavailable; try again later"
+    return Unavailable(problem, code="STORAGE_UNAVAILABLE")
 
 
 async def open_database(

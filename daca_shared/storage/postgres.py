@@ -59,8 +59,8 @@ class PostgresDatabase:
                 await _migrate(db, schema, scripts)
         except (*_ERRORS, ValueError) as error:
             pool.terminate()
-            told = f"DATABASE_URL: PostgreSQL can't be used: {str(error) or 'no answer'}"
-            raise Unavailable(told) from error
+            problem = f"DATABASE_URL: PostgreSQL can't be used: {str(error) or 'no answer'}"
+            raise Unavailable(problem) from error
         return cls(pool, schema)
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
@@ -108,8 +108,8 @@ class PostgresDatabase:
                 if await connection.fetchval(read_only) == "on":
                     raise asyncpg.ReadOnlySQLTransactionError("it takes no writes")
         except Unavailable as error:
-            told = f"PostgreSQL can't be used: {_what_is_wrong(error.__cause__)}"
-            raise Unavailable(told) from error
+            problem = f"PostgreSQL can't be used: {_what_is_wrong(error.__cause__)}"
+            raise Unavailable(problem) from error
 
     def time(self, stored: datetime) -> datetime:
         """Infinities come from asyncpg without a time zone, other times with one."""

@@ -93,8 +93,8 @@ class SqliteDatabase:
                 # Not in the loop's own threads, which blocking tools may all have taken.
                 await self._on_disk(self._file.check)
         except Unavailable as error:
-            told = f"The database can't be used: {what_is_wrong(error.__cause__)}"
-            raise Unavailable(told) from error
+            problem = f"The database can't be used: {what_is_wrong(error.__cause__)}"
+            raise Unavailable(problem) from error
 
     def time(self, stored: int) -> datetime:
         """SQLite has no type for times. They are stored as microseconds since 1970."""

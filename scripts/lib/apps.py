@@ -29,12 +29,12 @@ def place(
     Raises `StackError`, naming the variable, if a setting of ours is invalid."""
     kind = kind_of(app.command)
     shared = share(environment, kind)
-    told = _told_by_dapr(app, sidecar_ports)
+    by_dapr = _set_by_dapr(app, sidecar_ports)
     if not kind:
         ports = {"app": app.port} if app.port else {}
-        return Place(_without_dapr(shared) | told | app.environment, ports)
+        return Place(_without_dapr(shared) | by_dapr | app.environment, ports)
     # For our own apps the run file has defaults: the caller's environment wins.
-    found = _without_dapr(app.environment | shared) | told
+    found = _without_dapr(app.environment | shared) | by_dapr
     variables = {
         use: str(SERVICES[kind].model_fields[name].validation_alias)
         for name, use in _USES.items()
@@ -55,13 +55,13 @@ def place(
     return Place(found, ports, reachable(settings.host), reachable(settings.metrics_host))
 
 
-def _told_by_dapr(app: App, sidecar_ports: Mapping[str, int] | None) -> dict[str, str]:
+def _set_by_dapr(app: App, sidecar_ports: Mapping[str, int] | None) -> dict[str, str]:
     """The variables that Dapr's CLI sets for an app that it starts."""
     if not sidecar_ports:
         return {}
-    told = {"APP_ID": app.app_id, "APP_PROTOCOL": app.protocol}
-    told |= {f"DAPR_{u.upper()}_PORT": str(sidecar_ports[u]) for u in ("HTTP", "gRPC", "metrics")}
-    return told | ({"APP_PORT": str(app.port)} if app.port else {})
+    own = {"APP_ID": app.app_id, "APP_PROTOCOL": app.protocol}
+    own |= {f"DAPR_{u.upper()}_PORT": str(sidecar_ports[u]) for u in ("HTTP", "gRPC", "metrics")}
+    return own | ({"APP_PORT": str(app.port)} if app.port else {})
 
 
 def _without_dapr(environment: Mapping[str, str]) -> dict[str, str]:

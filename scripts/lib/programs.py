@@ -17,10 +17,10 @@ async def get(
 ) -> Path:
     """The program's path. `asks`: the script may ask for a password. Raises `StackError`, with the
     advice in `without`, if it can't be had."""
-    told = await _output_of("bash", f"scripts/{script}", program, asks=asks)
-    if not told:
+    printed = await _output_of("bash", f"scripts/{script}", program, asks=asks)
+    if not printed:
         raise StackError(without)
-    return Path(told[-1])
+    return Path(printed[-1])
 
 
 async def ensure_local_model() -> None:

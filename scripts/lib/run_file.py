@@ -90,8 +90,8 @@ def read_run_file(path: Path) -> RunFile:
     except OSError as error:
         raise StackError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise StackError(f"{path} is no run file of Dapr's ({told})") from None
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StackError(f"{path} is no run file of Dapr's ({problem})") from None
 
 
 def _parse(path: Path, text: str) -> RunFile:

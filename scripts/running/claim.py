@@ -23,7 +23,7 @@ class Claim:
             keep_private(data_dir, *_OURS)
             self.descriptor = os.open(data_dir / _NAME, os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.tell({})
+            self.record({})
         except BlockingIOError:
             raise StackError(_refusal(data_dir)) from None
         except OSError as error:
@@ -36,14 +36,14 @@ class Claim:
         os.ftruncate(self.descriptor, 0)
         os.close(self.descriptor)
 
-    def tell(self, services: dict[str, Any]) -> None:
-        """Record what is running, for `told`."""
+    def record(self, services: dict[str, Any]) -> None:
+        """Record what is running, for `recorded`."""
         text = json.dumps({"pid": os.getpid(), "services": services})
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, text.encode(), 0)
 
 
-def told(data_dir: Path) -> dict[str, Any]:
+def recorded(data_dir: Path) -> dict[str, Any]:
     """What the folder's runner has recorded: its `pid`, and its `services`. Empty if no runner is
     alive."""
     try:
@@ -57,7 +57,7 @@ def told(data_dir: Path) -> dict[str, Any]:
 
 
 def _refusal(data_dir: Path) -> str:
-    runner = told(data_dir)
+    runner = recorded(data_dir)
     if not runner:
         return f"what a killed stack has left in {data_dir} is still ending: try again in a moment"
     return (

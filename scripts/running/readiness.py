@@ -23,7 +23,7 @@ async def wait_until_ready(
     """Wait until `url` (chat's /readyz) says that analytics answers. Raises `StackError`, with the
     log of the process at fault, if one ends before, or it takes too long."""
     deadline = time.monotonic() + timeout_s
-    told: Any = None
+    answer: Any = None
     while time.monotonic() < deadline:
         for service in services:
             if service.ending() and service.is_vital:
@@ -31,14 +31,14 @@ async def wait_until_ready(
                     f"{service.name} ended while starting "
                     f"({service.ending()}); its last words:\n{service.last_words()}"
                 )
-        _, told = await asyncio.to_thread(probes.get, url)
-        if isinstance(told, dict) and told.get("analytics") == "ok":
+        _, answer = await asyncio.to_thread(probes.get, url)
+        if isinstance(answer, dict) and answer.get("analytics") == "ok":
             return
         await asyncio.sleep(_POLL_S)
-    raise StackError(f"not ready after {timeout_s:.0f} s:\n{await _reasons(services, told)}")
+    raise StackError(f"not ready after {timeout_s:.0f} s:\n{await _reasons(services, answer)}")
 
 
-async def _reasons(services: Collection[Service], told: Any) -> str:
+async def _reasons(services: Collection[Service], answer: Any) -> str:
     """What is wrong with the stack."""
     reasons = [
         f"{service.name} does not serve; its last words:\n{service.last_words()}"
@@ -47,7 +47,7 @@ async def _reasons(services: Collection[Service], told: Any) -> str:
     ]
     if not reasons:
         # All are running, so the errors in their logs may tell what is wrong.
-        reasons.append(f"chat says: {told['analytics'] if isinstance(told, dict) else told}")
+        reasons.append(f"chat says: {answer['analytics'] if isinstance(answer, dict) else answer}")
         reasons += [f"{s.name} says:\n{words}" for s in services if (words := _errors(s))]
     return "\n".join(reasons)
 

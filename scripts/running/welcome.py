@@ -38,13 +38,13 @@ def _try_it(settings: ChatSettings, url: str, *, with_headers: bool) -> str:
     post = f"-X POST {shlex.quote(f'{url}/chat/')} -d {shlex.quote(_BODY)}"
     if settings.jwt_secret:
         needed = "TOKEN=$(scripts/token.sh alice)"
-        told = "Try it, in a terminal with the same AUTH_JWT_SECRET:"
+        intro = "Try it, in a terminal with the same AUTH_JWT_SECRET:"
     elif settings.jwks_url:
         needed = "TOKEN=..."
-        told = f"Try it, with a token of your issuer's for alice and {settings.jwt_audience}:"
+        intro = f"Try it, with a token of your issuer's for alice and {settings.jwt_audience}:"
     else:
         return f"Try it:\n\n  {curl} {post}"
-    return f'{told}\n\n  {needed}\n  {curl} -H "Authorization: Bearer $TOKEN" {post}'
+    return f'{intro}\n\n  {needed}\n  {curl} -H "Authorization: Bearer $TOKEN" {post}'
 
 
 def _exposure(settings: ChatSettings) -> str:

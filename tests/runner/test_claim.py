@@ -7,26 +7,26 @@ from unittest.mock import Mock
 import pytest
 
 from scripts.lib.project import StackError
-from scripts.running.claim import Claim, told
+from scripts.running.claim import Claim, recorded
 
 PLACES = {"chat-service": {"host": "127.0.0.1", "ports": {"HTTP": 1}, "is_sidecar": False}}
 
 
 def test_a_second_runner_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
     with Claim(tmp_path) as first:
-        first.tell(PLACES)
+        first.record(PLACES)
         with pytest.raises(StackError, match=rf"process {os.getpid()}: end that \(kill"):
             Claim(tmp_path)
-        assert told(tmp_path)["services"] == PLACES
+        assert recorded(tmp_path)["services"] == PLACES
     with Claim(tmp_path):
         pass
 
 
 def test_no_runner_is_reported_when_none_runs(tmp_path: Path) -> None:
-    assert told(tmp_path / "none") == {}
+    assert recorded(tmp_path / "none") == {}
     with Claim(tmp_path / "new/folder"):
         pass
-    assert told(tmp_path / "new/folder") == {}
+    assert recorded(tmp_path / "new/folder") == {}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_no_runner_is_reported_when_none_runs(tmp_path: Path) -> None:
 )
 def test_a_stale_or_invalid_claim_file_is_ignored(tmp_path: Path, word: str) -> None:
     (tmp_path / "run.lock").write_text(word)
-    assert told(tmp_path) == {}
+    assert recorded(tmp_path) == {}
     with Claim(tmp_path):
         pass
 

@@ -64,8 +64,8 @@ class CompletionBody(BaseModel):
         asked = self.messages[asking[-1]].content
         parts = asked if isinstance(asked, list) else ()
         if unread := [part.type for part in parts if part.text is None]:
-            told = f"Only text can be read: remove the {unread[0]} from the message"
-            raise InvalidInput.field(f"messages[{asking[-1]}].content", "must be text", told)
+            problem = f"Only text can be read: remove the {unread[0]} from the message"
+            raise InvalidInput.field(f"messages[{asking[-1]}].content", "must be text", problem)
         history = [message.said() for message in self.messages]
         _, text = history.pop(asking[-1])
         given: dict[str, Any] = {"text": text, "history": tuple(one for one in history if one[1])}
