@@ -22,7 +22,7 @@ _Verb = common_pb2.HTTPExtension
 _READING = {_Verb.NONE, _Verb.GET, _Verb.HEAD, _Verb.POST}  # the last is the Dapr CLI's default
 
 
-class _Asked(BaseModel):
+class _Query(BaseModel):
     user_id: UserId
     day_count: Annotated[int, Field(ge=0, le=_MAX_DAYS)] = 0
 
@@ -34,14 +34,14 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer, appcallback_pb2_grpc.A
     async def GetAnalytics(
         self, request: pb.GetAnalyticsRequest, context: Context
     ) -> pb.GetAnalyticsResponse:
-        analytics = await self.store.get(_asked(request.user_id).user_id)
+        analytics = await self.store.get(_query(request.user_id).user_id)
         return pb.GetAnalyticsResponse(analytics=pb.UserAnalytics(**vars(analytics)))
 
     async def ListActivity(
         self, request: pb.ListActivityRequest, context: Context
     ) -> pb.ListActivityResponse:
-        asked = _asked(request.user_id, request.day_count)
-        counts = await self.store.activity(asked.user_id, asked.day_count or _DEFAULT_DAYS)
+        query = _query(request.user_id, request.day_count)
+        counts = await self.store.activity(query.user_id, query.day_count or _DEFAULT_DAYS)
         days = [pb.DailyActivity(date=str(day), message_count=n) for day, n in counts.items()]
         return pb.ListActivityResponse(days=days)
 
@@ -66,13 +66,13 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer, appcallback_pb2_grpc.A
         method, verb = request.method.removeprefix("/"), request.http_extension.verb
         if not method.startswith(_INVOKED) or verb not in _READING:
             raise NotFound(f"No such method; there is {_INVOKED}{{user_id}}", code="NO_METHOD")
-        analytics = await self.store.get(_asked(method.removeprefix(_INVOKED)).user_id)
+        analytics = await self.store.get(_query(method.removeprefix(_INVOKED)).user_id)
         body = AnyMessage(value=json.dumps({"message_count": analytics.message_count}).encode())
         return common_pb2.InvokeResponse(data=body, content_type="application/json")
 
 
-def _asked(user_id: str, day_count: int = 0) -> _Asked:
+def _query(user_id: str, day_count: int = 0) -> _Query:
     """Whose analytics, and of how many days. Raises `InvalidInput`."""
-    asked = validated(_Asked, {"user_id": user_id, "day_count": day_count})
-    note_user(asked.user_id)
-    return asked
+    query = validated(_Query, {"user_id": user_id, "day_count": day_count})
+    note_user(query.user_id)
+    return query

@@ -23,12 +23,12 @@ class Rates:
 
     def spend(self, user_id: str, address: str | None = None) -> None:
         """Count one message against all limits. Raises `LimitReached`, and then counts nothing."""
-        asked = [(rate, user_id) for rate in self._user]
+        limits = [(rate, user_id) for rate in self._user]
         if address:
-            asked += [(rate, _network(address)) for rate in self._address]
+            limits += [(rate, _network(address)) for rate in self._address]
         # All are checked first: a message that one refuses must not count in the others.
-        windows = [rate.window(key) for rate, key in asked]
-        for (rate, key), (end, count) in zip(asked, windows, strict=True):
+        windows = [rate.window(key) for rate, key in limits]
+        for (rate, key), (end, count) in zip(limits, windows, strict=True):
             rate.windows[key] = end, count + 1
 
 

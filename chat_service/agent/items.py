@@ -26,9 +26,9 @@ def items_of(
         for call in turn.answer.tool_calls if with_tools else ():
             call_id = f"call{len(items):05}"
             arguments = call.arguments if is_object(call.arguments) else "{}"
-            asked = {"type": "function_call", "name": call.tool, "arguments": arguments}
-            answered = {"type": "function_call_output", "output": call.output or "(nothing)"}
-            items += [asked | {"call_id": call_id}, answered | {"call_id": call_id}]
+            call_item = {"type": "function_call", "name": call.tool, "arguments": arguments}
+            output_item = {"type": "function_call_output", "output": call.output or "(nothing)"}
+            items += [item | {"call_id": call_id} for item in (call_item, output_item)]
         reply = f"{turn.answer.text} [stopped by the user]" if turn.stopped else turn.answer.text
         items.append({"role": "assistant", "content": reply.strip() or "(nothing)"})
     return items

@@ -60,20 +60,20 @@ def _respond(call: ModelCall) -> ModelStep:
         return _say(f"It is {output} (UTC)." if name == _CLOCK else f"{name} says: {output}")
     text = str(last.get("content", ""))
     names = [tool.name for tool in call.tools] + [handoff.tool_name for handoff in call.handoffs]
-    if asked := _call(names, text):
+    if named := _named_tool(names, text):
         # An id has to be unique only within its conversation.
-        return ModelStep(output=[function_call(*asked, call_id=f"off{len(items):06}")])
+        return ModelStep(output=[function_call(*named, call_id=f"off{len(items):06}")])
     if _ASKS_FIRST.search(text):
         first = next(item for item in items if item.get("role") == "user")
         return _say(f"Your first message in this conversation was: {first['content']}")
     return _say(_greeting(call.system_instructions or ""))
 
 
-def _call(names: list[str], text: str) -> tuple[str, str] | None:
+def _named_tool(names: list[str], text: str) -> tuple[str, str] | None:
     """The tool that `text` names, and its arguments: the JSON object behind the name, if any."""
     for name in names:
-        if named := re.search(rf"\b{re.escape(name)}\b\s*(\{{.*\}})?", text, re.DOTALL):
-            return name, named[1] or "{}"
+        if found := re.search(rf"\b{re.escape(name)}\b\s*(\{{.*\}})?", text, re.DOTALL):
+            return name, found[1] or "{}"
     return (_CLOCK, "{}") if _CLOCK in names and _ASKS_TIME.search(text) else None
 
 

@@ -55,8 +55,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     async def ListConversations(
         self, request: pb.ListConversationsRequest, context: Context
     ) -> pb.ListConversationsResponse:
-        asked = await self._own(history.ConversationsQuery, request, context)
-        page = await self.turns.conversations(asked)
+        query = await self._own(history.ConversationsQuery, request, context)
+        page = await self.turns.conversations(query)
         return pb.ListConversationsResponse(
             conversations=map(_listed, page.items), next_page_token=page.next_page_token
         )
@@ -67,16 +67,16 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         await self._authorize(request.user_id, context)
         if not {"title", "*"}.issuperset(request.update_mask.paths):
             raise InvalidInput.field("update_mask", "can name nothing but the title")
-        asked = validated(_Update, request)
-        key = ConversationKey(asked.user_id, asked.session_id)
-        renamed = await self.turns.rename(key, asked.title)
+        update = validated(_Update, request)
+        key = ConversationKey(update.user_id, update.session_id)
+        renamed = await self.turns.rename(key, update.title)
         return pb.UpdateConversationResponse(conversation=_listed(renamed))
 
     async def DeleteConversation(
         self, request: pb.DeleteConversationRequest, context: Context
     ) -> pb.DeleteConversationResponse:
-        asked = await self._own(history.MessagesQuery, request, context)
-        await self.conversation.delete(asked.key, timeout_s=context.time_remaining())
+        query = await self._own(history.MessagesQuery, request, context)
+        await self.conversation.delete(query.key, timeout_s=context.time_remaining())
         return pb.DeleteConversationResponse()
 
     async def ListMessages(

@@ -139,9 +139,9 @@ def observed(admission: Admission, outbox: Outbox, conversation: Conversation) -
             yield CounterMetricFamily("daca_chats_turned_away", "Refused for overload.", refused)
             meaning = "Messages that analytics refuses to count."
             yield CounterMetricFamily("daca_outbox_refused", meaning, outbox.refused)
-            asked = asyncio.run_coroutine_threadsafe(outbox.backlog(), loop)
+            backlog = asyncio.run_coroutine_threadsafe(outbox.backlog(), loop)
             try:
-                entries, oldest = asked.result(_SCRAPE_TIMEOUT_S)
+                entries, oldest = backlog.result(_SCRAPE_TIMEOUT_S)
             except (TimeoutError, DomainError):
                 return  # not known now; a number would be a guess
             age_s = max(0.0, (datetime.now(UTC) - oldest).total_seconds()) if oldest else 0.0

@@ -102,5 +102,7 @@ class TurnLeases(TurnLocks):
                         await self._run(_RENEW, *self._held)
 
     async def _run(self, statement: str, *keys: ConversationKey) -> bool:
+        """Run it for each of `keys`. Returns whether it has returned any row."""
         arguments = [(key.user_id, key.session_id, self._holder) for key in keys]
-        return bool(await self._database.write(lambda asked: asked.fetchmany(statement, arguments)))
+        rows = await self._database.write(lambda db: db.fetchmany(statement, arguments))
+        return bool(rows)

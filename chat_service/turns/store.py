@@ -19,7 +19,7 @@ MAX_TURNS = 20
 
 _TITLE_LENGTH = 60
 # How many turns are read at a time to fill a page, which holds only one of the longest.
-_FEW = 10
+_CHUNK = 10
 _NEWEST = 2**63 - 1
 
 _SELECT = """
@@ -59,7 +59,9 @@ ON CONFLICT (user_id, message_id) DO UPDATE SET
     end_time = excluded.end_time
     WHERE known.stopped OR known.seq = $11
 RETURNING seq, session_id"""
-_LIST = """
+# The title follows the first message, whose text `regenerate` may have changed, unless the user has
+# renamed the conversation: it is replaced only if it is the one ($6) made of the text before.
+_KEEP_CONVERSATION = """
 INSERT INTO chat.conversations AS known
     (user_id, session_id, title, update_time, turn_count, last_seq)
 VALUES ($1, $2, $3, $4, 1, $5)
@@ -83,8 +85,8 @@ class TurnStore:
     locks: TurnLocks
 
     async def recall(self, message: ChatMessage) -> tuple[Turn | None, Sequence[Turn]]:
-        asked = message.user_id, message.session_id, _NEWEST, MAX_TURNS, message.message_id
-        turns = [self._turn(row) for row in await self.database.read(_RECALL, *asked)]
+        arguments = message.user_id, message.session_id, _NEWEST, MAX_TURNS, message.message_id
+        turns = [self._turn(row) for row in await self.database.read(_RECALL, *arguments)]
         known = next((turn for turn in turns if turn.message_id == message.message_id), None)
         return known, [turn for turn in turns if turn.conversation == message.conversation]
 
@@ -114,8 +116,8 @@ class TurnStore:
             if not kept:
                 return None
             ((seq, session_id),) = kept
-            listed = title, turn.end_time, seq, old_title
-            await statements.fetch(_LIST, key.user_id, session_id, *listed)
+            shown = title, turn.end_time, seq, old_title
+            await statements.fetch(_KEEP_CONVERSATION, key.user_id, session_id, *shown)
             if not turn.seq:  # otherwise its message is counted already
                 await add_message(statements)
             return replace(turn, conversation=ConversationKey(key.user_id, session_id), seq=seq)
@@ -130,15 +132,15 @@ class TurnStore:
         """The page, latest messages first. Raises `InvalidInput`, `Unavailable`."""
         words = list(dict.fromkeys(query.filter.split()))
         statement = _CONVERSATIONS % "".join(map(_HAS_WORD.format, range(4, 4 + len(words))))
-        asked = query.user_id, query.behind(first=_NEWEST), query.limit + 1, *words
+        arguments = query.user_id, query.behind(first=_NEWEST), query.limit + 1, *words
         search = partial(self.database.search, query.user_id) if words else self.database.read
-        found = [self._listed(row) for row in await search(statement, *asked)]
+        found = [self._listed(row) for row in await search(statement, *arguments)]
         return history.page_of(found, query.limit)
 
     async def rename(self, key: ConversationKey, title: str) -> PastConversation:
         """Returns the conversation with its new title. Raises `NotFound`, `Unavailable`."""
-        asked = key.user_id, key.session_id, title
-        rows = await self.database.write(lambda statements: statements.fetch(_RENAME, *asked))
+        values = key.user_id, key.session_id, title
+        rows = await self.database.write(lambda statements: statements.fetch(_RENAME, *values))
         return self._listed(_only(rows))
 
     async def delete(self, key: ConversationKey) -> None:
@@ -159,13 +161,13 @@ class TurnStore:
         found: list[Turn] = []
         behind = query.behind(first=0)
         while True:
-            asked = query.user_id, query.session_id, behind, _FEW
-            few = [self._turn(row) for row in await self.database.read(_MESSAGES, *asked)]
-            found += few
+            arguments = query.user_id, query.session_id, behind, _CHUNK
+            chunk = [self._turn(row) for row in await self.database.read(_MESSAGES, *arguments)]
+            found += chunk
             page = history.page_of_turns(found, query.limit)
-            if page.next_page_token or len(few) < _FEW:
+            if page.next_page_token or len(chunk) < _CHUNK:
                 return page
-            behind = few[-1].seq
+            behind = chunk[-1].seq
 
     def _listed(self, row: Row) -> PastConversation:
         seq, session_id, title, time, count = row

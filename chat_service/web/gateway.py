@@ -183,15 +183,15 @@ def build_gateway(
 
     @private.get("/conversations", response_model=bodies.ConversationsBody)
     async def conversations(query: OwnPage, filter: history.Filter = "") -> dict[str, Any]:
-        asked = history.ConversationsQuery(**query.model_dump(), filter=filter)
-        page = await turns.conversations(asked)
+        filtered = history.ConversationsQuery(**query.model_dump(), filter=filter)
+        page = await turns.conversations(filtered)
         return {"conversations": page.items, "next_page_token": page.next_page_token}
 
     @private.get("/conversations/{session_id}")
     async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
-        asked = history.MessagesQuery(**query.model_dump(), session_id=session_id)
+        of_session = history.MessagesQuery(**query.model_dump(), session_id=session_id)
         async with rendering.turn(query.user_id):
-            return await bodies.MessagesBody.of(await turns.messages(asked))
+            return await bodies.MessagesBody.of(await turns.messages(of_session))
 
     @private.patch("/conversations/{session_id}", response_model=history.PastConversation)
     async def rename_conversation(session_id: UUID, user_id: OwnId, to: history.Renaming) -> Any:

@@ -58,21 +58,22 @@ class CompletionBody(BaseModel):
 
     def message(self, caller: Caller, idempotency_key: str) -> ChatMessage:
         """The message to answer, in a conversation of its own. Raises `InvalidInput`."""
-        asking = [n for n, message in enumerate(self.messages) if message.role == "user"]
-        if not asking:
+        last = max((n for n, m in enumerate(self.messages) if m.role == "user"), default=None)
+        if last is None:
             raise InvalidInput.field("messages", "must have one of the role user")
-        asked = self.messages[asking[-1]].content
-        parts = asked if isinstance(asked, list) else ()
+        content = self.messages[last].content
+        parts = content if isinstance(content, list) else ()
         if unread := [part.type for part in parts if part.text is None]:
             problem = f"Only text can be read: remove the {unread[0]} from the message"
-            raise InvalidInput.field(f"messages[{asking[-1]}].content", "must be text", problem)
-        history = [message.said() for message in self.messages]
-        _, text = history.pop(asking[-1])
-        given: dict[str, Any] = {"text": text, "history": tuple(one for one in history if one[1])}
+            raise InvalidInput.field(f"messages[{last}].content", "must be text", problem)
+        said = [message.said() for message in self.messages]
+        _, text = said.pop(last)
+        history = tuple((role, earlier) for role, earlier in said if earlier)
+        fields: dict[str, Any] = {"text": text, "history": history}
         if idempotency_key:
-            given["message_id"] = uuid_of(idempotency_key)
-        user_id = caller.subject or self.user or "anonymous"
-        return validated(ChatMessage, {"user_id": user_id, **given})
+            fields["message_id"] = uuid_of(idempotency_key)
+        fields["user_id"] = caller.subject or self.user or "anonymous"
+        return validated(ChatMessage, fields)
 
 
 def whole(text: str, message: ChatMessage, model: str) -> dict[str, Any]:
