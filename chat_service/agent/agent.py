@@ -18,7 +18,7 @@ from chat_service.agent.models import ChatModel
 from chat_service.agent.spans import trace_runs
 from chat_service.chat.messages import Answer, ChatMessage, Say, ToolCall, Turn
 from chat_service.chat.speech import Speech, clean
-from chat_service.hosts.refusals import LACKS_TOOLS, TOO_LONG, failure, refuses
+from chat_service.hosts.refusals import LACKS_TOOLS, TOO_LONG, logged_failure, refuses
 from daca_shared.observe.tracing import tracing
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,8 @@ class ChatAgent:
         a quarter of that, and with none."""
         context = RunContext(message.user_id, count)
         agent, limit = self._agent, self._history_limit
-        # Few attempts, as each may run tools again, and counts in the host's rate limit.
+        # Few attempts, as each may run tools again, and counts in the host's rate limit. After the
+        # last one no history is left that could be shortened.
         shares = iter((0.5, 0.25, 0))
         while True:
             speech = Speech(self._max_reply_length, say)
@@ -130,38 +131,39 @@ class ChatAgent:
                 task = asyncio.current_task()
                 if task and task.cancelling() and not isinstance(error, Exception):
                     raise
-                told = failure(error, self._key)
+                failure = logged_failure(error, self._key)
                 length = sum(map(length_of, shown))
                 if not speech.text and _has_tools(agent) and refuses(error, LACKS_TOOLS):
                     agent = agent.clone(tools=[], handoffs=[], mcp_servers=[])
                 elif not speech.text and length and refuses(error, TOO_LONG):
                     limit = int(length * next(shares))
                 else:
-                    raise told from None
+                    raise failure from None
                 log.warning("asking again; tools: %s, history: %d", _has_tools(agent), limit)
             else:
-                self._agent = self._agent if _has_tools(agent) else agent
+                if not _has_tools(agent):
+                    self._agent = agent  # so that no later chat has to ask twice
                 return answer
 
     async def _run(
-        self, agent: OurAgent, asked: Any, context: RunContext, speech: Speech
+        self, agent: OurAgent, run_input: Any, context: RunContext, speech: Speech
     ) -> Answer:
         # A copy, because the SDK compares each run of an agent with all its other current runs.
         agent = copy(agent)
         run: Any = agents.Runner.run_streamed if speech.say else agents.Runner.run
-        more = {"run_config": self._config, "error_handlers": {"model_refusal": _refusal}}
+        options = {"run_config": self._config, "error_handlers": {"model_refusal": _refusal}}
         while True:
-            begun = run(agent, asked, context=context, **more)
-            result = await (_heard(begun, speech) if speech.say else begun)
+            begun = run(agent, run_input, context=context, **options)
+            result = await (_streamed(begun, speech) if speech.say else begun)
             if not result.interruptions:
                 return answer_of(result, speech)
             # Nobody is here to approve a tool call. The model is told so, and goes on.
-            asked = result.to_state()
+            run_input = result.to_state()
             for call in result.interruptions:
-                asked.reject(call)
+                run_input.reject(call)
 
 
-async def _heard(result: agents.RunResultStreaming, speech: Speech) -> agents.RunResultStreaming:
+async def _streamed(result: agents.RunResultStreaming, speech: Speech) -> agents.RunResultStreaming:
     try:
         async for event in result.stream_events():
             match event:
@@ -177,10 +179,10 @@ async def _heard(result: agents.RunResultStreaming, speech: Speech) -> agents.Ru
     return result
 
 
-def _refusal(given: Any) -> str | None:
+def _refusal(failed: Any) -> str | None:
     """A model's refusal is its reply, unless its agent must reply with something else than text."""
-    is_text = given.run_data.last_agent.output_type in (None, str)
-    return given.error.refusal if is_text else None
+    is_text = failed.run_data.last_agent.output_type in (None, str)
+    return failed.error.refusal if is_text else None
 
 
 def _tool_failure(context: agents.RunContextWrapper[Any], error: Exception) -> str:

@@ -80,6 +80,6 @@ def answer_of(result: agents.RunResult | agents.RunResultStreaming, speech: Spee
         call_id: output if len(output) <= limit else f"{output[:limit]} [shortened]"
         for call_id, output in outputs.items()
     }
-    made = [ToolCall(*call, shortened.get(call_id, "")) for call_id, call in calls.items()]
-    speech.count(sum(len(call.arguments + call.output) for call in made))
-    return Answer(speech.text, tuple(made))
+    kept = [ToolCall(*call, shortened.get(call_id, "")) for call_id, call in calls.items()]
+    speech.count(sum(len(call.arguments + call.output) for call in kept))
+    return Answer(speech.text, tuple(kept))

@@ -51,21 +51,21 @@ class AgentSpans(sdk.TracingProcessor):
         operation = _OPERATIONS.get(type(span.span_data))
         if ours is None or operation is None:
             return
-        name, subject, *texts = operation
+        name, subject, *contents = operation
         data = span.span_data
         # With the Responses API only the response says which model was used, and what it made.
         source = data.response if isinstance(data, sdk.ResponseSpanData) else data
-        told: dict[str, Any] = {"operation.name": name}
+        attributes: dict[str, Any] = {"operation.name": name}
         if whose := getattr(source, "model" if operation is _CHAT else "name", None):
             ours.update_name(f"{name} {whose}")
-            told[subject] = whose
+            attributes[subject] = whose
         if operation is _CHAT:
             usage = data.usage or {}
-            told |= {f"usage.{n}": usage.get(n) for n in ("input_tokens", "output_tokens")}
-        if self._content and texts:
-            said = zip(texts, (data.input, getattr(source, "output", None)), strict=True)
-            told |= {k: json.dumps(v, default=_plain) for k, v in said if v is not None}
-        ours.set_attributes({f"gen_ai.{k}": v for k, v in told.items() if v is not None})
+            attributes |= {f"usage.{n}": usage.get(n) for n in ("input_tokens", "output_tokens")}
+        if self._content and contents:
+            values = zip(contents, (data.input, getattr(source, "output", None)), strict=True)
+            attributes |= {k: json.dumps(v, default=_plain) for k, v in values if v is not None}
+        ours.set_attributes({f"gen_ai.{k}": v for k, v in attributes.items() if v is not None})
         if span.error is not None:
             # Not the error's text, which may be a host's, or quote a message.
             fail(ours, "agent_error")

@@ -27,7 +27,7 @@ _FINISHES = dict.fromkeys(_LENGTH, "length") | dict.fromkeys(_FILTER, "content_f
 _NO_REASON = "none given"
 _CUT = {"length": "the model's limit", "content_filter": "a filter of the model's host"}
 _NO_NAME = re.compile("[^a-zA-Z0-9_-]")
-# What two calls have in common only if one repeats the other.
+# Calls that agree in all of these are one call, which the host has repeated.
 _key = itemgetter("id", "name", "arguments")
 
 
@@ -44,10 +44,11 @@ class AnswerReader:
         """Whether the host has said that the answer is complete."""
         self._json, self._data = bytearray(), bytearray()
         self._calls: list[dict[str, Any]] = []
-        # Some hosts give each call a finish reason.
-        self._numbers, self._made = itertools.count(), set[tuple[str, ...]]()
+        # Some hosts give each call a finish reason, and some then repeat the earlier calls.
+        self._indexes, self._passed_on = itertools.count(), set[tuple[str, ...]]()
         self._has_text = False
         self._thoughts: str | None = ""
+        """The text so far while it may be, or is, tagged thoughts; None once they can't come."""
 
     def read(self, line: bytes) -> dict[str, Any] | None:
         """The piece in this line, if it has one. `b""`, without a line feed, is the end of input.
@@ -76,64 +77,66 @@ class AnswerReader:
         # We use the first choice. Azure's first piece, and one with only the usage, have none.
         choices = [c for c in event.get("choices") or [] if isinstance(c, dict)]
         choice = next((c for c in choices if str(c.get("index") or 0) == "0"), None)
-        told = event.get("message") or event.get("detail")
-        if error := event.get("error") or (choice is None and told):
+        words = event.get("message") or event.get("detail")
+        if error := event.get("error") or (choice is None and words):
             code = (error if isinstance(error, dict) else event).get("code")
             raise status_error(code, json.dumps(event))
         usage = _usage(event.get("usage"))
         if choice is None:
             return self._chunk(None, usage) if usage else None
-        given, finish = choice.get("delta"), choice.get("finish_reason")
-        # Some hosts send both. Then, in a stream, the message is the text so far.
-        if given is None or (self._json and choice.get("message")):
-            given = choice.get("message") or {"content": choice.get("text")}
-            finish = finish or ("message" in choice and _NO_REASON)
+        message, finish = choice.get("delta"), choice.get("finish_reason")
+        # Some hosts send both. Then, in a stream, `message` is the text so far.
+        if message is None or (self._json and choice.get("message")):
+            message = choice.get("message") or {"content": choice.get("text")}
+            finish = finish or (_NO_REASON if "message" in choice else None)
         # Gemini's may have a detail behind a colon.
         reason = str(finish or "").lower().removeprefix("null").partition(":")[0]
         if reason in _ERROR:
             raise status_error(None, f"finish_reason {reason}")
-        return self._chunk(self._choice(given, reason), usage)
+        return self._chunk(self._choice(message, reason), usage)
 
-    def _choice(self, given: dict[str, Any], reason: str) -> dict[str, Any]:
-        delta: dict[str, Any] = {name: text_in(given.get(name)) or None for name in self._texts}
-        delta["content"] = self._said(delta["content"] or "", is_last=bool(reason)) or None
-        known, legacy = [*self._calls], given.get("function_call")
-        for call in given.get("tool_calls") or ([{"function": legacy}] if legacy else []):
-            self._note(call, known)
+    def _choice(self, message: dict[str, Any], reason: str) -> dict[str, Any]:
+        delta: dict[str, Any] = {name: text_in(message.get(name)) or None for name in self._texts}
+        text = delta["content"] or ""
+        delta["content"] = self._without_thoughts(text, is_last=bool(reason)) or None
+        known, legacy = [*self._calls], message.get("function_call")
+        for call in message.get("tool_calls") or ([{"function": legacy}] if legacy else []):
+            self._note_call(call, known)
         self._has_text = self._has_text or bool(delta["content"])
         finish = _FINISHES.get(reason, "stop") if reason else None
         if finish:
-            is_cut, self.is_whole = finish in _CUT and not self.is_whole, True
+            is_cut = finish in _CUT and not self.is_whole
+            self.is_whole = True
             may_be_cut = finish in _CUT or reason == _NO_REASON
             are_whole = all(is_object(call["arguments"]) for call in self._calls)
             if self._calls and (is_cut or (may_be_cut and not are_whole)):
                 # Without all of its arguments, a tool might do anything.
                 raise ValueError("a tool call is cut short")
             # Some hosts repeat, with another finish reason, what is complete.
-            new = [c for c in self._calls if not c["id"] or _key(c) not in self._made]
-            self._made |= {*map(_key, new)}
-            delta["tool_calls"], self._calls = [*map(self._call, new)], []
+            new = [c for c in self._calls if not c["id"] or _key(c) not in self._passed_on]
+            self._passed_on |= {*map(_key, new)}
+            delta["tool_calls"], self._calls = [*map(self._acceptable, new)], []
             if is_cut and self._has_text:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
         return {"index": 0, "delta": delta, "finish_reason": finish}
 
-    def _said(self, text: str, *, is_last: bool) -> str:
-        """The text, without the tagged thoughts (`<think>`) with which some models begin."""
+    def _without_thoughts(self, text: str, *, is_last: bool) -> str:
+        """The text to show now, without the thoughts (`<think>`) with which some models begin."""
         if self._thoughts is None:
             return text
         text, self._thoughts = (self._thoughts + text).lstrip(), None
         begin, rest = text[:7], text[7:]
         if not "<think>".startswith(begin) or (is_last and begin != "<think>"):
             return text
-        _, end, said = rest.partition("</think>")
-        self._thoughts = None if end else begin + rest[-7:]
-        return said
+        _, end, shown = rest.partition("</think>")
+        self._thoughts = None if end else begin + rest[-7:]  # it may have a part of the end
+        return shown
 
-    def _note(self, given: dict[str, Any], known: list[dict[str, Any]]) -> None:
+    def _note_call(self, piece: dict[str, Any], known: list[dict[str, Any]]) -> None:
         """Note a new tool call, or what this piece adds to a call that was `known` before it."""
-        function = given.get("function") or given
+        function = piece.get("function") or piece
         name, arguments = text_in(function.get("name")), function.get("arguments") or ""
-        call_id, index = clean(text_in(given.get("id"))), given.get("index") or 0
+        call_id, index = clean(text_in(piece.get("id"))), piece.get("index") or 0
         # Some hosts number all calls 0, some send no ids or new ones each time, some repeat id and
         # name each time.
         begun = known if name else self._calls  # without a name, it goes on with a call
@@ -144,7 +147,7 @@ class AnswerReader:
         if call is None:
             call = {"id": "", "name": "", "arguments": "", "index": index}
             self._calls.append(call)
-        if extra := given.get("extra_content"):
+        if extra := piece.get("extra_content"):
             call["extra_content"] = extra  # Gemini must get its own back
         call["id"] = call["id"] or call_id
         call["name"] = call["name"] or name
@@ -153,7 +156,7 @@ class AnswerReader:
         if not is_object(call["arguments"]):  # else the host repeats it
             call["arguments"] += arguments if isinstance(arguments, str) else json.dumps(arguments)
 
-    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
+    def _acceptable(self, call: dict[str, Any]) -> dict[str, Any]:
         """The call in a form that every host accepts in a later request."""
         if not call["id"] or call["id"] in self._taken:
             call["id"] = uuid4().hex[:9]
@@ -161,7 +164,7 @@ class AnswerReader:
         arguments = clean(call["arguments"]) if is_object(call["arguments"]) else "{}"
         name = _NO_NAME.sub("_", call["name"])[:64] or "unknown"
         function = {"name": name, "arguments": arguments}
-        return call | {"index": next(self._numbers), "type": "function", "function": function}
+        return call | {"index": next(self._indexes), "type": "function", "function": function}
 
     def _chunk(self, choice: dict[str, Any] | None, usage: Any) -> dict[str, Any]:
         chunk = {"id": "", "object": "chat.completion.chunk", "created": 0, "model": ""}
@@ -195,9 +198,9 @@ def text_in(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _usage(given: Any) -> dict[str, int] | None:
+def _usage(counts: Any) -> dict[str, int] | None:
     usage = {}
     for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
-        count = given.get(name) if isinstance(given, dict) else None
+        count = counts.get(name) if isinstance(counts, dict) else None
         usage[name] = int(count) if isinstance(count, int | float) and 0 <= count < 2**53 else 0
     return usage if any(usage.values()) else None

@@ -65,23 +65,23 @@ class CompletionsClient:
     async def _create(
         self, **parameters: Any
     ) -> ChatCompletion | AsyncGenerator[ChatCompletionChunk]:
-        body = {name: given for name, given in parameters.items() if not isinstance(given, Omit)}
+        body = {name: value for name, value in parameters.items() if not isinstance(value, Omit)}
         query, headers = body.pop("extra_query", None), body.pop("extra_headers", None)
         body |= body.pop("extra_body", None) or {}
         if not self._takes_stream_options:
             body.pop("stream_options", None)
         with_thoughts = self._wants_thoughts
         # Some models take only one message from the system, and only as the first.
-        first = [*takewhile(lambda said: said["role"] == "system", body["messages"])]
-        if len(first) > 1:
-            joined = "\n\n".join(text_in(said["content"]) for said in first)
-            others = body["messages"][len(first) :]
+        system = [*takewhile(lambda message: message["role"] == "system", body["messages"])]
+        if len(system) > 1:
+            joined = "\n\n".join(text_in(message["content"]) for message in system)
+            others = body["messages"][len(system) :]
             body["messages"] = [{"role": "system", "content": joined}, *others]
-        for said in body["messages"]:
-            if with_thoughts and said["role"] == "assistant":
-                said.setdefault("reasoning_content", " ")
-            if said["role"] == "tool":  # not all hosts take it in parts
-                said["content"] = text_in(said["content"]) or "(nothing)"
+        for message in body["messages"]:
+            if with_thoughts and message["role"] == "assistant":
+                message.setdefault("reasoning_content", " ")
+            if message["role"] == "tool":  # not all hosts take it in parts
+                message["content"] = text_in(message["content"]) or "(nothing)"
         read_s = self._timeout_s if body.get("stream") else None
         timeout = aiohttp.ClientTimeout(None, connect=self._timeout_s, sock_read=read_s)
         send = partial(self._send, params=query, headers=headers, timeout=timeout)
@@ -103,8 +103,8 @@ class CompletionsClient:
             response = await send(body)
             self._takes_stream_options = False
             log.warning("the model's host takes no stream_options: its streams tell no usage")
-        asked = (call for m in body["messages"] for call in m.get("tool_calls") or ())
-        reader = AnswerReader({call["id"] for call in asked}, with_thoughts=with_thoughts)
+        calls = (call for m in body["messages"] for call in m.get("tool_calls") or ())
+        reader = AnswerReader({call["id"] for call in calls}, with_thoughts=with_thoughts)
         if body.get("stream"):
             return self._pieces(response, reader, ChatCompletionChunk.model_validate)
         return await _whole(self._pieces(response, reader, dict))
@@ -169,7 +169,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
     """Its lines, and `b""` at its end. All of an answer may come at once, so that its reading must
     let others have their turn. Raises `Failed` if it is too large."""
     size, held = 0, bytearray()
-    # All that has come, as aiohttp forgets it once its connection is broken.
+    # `readany` takes all that has come, as aiohttp forgets it once its connection is broken.
     while data := await content.readany():
         size += len(data)
         held += data
@@ -197,16 +197,16 @@ def _quoted(words: bytearray) -> str:
 async def _whole(pieces: AsyncGenerator[dict[str, Any]]) -> ChatCompletion:
     """Join the pieces of an answer. openai's `ChatCompletionStreamState` takes 0.2 ms for it."""
     message: dict[str, Any] = {"role": "assistant", "content": None}
-    parts = defaultdict[str, list[Any]](list)
+    values = defaultdict[str, list[Any]](list)
     choice, usage = {"index": 0, "message": message, "finish_reason": "stop"}, None
     async for piece in pieces:
         usage = piece["usage"] or usage
-        for found in piece["choices"]:
-            choice["finish_reason"] = found["finish_reason"] or "stop"
-            for name, value in found["delta"].items():
+        for part in piece["choices"]:
+            choice["finish_reason"] = part["finish_reason"] or "stop"
+            for name, value in part["delta"].items():
                 if value is not None:
-                    parts[name].append(value)
-    calls = [call for some in parts.pop("tool_calls", []) for call in some]
-    message |= {"tool_calls": calls} | {name: "".join(some) for name, some in parts.items()}
+                    values[name].append(value)
+    calls = [call for some in values.pop("tool_calls", []) for call in some]
+    message |= {"tool_calls": calls} | {name: "".join(texts) for name, texts in values.items()}
     answer = {"id": "", "object": "chat.completion", "created": 0, "model": ""}
     return ChatCompletion.model_validate(answer | {"choices": [choice], "usage": usage})

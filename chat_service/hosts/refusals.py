@@ -88,8 +88,9 @@ _RETIRED = _says(
     unless=_BUSY + r"|.*\b(for|with|on|of|in) (this |that |the )?models?\b",
 )
 
-type _Made = tuple[Callable[[str], domain.DomainError], str]
-_TEXT = partial(InvalidInput.field, "text")
+# What makes the error for the caller, and the words that it is made of.
+type _Verdict = tuple[Callable[[str], domain.DomainError], str]
+_BAD_TEXT = partial(InvalidInput.field, "text")
 _REFUSED = Failed, "The model's host refused the request"
 _LIMIT = LimitReached, "The model's rate limit is reached; try again later"
 _CREDIT = Misconfigured, "This service has no credit left at the model's host"
@@ -100,20 +101,21 @@ _LATE = domain.TimedOut, "The model took too long to answer; try again"
 _AWAY = Unavailable, "The model can't be reached; try again later"
 _NONSENSE = Unavailable, "The model's answer is cut short, or makes no sense; try again"
 _LONG = "is too long for the model"
-_BY_WORDS: list[tuple[re.Pattern[str], _Made]] = [
-    (TOO_LONG, (partial(_TEXT, _LONG), f"The conversation {_LONG}; start a new one, or say less")),
-    (FILTERED, (_TEXT, "was refused by a filter of the model's host")),
+_LONG_TEXT = partial(_BAD_TEXT, _LONG)
+_BY_WORDS: list[tuple[re.Pattern[str], _Verdict]] = [
+    (TOO_LONG, (_LONG_TEXT, f"The conversation {_LONG}; start a new one, or say less")),
+    (FILTERED, (_BAD_TEXT, "was refused by a filter of the model's host")),
     (_NO_CREDIT, _CREDIT), (_BAD_KEY, _KEY), (_NO_MODEL, _MODEL),
     (_RETIRED, _MODEL),
     (_says("tool_use_failed|(error parsing|failed to parse) (tool call|input)"), _NONSENSE),
     (re.compile("rate_limit_exceeded"), _LIMIT),
     (re.compile("unexpected endpoint", re.IGNORECASE), _PLACE),
 ]  # fmt: skip
-_BY_STATUS: dict[int, _Made] = {
+_BY_STATUS: dict[int, _Verdict] = {
     400: _REFUSED, 401: _KEY, 402: _CREDIT, 403: _KEY, 404: _PLACE, 405: _PLACE, 408: _LATE,
     410: _PLACE, 422: _REFUSED, 429: _LIMIT, 451: _REFUSED, 504: _LATE,
 }  # fmt: skip
-_BY_KIND: list[tuple[Any, _Made]] = [
+_BY_KIND: list[tuple[Any, _Verdict]] = [
     # Before APIConnectionError, of which it is a subclass.
     (openai.APITimeoutError | agents.ModelTimeoutError, _LATE),
     # When OpenAI's stream breaks off, its HTTP client's own error comes through.
@@ -121,13 +123,13 @@ _BY_KIND: list[tuple[Any, _Made]] = [
     (openai.OpenAIError | agents.ModelBehaviorError | json.JSONDecodeError, _NONSENSE),
     # A call's arguments may have lone surrogates, or be nested too deeply.
     (UnicodeError | RecursionError, _NONSENSE),
-    (agents.ModelRefusalError, (_TEXT, "was refused by the model")),
-    (agents.InputGuardrailTripwireTriggered, (_TEXT, "was refused by a guardrail")),
+    (agents.ModelRefusalError, (_BAD_TEXT, "was refused by the model")),
+    (agents.InputGuardrailTripwireTriggered, (_BAD_TEXT, "was refused by a guardrail")),
     (
         agents.OutputGuardrailTripwireTriggered
         | agents.ToolInputGuardrailTripwireTriggered
         | agents.ToolOutputGuardrailTripwireTriggered,
-        (_TEXT, "led to what a guardrail refuses"),
+        (_BAD_TEXT, "led to what a guardrail refuses"),
     ),
     (agents.MaxTurnsExceeded, (Failed, "The agent found no reply within its turns")),
     (BaseException, (Failed, "The agent could not make a reply")),
@@ -161,8 +163,8 @@ def refuses(error: BaseException, pattern: re.Pattern[str]) -> bool:
     """Whether the host has refused the request with a status and message that match `pattern`."""
     kinds = openai.APIError | agents.ModelBehaviorError
     is_answer = isinstance(error, kinds) and not isinstance(error, openai.APIConnectionError)
-    told = f"{getattr(error, 'status_code', '')} {_said(error)}"
-    return is_answer and bool(pattern.search(told))
+    answer = f"{getattr(error, 'status_code', '')} {_said(error)}"
+    return is_answer and bool(pattern.search(answer))
 
 
 def is_known(error: BaseException) -> bool:
@@ -178,26 +180,26 @@ def domain_error(error: BaseException) -> domain.DomainError:
         return cause
     if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
         return Unavailable("The service has too many files open; try again", retry_after_s=1)
-    by_words = next((made for pattern, made in _BY_WORDS if refuses(error, pattern)), None)
-    made = by_words or _BY_STATUS.get(getattr(error, "status_code", 0))
-    make, text = made or next(made for kinds, made in _BY_KIND if isinstance(error, kinds))
-    told = make(text)
+    verdict = next((verdict for pattern, verdict in _BY_WORDS if refuses(error, pattern)), None)
+    verdict = verdict or _BY_STATUS.get(getattr(error, "status_code", 0))
+    make, words = verdict or next(v for kinds, v in _BY_KIND if isinstance(error, kinds))
+    failure = make(words)
     if isinstance(error, openai.APIStatusError):
         wait = error.response.headers.get("retry-after", "")
-        told.retry_after_s = float(wait) if re.fullmatch("[0-9]{1,5}", wait) else None
-    return told
+        failure.retry_after_s = float(wait) if re.fullmatch("[0-9]{1,5}", wait) else None
+    return failure
 
 
-def failure(error: BaseException, key: str) -> domain.DomainError:
+def logged_failure(error: BaseException, key: str) -> domain.DomainError:
     """What the caller is told. The log also gets what the host said, or what failed on the way to
     it, without our key."""
     is_away = isinstance(error, openai.APIConnectionError) and error.__cause__
     said = _said(error) + (f" {error.__cause__}" if is_away else "")
-    told = said.replace(key, "[redacted]")[:_MAX_WORDS]
+    words = said.replace(key, "[redacted]")[:_MAX_WORDS]
     known = openai.OpenAIError | agents.AgentsException | httpx2.HTTPError | domain.DomainError
     # Known errors are logged without a traceback, which has the host's text and so maybe our key.
     trace = not isinstance(error, known)
-    made = domain_error(error)
-    made.code = f"MODEL_{made.code.removeprefix('MODEL_')}"
-    log.warning("no reply: %s (%s: %s)", made, type(error).__name__, told, exc_info=trace)
-    return made
+    failure = domain_error(error)
+    failure.code = f"MODEL_{failure.code.removeprefix('MODEL_')}"
+    log.warning("no reply: %s (%s: %s)", failure, type(error).__name__, words, exc_info=trace)
+    return failure
