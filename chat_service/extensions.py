@@ -67,55 +67,58 @@ def extended(agent: OurAgent, function: str) -> OurAgent:
 async def connected(
     setting: SecretStr | None, retry_s: float = 15
 ) -> AsyncIterator[list[MCPServer]]:
-    """The MCP servers that are up: a list that is kept up to date. Raises `Misconfigured`."""
+    """The MCP servers that are up: a list that is kept up to date. It begins once each has been
+    tried, or after 15 s. Raises `Misconfigured`."""
     try:
-        named = json.loads(setting.get_secret_value()) if setting else {}
-        servers = [_server(name, given) for name, given in named.items()]
+        options = json.loads(setting.get_secret_value()) if setting else {}
+        servers = [_server(name, params) for name, params in options.items()]
     except (AttributeError, LookupError, TypeError, ValueError):
         form = '{"dice": {"url": "http://localhost:8010/mcp"}, "notes": {"command": "uvx"}}'
         raise Misconfigured(f"CHAT_MCP_SERVERS: must be JSON like {form}") from None
     up: list[MCPServer] = []
-    tries = asyncio.Semaphore(0)
+    tried = asyncio.Semaphore(0)
 
     async def keep_all() -> None:
         async with asyncio.TaskGroup() as group:  # ends all at once, as each may take seconds
             for server in servers:
-                group.create_task(_keep(server, up, tries, retry_s))
+                group.create_task(_keep(server, up, tried, retry_s))
 
     async with running(keep_all):
         with suppress(TimeoutError):
             async with asyncio.timeout(_START_TIMEOUT_S):
                 for _ in servers:
-                    await tries.acquire()
+                    await tried.acquire()
         yield up
 
 
-def _server(name: str, given: Any) -> _Server:
-    make = _HttpServer if "url" in given else MCPServerStdio
-    if "url" in given and not given["url"].startswith(("http://", "https://")):
+def _server(name: str, params: Any) -> _Server:
+    make = _HttpServer if "url" in params else MCPServerStdio
+    if "url" in params and not params["url"].startswith(("http://", "https://")):
         raise ValueError(name)  # otherwise each try would fail without saying why
     # With cached tools, a server that has just gone away fails only chats that call one of them.
     return make(
-        given, cache_tools_list=True, name=name, client_session_timeout_seconds=_CALL_TIMEOUT_S
+        params, cache_tools_list=True, name=name, client_session_timeout_seconds=_CALL_TIMEOUT_S
     )
 
 
 async def _keep(
-    server: _Server, up: list[MCPServer], tries: asyncio.Semaphore, retry_s: float
+    server: _Server, up: list[MCPServer], tried: asyncio.Semaphore, retry_s: float
 ) -> None:
     while True:
         try:
             async with server:
-                tools = None
+                known = None
                 while server.session:
-                    if tools != (tools := (await server.session.list_tools()).tools):
+                    tools = (await server.session.list_tools()).tools
+                    if tools != known:
+                        known = tools
                         # The server has just answered, so no chat has to wait for the new list.
                         server.invalidate_tools_cache()  # type: ignore[no-untyped-call]  # no types
                         names = ", ".join(tool.name for tool in await server.list_tools())
                         log.info("MCP server %s is up; its tools: %s", server.name, names)
                     if server not in up:
                         up.append(server)
-                        tries.release()
+                        tried.release()
                     await asyncio.sleep(retry_s)
         except Exception as error:
             cause = error
@@ -124,5 +127,5 @@ async def _keep(
             log.warning("MCP server %s is away (%s: %s)", server.name, type(cause).__name__, cause)
         finally:
             up[:] = [other for other in up if other is not server]
-            tries.release()
+            tried.release()
         await asyncio.sleep(retry_s)

@@ -31,7 +31,7 @@ MetricsPort = Annotated[Port | None, BeforeValidator(lambda port: None if port =
 """A port, 0 for a free one, or `off`."""
 
 
-def _find_home(path: Path) -> Path:
+def _expand_home(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError as error:
@@ -56,7 +56,7 @@ def _check_token(token: SecretStr) -> SecretStr:
     return token
 
 
-Folder = Annotated[Path, AfterValidator(_find_home)]
+Folder = Annotated[Path, AfterValidator(_expand_home)]
 Host = Annotated[str, AfterValidator(_check_host)]
 """An address to listen on, without the brackets that an IPv6 one has in URLs."""
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
@@ -72,15 +72,16 @@ def ignore_propagators() -> None:
 def except_this_machine(environment: MutableMapping[str, str] = os.environ) -> None:
     """Let no library use a proxy of the environment for what runs on this machine."""
     # Some programs read one of them, some the other.
-    given = [environment.get(name, "").split(",") for name in ("no_proxy", "NO_PROXY")]
-    hosts = dict.fromkeys(host.strip() for host in (*given[0], *given[1], *THIS_MACHINE))
+    lists = [environment.get(name, "").split(",") for name in ("no_proxy", "NO_PROXY")]
+    hosts = dict.fromkeys(host.strip() for host in (*lists[0], *lists[1], *THIS_MACHINE))
     excepted = "*" if "*" in hosts else ",".join(filter(None, hosts))
     environment["no_proxy"] = environment["NO_PROXY"] = excepted
 
 
-def _check_lines(file: Path) -> None:
-    """End the program if a line of the env file isn't one. It would be skipped otherwise, and what
-    it should set, maybe a secret, would not be set. A bare name is one that the environment has."""
+def _check_env_file(file: Path) -> None:
+    """End the program if a line of the env file isn't `NAME=value`. It would be skipped otherwise,
+    and what it should set, maybe a secret, would not be set. A bare `NAME` is all right if the
+    environment sets it."""
     with suppress(UnicodeDecodeError):  # which is reported when the settings are read
         for line in parse_stream(StringIO(file.read_text("utf-8") if file.is_file() else "")):
             is_bare = line.key and line.value is None and line.key not in os.environ
@@ -201,7 +202,7 @@ class ServiceSettings(BaseSettings):
         try:
             # scripts/run.sh reads .env itself, and sets this to "": not each app may see all of it.
             file = os.environ.get("DACA_ENV_FILE", ".env")
-            _check_lines(Path(file))
+            _check_env_file(Path(file))
             return cls.model_validate({"_env_file": file, **more})
         except OSError as error:
             sys.exit(f"Bad settings: .env: {error.strerror}")
@@ -210,7 +211,7 @@ class ServiceSettings(BaseSettings):
             text = "Bad settings in the environment or in .env:"
             meanings = {field.alias: field.description for field in cls.model_fields.values()}
             for problem in error.errors():
-                name = (*problem["loc"], ".env")[0]
+                name = problem["loc"][0] if problem["loc"] else ".env"
                 text += f"\n  {name}: {problem['msg'].removeprefix('Value error, ')}"
                 if meaning := meanings.get(str(name)):
                     text += f" ({' '.join(meaning.split())})"

@@ -19,7 +19,6 @@ from scripts.stack import Stack
 
 _VIEWER_START_TIMEOUT_S = 60.0
 
-
 _CONFIGURATION: dict[str, Any] = {
     "apiVersion": "dapr.io/v1alpha1",
     "kind": "Configuration",
@@ -77,7 +76,8 @@ class Viewer:
         environment: Mapping[str, str],
     ) -> None:
         self._is_zipkin = kind == "zipkin"
-        command, own, ports = (_zipkin if self._is_zipkin else _jaeger)(program, settings)
+        describe = _zipkin if self._is_zipkin else _jaeger
+        command, own, ports = describe(program, settings)
         self.url = f"http://127.0.0.1:{ports['UI']}"
         self.service = Service(
             kind, command, share(environment, kind) | own, ports, log_dir / f"{kind}.log"

@@ -35,7 +35,7 @@ def bearer(subject: str = "alice") -> dict[str, str]:
 
 
 def secret_identity(issuer: str | None = None) -> Identity:
-    async def find_keys(kid: str | None, algorithm: str, *, misfit: bool) -> list[str]:
+    async def find_keys(kid: str | None, algorithm: str, *, refresh: bool) -> list[str]:
         return [SECRET]
 
     return Identity(find_keys, SYMMETRIC, audience=AUDIENCE, issuer=issuer)

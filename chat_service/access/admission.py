@@ -56,24 +56,23 @@ class Admission:
         self._confirmed_at, self._taken = time.monotonic(), 0
         self._measured_at = math.inf
         self._held_bytes = 0
-        self._seen = 0  # how many of those turned away `note_lag` knows of
+        self._known_turned_away = 0  # at the latest measurement
 
     def note_lag(self, lag_s: float) -> None:
         """Take a measurement of the event loop's lag. They come every `LAG_EVERY_S`."""
         now = time.monotonic()
         self._arriving, self._measured_at = 0, now
         self.lag_s = self._averaged(lag_s)
-        is_calm = self.lag_s < _CALM_LAG_S
-        is_as_assumed = is_calm != self._is_overloaded
-        if is_as_assumed:
+        is_busy = self.lag_s >= _CALM_LAG_S
+        if is_busy == self._is_overloaded:
             self._confirmed_at, self._taken = now, 0
         elif now - self._confirmed_at > _BURST_S or self._taken > _LARGEST_BURST:
-            self._is_overloaded, self._limit = not is_calm, _LARGEST_BURST
+            self._is_overloaded, self._limit = is_busy, _LARGEST_BURST
         if self.lag_s < _MAX_LAG_S:
             self._limit = min(_LARGEST_BURST, self._limit + _INCREASE)
-        elif self._is_overloaded and self.turned_away > self._seen:
+        elif self._is_overloaded and self.turned_away > self._known_turned_away:
             self._limit = max(_FEWEST, self._limit * _DECREASE)
-        self._seen = self.turned_away
+        self._known_turned_away = self.turned_away
 
     def let_come(self) -> None:
         """A chat's request begins to arrive. Raises `Unavailable` if it is one too many."""

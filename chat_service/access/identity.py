@@ -60,8 +60,10 @@ class Identity:
             token = token.lstrip(" ")  # RFC 6750 allows several
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg", "")
-            for misfit in (False, True) if algorithm in self.algorithms else ():
-                for key in await self.find_keys(header.get("kid"), algorithm, misfit=misfit):
+            # First the keys that are known. If none of them fits, what the issuer publishes now.
+            attempts = (False, True) if algorithm in self.algorithms else ()
+            for refresh in attempts:
+                for key in await self.find_keys(header.get("kid"), algorithm, refresh=refresh):
                     with suppress(jwt.InvalidSignatureError):  # another key may fit
                         claims = jwt.decode(
                             token, key, self.algorithms, _OPTIONS,
@@ -82,8 +84,8 @@ def choose_identity(settings: ChatSettings) -> Identity:
     if settings.jwt_secret:
         secret = settings.jwt_secret.get_secret_value()
 
-        async def the_secret(kid: str | None, algorithm: str, *, misfit: bool) -> Sequence[str]:
-            return [] if misfit else [secret]
+        async def the_secret(kid: str | None, algorithm: str, *, refresh: bool) -> Sequence[str]:
+            return [] if refresh else [secret]
 
         return Identity(the_secret, SYMMETRIC, audience, issuer)
     log.warning("no AUTH_JWKS_URL and no AUTH_JWT_SECRET is set: anyone may claim any user id")

@@ -43,25 +43,25 @@ class Jwks:
     _fetching: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def find(
-        self, kid: str | None, algorithm: str, *, misfit: bool = False
+        self, kid: str | None, algorithm: str, *, refresh: bool = False
     ) -> Sequence[jwt.PyJWK]:
-        """The known keys for `algorithm` with `kid`, or all. If none of them fits (`misfit`), the
-        issuer may have published another. Raises `Unavailable` if none can be had."""
+        """The keys for `algorithm`: with the id `kid`, or all if it is None. `refresh` fetches them
+        anew, as none of the known ones fits. Raises `Unavailable` if none can be had."""
         now_s = asyncio.get_running_loop().time()
         age_s = now_s - self._fetched_at_s
         # Well before they are too old, so that nobody has to wait.
-        is_due = misfit or age_s >= self.max_age_s / 2
+        is_due = refresh or age_s >= self.max_age_s / 2
         if is_due and now_s - self._tried_at_s >= self.min_interval_s:
             self._tried_at_s = now_s
             self._fetching = asyncio.create_task(self._fetch())
         is_old = age_s >= self.max_age_s and not self._is_away
-        if self._fetching and (misfit or is_old or age_s >= self.max_stale_s):
+        if self._fetching and (refresh or is_old or age_s >= self.max_stale_s):
             # Shielded, as others wait for it too, and this caller may leave.
             await asyncio.shield(self._fetching)
         keys = (key for key in self._keys if kid in (None, key.key_id))
         found = [key for key in keys if key.algorithm_name == algorithm]
         # While the host is away, an unknown key may be one that it has just published.
-        is_unknown = misfit and not found and self._is_away
+        is_unknown = refresh and not found and self._is_away
         if is_unknown or now_s - self._fetched_at_s >= self.max_stale_s:
             problem, wait_s = "Tokens can't be checked now", self.min_interval_s
             raise Unavailable(problem, code="NO_TOKEN_KEYS", retry_after_s=wait_s)

@@ -88,6 +88,6 @@ def page_of[T: (PastConversation, Turn)](found: list[T], limit: int) -> Page[T]:
 
 def page_of_turns(found: list[Turn], limit: int) -> Page[Turn]:
     """The same, with fewer turns if their texts are too long for one page."""
-    sizes = accumulate(len((turn.prompt + turn.answer.text).encode()) for turn in found)
-    fitting = sum(size <= _MAX_PAGE_BYTES for size in sizes)
-    return page_of(found, min(limit, max(1, fitting)))
+    totals = accumulate(len((turn.prompt + turn.answer.text).encode()) for turn in found)
+    fitting = [total for total in totals if total <= _MAX_PAGE_BYTES]
+    return page_of(found, min(limit, max(1, len(fitting))))

@@ -78,7 +78,8 @@ class Methods(grpc.GenericRpcHandler):
         if task:
             lasts = path.startswith(_LASTING)
             alike, limit = (self.lasting, _MAX_LASTING) if lasts else (self.calls, self._max_calls)
-            if len(alike) >= limit and path != _CHECK and (lasts or not self._has_made_room()):
+            is_full = len(alike) >= limit and path != _CHECK
+            if is_full and (lasts or not self._make_room()):
                 return _refusal
             alike.add(task)
             end = asyncio.get_running_loop().call_later(self._timeout_s, task.cancel, _TOO_LATE)
@@ -87,9 +88,9 @@ class Methods(grpc.GenericRpcHandler):
             task.add_done_callback(partial(self._forget, end))
         return handlers.get(path) or handlers[_UNKNOWN_METHOD]
 
-    def _has_made_room(self) -> bool:
-        """Whether the call that has waited longest for its caller has been ended: otherwise one
-        client that sends nothing, or reads nothing, could keep all others out."""
+    def _make_room(self) -> bool:
+        """End the call that has waited longest for its caller, and return whether there was one:
+        otherwise one client that sends nothing, or reads nothing, could keep all others out."""
         longest, since = next(iter(self._idle.items()), (None, 0.0))
         if longest is None or time.monotonic() - since < _IDLE_S:
             return False
@@ -114,8 +115,9 @@ class Methods(grpc.GenericRpcHandler):
     def _wrap(self, path: str, handler: Any) -> None:
         """Wrapped as if its requests were a stream, as grpc.aio would otherwise read the request
         before it calls us, and send no status to a caller whose call ends before that."""
-        streams = handler.request_streaming, handler.response_streaming
-        behaviour = getattr(handler, "_".join("stream" if each else "unary" for each in streams))
+        takes_stream, gives_stream = handler.request_streaming, handler.response_streaming
+        kind = f"{'stream' if takes_stream else 'unary'}_{'stream' if gives_stream else 'unary'}"
+        behaviour = getattr(handler, kind)  # the servicer's method
         is_generator = inspect.isasyncgenfunction(behaviour)
 
         def decoded(request: bytes) -> Any:
@@ -154,16 +156,17 @@ class Methods(grpc.GenericRpcHandler):
         async def answer(requests: AsyncIterator[bytes], context: Context) -> Any:
             if self.token is not None:
                 check_token(self.token, path, context.invocation_metadata() or ())
-            given = each_decoded(requests) if streams[0] else await read(context)
-            answer = behaviour(given, context)
-            # One that streams may also write by itself.
+            request = each_decoded(requests) if takes_stream else await read(context)
+            answer = behaviour(request, context)
+            # One that gives a stream may also be a coroutine that writes each response by itself.
             return await (write_each(answer, context) if is_generator else answer)
 
         async def call(requests: AsyncIterator[bytes], context: Context) -> Any:
             return await self._report(path, context, answer(requests, context))
 
-        made = (grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler)
-        self._handlers[path] = made[streams[1]](call, None, handler.response_serializer)
+        unary, stream = grpc.stream_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        make = stream if gives_stream else unary
+        self._handlers[path] = make(call, None, handler.response_serializer)
 
     async def _report(self, path: str, context: Context, answer: Awaitable[Any]) -> Any:
         """The `answer` to a call, or an error as its status; and all that is recorded of it."""

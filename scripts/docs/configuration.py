@@ -101,7 +101,8 @@ def tables() -> str:
         lines += [f"## {title}", "", "| variable | default | meaning |", "|---|---|---|"]
         with_sidecar = share({s.variable: "set" for s in settings}, "daprd")
         for s in settings:
-            marks = "¹" * (s.variable in in_run_file) + "²" * (s.variable in with_sidecar)
+            marks = "¹" if s.variable in in_run_file else ""
+            marks += "²" if s.variable in with_sidecar else ""
             default = f"`{s.default}`" if s.default else ""
             if in_run_file.get(s.variable, s.default) != s.default:
                 default += f"; in `dapr.yaml` `{in_run_file[s.variable]}`"

@@ -48,7 +48,8 @@ def main() -> None:
     left: set[int] = set()
     for line in sys.stdin:
         pid = int(line[1:])
-        (left.add if line[0] == "+" else left.discard)(pid)
+        note = left.add if line[0] == "+" else left.discard
+        note(pid)
     for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in left:
             # A stopped process doesn't see the first signal without the second.

@@ -111,7 +111,7 @@ async def test_a_refusal_does_not_quote_the_token(http: httpx2.AsyncClient) -> N
 async def test_unavailable_keys_are_a_503_with_retry_after(
     chat: FakeChat,
 ) -> None:
-    async def away(kid: str | None, algorithm: str, *, misfit: bool) -> list[str]:
+    async def away(kid: str | None, algorithm: str, *, refresh: bool) -> list[str]:
         raise Unavailable("away", retry_after_s=10)
 
     async with gateway(chat, identity=Identity(away, SYMMETRIC)) as http:
