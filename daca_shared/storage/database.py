@@ -65,8 +65,9 @@ class Database(Protocol):
 
 
 def unattended[T](work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
-    """Its result. It goes on if its caller leaves, and then nobody takes its exception."""
+    """The result of `work`, which goes on if its caller is cancelled."""
     task = asyncio.create_task(work)
+    # Take its exception, as asyncio logs one that nobody has taken.
     task.add_done_callback(lambda task: task.cancelled() or task.exception())
     return asyncio.shield(task)
 
@@ -88,7 +89,7 @@ async def searched[T](
     try:
         async with asyncio.timeout_at(ends_at_s), AsyncExitStack() as waited:
             await waited.enter_async_context(turn)
-            return await unattended(work(waited.pop_all()))
+            return await unattended(work(waited.pop_all()))  # which now ends the turn
     except TimeoutError:
         problem = "The search took too long; try other words, or try again later"
         raise TimedOut(problem, code="SEARCH_TIMED_OUT") from None

@@ -27,7 +27,7 @@ _LOST = (
     OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError,
 )  # fmt: skip
-_ReadOnly = (asyncpg.ReadOnlySQLTransactionError, asyncpg.TargetServerAttributeNotMatched)
+_READ_ONLY = (asyncpg.ReadOnlySQLTransactionError, asyncpg.TargetServerAttributeNotMatched)
 
 
 class PostgresDatabase:
@@ -133,7 +133,7 @@ class PostgresDatabase:
                         # Unless the error is PostgreSQL's own answer, the connection is in an
                         # unknown state, and nobody should use it again or wait for it. A read-only
                         # one is dropped, too: its name may lead elsewhere after a failover.
-                        if isinstance(error, _ReadOnly) or not isinstance(error, _ANSWERS):
+                        if isinstance(error, _READ_ONLY) or not isinstance(error, _ANSWERS):
                             with suppress(asyncpg.InterfaceError):  # it is closed already
                                 connection.terminate()
                         raise
@@ -143,8 +143,8 @@ class PostgresDatabase:
                 raise storage_failed("PostgreSQL", error) from error
 
     async def _acquired(self) -> asyncpg.Connection:
-        """A connection; if the server, or PgBouncer by no code of its own, gives us no more, one
-        that we have, once it is free."""
+        """A connection: a new one or, if the server takes no more of them, one of ours that becomes
+        free. PgBouncer has no code of its own for that, and says that a protocol is violated."""
         while True:
             try:
                 return await self._pool.acquire()
@@ -156,7 +156,7 @@ class PostgresDatabase:
 
 def _what_is_wrong(cause: BaseException | None) -> str:
     """By its type, as its text is not for strangers."""
-    if isinstance(cause, _ReadOnly):
+    if isinstance(cause, _READ_ONLY):
         return "it takes no writes"
     if isinstance(cause, TimeoutError):
         return "it doesn't answer in time"

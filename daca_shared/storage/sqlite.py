@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from uuid import UUID
@@ -30,7 +31,7 @@ sqlite3.register_adapter(datetime, lambda value: (value - _EPOCH) // _MICROSECON
 
 
 async def _emptying(statements: Statements) -> None:
-    """After this work, and what else is in its group, the log (WAL) is emptied."""
+    """Does nothing, but has `_commit` empty the log (WAL) after the group that this work is in."""
 
 
 class SqliteDatabase:
@@ -49,9 +50,9 @@ class SqliteDatabase:
         self._is_lost = self._is_closed = False
         self._pending: list[tuple[Work[Any], asyncio.Future[Any]]] = []
         self._writing: asyncio.Task[None] | None = None
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
-        self._searches = ThreadPoolExecutor(1, thread_name_prefix="sqlite-search")
-        self._shares = Shares(1)
+        self._commit_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
+        self._search_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-search")
+        self._searches = Shares(1)
 
     @classmethod
     async def open(cls, path: Path, schema: str, scripts: Sequence[str]) -> Self:
@@ -68,30 +69,30 @@ class SqliteDatabase:
     async def search(self, user_id: str, statement: str, *arguments: Any) -> list[Row]:
         async def search(left_s: float) -> list[Row]:
             with self._use("SQLite search"):
-                asked = statement, arguments, left_s + MOMENT_S
-                return await asyncio.wrap_future(self._searches.submit(self._file.search, *asked))
+                work = partial(self._file.search, statement, arguments, left_s + MOMENT_S)
+                return await asyncio.wrap_future(self._search_thread.submit(work))
 
-        return await searched(self._shares.turn(user_id), search, self.search_timeout_s)
+        return await searched(self._searches.turn(user_id), search, self.search_timeout_s)
 
     async def write[T](self, work: Work[T]) -> T:
         with self._use("SQLite write"):
-            return await self._put(work)
+            return await self._queue(work)
 
     async def purge(self) -> None:
         async def empty_log() -> None:
             with self._use("SQLite purge"):
                 # What a search still reads would stay in the log.
-                async with self._shares.all:
-                    await self._put(_emptying)
+                async with self._searches.all:
+                    await self._queue(_emptying)
 
         await unattended(empty_log())
 
     async def check(self) -> None:
         try:
             with self._use("SQLite check"):
-                await self._put(lambda statements: asyncio.sleep(0))  # an empty transaction
+                await self._queue(lambda statements: asyncio.sleep(0))  # an empty transaction
                 # Not in the loop's own threads, which blocking tools may all have taken.
-                await self._on_disk(self._file.check)
+                await self._in_commit_thread(self._file.check)
         except Unavailable as error:
             problem = f"The database can't be used: {what_is_wrong(error.__cause__)}"
             raise Unavailable(problem) from error
@@ -102,15 +103,15 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         self._file.ends_searches = True
-        async with self._shares.all:  # once searches and purges have ended
+        async with self._searches.all:  # once searches and purges have ended
             while self._writing and not self._writing.done():
                 await asyncio.wait([self._writing])
             self._is_closed = True
         # Closing the last connection writes everything into the main file.
-        await self._on_disk(self._file.end)
+        await self._in_commit_thread(self._file.end)
 
-    async def _on_disk[T](self, work: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self._disk.submit(work))
+    async def _in_commit_thread[T](self, work: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self._commit_thread.submit(work))
 
     @contextmanager
     def _use(self, span: str) -> Iterator[None]:
@@ -126,7 +127,7 @@ class SqliteDatabase:
             self._is_lost |= code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
             raise storage_failed("SQLite", error) from error
 
-    def _put[T](self, work: Work[T]) -> asyncio.Future[T]:
+    def _queue[T](self, work: Work[T]) -> asyncio.Future[T]:
         """Queue `work`; the future gets its result. If that is cancelled, it may be done or not."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.append((work, done))
@@ -155,14 +156,14 @@ class SqliteDatabase:
             # searches have ended once their thread is free.
             self._file.ends_searches = True
             self._file.reader.close()
-            self._file = await asyncio.wrap_future(self._searches.submit(self._file.again))
+            self._file = await asyncio.wrap_future(self._search_thread.submit(self._file.reopen))
             self._is_lost = False
         await self._begin()
         try:
             results = [await work(self._file) for work in group]
-            await self._on_disk(self._file.commit)
+            await self._in_commit_thread(self._file.commit)
             if _emptying in group:
-                await self._on_disk(self._file.empty_log)
+                await self._in_commit_thread(self._file.empty_log)
         except BaseException as error:
             # After some failures (disk full) SQLite has already rolled back by itself.
             if self._file.writer.in_transaction:

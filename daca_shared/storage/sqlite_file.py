@@ -39,14 +39,14 @@ class SqliteFile:
         be whole. Raises `sqlite3.Error` or `OSError`, also if another process uses it."""
         if not create:
             with path.open("rb") as file:
-                _look(path, "PRAGMA quick_check(1)", header=file.read(len(_HEADER)))
+                _check_whole(path, "PRAGMA quick_check(1)", header=file.read(len(_HEADER)))
         files.keep_private(path.parent, f"{path.stem}.*")
         with ExitStack() as on_failure:
             files.lock(path.with_suffix(".lock"), on_failure)
             # Kept open as long as the connections: closing any descriptor of a file releases all of
             # this process's locks on it, and then other programs believe that nobody uses it.
-            self._raw = os.open(path, os.O_RDONLY | (os.O_CREAT if create else 0), 0o600)
-            on_failure.callback(os.close, self._raw)
+            self._fd = os.open(path, os.O_RDONLY | (os.O_CREAT if create else 0), 0o600)
+            on_failure.callback(os.close, self._fd)
             self.writer = _connect(path, "rw", schema, on_failure)
             for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
                 self.writer.execute(f"PRAGMA {schema}.{setting}")
@@ -57,7 +57,7 @@ class SqliteFile:
             real = path.resolve()  # should it be a link, SQLite puts these beside the file itself
             self._log_file, self._index_file = Path(f"{real}-wal"), Path(f"{real}-shm")
             others = (self._log_file, self._index_file, path.with_suffix(".lock"))
-            self._opened = {file: file.stat() for file in others} | {path: os.fstat(self._raw)}
+            self._opened = {file: file.stat() for file in others} | {path: os.fstat(self._fd)}
             # From now on nothing may block the event loop.
             for connection in (self.writer, self.reader):
                 connection.execute("PRAGMA busy_timeout = 0")
@@ -102,7 +102,7 @@ class SqliteFile:
             # No failure of the deletion, nor of writes beside it: these are committed.
             log.warning("deleted texts stay in the log (WAL) until it can be emptied: %s", error)
 
-    def again(self) -> Self:
+    def reopen(self) -> Self:
         """Close it, and open what is at the path now. Raises `OSError` while no file is there: the
         file may only have been moved, and come back. Raises `Lost` while another program reads it,
         `sqlite3.Error` while what is there is damaged. If that is this file, though damaged,
@@ -125,7 +125,7 @@ class SqliteFile:
         its index, for that file's, and damage it. The log is kept unless our file has all of it."""
         if not self._opened or self._is_ours(self.path):
             return
-        has_name, has_all = os.fstat(self._raw).st_nlink > 0, False
+        is_deleted, is_saved = os.fstat(self._fd).st_nlink == 0, False
         try:
             # Into our file, whatever its name is now: when closing one that was moved, SQLite
             # itself doesn't. While another program reads it, not all can be written.
@@ -134,10 +134,10 @@ class SqliteFile:
         except sqlite3.Error as error:
             log.warning("the log can't be written into its own file: %s", error)
         else:
-            has_all = has_name and not busy and in_log == written
-            if waits_for_readers and has_name and not has_all:
+            is_saved = not is_deleted and not busy and in_log == written
+            if waits_for_readers and not is_deleted and not is_saved:
                 raise Lost("another program reads the file that was replaced")
-        if not has_all and self._is_ours(self._log_file):
+        if not is_saved and self._is_ours(self._log_file):
             kept = self._log_file.rename(f"{self._log_file}.old-{time.time_ns()}")
             log.warning("the database was replaced; its last writes are in %s", kept)
         # A program that has the old file open would go on with these, and so would we. The index
@@ -151,7 +151,7 @@ class SqliteFile:
         with TemporaryFile(dir=self.path.parent) as file:
             file.write(bytes(_ROOM_BYTES))
         # With a new connection, as open ones have the file's contents in their caches.
-        _look(self.path, header=os.pread(self._raw, len(_HEADER), 0))
+        _check_whole(self.path, header=os.pread(self._fd, len(_HEADER), 0))
 
     def _is_ours(self, file: Path) -> bool:
         try:
@@ -174,14 +174,14 @@ def _uri(path: Path, mode: Literal["ro", "rw"]) -> str:
     return f"{path.absolute().as_uri()}?mode={mode}"
 
 
-def _look(path: Path, *checks: str, header: bytes) -> None:
-    """The `header` is the file's own, as SQLite may find another one in the log (WAL)."""
+def _check_whole(path: Path, *checks: str, header: bytes) -> None:
+    """Raises `Lost` if it isn't. `header` is the file's own: the log (WAL) may have another one."""
     with closing(sqlite3.connect(_uri(path, "ro"), uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         for (table,) in tables:
             db.execute(f'SELECT * FROM "{table}" LIMIT 1').fetchone()  # noqa: S608
-        found = [db.execute(check).fetchall() for check in checks]
-        if header != _HEADER or not tables or any(told != [("ok",)] for told in found):
+        answers = [db.execute(check).fetchall() for check in checks]
+        if header != _HEADER or not tables or any(rows != [("ok",)] for rows in answers):
             raise Lost("corrupt or empty")
 
 
