@@ -110,8 +110,7 @@ async def run(settings: ChatSettings) -> None:
         identity = choose_identity(settings)
         rates = Rates(settings.rate_limit_user, settings.rate_limit_address)
         grpc_server = GrpcServer(
-            app_api_token=settings.app_api_token,
-            timeout_s=settings.timeout_s + READING_S,
+            app_api_token=settings.app_api_token, timeout_s=settings.timeout_s + READING_S
         )
         await stack.enter_async_context(running(partial(grpc_server.watch, database.check)))
         servicer = ChatServicer(conversation, turns, admission, identity, rates)
@@ -121,18 +120,11 @@ async def run(settings: ChatSettings) -> None:
             model=model.name, stopping=stop.is_set, problem=lambda: grpc_server.problem,
         )  # fmt: skip
         gateway = build_gateway(
-            conversation,
-            turns,
-            analytics,
-            status,
-            admission,
-            outbox=outbox,
-            cors_origins=settings.cors_origins,
+            conversation, turns, analytics, status, admission,
+            outbox=outbox, identity=identity, rates=rates,
+            cors_origins=settings.cors_origins, root_path=settings.root_path,
             hosts=Hosts(settings.host, *settings.trusted_hosts),
-            identity=identity,
-            rates=rates,
-            root_path=settings.root_path,
-        )
+        )  # fmt: skip
         proxies = [str(network) for network in settings.trusted_proxies]
         http_server = HttpServer(
             gateway, settings.host, settings.http_port, proxies, end_requests=gateway.end_requests

@@ -27,8 +27,7 @@ def document() -> dict[str, Any]:
         conversation, nobody, nobody, status, admission, outbox=nobody,
         cors_origins=[], hosts=Hosts("127.0.0.1", "*"), identity=Identity(), rates=Rates(),
     )  # fmt: skip
-    found: dict[str, Any] = TestClient(gateway).get("/openapi.json").json()
-    return found
+    return dict(TestClient(gateway).get("/openapi.json").json())
 
 
 if __name__ == "__main__":

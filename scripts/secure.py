@@ -28,11 +28,9 @@ _SENTRY_START_TIMEOUT_S = 10.0
 
 
 class Security:
-    """Our own certificate authority, and what each sidecar and app needs from it.
-
-    `config_dir` has `sentry.yaml`, and each app's Configuration under the app's id. The
-    certificates are kept over restarts; keys and tokens are new with every start.
-    """
+    """Our own certificate authority, and what each sidecar and app needs from it. `config_dir` has
+    `sentry.yaml`, and each app's Configuration under the app's id. The certificates are kept over
+    restarts; keys and tokens are new with every start."""
 
     def __init__(
         self,
@@ -106,10 +104,8 @@ gRPC callers have to show a token. {file} has it, and the sidecar's:
 
     def identity(self, app_id: str) -> dict[str, str]:
         """The environment in which a daprd gets a certificate for this app."""
-        claims = {
-            "aud": _AUDIENCE,
-            "sub": f"spiffe://{_APP_TRUST_DOMAIN}/ns/{_NAMESPACE}/{app_id}",
-        }
+        subject = f"spiffe://{_APP_TRUST_DOMAIN}/ns/{_NAMESPACE}/{app_id}"
+        claims = {"aud": _AUDIENCE, "sub": subject}
         path = self._folder / f"{app_id}.jwt"
         _write_secret(path, jwt.encode(claims, self._key, "HS256", {"kid": _KEY_ID}))
         return {

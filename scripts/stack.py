@@ -62,11 +62,7 @@ class Stack:
         return next((app for app in self.apps if kind_of(app.command) == kind), None)
 
     def add(
-        self,
-        name: str,
-        command: list[str],
-        environment: dict[str, str],
-        ports: dict[str, int],
+        self, name: str, command: list[str], environment: dict[str, str], ports: dict[str, int]
     ) -> Service:
         """Add another process. Raises `StackError` if there is one of this name."""
         if name in self.services:
@@ -155,10 +151,8 @@ class Stack:
             service.signal(signal.SIGKILL)
 
     async def supervise(self) -> None:
-        """Restart what dies, until cancelled. Cancel this before a stop.
-
-        Raises `StackError` when a vital process keeps dying right after its start.
-        """
+        """Restart what dies, until cancelled. Cancel this before a stop. Raises `StackError` when a
+        vital process keeps dying right after its start."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._tidy_logs())
@@ -169,9 +163,7 @@ class Stack:
 
     async def wait_until_ready(self, url: str) -> None:
         """Wait until `url` (chat's /readyz) says that analytics answers, through the sidecars.
-
-        Raises `StackError`, saying why, if it won't, or not within a minute.
-        """
+        Raises `StackError`, saying why, if it won't, or not within a minute."""
         await wait_until_ready(self.services.values(), url)
         # It may still be reading its weights, and chat's readiness doesn't depend on its model.
         if model := self.services.get(_LOCAL_MODEL):

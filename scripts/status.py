@@ -69,9 +69,7 @@ async def _grpc_health(host: str, port: int) -> str | None:
 def describe(status: dict[str, Any]) -> list[tuple[str, str]]:
     """What chat reports about itself and analytics, in words."""
     call = status["analytics_last_call"]
-    last = "none yet"
-    if call:
-        last = f"{call['method']} at {call['time']}: {call['outcome']}"
+    last = f"{call['method']} at {call['time']}: {call['outcome']}" if call else "none yet"
     return [
         ("version", f"{status['version']}, up for {status['uptime_s']} s"),
         ("model", status["model"]),

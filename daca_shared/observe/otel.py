@@ -77,8 +77,5 @@ def _sender(settings: ServiceSettings) -> SpanExporter:
     if settings.otlp_endpoint is None:
         return ZipkinExporter(endpoint=str(settings.zipkin_endpoint), timeout=_EXPORT_TIMEOUT_S)
     base = str(settings.otlp_endpoint).removesuffix("/").removesuffix("/v1/traces")
-    return OTLPSpanExporter(
-        endpoint=f"{base}/v1/traces",
-        headers=settings.otlp_headers_by_name,
-        timeout=_EXPORT_TIMEOUT_S,
-    )
+    url, headers = f"{base}/v1/traces", settings.otlp_headers_by_name
+    return OTLPSpanExporter(endpoint=url, headers=headers, timeout=_EXPORT_TIMEOUT_S)

@@ -63,21 +63,15 @@ def _written(default: Any) -> str:
 def _limits(variable: str, field: FieldInfo) -> Iterator[str]:
     if variable.endswith("_S"):
         yield "seconds"
-    bounds = {
-        n: v for m in field.metadata for n in ("gt", "ge", "le") if (v := _of(m, n)) is not None
-    }
+    words = {"gt": "above", "ge": "at least", "le": "at most"}
+    found = ((name, getattr(part, name, None)) for part in field.metadata for name in words)
+    bounds = {name: bound for name, bound in found if bound is not None}
     if bounds.get("le") == 65535:  # noqa: PLR2004 - known of ports
         return
-    words = {"gt": "above", "ge": "at least", "le": "at most"}
     yield from (f"{words[name]} {bound}" for name, bound in bounds.items())
     if get_origin(field.annotation) is Literal:
         *others, last = (f"`{value}`" for value in get_args(field.annotation))
         yield f"{', '.join(others)} or {last}"
-
-
-def _of(metadata: object, name: str) -> float | None:
-    bound: float | None = getattr(metadata, name, None)
-    return bound
 
 
 def _settings() -> dict[str, list[Setting]]:

@@ -56,8 +56,7 @@ def is_free(host: str, port: int) -> bool:
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nobody listens on now."""
     with listen(host, 0) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+        return int(listener.getsockname()[1])
 
 
 def reachable(host: str) -> str:

@@ -1,8 +1,6 @@
 """A process beside the runner that ends the rest of the stack if the runner is killed. Through a
-pipe it learns of each process group that begins (`+123`) or has ended (`-123`).
-
-Run by its path and without our packages, as it lives as long as the stack.
-"""
+pipe it learns of each process group that begins (`+123`) or has ended (`-123`). Run by its path and
+without our packages, as it lives as long as the stack."""
 
 import contextlib
 import os
