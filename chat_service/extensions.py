@@ -36,10 +36,9 @@ class _HttpServer(MCPServerSse):
         return MCPServerStreamableHttp(params).create_streams()
 
     async def _note_refusal(self, answer: httpx2.Response) -> None:
-        if answer.status_code in (401, 403):  # the SDK's error has no status
-            log.warning(
-                "MCP server %s answers %d: are its headers right?", self.name, answer.status_code
-            )
+        status = answer.status_code
+        if status in (401, 403):  # the SDK's error has no status
+            log.warning("MCP server %s answers %d: are its headers right?", self.name, status)
 
 
 type _Server = MCPServerStdio | _HttpServer
@@ -67,8 +66,7 @@ def extended(agent: OurAgent, function: str) -> OurAgent:
 async def connected(
     setting: SecretStr | None, retry_s: float = 15
 ) -> AsyncIterator[list[MCPServer]]:
-    """The MCP servers that are up: a list that is kept up to date. It begins once each has been
-    tried, or after 15 s. Raises `Misconfigured`."""
+    """The MCP servers that are up, kept up to date, once each was tried. Raises `Misconfigured`."""
     try:
         options = json.loads(setting.get_secret_value()) if setting else {}
         servers = [_server(name, params) for name, params in options.items()]

@@ -87,8 +87,8 @@ class Unavailable(DomainError):
     """Something that the service needs is away; trying again may help."""
 
 
-def stopping() -> Unavailable:
-    """What those are told whose calls a stop of the service cuts off."""
+def stopping_error() -> Unavailable:
+    """For the callers of what is cut off when the service stops."""
     return Unavailable("The service is stopping", code="STOPPING")
 
 
@@ -97,7 +97,8 @@ class TimedOut(DomainError):
 
 
 MOMENT_S = 0.1
-"""So close to its deadline a cancelled call is too late: its caller's passes slightly before."""
+"""How late what is due may still come. A call that is cancelled so soon before its deadline is too
+late, not given up: its caller's own deadline passes slightly earlier."""
 
 
 class LimitReached(DomainError):

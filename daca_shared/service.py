@@ -16,26 +16,27 @@ import uvloop
 from daca_shared.addresses import PortTaken
 from daca_shared.domain import DomainError
 from daca_shared.observe.logs import configure_logging
-from daca_shared.settings import ServiceSettings, except_this_machine
+from daca_shared.settings import ServiceSettings, set_no_proxy
 
 log = logging.getLogger(__name__)
 
 
 def main[S: ServiceSettings](
-    name: str, settings: type[S], run: Callable[[S], Coroutine[Any, Any, None]]
+    name: str, settings_type: type[S], run: Callable[[S], Coroutine[Any, Any, None]]
 ) -> None:
     """Run a service with settings from the environment. If it can't, end with one clear line."""
     os.umask(0o077)  # our files are for nobody else
-    found = settings.from_environment()
-    except_this_machine()
-    configure_logging(found.log_level, secrets=found.secrets(), show_user_ids=found.log_user_ids)
+    settings = settings_type.from_environment()
+    set_no_proxy()
+    secrets, show_user_ids = settings.secrets(), settings.log_user_ids
+    configure_logging(settings.log_level, secrets=secrets, show_user_ids=show_user_ids)
     logging.captureWarnings(capture=True)  # otherwise Python prints them beside the log
     # Each connection is an open file, and the default limit is low.
     with suppress(ValueError, OSError):
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     try:
-        asyncio.run(run(found), loop_factory=_new_loop)
+        asyncio.run(run(settings), loop_factory=_new_loop)
     except (DomainError, PortTaken) as error:
         # Otherwise objects die at interpreter exit, where grpc would print an error after this one.
         gc.freeze()

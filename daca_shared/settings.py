@@ -69,7 +69,7 @@ def ignore_propagators() -> None:
     os.environ.pop("OTEL_PROPAGATORS", None)
 
 
-def except_this_machine(environment: MutableMapping[str, str] = os.environ) -> None:
+def set_no_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
     """Let no library use a proxy of the environment for what runs on this machine."""
     # Some programs read one of them, some the other.
     lists = [environment.get(name, "").split(",") for name in ("no_proxy", "NO_PROXY")]
@@ -79,9 +79,8 @@ def except_this_machine(environment: MutableMapping[str, str] = os.environ) -> N
 
 
 def _check_env_file(file: Path) -> None:
-    """End the program if a line of the env file isn't `NAME=value`. It would be skipped otherwise,
-    and what it should set, maybe a secret, would not be set. A bare `NAME` is all right if the
-    environment sets it."""
+    """End the program if a line of the env file is neither `NAME=value` nor a bare `NAME` that the
+    environment sets. It would be skipped, and what it should set, maybe a secret, not be set."""
     with suppress(UnicodeDecodeError):  # which is reported when the settings are read
         for line in parse_stream(StringIO(file.read_text("utf-8") if file.is_file() else "")):
             is_bare = line.key and line.value is None and line.key not in os.environ

@@ -61,8 +61,7 @@ class Identity:
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg", "")
             # First the keys that are known. If none of them fits, what the issuer publishes now.
-            attempts = (False, True) if algorithm in self.algorithms else ()
-            for refresh in attempts:
+            for refresh in (False, True) if algorithm in self.algorithms else ():
                 for key in await self.find_keys(header.get("kid"), algorithm, refresh=refresh):
                     with suppress(jwt.InvalidSignatureError):  # another key may fit
                         claims = jwt.decode(

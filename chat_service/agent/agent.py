@@ -116,8 +116,8 @@ class ChatAgent:
         a quarter of that, and with none."""
         context = RunContext(message.user_id, count)
         agent, limit = self._agent, self._history_limit
-        # Few attempts, as each may run tools again, and counts in the host's rate limit. After the
-        # last one no history is left that could be shortened.
+        # Few, as each attempt may run tools again, and counts in the rate limit. 0 is the last, as
+        # then no history is left to shorten.
         shares = iter((0.5, 0.25, 0))
         while True:
             speech = Speech(self._max_reply_length, say)
@@ -189,9 +189,9 @@ def _tool_failure(context: agents.RunContextWrapper[Any], error: Exception) -> s
     """What a model is told when a tool raises, and may pass on to its user: the exception's text
     only if it is about how to call the tool."""
     # What an MCP server says of it, or the SDK in its place.
-    is_mcp = getattr(error, "code", 0) == _INVALID_PARAMS
-    is_mcp |= isinstance(error, agents.UserError) and "missing required parameters" in str(error)
-    if is_mcp or isinstance(error, agents.ModelBehaviorError):
+    is_of_mcp = getattr(error, "code", 0) == _INVALID_PARAMS
+    is_of_sdk = isinstance(error, agents.UserError) and "missing required parameters" in str(error)
+    if is_of_mcp or is_of_sdk or isinstance(error, agents.ModelBehaviorError):
         return f"{agents.default_tool_error_function(context, error)} {error}"
     name = getattr(context, "qualified_tool_name", "of this agent")
     log.warning("the tool %s has failed", name, exc_info=error)

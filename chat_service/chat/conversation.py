@@ -36,7 +36,7 @@ class Conversation:
     timeout_s: float
     on_no_count: Callable[[str], None] = lambda reason: None
     streams: set[asyncio.Task[Turn]] = field(default_factory=set, init=False)
-    _ended: set[asyncio.Task[Turn]] = field(default_factory=set, init=False)
+    _ended_by_stop: set[asyncio.Task[Turn]] = field(default_factory=set, init=False)
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> Turn:
         """Answer `message`, within `timeout_s` if the caller has less time than we allow. One that
@@ -57,7 +57,7 @@ class Conversation:
 
         def note_end(task: asyncio.Task[Turn]) -> None:
             self.streams.discard(task)
-            events.put_nowait(domain.stopping() if task.cancelled() else task.exception())
+            events.put_nowait(domain.stopping_error() if task.cancelled() else task.exception())
 
         # A task of its own can still keep the turn after the consumer has left.
         task = asyncio.create_task(self._take_turn(message, timeout_s, events.put_nowait))
@@ -71,7 +71,7 @@ class Conversation:
                 raise event
             yield task.result()
         finally:
-            if task not in self._ended:  # otherwise it may be releasing its locks
+            if task not in self._ended_by_stop:  # otherwise it may be releasing its locks
                 task.cancel()
 
     async def delete(self, key: ConversationKey, *, timeout_s: float | None = None) -> None:
@@ -90,7 +90,7 @@ class Conversation:
         for task in self.streams:
             # A stream that its user has stopped is already busy keeping its turn.
             if not task.cancelling():
-                self._ended.add(task)
+                self._ended_by_stop.add(task)
                 task.cancel()
 
     async def close(self) -> None:
@@ -116,17 +116,17 @@ class Conversation:
     ) -> Turn:
         ends_at = asyncio.get_running_loop().time() + self._limit_s(timeout_s)
         # A message that is sent twice at once, even to two conversations, is answered once.
-        sent = self.locks.message(message.user_id, message.message_id)
+        message_lock = self.locks.message(message.user_id, message.message_id)
         with tracing.span("turn"):
             try:
-                async with asyncio.timeout_at(ends_at), sent:
+                async with asyncio.timeout_at(ends_at), message_lock:
                     return await self._turn_of(message, say, ends_at)
             except TimeoutError:
                 problem = "The reply took too long; try again"
                 raise TimedOut(problem, code="REPLY_TIMED_OUT") from None
 
     async def _turn_of(self, message: ChatMessage, say: Say | None, ends_at: float) -> Turn:
-        asked = message.conversation
+        requested = message.conversation
         while True:
             async with self.locks.turn(message.conversation):
                 earlier, latest = await self.turns.recall(message)
@@ -136,13 +136,13 @@ class Conversation:
                     if say:
                         say(earlier.answer.text)
                     return earlier
-                first = earlier.conversation if earlier else asked
-                if first == message.conversation:
+                actual = earlier.conversation if earlier else requested
+                if actual == message.conversation:
                     return await self._answer(message, earlier, latest, say, ends_at)
             # The turn stays in the conversation that the message was first sent to, while that
             # exists. This one's lock is released before that one is locked: otherwise two such
             # messages could deadlock.
-            message = message.model_copy(update={"session_id": first.session_id})
+            message = message.model_copy(update={"session_id": actual.session_id})
 
     async def _answer(
         self,
@@ -176,12 +176,13 @@ class Conversation:
             kept = await self.turns.keep(turn(answer, stopped=False))
         except asyncio.CancelledError:
             # A timeout or a stop of the service is a failure, and keeps nothing. Otherwise the user
-            # has left: keep what was said. An empty reply replaces none to the same text, and isn't
-            # kept if the client has chosen no id, as it may be sending the message again.
-            has_ended = asyncio.current_task() in self._ended
+            # has left: keep what was said. If that is nothing, keep the message with no reply.
+            # But not in place of a reply to the same text, nor if the client has chosen no id: it
+            # may be sending the message again, which would then count twice.
+            is_stop = asyncio.current_task() in self._ended_by_stop
             is_late = asyncio.get_running_loop().time() >= ends_at - MOMENT_S
-            is_new = message.may_be_known and not (earlier and earlier.prompt == message.text)
-            if say and (said or is_new) and not has_ended and not is_late:
+            may_be_empty = message.may_be_known and (not earlier or earlier.prompt != message.text)
+            if say and (said or may_be_empty) and not is_stop and not is_late:
                 await self.turns.keep(turn(Answer("".join(said)), stopped=True))
             raise
         if say and kept.answer != answer:  # what was said is not what is kept

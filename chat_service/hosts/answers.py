@@ -97,8 +97,7 @@ class AnswerReader:
 
     def _choice(self, message: dict[str, Any], reason: str) -> dict[str, Any]:
         delta: dict[str, Any] = {name: text_in(message.get(name)) or None for name in self._texts}
-        text = delta["content"] or ""
-        delta["content"] = self._without_thoughts(text, is_last=bool(reason)) or None
+        delta["content"] = self._visible_text(delta["content"] or "", is_last=bool(reason)) or None
         known, legacy = [*self._calls], message.get("function_call")
         for call in message.get("tool_calls") or ([{"function": legacy}] if legacy else []):
             self._note_call(call, known)
@@ -120,7 +119,7 @@ class AnswerReader:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
         return {"index": 0, "delta": delta, "finish_reason": finish}
 
-    def _without_thoughts(self, text: str, *, is_last: bool) -> str:
+    def _visible_text(self, text: str, *, is_last: bool) -> str:
         """The text to show now, without the thoughts (`<think>`) with which some models begin."""
         if self._thoughts is None:
             return text

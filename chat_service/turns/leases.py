@@ -104,5 +104,4 @@ class TurnLeases(TurnLocks):
     async def _run(self, statement: str, *keys: ConversationKey) -> bool:
         """Run it for each of `keys`. Returns whether it has returned any row."""
         arguments = [(key.user_id, key.session_id, self._holder) for key in keys]
-        rows = await self._database.write(lambda db: db.fetchmany(statement, arguments))
-        return bool(rows)
+        return bool(await self._database.write(lambda db: db.fetchmany(statement, arguments)))

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chat_service.access.hosts import Hosts
 from chat_service.web.problems import Problem
-from daca_shared.domain import stopping
+from daca_shared.domain import stopping_error
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import DURATIONS_S
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -85,21 +85,21 @@ class Edge:
             app = self.cors(Problem(400, "HOST_NOT_TRUSTED", problem))
         self._under_way.add(exchange)
         try:
-            async with exchange.time:
+            async with exchange.timeout:
                 await app(scope, exchange.receive, exchange.send)
         except Exception as error:
             # FastAPI ends an event stream that its reader has left with a group of only these.
-            left = isinstance(error, ExceptionGroup) and not error.split(BrokenResourceError)[1]
-            if exchange.time.expired():
+            has_left = isinstance(error, ExceptionGroup) and not error.split(BrokenResourceError)[1]
+            if exchange.timeout.expired():
                 await exchange.give_up()
-            elif not left:
+            elif not has_left:
                 # The caller must not learn the cause, and granian doesn't log it.
                 log.exception("a request failed unexpectedly")
                 raise
         finally:
             self._under_way.discard(exchange)
             exchange.report()
-        if not exchange.is_read:
+        if not exchange.is_body_read:
             await exchange.drain()
 
 
@@ -122,15 +122,16 @@ class _Exchange:
         self._request = begin_request(headers.getlist(REQUEST_ID))
         self._status = 0
         self._complete = False
-        self.is_read = scope["method"] in _WITHOUT_BODY
-        self.time = asyncio.timeout(edge.answer_timeout_s if self.is_read else edge.body_timeout_s)
+        self.is_body_read = scope["method"] in _WITHOUT_BODY
+        limit_s = edge.answer_timeout_s if self.is_body_read else edge.body_timeout_s
+        self.timeout = asyncio.timeout(limit_s)
         """The time limit for the body, and once that has come, for the answer."""
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if not self.is_read and not message.get("more_body", False):
-            self.is_read = True
-            self.time.reschedule(asyncio.get_running_loop().time() + self._edge.answer_timeout_s)
+        if not self.is_body_read and not message.get("more_body", False):
+            self.is_body_read = True
+            self.timeout.reschedule(asyncio.get_running_loop().time() + self._edge.answer_timeout_s)
         return message
 
     async def send(self, message: Message) -> None:
@@ -161,25 +162,25 @@ class _Exchange:
         size = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
-                while not self.is_read and size < _MAX_DRAINED_BYTES:
+                while not self.is_body_read and size < _MAX_DRAINED_BYTES:
                     message = await self._receive()
-                    self.is_read = not message.get("more_body", False)
+                    self.is_body_read = not message.get("more_body", False)
                     size += len(message.get("body", b""))
 
     def end(self) -> None:
-        if not self.time.expired():
+        if not self.timeout.expired():
             self._request.error = "stopping"
-            self.time.reschedule(0)
+            self.timeout.reschedule(0)
 
     async def give_up(self) -> None:
         """The time is up: answer so, unless an answer has begun."""
         problem = Problem(504, "REPLY_TIMED_OUT", "The answer took too long")
         if self._request.error == "stopping":
-            problem = Problem.of(stopping())
-        elif not self.is_read:
+            problem = Problem.of(stopping_error())
+        elif not self.is_body_read:
             problem = Problem(408, "BODY_TIMED_OUT", "The request's body did not come in time")
         self._request.error = self._request.error or "timed_out"
-        self.is_read = True  # no more of the body will be read
+        self.is_body_read = True  # no more of the body will be read
         if not self._status:
             await self._edge.cors(problem)(self._scope, self._receive, self.send)
 
@@ -188,8 +189,8 @@ class _Exchange:
         error = self._request.error or ("" if self._complete else "cancelled")
         status = self._status or (_CLIENT_LEFT if error == "cancelled" else _SERVER_ERROR)
         # Never the path, which is the caller's text and holds user ids.
-        found = self._scope.get("route")
-        route = found.path_format if found else str(self._scope.get("root_path", ""))
+        matched = self._scope.get("route")
+        route = matched.path_format if matched else str(self._scope.get("root_path", ""))
         error_type = str(status) if status >= _SERVER_ERROR else error
         _durations(self._method, route, status, error_type).observe(duration_s)
         fields = {"method": self._method, "route": route, "status": status}

@@ -43,7 +43,7 @@ class HttpServer:
     """Ends those that have not finished in the grace of a stop."""
 
     async def start(self) -> None:
-        """Listen. Raises `PortTaken`, or `Failed` if that is of no use."""
+        """Listen. Raises `PortTaken`, or `Failed` if nothing can connect then."""
         try:
             # Granian reports a taken port late, and doesn't name the setting.
             with listen(self.host, self.port) as listener:

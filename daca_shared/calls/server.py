@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from daca_shared.addresses import PortTaken, address
 from daca_shared.calls.wrap import Methods
-from daca_shared.domain import MOMENT_S, NotFound, Unavailable, stopping
+from daca_shared.domain import MOMENT_S, NotFound, Unavailable, stopping_error
 from daca_shared.observe.metrics import ready
 
 # daprd ignores --app-max-concurrency for proxied calls.
@@ -135,6 +135,7 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
         sent = None
         while True:
+            # Before the yield, so that a change during it isn't missed.
             changed, status = self._changed, self._status(request.service)
             if status != sent:
                 yield status
@@ -156,4 +157,4 @@ class _Descriptors:
 
 def _end(calls: set[asyncio.Task[Any]]) -> None:
     for call in calls:
-        call.cancel(stopping())
+        call.cancel(stopping_error())

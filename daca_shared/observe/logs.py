@@ -13,7 +13,7 @@ from typing import Any
 from daca_shared.observe.requests import Request, current_request, current_trace_id
 
 _encode = json.JSONEncoder(default=str).encode
-_LEAST_SECRET = 4
+_MIN_SECRET_LENGTH = 4
 
 
 def configure_logging(level: str, *, secrets: Iterable[str], show_user_ids: bool = False) -> None:
@@ -45,8 +45,8 @@ class _Handler(logging.StreamHandler[Any]):
 
     def __init__(self, secrets: Iterable[str], *, show_user_ids: bool) -> None:
         super().__init__()
-        # As they are, and as JSON that a library logs has them. Shorter ones occur in every line.
-        long = [secret for secret in secrets if len(secret) >= _LEAST_SECRET]
+        # As they are, and as in JSON that a library logs. Shorter ones may occur in any line.
+        long = [secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH]
         forms = {form for secret in long for form in (secret, _encode(secret)[1:-1])}
         # The longest first, as another may begin or end with a shorter one.
         self._secrets = sorted(forms, key=len, reverse=True)

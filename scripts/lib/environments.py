@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from analytics_service.settings import AnalyticsSettings
 from chat_service.settings import ChatSettings
-from daca_shared.settings import ServiceSettings, except_this_machine
+from daca_shared.settings import ServiceSettings, set_no_proxy
 from scripts.lib.settings import RunnerSettings
 
 SERVICES: dict[str, type[ServiceSettings]] = {
@@ -50,7 +50,7 @@ def share(environment: Mapping[str, str], kind: str) -> dict[str, str]:
         ours = {*_names(ChatSettings), *_names(AnalyticsSettings), *_names(RunnerSettings)}
         found = {n: v for n, v in environment.items() if n not in ours or _fits(n, _DAPR)}
     if any(name.lower() in _PROXIES[:3] for name in found):
-        except_this_machine(found)
+        set_no_proxy(found)
     return found
 
 

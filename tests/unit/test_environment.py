@@ -12,7 +12,7 @@ from analytics_service.settings import AnalyticsSettings
 from chat_service.agent.models import choose_model
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Misconfigured
-from daca_shared.settings import ServiceSettings, except_this_machine
+from daca_shared.settings import ServiceSettings, set_no_proxy
 
 NO_ADDRESSES = {
     "a name": "somewhere.invalid",
@@ -191,5 +191,5 @@ def test_no_library_uses_a_proxy_for_this_machine(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("no_proxy", excepted)
     monkeypatch.setenv("NO_PROXY", excepted)
-    except_this_machine()
+    set_no_proxy()
     assert (os.environ["no_proxy"], os.environ["NO_PROXY"]) == (then, then)

@@ -16,7 +16,7 @@ from chat_service.outbox.outbox import Outbox
 from chat_service.turns.leases import TurnLocks
 from chat_service.turns.store import TurnStore
 from daca_shared.observe.tracing import PROPAGATOR, tracing
-from daca_shared.settings import ServiceSettings, except_this_machine
+from daca_shared.settings import ServiceSettings, set_no_proxy
 from daca_shared.storage.database import open_database
 from lab.machine import free_port
 from lab.postgres import Place
@@ -170,7 +170,7 @@ async def sent(environment: pytest.MonkeyPatch, **endpoints: str) -> tuple[bytes
     environment.setenv("http_proxy", "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         environment.setenv(name, "")
-    except_this_machine()
+    set_no_proxy()
     start()
     assert tracing.tracer
     with tracing.tracer.start_as_current_span("outer", kind=SpanKind.CLIENT):

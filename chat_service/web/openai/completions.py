@@ -107,5 +107,4 @@ def streamed(
 
 
 def _about(message: ChatMessage, model: str) -> dict[str, Any]:
-    id_ = f"chatcmpl-{message.message_id.hex}"
-    return {"id": id_, "model": model, "created": int(time.time())}
+    return {"id": f"chatcmpl-{message.message_id.hex}", "model": model, "created": int(time.time())}
