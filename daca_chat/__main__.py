@@ -28,8 +28,8 @@ def _environment() -> dict[str, str]:
     if port == 0:  # chat must know which free one it is
         with listen(analytics.host, 0) as listener:
             port = listener.getsockname()[1]
-    found = {"ANALYTICS_ADDRESS": address(analytics.host, port), "ANALYTICS_GRPC_PORT": str(port)}
-    return {**os.environ, **found}
+    ports = {"ANALYTICS_ADDRESS": address(analytics.host, port), "ANALYTICS_GRPC_PORT": str(port)}
+    return {**os.environ, **ports}
 
 
 async def _run() -> int:
@@ -45,22 +45,22 @@ async def _run() -> int:
     ]
     ends = [asyncio.create_task(process.wait()) for process in running]
     await asyncio.wait([stop, *ends], return_when=asyncio.FIRST_COMPLETED)
-    is_asked, ended = stop.done(), [process.returncode for process in running]
+    is_stop, codes = stop.done(), [process.returncode for process in running]
 
-    async def stop_at_once() -> None:
+    async def wait_for_second_signal() -> None:
         await stop
         await asyncio.sleep(1)  # a terminal that is closed may send its signal twice
         await stop_signal().wait()
 
-    again = asyncio.create_task(stop_at_once())
+    second_signal = asyncio.create_task(wait_for_second_signal())
     # Chat first, as it still sends its outbox to analytics. A second signal doesn't wait.
     for process, end in reversed([*zip(running, ends, strict=True)]):
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
-            await asyncio.wait([end, again], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([end, second_signal], return_when=asyncio.FIRST_COMPLETED)
             process.kill()
         await asyncio.wait([end], timeout=1)
-    return 0 if is_asked else next(abs(code) for code in ended if code is not None) or 1
+    return 0 if is_stop else next(abs(code) for code in codes if code is not None) or 1
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ def clean(text: str) -> str:
         text.encode()
     except UnicodeEncodeError:
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-        text = _HALF.sub("\ufffd", text)
-        text = text.encode(errors="surrogateescape").decode(errors="replace")
+        text = _HALF.sub("\ufffd", text)  # what is left after the pairs were joined
+        text = text.encode(errors="surrogateescape").decode(errors="replace")  # joins the bytes
     return text
 
 
@@ -33,8 +33,8 @@ class Speech:
         self.text = ""
         self.say = say
         self._max_length = self._left = max_length
-        self._held = ""
-        self._begun = False
+        self._held = ""  # the end of a piece that may be half a character
+        self._begun = False  # whether the current message has any text yet
 
     def add(self, piece: str) -> None:
         piece = self._held + piece

@@ -72,9 +72,10 @@ class Outbox:
     """How many messages analytics has refused."""
     # Users whose chats wait for their count.
     _waiting: set[str] = field(default_factory=set, init=False)
-    _work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _hurry: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _sent: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _has_work: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    _is_urgent: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    # Set when the next batch has been sent; another event then takes its place.
+    _next_sent: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def adding(self, turn: Turn) -> Work[Sequence[Row]]:
         """The work that adds the turn's message. Call this in the chat's span."""
@@ -84,7 +85,7 @@ class Outbox:
         return lambda statements: statements.fetch(_ADD, message_id, user_id, turn.end_time, origin)
 
     def send_soon(self) -> None:
-        self._work.set()
+        self._has_work.set()
 
     async def settled(self, user_id: str, timeout_s: float | None = None) -> bool:
         """Wait until analytics has counted all of the user's kept turns, or the time is up. Returns
@@ -93,10 +94,10 @@ class Outbox:
             async with asyncio.timeout(timeout_s):
                 while await self.database.read(_HAS_UNSENT, user_id):
                     self._waiting.add(user_id)
-                    self._work.set()
-                    self._hurry.set()
+                    self._has_work.set()
+                    self._is_urgent.set()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._sent.wait(), _POLL_S)
+                        await asyncio.wait_for(self._next_sent.wait(), _POLL_S)
                 return True
         return False
 
@@ -111,22 +112,22 @@ class Outbox:
         while True:
             # Also look without being told to: another process may have died and left messages.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), _LOOK_S)
+                await asyncio.wait_for(self._has_work.wait(), _LOOK_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), _GATHER_S)
-            self._work.clear()
-            self._hurry.clear()
+                await asyncio.wait_for(self._is_urgent.wait(), _GATHER_S)
+            self._has_work.clear()
+            self._is_urgent.clear()
             try:
                 if await self.send_batch() >= _BATCH // 2:  # there may be more
-                    self._work.set()
-                    self._hurry.set()
+                    self._has_work.set()
+                    self._is_urgent.set()
                 if retry_s > _MIN_RETRY_S:
                     log.info("messages are counted again")
                 retry_s = _MIN_RETRY_S
             except DomainError as error:
                 if retry_s == _MIN_RETRY_S:
                     log.warning("messages can't be counted now, and wait here: %s", error)
-                self._work.set()
+                self._has_work.set()
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _MAX_RETRY_S)
 
@@ -158,8 +159,8 @@ class Outbox:
                 refused = await self._send(entries)
                 await self.database.write(lambda statements: _remove(statements, entries, refused))
         if sent:
-            self._sent.set()
-            self._sent = asyncio.Event()
+            self._next_sent.set()
+            self._next_sent = asyncio.Event()
         return sent
 
     async def _pending(

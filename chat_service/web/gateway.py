@@ -108,7 +108,7 @@ def build_gateway(
     async def user(user_id: OwnId, role: Role = "guest") -> bodies.UserBody:
         return bodies.UserBody(user_id=user_id, role=role)
 
-    async def sent(body: bodies.ChatBody, idempotency_key: IdempotencyKey = "") -> ChatMessage:
+    async def decode(body: bodies.ChatBody, idempotency_key: IdempotencyKey = "") -> ChatMessage:
         return body.message(idempotency_key)
 
     def check(message: ChatMessage, request: Request) -> None:
@@ -119,20 +119,20 @@ def build_gateway(
 
     @chats.post("/chat/")
     async def chat(
-        message: Annotated[ChatMessage, Depends(sent)], request: Request
+        message: Annotated[ChatMessage, Depends(decode)], request: Request
     ) -> bodies.ReplyBody:
-        return await bodies.ReplyBody.of(await replied(message, request), message.tags)
+        return await bodies.ReplyBody.of(await reply_to(message, request), message.tags)
 
-    async def replied(message: ChatMessage, request: Request) -> Turn:
+    async def reply_to(message: ChatMessage, request: Request) -> Turn:
         with admission:
             check(message, request)
             async with while_connected(request):
                 return await conversation.reply(message)
 
-    async def replying(
-        message: Annotated[ChatMessage, Depends(sent)], request: Request, rich: bool = False
+    async def reply_stream(
+        message: Annotated[ChatMessage, Depends(decode)], request: Request, rich: bool = False
     ) -> AsyncIterator[_Stream]:
-        """A dependency, which FastAPI closes with the response. It leaves a route's own generator
+        """A dependency, as FastAPI closes it with the response. A route's own generator it leaves
         to the garbage collector if the client goes away while an event is being sent."""
         events = conversation.stream(message, with_tools=rich)
         with admission:
@@ -142,7 +142,7 @@ def build_gateway(
 
     @chats.post("/chat/stream", response_class=EventSourceResponse, responses=EVENTS)
     async def chat_stream(
-        stream: Annotated[_Stream, Depends(replying)],
+        stream: Annotated[_Stream, Depends(reply_stream)],
     ) -> AsyncIterator[ServerSentEvent]:
         """Events: `delta` (a piece of text), then one `completed` (the answer of `/chat/`) or one
         `error`. With `rich`, also `tool` (a tool that is being called) and, some times a second,
@@ -154,25 +154,25 @@ def build_gateway(
         except Exception as error:
             yield ServerSentEvent(event="error", data=Problem.of_stream(error).body)
 
-    opened = asynccontextmanager(replying)
+    open_stream = asynccontextmanager(reply_stream)
 
-    async def completed(
+    async def completion(
         body: completions.CompletionBody, request: Request, idempotency_key: IdempotencyKey = ""
     ) -> AsyncIterator[Any]:
         message = body.message(request.state.caller, idempotency_key)
         model = conversation.agent.model
         if body.stream:
-            async with opened(message, request) as (_, events):
+            async with open_stream(message, request) as (_, events):
                 # Clients try again by an answer's status, which is sent with its first piece.
                 async with while_connected(request):
                     first = await anext(events)
                 yield completions.streamed(first, events, message, model)
         else:
-            turn = await replied(message, request)
+            turn = await reply_to(message, request)
             yield completions.whole(turn.answer.text, message, model)
 
     @chats.post("/v1/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
-    async def chat_completions(answer: Annotated[Any, Depends(completed)]) -> Any:
+    async def chat_completions(answer: Annotated[Any, Depends(completion)]) -> Any:
         """The same in the form of OpenAI's API, whole or as a stream."""
         return answer
 

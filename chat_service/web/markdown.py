@@ -34,12 +34,13 @@ _is_class = re.compile(rf"language-[\w.+#-]{{1,40}}|{'|'.join(_KINDS.values())}"
 _ALIGNED = re.compile(r'<(t[hd]) style="text-align: (\w+)">')
 _IMAGE = re.compile(r'(<a [^>]*>)?<img src="([^"]*)" alt="([^"]*)"[^>]*>')
 # Raw HTML is text, like `List<String>`; the sanitizer would drop it. While Markdown is parsed, this
-# stands for each `<` but those of addresses: an escape would be shown as it is in code. Like `<` it
-# is punctuation, which matters beside `**`. It is part of SignWriting, and no text has it.
+# stands for each `<` but those of addresses and those that the text escapes itself (`\<`, but not
+# `\\<`): an escape by us would be shown as it is in code. Like `<` it is punctuation, which matters
+# beside `**`. It is part of SignWriting, and no text has it.
 _LESS = "\U0001da8b"
 _ADDRESS = r"https?:|mailto:|[\w.+-]+@[\w.-]+>"
-_openings = re.compile(rf"<(?<!(?<!\\)\\<)(?!{_ADDRESS})", re.IGNORECASE)
-_with_tags_as_text = partial(_openings.sub, _LESS)
+_tag_openings = re.compile(rf"<(?<!(?<!\\)\\<)(?!{_ADDRESS})", re.IGNORECASE)
+_with_tags_as_text = partial(_tag_openings.sub, _LESS)
 _CODE = re.compile("<code.*?</code>", re.DOTALL)
 # A line that may become a list's item makes a heading of the line above while it is the last one.
 _underline = re.compile(r"(?<=[^\n])\n[ \t>]*(?:-+|=+)[ \t]*\Z")
@@ -140,15 +141,16 @@ async def with_html(
             coming = coming or asyncio.ensure_future(anext(events, None))
             await asyncio.wait([coming], timeout=due - loop.time() if is_new else None)
             if coming.done():
-                if (event := coming.result()) is None:
+                event, coming = coming.result(), None
+                if event is None:
                     return
-                coming = None
                 yield event
                 if isinstance(event, str):
                     if not text and len(event) > _AT_ONCE:
                         due = loop.time() + pace_s  # a kept reply, whose end comes next
                     text, is_new = text + event, True
-            if is_new and (began := loop.time()) >= due:
+            began = loop.time()
+            if is_new and began >= due:
                 # Once a block's first line is complete, new text can change only the last block.
                 lines = text[: text.rfind("\n") + 1]
                 is_long = len(lines) > _AT_ONCE
