@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from chat_service.access.admission import Admission, most_chats
-from chat_service.access.hosts import Hosts
 from chat_service.access.identity import choose_identity
 from chat_service.access.rates import Rates
+from chat_service.access.trusted_hosts import TrustedHosts
 from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import choose_model
 from chat_service.chat.conversation import READING_S, Conversation
@@ -123,7 +123,7 @@ async def run(settings: ChatSettings) -> None:
             conversation, turns, analytics, status, admission,
             outbox=outbox, identity=identity, rates=rates,
             cors_origins=settings.cors_origins, root_path=settings.root_path,
-            hosts=Hosts(settings.host, *settings.trusted_hosts),
+            hosts=TrustedHosts(settings.host, *settings.trusted_hosts),
         )  # fmt: skip
         proxies = [str(network) for network in settings.trusted_proxies]
         http_server = HttpServer(

@@ -7,9 +7,9 @@ from typing import Any
 from fastapi.testclient import TestClient
 
 from chat_service.access.admission import Admission
-from chat_service.access.hosts import Hosts
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
+from chat_service.access.trusted_hosts import TrustedHosts
 from chat_service.chat.conversation import Conversation
 from chat_service.health.status import Status
 from chat_service.settings import ChatSettings
@@ -25,7 +25,7 @@ def document() -> dict[str, Any]:
     status = Status(nobody, nobody, admission, model="")
     gateway = build_gateway(
         conversation, nobody, nobody, status, admission, outbox=nobody,
-        cors_origins=[], hosts=Hosts("127.0.0.1", "*"), identity=Identity(), rates=Rates(),
+        cors_origins=[], hosts=TrustedHosts("127.0.0.1", "*"), identity=Identity(), rates=Rates(),
     )  # fmt: skip
     return dict(TestClient(gateway).get("/openapi.json").json())
 

@@ -11,9 +11,9 @@ from uuid import UUID
 from grpc import aio
 
 from chat_service.access.admission import Admission
-from chat_service.access.hosts import Hosts
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
+from chat_service.access.trusted_hosts import TrustedHosts
 from chat_service.app import SCHEMA
 from chat_service.chat.conversation import Conversation
 from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, Say, Turn
@@ -30,7 +30,7 @@ from daca_shared.observe.metrics import watch_lag
 from daca_shared.storage.database import Database, open_database
 from lab.postgres import Place
 
-ANY_HOST = Hosts("127.0.0.1", "*")
+ANY_HOST = TrustedHosts("127.0.0.1", "*")
 FREE: dict[str, Any] = {"identity": Identity(), "rates": Rates()}
 """No authentication and no rate limits."""
 
@@ -154,12 +154,12 @@ class FakeTurns(TurnStore):
         self.kept = [turn for turn in self.kept if turn.conversation != key]
 
     async def conversations(self, query: ConversationsQuery) -> Page[PastConversation]:
-        before = query.behind(first=len(self.past_conversations) + 1)
+        before = query.after_seq(default=len(self.past_conversations) + 1)
         found = [c for c in self.past_conversations if c.seq < before and query.filter in c.title]
         return history.page_of(found, query.limit)
 
     async def messages(self, query: MessagesQuery) -> Page[Turn]:
-        key, after = ConversationKey(query.user_id, query.session_id), query.behind(first=0)
+        key, after = ConversationKey(query.user_id, query.session_id), query.after_seq(default=0)
         found = [turn for turn in self.kept if turn.conversation == key and turn.seq > after]
         return history.page_of_turns(found, query.limit)
 

@@ -34,7 +34,7 @@ _MAX_CONNECTIONS = 1000
 _MAX_ANSWER_BYTES, _MAX_LINE_BYTES = 16 * 2**20, 4 * 2**20
 _MAX_ERROR_BYTES, _ERROR_TIMEOUT_S = 64 * 1024, 2.0
 # How long reading one answer may keep the event loop from everything else.
-_TURN_S = 0.01
+_MAX_BLOCKING_S = 0.01
 # Some hosts require a model's thoughts with its earlier messages, and most others refuse them. We
 # don't keep thoughts, so earlier turns get a blank instead.
 _WANTS_THOUGHTS = re.compile("^(?>.*?reasoning_content).*(missing|passed back)", re.DOTALL)
@@ -173,7 +173,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
     while data := await content.readany():
         size += len(data)
         held += data
-        start, due_s = 0, time.monotonic() + _TURN_S
+        start, due_s = 0, time.monotonic() + _MAX_BLOCKING_S
         if size > _MAX_ANSWER_BYTES or len(held) - held.rfind(b"\n") > _MAX_LINE_BYTES:
             raise Failed("The model's answer is larger than this service takes")
         while end := held.find(b"\n", start) + 1:
@@ -181,7 +181,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
             start = end
             if time.monotonic() > due_s:
                 await asyncio.sleep(0)
-                due_s = time.monotonic() + _TURN_S
+                due_s = time.monotonic() + _MAX_BLOCKING_S
         del held[:start]
     if held:
         yield bytes(held)

@@ -33,9 +33,9 @@ class PageQuery(BaseModel, frozen=True):
     def limit(self) -> int:
         return min(self.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
 
-    def behind(self, *, first: int) -> int:
-        """The `seq` after which the page begins; `first` without a token. Raises `InvalidInput`."""
-        token = self.page_token or str(first)
+    def after_seq(self, *, default: int) -> int:
+        """The `seq` after which the page begins; `default` for the first. Raises `InvalidInput`."""
+        token = self.page_token or str(default)
         if not (token.isascii() and token.isdecimal()) or int(token) >= 2**63:
             raise InvalidInput.field("page_token", "is not one that this list has returned")
         return int(token)

@@ -132,7 +132,7 @@ class TurnStore:
         """The page, latest messages first. Raises `InvalidInput`, `Unavailable`."""
         words = list(dict.fromkeys(query.filter.split()))
         statement = _CONVERSATIONS % "".join(map(_HAS_WORD.format, range(4, 4 + len(words))))
-        arguments = query.user_id, query.behind(first=_NEWEST), query.limit + 1, *words
+        arguments = query.user_id, query.after_seq(default=_NEWEST), query.limit + 1, *words
         search = partial(self.database.search, query.user_id) if words else self.database.read
         found = [self._listed(row) for row in await search(statement, *arguments)]
         return history.page_of(found, query.limit)
@@ -159,15 +159,15 @@ class TurnStore:
     async def messages(self, query: MessagesQuery) -> Page[Turn]:
         """The page, oldest first; empty if unknown. Raises `InvalidInput`, `Unavailable`."""
         found: list[Turn] = []
-        behind = query.behind(first=0)
+        after = query.after_seq(default=0)
         while True:
-            arguments = query.user_id, query.session_id, behind, _CHUNK
+            arguments = query.user_id, query.session_id, after, _CHUNK
             chunk = [self._turn(row) for row in await self.database.read(_MESSAGES, *arguments)]
             found += chunk
             page = history.page_of_turns(found, query.limit)
             if page.next_page_token or len(chunk) < _CHUNK:
                 return page
-            behind = chunk[-1].seq
+            after = chunk[-1].seq
 
     def _listed(self, row: Row) -> PastConversation:
         seq, session_id, title, time, count = row

@@ -16,7 +16,7 @@ from prometheus_client import Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_service.access.hosts import Hosts
+from chat_service.access.trusted_hosts import TrustedHosts
 from chat_service.web.problems import Problem
 from daca_shared.domain import stopping_error
 from daca_shared.observe.logs import log_request
@@ -58,7 +58,7 @@ class Edge:
     app: ASGIApp
     cors: Callable[[ASGIApp], ASGIApp]
     """Adds the CORS headers, which tell browsers which pages may read an answer."""
-    hosts: Hosts
+    hosts: TrustedHosts
     _: KW_ONLY
     answer_timeout_s: float
     """How long answering, and the client's reading of the answer, may take together."""

@@ -13,9 +13,9 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AfterValidator
 
 from chat_service.access.admission import Admission
-from chat_service.access.hosts import Hosts
 from chat_service.access.identity import Identity
 from chat_service.access.rates import Rates
+from chat_service.access.trusted_hosts import TrustedHosts
 from chat_service.chat.conversation import COUNT_TIMEOUT_S, READING_S, Conversation
 from chat_service.chat.messages import ChatMessage, ConversationKey, Turn
 from chat_service.health.status import Status
@@ -31,7 +31,7 @@ from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
 from chat_service.web.routes import OwnId, OwnPage, private_router, while_connected
 from daca_shared.domain import NotFound
-from daca_shared.shares import Shares
+from daca_shared.fair_limit import FairLimit
 
 # How long a request for a count waits for the user's latest messages to be counted: as long as it
 # may take to find an analytics again that has just come back. Then it gets what is counted by then.
@@ -54,7 +54,7 @@ def build_gateway(
     *,
     outbox: Outbox,
     cors_origins: Sequence[str],
-    hosts: Hosts,
+    hosts: TrustedHosts,
     identity: Identity,
     rates: Rates,
     root_path: str = "",
@@ -76,7 +76,7 @@ def build_gateway(
     chats = private_router(identity, admission)
     # A page of messages can take a third of a second to render, which slows down everything else,
     # and each that waits with its texts would take a megabyte.
-    rendering = Shares(2)
+    rendering = FairLimit(2)
     answer_errors(app)
 
     @app.get("/healthz")
@@ -190,7 +190,7 @@ def build_gateway(
     @private.get("/conversations/{session_id}")
     async def messages(session_id: UUID, query: OwnPage) -> bodies.MessagesBody:
         of_session = history.MessagesQuery(**query.model_dump(), session_id=session_id)
-        async with rendering.turn(query.user_id):
+        async with rendering.slot(query.user_id):
             return await bodies.MessagesBody.of(await turns.messages(of_session))
 
     @private.patch("/conversations/{session_id}", response_model=history.PastConversation)

@@ -73,12 +73,12 @@ def unattended[T](work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
 
 
 async def searched[T](
-    turn: AbstractAsyncContextManager[None],
+    slot: AbstractAsyncContextManager[None],
     search: Callable[[float], Coroutine[Any, Any, T]],
     timeout_s: float,
 ) -> T:
-    """Run a search in its `turn`, which lasts until the search has ended, even if its caller has
-    left: the database works on. `search` is given the seconds that are left. Raises `TimedOut`."""
+    """Run a search in its `slot`, which it has until it has ended, even if its caller has left: the
+    database works on. `search` is given the seconds that are left. Raises `TimedOut`."""
     now_s = asyncio.get_running_loop().time
     ends_at_s = now_s() + timeout_s
 
@@ -88,8 +88,8 @@ async def searched[T](
 
     try:
         async with asyncio.timeout_at(ends_at_s), AsyncExitStack() as waited:
-            await waited.enter_async_context(turn)
-            return await unattended(work(waited.pop_all()))  # which now ends the turn
+            await waited.enter_async_context(slot)
+            return await unattended(work(waited.pop_all()))  # which now ends the slot
     except TimeoutError:
         problem = "The search took too long; try other words, or try again later"
         raise TimedOut(problem, code="SEARCH_TIMED_OUT") from None

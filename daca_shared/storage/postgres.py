@@ -11,8 +11,8 @@ import asyncpg
 from pydantic import SecretStr
 
 from daca_shared.domain import DomainError, TimedOut, Unavailable
+from daca_shared.fair_limit import FairLimit
 from daca_shared.observe.tracing import tracing
-from daca_shared.shares import Shares
 from daca_shared.storage.database import Row, Statements, Work, searched, storage_failed
 from daca_shared.storage.postgres_url import connecting
 
@@ -43,7 +43,7 @@ class PostgresDatabase:
 
     def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
         self._pool, self._schema = pool, schema
-        self._searches = Shares(2)
+        self._searches = FairLimit(2)
 
     @classmethod
     async def open(cls, url: SecretStr, schema: str, scripts: Sequence[str]) -> Self:
@@ -81,7 +81,7 @@ class PostgresDatabase:
             return await self.write(work, span="PostgreSQL search")
 
         # Otherwise searches could take all connections.
-        return await searched(self._searches.turn(user_id), search, self.search_timeout_s)
+        return await searched(self._searches.slot(user_id), search, self.search_timeout_s)
 
     async def write[T](self, work: Work[T], *, span: str = "PostgreSQL write") -> T:
         async with self._connection(span) as connection:

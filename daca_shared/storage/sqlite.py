@@ -15,8 +15,8 @@ from typing import Any, Self
 from uuid import UUID
 
 from daca_shared.domain import MOMENT_S, Unavailable
+from daca_shared.fair_limit import FairLimit
 from daca_shared.observe.tracing import tracing
-from daca_shared.shares import Shares
 from daca_shared.storage.database import Row, Statements, Work, searched, storage_failed, unattended
 from daca_shared.storage.sqlite_file import BUSY_TIMEOUT_S, SqliteFile, named
 
@@ -52,7 +52,7 @@ class SqliteDatabase:
         self._writing: asyncio.Task[None] | None = None
         self._commit_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-commit")
         self._search_thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-search")
-        self._searches = Shares(1)
+        self._searches = FairLimit(1)
 
     @classmethod
     async def open(cls, path: Path, schema: str, scripts: Sequence[str]) -> Self:
@@ -72,7 +72,7 @@ class SqliteDatabase:
                 work = partial(self._file.search, statement, arguments, left_s + MOMENT_S)
                 return await asyncio.wrap_future(self._search_thread.submit(work))
 
-        return await searched(self._searches.turn(user_id), search, self.search_timeout_s)
+        return await searched(self._searches.slot(user_id), search, self.search_timeout_s)
 
     async def write[T](self, work: Work[T]) -> T:
         with self._use("SQLite write"):
@@ -82,7 +82,7 @@ class SqliteDatabase:
         async def empty_log() -> None:
             with self._use("SQLite purge"):
                 # What a search still reads would stay in the log.
-                async with self._searches.all:
+                async with self._searches.slots:
                     await self._queue(_emptying)
 
         await unattended(empty_log())
@@ -103,7 +103,7 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         self._file.ends_searches = True
-        async with self._searches.all:  # once searches and purges have ended
+        async with self._searches.slots:  # once searches and purges have ended
             while self._writing and not self._writing.done():
                 await asyncio.wait([self._writing])
             self._is_closed = True

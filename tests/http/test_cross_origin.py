@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chat_service.access.hosts import Hosts
+from chat_service.access.trusted_hosts import TrustedHosts
 from tests.fakes import FakeChat
 from tests.http.gateways import body, gateway
 from tests.tokens import secret_identity
@@ -46,7 +46,7 @@ async def test_a_listed_origin_may_read_any_answer(status: int) -> None:
         chat.admission.chats = 2000
     options: dict[str, Any] = {"identity": secret_identity()} if status == 401 else {}
     if status == 400:
-        options["hosts"] = Hosts("127.0.0.1")
+        options["hosts"] = TrustedHosts("127.0.0.1")
     content = b"{" if status == 422 else json.dumps(body()).encode()
     headers = {"origin": LISTED, "content-type": "application/json"}
     async with gateway(chat, cors_origins=[LISTED], **options) as http:

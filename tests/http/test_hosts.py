@@ -6,14 +6,14 @@ from urllib.parse import urljoin
 
 import pytest
 
-from chat_service.access.hosts import Hosts
+from chat_service.access.trusted_hosts import TrustedHosts
 from tests.fakes import FakeChat
 from tests.http.gateways import gateway, gateway_app, served
 
 REFUSED = "This host (evil.example) is not served; CHAT_TRUSTED_HOSTS names those that are"
 
 
-def is_served(hosts: Hosts, *named: str) -> bool:
+def is_served(hosts: TrustedHosts, *named: str) -> bool:
     return hosts.problem(named, is_probe=False) == ""
 
 
@@ -23,7 +23,7 @@ def is_served(hosts: Hosts, *named: str) -> bool:
      "[::1]:8000", "[0:0:0:0:0:0:0:1]:8000", "[::ffff:127.0.0.1]:8000", "192.0.2.1:8000"],
 )  # fmt: skip
 def test_this_machines_names_and_the_gateways_address_are_accepted(host: str) -> None:
-    assert is_served(Hosts("192.0.2.1"), host)
+    assert is_served(TrustedHosts("192.0.2.1"), host)
 
 
 @pytest.mark.parametrize(
@@ -34,33 +34,33 @@ def test_this_machines_names_and_the_gateways_address_are_accepted(host: str) ->
      "localhost,evil.example", "[::1", "::1]", ":8000", "*", ".", "localhost..", "lo\u017fcalhost"],
 )  # fmt: skip
 def test_other_hosts_are_refused(host: str) -> None:
-    assert not is_served(Hosts("192.0.2.1"), host)
+    assert not is_served(TrustedHosts("192.0.2.1"), host)
 
 
 @pytest.mark.parametrize("everywhere", ["0.0.0.0", "::"])  # noqa: S104 - nothing listens
 def test_a_gateway_on_all_interfaces_accepts_any_address_but_no_name(
     everywhere: str,
 ) -> None:
-    hosts = Hosts(everywhere)
+    hosts = TrustedHosts(everywhere)
     assert is_served(hosts, "192.0.2.2:8000")
     assert is_served(hosts, "[2001:db8::1]:8000")
     assert not is_served(hosts, "evil.example")
 
 
 def test_more_hosts_can_be_configured() -> None:
-    hosts = Hosts("127.0.0.1", "chat.example.com", "192.0.2.7:81")
+    hosts = TrustedHosts("127.0.0.1", "chat.example.com", "192.0.2.7:81")
     assert is_served(hosts, "Chat.Example.com.:443")
     assert is_served(hosts, "192.0.2.7")
     assert is_served(hosts, "localhost")
     assert not is_served(hosts, "example.com")
-    assert is_served(Hosts("127.0.0.1", "*"), "anything.example")
+    assert is_served(TrustedHosts("127.0.0.1", "*"), "anything.example")
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/chat/", "/conversations?user_id=alice", "/ui/", "/nowhere"]
 )
 async def test_a_foreign_host_reads_nothing(path: str) -> None:
-    async with gateway(FakeChat(), hosts=Hosts("127.0.0.1")) as http:
+    async with gateway(FakeChat(), hosts=TrustedHosts("127.0.0.1")) as http:
         for host in ("evil.example", ""):
             answer = await http.get(path, headers={"host": host})
             assert answer.status_code == 400
@@ -70,7 +70,7 @@ async def test_a_foreign_host_reads_nothing(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 async def test_probes_are_accepted_at_any_address(path: str) -> None:
-    async with gateway(FakeChat(), hosts=Hosts("127.0.0.1")) as http:
+    async with gateway(FakeChat(), hosts=TrustedHosts("127.0.0.1")) as http:
         assert (await http.get(path, headers={"host": "10.1.2.3:8000"})).status_code == 200
 
 
@@ -90,7 +90,7 @@ async def test_probes_are_accepted_at_any_address(path: str) -> None:
     ],
 )
 async def test_request_lines_and_host_headers_on_the_wire(start: bytes, status: bytes) -> None:
-    async with served(gateway_app(FakeChat(), hosts=Hosts("127.0.0.1"))) as client:
+    async with served(gateway_app(FakeChat(), hosts=TrustedHosts("127.0.0.1"))) as client:
         reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
         with closing(writer):
             writer.write(start + b"Connection: close\r\n\r\n")

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 from limits import parse_many
 
-from chat_service.access.hosts import Hosts
 from chat_service.access.rates import Rates
+from chat_service.access.trusted_hosts import TrustedHosts
 from daca_shared.domain import Failed, LimitReached, TimedOut, Unavailable
 from tests.fakes import FakeChat
 from tests.http.gateways import body, gateway
@@ -71,7 +71,7 @@ async def test_a_failure_is_a_problem(
 
 
 async def test_errors_before_the_routes_are_problems(chat: FakeChat) -> None:
-    async with gateway(chat, hosts=Hosts("127.0.0.1")) as http:
+    async with gateway(chat, hosts=TrustedHosts("127.0.0.1")) as http:
         foreign = await http.get("/", headers={"host": "evil.example"})
         assert told(foreign) == (400, "HOST_NOT_TRUSTED")
     async with gateway(chat, rates=Rates(parse_many("1/day"))) as http:

@@ -11,7 +11,7 @@ import pytest
 from chat_service.chat.messages import ChatMessage, ConversationKey
 from chat_service.turns.history import ConversationsQuery
 from daca_shared.domain import NotFound, TimedOut
-from daca_shared.shares import Shares
+from daca_shared.fair_limit import FairLimit
 from daca_shared.storage.database import searched
 from lab.postgres import Place, run_sql
 from tests.chats import SESSION, SlowAgent, StoredChat, chatting
@@ -233,12 +233,12 @@ async def test_abandoned_searches_end_before_others_begin(chat: StoredChat) -> N
             await asyncio.sleep(0.3)
         running.pop()
 
-    shares = Shares(1)
+    limit = FairLimit(1)
     for _ in range(2):
         with pytest.raises(TimedOut):
-            await searched(shares.turn("eve"), search, 0.05)
+            await searched(limit.slot("eve"), search, 0.05)
         assert len(running) == 1
-    found = await searched(shares.turn("bob"), lambda left_s: database.search("", "SELECT 1"), 5)
+    found = await searched(limit.slot("bob"), lambda left_s: database.search("", "SELECT 1"), 5)
     assert ([[*row] for row in found], running) == ([[1]], [])
 
 
@@ -249,8 +249,8 @@ async def test_a_search_has_only_the_time_that_its_caller_has_left() -> None:
         left.append(left_s)
         await asyncio.sleep(0.2)
 
-    shares = Shares(1)
-    await asyncio.gather(*(searched(shares.turn("eve"), search, 1) for _ in range(2)))
+    limit = FairLimit(1)
+    await asyncio.gather(*(searched(limit.slot("eve"), search, 1) for _ in range(2)))
     assert left[0] <= 1
     assert left[1] <= left[0] - 0.19
 

@@ -1,4 +1,4 @@
-"""Which hosts a request may name."""
+"""Which hosts a request's Host header may name."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from daca_shared.addresses import THIS_MACHINE, host_in
 
 
-class Hosts:
+class TrustedHosts:
     """The hosts that requests may name: this machine's names, the address listened on (any address
     if that is a wildcard), and `others`, where `*` allows all. Otherwise a foreign page could point
     its own name at this machine (DNS rebinding) and count as the same origin."""
