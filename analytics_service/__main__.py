@@ -44,9 +44,8 @@ async def run(settings: AnalyticsSettings) -> None:
         stack.enter_context(metrics)
         tracing.start(settings, "analytics_service")
         stack.push_async_callback(tracing.close)
-        store = await AnalyticsStore.open(
-            settings.database, seed_demo_users=settings.seed_demo_users
-        )
+        seed = settings.seed_demo_users
+        store = await AnalyticsStore.open(settings.database, seed_demo_users=seed)
         stack.push_async_callback(store.database.close)
         stop = stop_signal()  # not before, as another process may be migrating the database
         await stack.enter_async_context(running(watch_lag))

@@ -85,21 +85,18 @@ async def run(settings: ChatSettings) -> None:
             await stack.enter_async_context(running(leases.renew_for_ever))
         turns = TurnStore(database, outbox, locks)
 
-        conversation = Conversation(
-            SettledCounts(analytics, outbox),
-            turns,
-            locks,
-            ChatAgent(
-                measured(model, settings.model_timeout_s),
-                settings.max_history_length,
-                settings.max_reply_length,
-                mcp_servers=await stack.enter_async_context(connected(settings.mcp_servers)),
-                extend=partial(extended, function=settings.agent) if settings.agent else None,
-            ),
-            max_text_length=settings.max_text_length,
-            timeout_s=settings.timeout_s,
-            on_no_count=count_fallback,
+        agent = ChatAgent(
+            measured(model, settings.model_timeout_s),
+            settings.max_history_length,
+            settings.max_reply_length,
+            mcp_servers=await stack.enter_async_context(connected(settings.mcp_servers)),
+            extend=partial(extended, function=settings.agent) if settings.agent else None,
         )
+        conversation = Conversation(
+            SettledCounts(analytics, outbox), turns, locks, agent,
+            max_text_length=settings.max_text_length, timeout_s=settings.timeout_s,
+            on_no_count=count_fallback,
+        )  # fmt: skip
         stack.push_async_callback(conversation.close)
 
         admission = Admission(most_chats(settings.max_concurrent))

@@ -14,11 +14,11 @@ _NONE_OF = r"\x00-\x1f\x7f-\x9f\u2028\u2029/\\"
 _USER_ID_PATTERN = rf"^[^{_NONE_OF}]*[^\s{_NONE_OF}][^{_NONE_OF}]*$"
 
 
-def _check_user_id(given: object, check: Callable[[object], str]) -> str:
+def _check_user_id(value: object, check: Callable[[object], str]) -> str:
     try:
-        return check(given)
+        return check(value)
     except ValidationError:
-        if not isinstance(given, str):
+        if not isinstance(value, str):
             raise
         rule = "must be 1 to 128 characters, with no control characters and no slashes"
         raise PydanticCustomError("user_id", rule) from None
@@ -97,8 +97,8 @@ class TimedOut(DomainError):
 
 
 MOMENT_S = 0.1
-"""How late what is due may still come. A call that is cancelled so soon before its deadline is too
-late, not given up: its caller's own deadline passes slightly earlier."""
+"""A margin for what happens slightly sooner or later than planned. A call that is cancelled so near
+to its deadline is late, not given up: its caller's own deadline passes slightly earlier."""
 
 
 class LimitReached(DomainError):

@@ -39,7 +39,7 @@ async def _process(host: str, ports: dict[str, int], *, is_sidecar: bool) -> str
         return await asyncio.to_thread(_sidecar, ports)
     if "gRPC" in ports:
         health = await _grpc_health(host, ports["gRPC"])
-        return health and f"gRPC {ports['gRPC']} {health}"
+        return f"gRPC {ports['gRPC']} {health}" if health else None
     ups = [f"{use} {port}" for use, port in ports.items() if await probes.listens(host, port)]
     return (", ".join(ups) or "has no port to ask") if len(ups) == len(ports) else None
 

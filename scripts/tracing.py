@@ -37,8 +37,8 @@ def trace_sidecars(stack: Stack, settings: ServiceSettings, folder: Path) -> Non
         service.environment.setdefault("OTEL_BSP_SCHEDULE_DELAY", "500")
         if not service.is_sidecar:
             continue
-        given = configuration_of(service.command)
-        configuration = yaml.safe_load(given.read_text()) if given else dict(_CONFIGURATION)
+        own = configuration_of(service.command)
+        configuration = yaml.safe_load(own.read_text()) if own else dict(_CONFIGURATION)
         configuration.setdefault("spec", {})["tracing"] = tracing
         path = folder / f"{service.name}.yaml"
         path.write_text(yaml.safe_dump(configuration))

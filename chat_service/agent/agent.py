@@ -116,8 +116,7 @@ class ChatAgent:
         a quarter of that, and with none."""
         context = RunContext(message.user_id, count)
         agent, limit = self._agent, self._history_limit
-        # Few, as each attempt may run tools again, and counts in the rate limit. 0 is the last, as
-        # then no history is left to shorten.
+        # Few, as each may run tools again, and is rate-limited. After 0 no history is left to cut.
         shares = iter((0.5, 0.25, 0))
         while True:
             speech = Speech(self._max_reply_length, say)

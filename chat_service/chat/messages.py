@@ -47,7 +47,7 @@ class ChatMessage(BaseModel, frozen=True):
     message_id: UUID = Field(default_factory=uuid4)
     """Its identity: a message that is sent again with the same id is answered and counted once."""
     session_id: UUID = Field(
-        default_factory=lambda given: uuid5(given.get("message_id") or uuid4(), "session")
+        default_factory=lambda fields: uuid5(fields.get("message_id") or uuid4(), "session")
     )
     """The conversation that it belongs to; a new one unless given. It is derived from the message
     id, so that a first message sent again finds its conversation."""

@@ -85,12 +85,8 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         page = await self.turns.messages(await self._own(history.MessagesQuery, request, context))
         response = pb.ListMessagesResponse(next_page_token=page.next_page_token)
         for item in page.items:
-            message = response.messages.add(
-                message_id=str(item.message_id),
-                text=item.prompt,
-                reply=item.answer.text,
-                stopped=item.stopped,
-            )
+            message = response.messages.add(message_id=str(item.message_id), stopped=item.stopped)
+            message.text, message.reply = item.prompt, item.answer.text
             message.reply_time.FromDatetime(item.end_time)
         return response
 
@@ -101,9 +97,9 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
         with self.admission:
             await self._authorize(request.user_id, context)
             # In proto3 a field that was not given is empty, and not listed.
-            given = {field.name: value for field, value in request.ListFields()}
+            present = {field.name: value for field, value in request.ListFields()}
             required = {"user_id": request.user_id, "text": request.text}
-            message = validated(ChatMessage, given | required | {"tags": tuple(request.tags)})
+            message = validated(ChatMessage, present | required | {"tags": tuple(request.tags)})
             self.conversation.check(message)
             self.rates.spend(message.user_id)
             yield message

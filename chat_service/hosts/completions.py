@@ -36,7 +36,7 @@ _MAX_ERROR_BYTES, _ERROR_TIMEOUT_S = 64 * 1024, 2.0
 # How long reading one answer may keep the event loop from everything else.
 _MAX_BLOCKING_S = 0.01
 # Some hosts require a model's thoughts with its earlier messages, and most others refuse them. We
-# don't keep thoughts, so earlier turns get a blank instead.
+# don't keep thoughts, so earlier turns get a blank instead. `(?>` looks at the first mention only.
 _WANTS_THOUGHTS = re.compile("^(?>.*?reasoning_content).*(missing|passed back)", re.DOTALL)
 
 

@@ -50,11 +50,11 @@ class ChatBody(BaseModel):
 
     def message(self, idempotency_key: str) -> ChatMessage:
         """The message. Its id may be an `Idempotency-Key`, even one that is no UUID."""
-        message_id = self.message_id or (idempotency_key and uuid_of(idempotency_key))
+        message_id = self.message_id or (uuid_of(idempotency_key) if idempotency_key else None)
         ids = {"session_id": self.metadata.session_id, "message_id": message_id}
-        given: dict[str, Any] = {name: value for name, value in ids.items() if value}
-        given |= {"tags": self.tags, "regenerate": self.regenerate}
-        return ChatMessage(user_id=self.user_id, text=self.text, **given)
+        fields: dict[str, Any] = {name: value for name, value in ids.items() if value}
+        fields |= {"tags": self.tags, "regenerate": self.regenerate}
+        return ChatMessage(user_id=self.user_id, text=self.text, **fields)
 
 
 @dataclass

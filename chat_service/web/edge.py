@@ -125,7 +125,7 @@ class _Exchange:
         self.is_body_read = scope["method"] in _WITHOUT_BODY
         limit_s = edge.answer_timeout_s if self.is_body_read else edge.body_timeout_s
         self.timeout = asyncio.timeout(limit_s)
-        """The time limit for the body, and once that has come, for the answer."""
+        """For the body, and once that has come, for the answer."""
 
     async def receive(self) -> Message:
         message = await self._receive()

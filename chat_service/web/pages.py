@@ -65,12 +65,10 @@ def add_pages(app: FastAPI, max_text_length: int) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         page = get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title=app.title,
+            openapi_url="openapi.json", title=app.title, swagger_favicon_url="data:,",
             swagger_js_url="docs/assets/swagger-ui-bundle.js",
             swagger_css_url="docs/assets/swagger-ui.css",
-            swagger_favicon_url="data:,",
-        )
+        )  # fmt: skip
         # The page's one inline script, which starts Swagger UI.
         script = bytes(page.body).partition(b"<script>")[2].partition(b"</script>")[0]
         digest = b64encode(sha256(script).digest()).decode()

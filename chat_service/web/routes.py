@@ -38,7 +38,8 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
             async def counted() -> Message:
                 nonlocal held
                 message = await receive()
-                held += (size := len(message.get("body", b"")))
+                size = len(message.get("body", b""))
+                held += size
                 try:
                     admission.hold(size, of=held)
                 except Unavailable as error:  # which FastAPI would take for a bad body
@@ -85,11 +86,11 @@ def _read_as_json(scope: Scope) -> None:
 
 
 def _refuse_repeated(scope: Scope) -> None:
-    """A proxy that checks the first value of a parameter must not be passed by with another one."""
-    given = ["idempotency-key"] * len(Headers(scope=scope).getlist("idempotency-key"))
+    """Refuses what is given twice: a proxy may have checked one value, and we would use another."""
+    names = ["idempotency-key"] * len(Headers(scope=scope).getlist("idempotency-key"))
     if scope["query_string"]:
-        given += [name for name, _ in QueryParams(scope["query_string"]).multi_items()]
-    for name, times in Counter(given).most_common(1):
+        names += [name for name, _ in QueryParams(scope["query_string"]).multi_items()]
+    for name, times in Counter(names).most_common(1):
         if times > 1:
             raise InvalidInput.field(name, "is given more than once")
 

@@ -67,8 +67,7 @@ class Database(Protocol):
 def unattended[T](work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
     """The result of `work`, which goes on if its caller is cancelled."""
     task = asyncio.create_task(work)
-    # Take its exception, as asyncio logs one that nobody has taken.
-    task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # or it is logged
     return asyncio.shield(task)
 
 

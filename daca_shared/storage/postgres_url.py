@@ -18,8 +18,8 @@ _OUR_PARAMETERS = (
 def connecting(url: str, timeout_s: float) -> dict[str, Any]:
     """Arguments for asyncpg, from a URL as libpq knows it. Raises `Unavailable`."""
     parts = urlsplit(url)
-    given = {"application_name": "daca-chat"} | dict(parse_qsl(parts.query))
-    pgbouncer, connect_timeout, *_ = [given.pop(name, "") for name in _OUR_PARAMETERS]
+    query = {"application_name": "daca-chat"} | dict(parse_qsl(parts.query))
+    pgbouncer, connect_timeout, *_ = [query.pop(name, "") for name in _OUR_PARAMETERS]
     if not (connect_timeout or "0").isdecimal():
         raise Unavailable("DATABASE_URL: connect_timeout must be whole seconds")
     if pgbouncer not in ("", "true", "false"):
@@ -30,21 +30,21 @@ def connecting(url: str, timeout_s: float) -> dict[str, Any]:
     # PgBouncer gives each transaction another connection, so nothing can be prepared or set on it.
     is_own = pgbouncer != "true"
     return {
-        "dsn": parts._replace(scheme="postgresql", query=urlencode(given)).geturl(),
+        "dsn": parts._replace(scheme="postgresql", query=urlencode(query)).geturl(),
         "timeout": int(connect_timeout or 0) or timeout_s,
-        "ssl": _trusting_system_cas(given) if given.get("sslrootcert") == "system" else None,
+        "ssl": _trusting_system_cas(query) if query.get("sslrootcert") == "system" else None,
         "server_settings": settings if is_own else {},
         "statement_cache_size": 100 if is_own else 0,
     }
 
 
-def _trusting_system_cas(given: dict[str, str]) -> SSLContext:
+def _trusting_system_cas(query: dict[str, str]) -> SSLContext:
     """For `system`, libpq's name for the machine's CAs: asyncpg would look for a file so named."""
     tls = create_default_context()
-    if certificate := given.get("sslcert"):
-        password = given.get("sslpassword", "")  # without any, Python would ask for it
+    if certificate := query.get("sslcert"):
+        password = query.get("sslpassword", "")  # without any, Python would ask for it
         try:
-            tls.load_cert_chain(certificate, given.get("sslkey"), password)
+            tls.load_cert_chain(certificate, query.get("sslkey"), password)
         except OSError as error:
             raise Unavailable(f"DATABASE_URL: sslcert or sslkey can't be used: {error}") from None
     return tls

@@ -209,6 +209,5 @@ def _migrate(connection: sqlite3.Connection, schema: str, scripts: Sequence[str]
         raise sqlite3.DatabaseError(problem)
     for number, script in enumerate(scripts[version:], version + 1):
         # Nothing of a script that fails stays, as the connection is then closed.
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {script}; PRAGMA {schema}.user_version = {number}; COMMIT"
-        )
+        done = f"PRAGMA {schema}.user_version = {number}"
+        connection.executescript(f"BEGIN IMMEDIATE; {script}; {done}; COMMIT")

@@ -15,8 +15,8 @@ from chat_service.web.problems import Problem
 from daca_shared.domain import InvalidInput, UserId, validated
 
 # Validation stops at the first error, as each error takes more time and memory than the text.
-_FEW = Field(max_length=100, fail_fast=True)
-_MANY = Field(min_length=1, max_length=2000, fail_fast=True)
+_PARTS = Field(max_length=100, fail_fast=True)
+_MESSAGES = Field(min_length=1, max_length=2000, fail_fast=True)
 
 
 class Part(BaseModel):
@@ -33,7 +33,7 @@ def _text_of(part: Part) -> str:
 
 class CompletionMessage(BaseModel):
     role: Literal["user", "system", "developer", "assistant", "tool", "function"]
-    content: Text | Annotated[list[Part], _FEW] | None = None
+    content: Text | Annotated[list[Part], _PARTS] | None = None
 
     def said(self) -> tuple[str, str]:
         """The role and the text, in roles that every model knows."""
@@ -50,7 +50,7 @@ class CompletionMessage(BaseModel):
 class CompletionBody(BaseModel):
     """The body of `POST /v1/chat/completions`. Other fields are ignored."""
 
-    messages: Annotated[list[CompletionMessage], _MANY]
+    messages: Annotated[list[CompletionMessage], _MESSAGES]
     """The client's conversation. Its last message of the role `user` is answered."""
     stream: StrictBool | None = None
     user: Annotated[UserId | None, Field(examples=["alice"])] = None
