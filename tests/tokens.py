@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from chat_service.access.identity import SYMMETRIC, Identity
 from chat_service.access.jwks import ASYMMETRIC, Jwks
 
-SECRET = "a secret of the tests, 32 bytes long"
+SECRET = "a secret of the tests, 64 bytes long so that any HMAC may use it"
 AUDIENCE = "daca-chat"
 
 type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey

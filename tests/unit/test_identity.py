@@ -4,13 +4,23 @@ import time
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from chat_service.access.identity import Caller, Identity, choose_identity
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Forbidden, Unauthenticated
-from tests.tokens import AUDIENCE, SECRET, claims, secret_identity, token
+from tests.tokens import (
+    AUDIENCE,
+    SECRET,
+    JwksHost,
+    claims,
+    public_jwk,
+    secret_identity,
+    token,
+)
 
 OTHER_SECRET = "another secret of the tests, as long"
+KEY = ec.generate_private_key(ec.SECP256R1())
 
 
 def encoded(part: object) -> str:
@@ -33,7 +43,7 @@ def bad_tokens() -> dict[str, str]:
         "no audience": token(aud=None),
         "another audience": token(aud="another"),
         "another secret": jwt.encode(claims(), OTHER_SECRET, "HS256"),
-        "another algorithm": jwt.encode(claims(), SECRET * 2, "HS512"),
+        "another algorithm": jwt.encode(claims(), SECRET, "HS512"),
         "none": unsigned("none"),
         "None": unsigned("None"),
         "no algorithm": f"{encoded({})}.{encoded(claims())}.",
@@ -111,15 +121,23 @@ async def test_without_keys_any_user_id_may_be_claimed() -> None:
     (await Identity().caller()).must_be("bob")
 
 
-def test_the_settings_choose_the_keys(
+async def test_the_settings_choose_the_keys_and_what_else_a_token_must_say(
     environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert choose_identity(ChatSettings.from_environment()) == Identity()
     assert "anyone may claim any user id" in caplog.text
     caplog.clear()
+    environment.setenv("AUTH_JWT_AUDIENCE", "us")
+    environment.setenv("AUTH_JWT_ISSUER", "them")
     environment.setenv("AUTH_JWT_SECRET", SECRET)
-    assert choose_identity(ChatSettings.from_environment()).find_keys
+    with_secret = choose_identity(ChatSettings.from_environment())
+    assert await with_secret.caller(f"Bearer {token(aud='us', iss='them')}") == Caller("alice")
     environment.setenv("AUTH_JWT_SECRET", "")
-    environment.setenv("AUTH_JWKS_URL", "https://issuer.example/jwks")
-    assert choose_identity(ChatSettings.from_environment()).find_keys
+    async with JwksHost(public_jwk(KEY, "k")) as host:
+        environment.setenv("AUTH_JWKS_URL", host.url)
+        with_keys = choose_identity(ChatSettings.from_environment())
+        signed = jwt.encode(claims(aud="us", iss="them"), KEY, "ES256", {"kid": "k"})
+        assert await with_keys.caller(f"Bearer {signed}") == Caller("alice")
+    for identity in (with_secret, with_keys):
+        assert (identity.audience, identity.issuer) == ("us", "them")
     assert caplog.text == ""
