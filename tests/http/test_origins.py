@@ -104,6 +104,9 @@ async def test_only_listed_origins_are_allowed(
 
 
 async def test_a_listed_page_may_read_and_delete(http: httpx2.AsyncClient) -> None:
+    for method in ("GET", "DELETE"):
+        asked = {"origin": PAGE, "access-control-request-method": method}
+        assert (await http.options("/conversations", headers=asked)).status_code == 200
     listed = await http.get("/conversations?user_id=alice", headers={"origin": PAGE})
     assert listed.status_code == 200
     gone = await http.delete(f"/conversations/{uuid4()}?user_id=alice", headers={"origin": PAGE})
