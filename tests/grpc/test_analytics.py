@@ -178,8 +178,12 @@ class TestOnInvoke:
 
 async def test_activity_comes_day_by_day(analytics_channel: aio.Channel) -> None:
     stub = pb_grpc.AnalyticsServiceStub(analytics_channel)
+    now = Timestamp()
+    now.GetCurrentTime()
+    await stub.RecordMessages(pb.RecordMessagesRequest(messages=[sent("alice", sent_time=now)]))
     response = await stub.ListActivity(pb.ListActivityRequest(user_id="alice"))
-    assert len(response.days) == 14
+    assert [day.message_count for day in response.days] == [0] * 13 + [1]
+    assert response.days[-1].date == str(now.ToDatetime().date())
     response = await stub.ListActivity(pb.ListActivityRequest(user_id="alice", day_count=90))
     assert len(response.days) == 90
 

@@ -106,6 +106,7 @@ async def test_the_client_reads_records_and_checks(analytics_server: GrpcServer)
     await client.record([one])
     assert await client.message_count("carol", timeout_s=1) == 2
     assert await client.message_count("alice", timeout_s=1) == 6
+    assert [*(await client.activity("carol", timeout_s=1)).values()] == [0] * 13 + [2]
     with pytest.raises(NotFound, match="User not found"):
         await client.message_count("charlie", timeout_s=1)
     with pytest.raises(InvalidInput):
@@ -204,6 +205,8 @@ async def test_every_call_has_a_deadline() -> None:
     async with listening(scripted_server(scripted)) as server:
         client = client_of(server)
         await client.message_count("a", timeout_s=3)
+        assert 2 < (scripted.time_remaining_s or 0) < 3.5
+        await client.activity("a", timeout_s=3)
         assert 2 < (scripted.time_remaining_s or 0) < 3.5
         await client.record([entry()])
         assert 2 < (scripted.time_remaining_s or 0) < 3.5
