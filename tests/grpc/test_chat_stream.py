@@ -83,7 +83,7 @@ async def test_a_cancelled_replys_text_is_in_the_history(stub: Stub, chat: FakeC
     await eventually(lambda: chat.turns.kept)
     (turn,) = chat.turns.kept
     assert turn.stopped
-    assert "You said: ".startswith(turn.answer.text)
+    assert turn.answer.text in ("You ", "You said: ")
 
 
 async def test_cancelling_stops_a_model_that_is_faster_than_the_caller(

@@ -24,7 +24,15 @@ HELLO = {"role": "user", "content": "hi"}
 SETTINGS = {"CHAT_GRPC_PORT": 0, "DACA_DRAIN_S": 0, "DACA_SHUTDOWN_GRACE_S": 0.3}
 
 
+def measured(route: str, status: str) -> float:
+    labels = {"http_route": route, "http_response_status_code": status, "error_type": "503"}
+    name = "http_server_request_duration_seconds_count"
+    return sample(name, http_request_method="POST", **labels)
+
+
 async def test_what_outlives_a_stops_grace_is_told_so_and_keeps_nothing() -> None:
+    ended = (("/chat/", "503"), ("/chat/stream", "200"))
+    before = [measured(*way) for way in ended]
     chat = FakeChat()
     chat.agent.delay_s = FOREVER_S
     gateway = gateway_app(chat)
@@ -66,10 +74,7 @@ async def test_what_outlives_a_stops_grace_is_told_so_and_keeps_nothing() -> Non
     for name in ("Chat", "ChatStream"):
         assert (told[name].code, told[name].reasons) == (StatusCode.UNAVAILABLE, ["daca/STOPPING"])
     assert chat.turns.kept == []
-    for route, status in (("/chat/", "503"), ("/chat/stream", "200")):
-        labels = {"http_route": route, "http_response_status_code": status, "error_type": "503"}
-        name = "http_server_request_duration_seconds_count"
-        assert sample(name, http_request_method="POST", **labels) > 0
+    assert [measured(*way) for way in ended] == [count + 1 for count in before]
 
 
 async def pieces(stub: Any) -> None:
