@@ -3,7 +3,7 @@ gateway in this process whose agent is scripted by the test."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -44,9 +44,9 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def opened(browser: Browser) -> AsyncIterator[OpenPage]:
-    """Opens the page at an address in a new browser profile, as a separate person. The test fails
+@asynccontextmanager
+async def opening(browser: Browser) -> AsyncIterator[OpenPage]:
+    """Opens the page at an address in a new browser profile, as a separate person. Fails at its end
     if the page throws, or violates its content security policy."""
     faults: list[str] = []
 
@@ -77,6 +77,22 @@ async def opened(browser: Browser) -> AsyncIterator[OpenPage]:
 
         yield opened
     assert faults == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def opened(browser: Browser) -> AsyncIterator[OpenPage]:
+    async with opening(browser) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def scripts(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Page]:
+    """A page on which tests call single scripts of it, which leave it as it is."""
+    place = tmp_path_factory.mktemp("scripts") / "chat.sqlite"
+    async with running_site(place) as site, opening(browser) as opened:
+        yield await opened(site.url)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

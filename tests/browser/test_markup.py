@@ -27,15 +27,14 @@ async def shown(page: Page, text: str) -> str:
     return html
 
 
-async def test_line_breaks_stay(open_site: OpenPage) -> None:
-    page = await open_site()
-    html = await shown(page, "one\n*two*\nthree  \nfour\n`five`\n*six*\n\n- a\n  b")
+async def test_line_breaks_stay(scripts: Page) -> None:
+    html = await shown(scripts, "one\n*two*\nthree  \nfour\n`five`\n*six*\n\n- a\n  b")
     assert html == (
         '<p dir="auto">one<br><em>two</em><br>three<br>\nfour<br><code>five</code><br>'
         '<em>six</em></p>\n<ul dir="auto">\n<li>a<br>b</li>\n</ul>\n'
     )
     blocks = "# a\n\n- b\n  - c\n\n- d\n\n> e\n\n```\nf\ng\n```\n\n- [ ] h\n- i\n  - j"
-    assert "<br>" not in await shown(page, blocks)
+    assert "<br>" not in await shown(scripts, blocks)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +53,8 @@ async def test_line_breaks_stay(open_site: OpenPage) -> None:
         ("javascript://example.com ftp://example.com", []),
     ],
 )  # fmt: skip
-async def test_bare_links_are_links(text: str, links: list[str], open_site: OpenPage) -> None:
-    html = await shown(await open_site(), text)
+async def test_bare_links_are_links(text: str, links: list[str], scripts: Page) -> None:
+    html = await shown(scripts, text)
     assert re.findall('href="(.*?)"', html) == links
     assert html.count('rel="noopener noreferrer nofollow"') == len(links)
     assert html.count('target="_blank"') == len(links)
@@ -74,14 +73,16 @@ SEEN = """element => {
 }"""
 
 
-@pytest.mark.parametrize("shown", ["-rf --force", "/etc/hosts", "$HOME/x", "https://a.example/b/"])
 async def test_code_and_addresses_in_hebrew_are_seen_as_they_are_written(
-    shown: str, site: Site, open_site: OpenPage
+    site: Site, open_site: OpenPage
 ) -> None:
-    site.agent.script = [f"כתבו {shown if ':' in shown else f'`{shown}`'} שם"]
+    written = ["-rf --force", "/etc/hosts", "$HOME/x", "https://a.example/b/"]
+    marked = (one if ":" in one else f"`{one}`" for one in written)
+    site.agent.script = ["\n\n".join(f"כתבו {one} שם" for one in marked)]
     page = await open_site()
     await send_and_wait(page, "How?")
-    assert await replies(page).locator("code, a").evaluate(SEEN) == shown
+    parts = await replies(page).locator("code, a").all()
+    assert [await part.evaluate(SEEN) for part in parts] == written
 
 
 async def test_a_date_in_hebrew_does_not_change_the_number_of_messages(

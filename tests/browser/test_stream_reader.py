@@ -41,13 +41,12 @@ async def parsed(page: Page, pieces: list[str]) -> list[list[str]]:
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"], ids=ascii)
 @pytest.mark.parametrize("size", [1, 2, 5, 1000])
-async def test_streams_are_parsed_as_specified(end: str, size: int, open_site: OpenPage) -> None:
-    page = await open_site()
+async def test_streams_are_parsed_as_specified(end: str, size: int, scripts: Page) -> None:
     lines = [": hi", "event: a", "data: é\u2028x", "data:y", "data:  z", "", "data", "id: 1", "",
              "event: none", "", "data: last", "", "data: cut off"]  # fmt: skip
     text = end.join(lines)
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
-    assert await parsed(page, pieces) == [
+    assert await parsed(scripts, pieces) == [
         ["a", "é\u2028x\ny\n z"],
         ["message", ""],
         ["message", "last"],
