@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Route, expect
 
-from lab.stack import RunningStack, running_stack
+from chat_service.agent.agent import ChatAgent
 from tests.browser.people import (
     button,
     count,
@@ -19,8 +19,10 @@ from tests.browser.people import (
     send_and_wait,
     sign_in,
 )
+from tests.browser.sites import Site, running_site
 from tests.browser.troubles import abort, look_again, once
-from tests.tokens import SECRET, token
+from tests.real_services import offline
+from tests.tokens import secret_identity, token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -28,20 +30,22 @@ CALLER = "**/ui/caller.json*"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStack]:
-    """The real services, which require tokens."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTH_JWT_SECRET", SECRET)
-        async with running_stack(tmp_path_factory.mktemp("guarded"), None) as running:
-            yield running
+async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """A site that requires tokens, with the offline model. Bob has sent three messages there."""
+    place = tmp_path_factory.mktemp("guarded") / "chat.sqlite"
+    async with running_site(place, identity=secret_identity()) as site:
+        site.chat.conversation.agent = ChatAgent(offline())
+        for text in ("one", "two", "three"):
+            await site.chat.say(text, "bob")
+        yield site
 
 
 async def test_a_token_is_requested_and_identifies_the_user(
-    browser: Browser, guarded: RunningStack
+    browser: Browser, guarded: Site
 ) -> None:
     async with await browser.new_context(base_url=guarded.url) as context:
         page = await context.new_page()
-        await page.goto("/ui/")
+        await page.goto("ui/")
         dialog = page.get_by_role("dialog", name="Sign in")
         field = dialog.get_by_label("Token")
         await expect(field).to_be_focused()
@@ -61,12 +65,12 @@ async def test_a_token_is_requested_and_identifies_the_user(
             await page.reload()
         await send_and_wait(page, "How many?")
         await expect(replies(page)).to_contain_text("You have sent 3 messages")
-        await expect(past(page)).to_have_count(1)
+        await expect(past(page)).to_have_count(2)
         await expect(page.get_by_role("alert")).to_be_hidden()
 
 
 async def test_a_token_that_a_proxy_adds_identifies_the_user(
-    browser: Browser, guarded: RunningStack
+    browser: Browser, guarded: Site
 ) -> None:
     typed = asyncio.Event()
     async with await browser.new_context(base_url=guarded.url) as context:
@@ -77,7 +81,7 @@ async def test_a_token_that_a_proxy_adds_identifies_the_user(
         for name, sent in (("carol", 0), ("dave", 0), ("carol", 1)):
             await context.set_extra_http_headers({"authorization": f"Bearer {token(name)}"})
             typed.clear()
-            await page.goto("/ui/")
+            await page.goto("ui/")
             await message_box(page).fill("How many?")
             typed.set()
             await expect(user).to_have_value(name)
@@ -91,7 +95,7 @@ async def test_a_token_that_a_proxy_adds_identifies_the_user(
 
 
 async def test_a_proxys_token_identifies_the_user_also_if_the_first_answer_is_lost(
-    browser: Browser, guarded: RunningStack
+    browser: Browser, guarded: Site
 ) -> None:
     headers = {"authorization": f"Bearer {token('ivan')}"}
     async with await browser.new_context(
@@ -99,14 +103,14 @@ async def test_a_proxys_token_identifies_the_user_also_if_the_first_answer_is_lo
     ) as context:
         await context.route(CALLER, abort, times=1)
         page = await context.new_page()
-        await page.goto("/ui/")
+        await page.goto("ui/")
         await expect(page.get_by_label("Chatting as")).to_have_value("ivan")
         await expect(count(page)).to_have_text("Messages sent: 0")
         await expect(page.get_by_role("alert")).to_be_hidden()
 
 
 async def test_an_entered_token_wins_over_a_late_answer_about_another(
-    browser: Browser, guarded: RunningStack
+    browser: Browser, guarded: Site
 ) -> None:
     entered = asyncio.Event()
 
@@ -116,7 +120,7 @@ async def test_an_entered_token_wins_over_a_late_answer_about_another(
     async with await browser.new_context(base_url=guarded.url) as context:
         await context.route(CALLER, once(entered, name_gina))
         page = await context.new_page()
-        await page.goto("/ui/")
+        await page.goto("ui/")
         await sign_in(page, "henry")
         async with page.expect_response(CALLER):
             entered.set()
@@ -126,11 +130,11 @@ async def test_an_entered_token_wins_over_a_late_answer_about_another(
 
 
 async def test_after_signing_out_nothing_brings_back_what_was_typed(
-    browser: Browser, guarded: RunningStack
+    browser: Browser, guarded: Site
 ) -> None:
     async with await browser.new_context(base_url=guarded.url) as context:
         page = await context.new_page()
-        await page.goto("/ui/")
+        await page.goto("ui/")
         field = page.get_by_role("dialog", name="Sign in").get_by_label("Token")
         for name in ("judy", "kate"):
             await sign_in(page, name)
@@ -147,11 +151,11 @@ async def test_after_signing_out_nothing_brings_back_what_was_typed(
 
 
 async def test_a_conversation_is_read_again_after_signing_in_again(
-    browser: Browser, guarded: RunningStack
+    browser: Browser, guarded: Site
 ) -> None:
     async with await browser.new_context(base_url=guarded.url) as context:
         page = await context.new_page()
-        await page.goto("/ui/")
+        await page.goto("ui/")
         field = page.get_by_role("dialog", name="Sign in").get_by_label("Token")
         await sign_in(page, "leo")
         await send_and_wait(page, "apples")
@@ -160,7 +164,7 @@ async def test_a_conversation_is_read_again_after_signing_in_again(
         await page.route(api, lambda one: one.continue_(headers={**one.request.headers, **expired}))
         sent = {"user_id": "leo", "text": "pears", "metadata": {"session_id": page.url[-36:]}}
         bearer = {"authorization": f"Bearer {token('leo')}"}
-        await page.request.post("/chat/", data=sent, headers=bearer)
+        await page.request.post("chat/", data=sent, headers=bearer)
         await look_again(page)
         await expect(field).to_be_focused()
         await page.unroute_all()
@@ -169,13 +173,13 @@ async def test_a_conversation_is_read_again_after_signing_in_again(
 
 
 async def test_a_draft_is_not_shown_to_the_user_of_another_token(
-    browser: Browser, guarded: RunningStack
+    browser: Browser, guarded: Site
 ) -> None:
     async with await browser.new_context(base_url=guarded.url) as context:
         page = await context.new_page()
         for name, draft in (("erin", ""), ("frank", ""), ("erin", "Written by erin")):
             await context.set_extra_http_headers({"authorization": f"Bearer {token(name)}"})
-            await page.goto("/ui/")
+            await page.goto("ui/")
             await expect(page.get_by_label("Chatting as")).to_have_value(name)
             await expect(message_box(page)).to_have_value(draft)
             await message_box(page).fill(f"Written by {name}")
