@@ -1,4 +1,5 @@
-"""The stack finds its own apps without a network, and never those of another machine."""
+"""The stack never finds the apps of another machine. That it finds its own without a network is
+tested by tests/docs, where the documents' sessions have none."""
 
 import json
 import os
@@ -8,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 import yaml
 
-from lab.machine import free_port, tool
-from lab.stack import eventually, render_run_file
+from lab.stack import render_run_file
 from scripts.lib.project import ROOT
 from scripts.names import write_names
 from scripts.stack import Stack
-from tests.commands import READY, command, dapr_ready, output_of, ports_of, read_until
-from tests.dapr.secure_stack import render_configurations
+from tests.commands import READY, command, output_of, ports_of, read_until
 from tests.faults.network import Network, two_hosts
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -30,14 +28,6 @@ needs_root = pytest.mark.skipif(
 def network() -> Iterator[Network]:
     with two_hosts() as made:
         yield made
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def alone(network: Network) -> str:
-    """A machine that has only a loopback interface."""
-    host, _ = network.hosts
-    await output_of("ip", "-n", host, "link", "delete", "eth0")
-    return host
 
 
 async def on(host: str, *arguments: str | Path) -> str:
@@ -83,53 +73,6 @@ async def test_two_machines_on_one_network_do_not_discover_each_other(
         assert await count_after_a_chat(second, port) == 5
         for host in network.hosts:
             assert await listeners_beyond_loopback(host) == []
-
-
-@needs_root
-async def test_run_sh_needs_no_network(alone: str, tmp_path: Path) -> None:
-    run_file = render_run_file(tmp_path)
-    async with run_sh(alone, tmp_path, "--run-file", run_file):
-        assert await count_after_a_chat(alone, ports_of(run_file)["http"]) == 5
-
-
-@needs_root
-async def test_run_sh_secure_needs_no_network(
-    alone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_file = render_run_file(tmp_path)
-    apps = (app["appID"] for app in yaml.safe_load(run_file.read_text())["apps"])
-    configurations = render_configurations(tmp_path / "secure", *apps)
-    health = free_port()
-    monkeypatch.setenv("SENTRY_HEALTH_PORT", str(health))
-    async with run_sh(alone, tmp_path, "--run-file", run_file, "--secure", configurations):
-        assert await count_after_a_chat(alone, ports_of(run_file)["http"]) == 5
-        # sentry 1.18 can't bind its health port to an address.
-        assert await listeners_beyond_loopback(alone) == [f"*:{health}"]
-
-
-@needs_root
-async def test_dapr_run_needs_no_network(
-    alone: str, tmp_path: Path, daprd: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_file = render_run_file(tmp_path)
-    runtime = tmp_path / "home/.dapr/bin/daprd"
-    runtime.parent.mkdir(parents=True)
-    runtime.symlink_to(daprd)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    # The address that daprd announces. Without a network it can't find one by itself.
-    monkeypatch.setenv("DAPR_HOST_IP", "127.0.0.1")
-    port = ports_of(run_file)["http"]
-
-    async def a_chat_has_a_count() -> bool:
-        try:
-            return await count_after_a_chat(alone, port) is not None
-        except AssertionError:  # nobody listens there yet
-            return False
-
-    start = ("ip", "netns", "exec", alone, tool("DAPR_CLI"), "run", "-f", run_file)
-    async with command(*start, folder=tmp_path) as process:
-        await read_until(process, dapr_ready(run_file))
-        await eventually(a_chat_has_a_count, expected=True, timeout_s=60)
 
 
 async def test_the_local_configuration_has_the_addresses_of_dapr_yaml() -> None:

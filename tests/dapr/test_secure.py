@@ -349,8 +349,8 @@ async def test_everything_listens_on_loopback_only_but_for_sentrys_health(
 ) -> None:
     pids = {str(s.process.pid): s for s in secured.stack.services.values() if s.process}
     beyond = set()
-    for line in (await output_of("ss", "-Hltnp")).splitlines():
-        address, pid = line.split()[3], line.partition("pid=")[2].partition(",")[0]
+    for line in (await output_of("ss", "-Hlntup")).splitlines():
+        address, pid = line.split()[4], line.partition("pid=")[2].partition(",")[0]
         host, _, port = address.rpartition(":")
         if pid in pids and not host.removeprefix("[::ffff:").startswith("127."):
             beyond.add((pids[pid].name, int(port)))
