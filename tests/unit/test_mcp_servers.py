@@ -38,17 +38,12 @@ async def served(source: str, folder: Path) -> AsyncIterator[dict[str, object]]:
         yield {"url": f"http://127.0.0.1:{port}/mcp"}
 
 
-async def test_a_tool_of_an_mcp_server_that_chat_starts() -> None:
-    async with mcp_agent(dice={"command": SERVER[0], "args": SERVER[1:]}) as agent:
-        reply = await ask(agent, 'mcp_dice__roll {"sides": 1}')
-        assert reply == "[offline model] mcp_dice__roll says: 1 of 1"
-
-
-async def test_two_mcp_servers_may_have_tools_of_the_same_name() -> None:
+async def test_two_mcp_servers_that_chat_starts_may_have_tools_of_the_same_name() -> None:
     dice = {"command": SERVER[0], "args": SERVER[1:]}
     async with mcp_agent(one=dice, two=dice) as agent:
-        assert "mcp_one__roll says" in await ask(agent, "mcp_one__roll")
-        assert "mcp_two__roll says" in await ask(agent, "mcp_two__roll")
+        for name in ("one", "two"):
+            reply = await ask(agent, f'mcp_{name}__roll {{"sides": 1}}')
+            assert reply == f"[offline model] mcp_{name}__roll says: 1 of 1"
 
 
 async def test_an_mcp_server_may_come_go_and_come_again(
@@ -87,19 +82,14 @@ server.run()
 """
 
 
-@pytest.mark.parametrize(
-    ("tool", "told"),
-    [
-        ("short", "missing required parameters: sides"),
-        ("wrong", "sides: must be a number"),
-        ("broken", "says: The tool has failed."),
-    ],
-)
-async def test_the_model_is_told_how_it_has_called_a_tool_of_an_mcp_server_wrongly(
-    tool: str, told: str
-) -> None:
+async def test_the_model_is_told_how_it_has_called_a_tool_of_an_mcp_server_wrongly() -> None:
     async with mcp_agent(x={"command": sys.executable, "args": ["-c", PICKY]}) as agent:
-        assert (await ask(agent, f"mcp_x__{tool}")).endswith(told)
+        for tool, told in (
+            ("short", "missing required parameters: sides"),
+            ("wrong", "sides: must be a number"),
+            ("broken", "says: The tool has failed."),
+        ):
+            assert (await ask(agent, f"mcp_x__{tool}")).endswith(told)
 
 
 GROWING = """
