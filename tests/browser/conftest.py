@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from lab.machine import tool
 from lab.stack import RunningStack, running_stack
-from tests.browser.people import button, past, send_and_wait
+from tests.browser.people import message_box, past, questions
 from tests.browser.sites import Site, running_site
 from tests.dapr.conftest import no_keys
 
@@ -127,12 +127,14 @@ async def open_site(site: Site, opened: OpenPage) -> OpenPage:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def fruits(open_site: OpenPage) -> Page:
-    """Two conversations, the first of which mentions plums."""
-    page = await open_site()
-    await send_and_wait(page, "apples")
-    await send_and_wait(page, "and plums")
-    await button(page, "New conversation").click()
-    await send_and_wait(page, "pears")
+async def fruits(site: Site, open_site: OpenPage) -> Page:
+    """Two conversations, the first of which mentions plums. The other one is open."""
+    user, one, other = f"user-{uuid4().hex[:8]}", uuid4(), uuid4()
+    for text, session_id in (("apples", one), ("and plums", one), ("pears", other)):
+        await site.chat.say(text, user, session_id)
+    page = await open_site(user)
     await expect(past(page)).to_have_count(2)
+    await past(page).filter(has_text="pears").click()
+    await expect(questions(page)).to_have_count(1)
+    await expect(message_box(page)).to_be_focused()
     return page
