@@ -129,6 +129,7 @@ async def test_a_scrape_reports_the_current_state(
         async with stores.locks.turn(MESSAGE.conversation):
             await stores.turns.keep(turn_of(MESSAGE, "hello"))
         admission.turned_away = 3
+        stores.outbox.refused = 2
         chat.agent.delay_s = 5
         stream = chat.conversation.stream(MESSAGE)
         await anext(stream)
@@ -143,7 +144,7 @@ async def test_a_scrape_reports_the_current_state(
     assert values["daca_chats"] == "1.0"
     assert values["daca_chat_streams"] == "1.0"
     assert values["daca_chats_turned_away_total"] == "3.0"
-    assert values["daca_outbox_refused_total"] == "0.0"
+    assert values["daca_outbox_refused_total"] == "2.0"
     assert values["daca_outbox_entries"] == "1.0"
     assert 0 < float(values["daca_outbox_oldest_age_seconds"]) < 5
     assert float(values["process_resident_memory_bytes"]) > 1e6
