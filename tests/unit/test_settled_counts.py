@@ -94,13 +94,14 @@ async def test_messages_of_waiting_users_are_sent_at_once_and_others_share_a_bat
         await asyncio.sleep(0.001)
     await stores.outbox.settled("user19")
     assert len(recorder.sizes) <= 2 + (time.monotonic() - began) / GATHER_S
-    times_s = []
-    for _ in range(10):
+    # Others are gathered for longer than that. On a busy machine, anything may take longer.
+    for _ in range(100):
         began = time.monotonic()
         await send(stores, "alice")
         await stores.outbox.settled("alice")
-        times_s.append(time.monotonic() - began)
-    assert min(times_s) < GATHER_S
+        if time.monotonic() - began < GATHER_S:
+            return
+    pytest.fail("messages of waiting users are gathered, too")
 
 
 async def test_a_backlog_larger_than_a_batch_does_not_delay_waiting_users(
