@@ -44,7 +44,7 @@ class _LoggingExporter(SpanExporter):
         self._works = True
         self._reasons: list[str] = []
         # These loggers report every dropped span and every attempt.
-        for name in ("opentelemetry.sdk._shared_internal", "urllib3"):
+        for name in ("opentelemetry.sdk", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         # Why a delivery has failed is told only in this log.
         reports = logging.getLogger(type(inner).__module__)
