@@ -55,7 +55,7 @@ def _coloured(language: str | None, code: str) -> str | None:
     if not language or len(code) > _MAX_COLOURED or longest > _MAX_LINE:
         return None
     fence = "~" * (code.count("~") + 3)
-    html = _theme.html(f"{fence}{language}\n{code}{fence}\n")
+    html = _theme.html(f"{fence} {language}\n{code}")
     html = html.removeprefix('<pre style="background-color:#2b303b;">\n').removesuffix("</pre>\n")
     html = re.sub(r'<span style="color:#c0c5ce;">([^<]*)</span>', r"\1", html)
     for colour, kind in _KINDS.items():

@@ -153,6 +153,16 @@ def test_code_after_raw_html_is_shown_as_it_was_written(begin: str, html: str) -
     assert "amp;" not in shown
 
 
+@pytest.mark.parametrize(
+    "begin", ["```py\n", "~~~py\n", "```other\n", "- ```py\n  ", "``` ~~~\n", "``` \\~~~\n"]
+)
+@pytest.mark.parametrize("end", ["", "\n", "\n```\n"])
+def test_code_is_shown_as_it_was_written_also_if_it_has_not_ended(begin: str, end: str) -> None:
+    shown = re.sub("<[^>]*>", "", render(f"{begin}x = 1{end}")).split()
+    assert shown[:3] == ["x", "=", "1"]
+    assert shown[3:] in ([], end.split())
+
+
 def test_markdown_follows_line_breaks_and_raw_html() -> None:
     assert render("<br>\n**bold**") == "<p><br>\n<strong>bold</strong></p>\n"
     assert "<pre><code" in render("<br>\n```\n<b>\n```\n")
