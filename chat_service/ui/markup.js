@@ -31,6 +31,7 @@ function parsed(html) {
   enliven(root);
   for (const block of root.children) block.dir = "auto";
   for (const link of root.querySelectorAll("a")) link.target = "_blank";
+  for (const list of root.querySelectorAll("ol")) makeRoom(list);
   for (const table of root.querySelectorAll("table")) wrapTable(table);
   for (const pre of root.querySelectorAll("pre")) wrapCode(pre);
   return root;
@@ -59,6 +60,12 @@ function enliven(root) {
 
 function isInline(node) {
   return node?.nodeType === Node.ELEMENT_NODE && node.matches("em, strong, del, code, a");
+}
+
+/** A list may begin with a year. Its first digits must not be cut off, in a narrow window or on paper. */
+function makeRoom(list) {
+  const { length } = String(list.start + list.children.length - 1);
+  if (length > 2) list.style.paddingInlineStart = `${length + 1.5}ch`;
 }
 
 function wrapTable(table) {

@@ -5,6 +5,7 @@ import re
 import pytest
 from playwright.async_api import Page, expect
 
+from chat_service.chat.messages import ToolCall
 from chat_service.web.markdown import render
 from tests.browser.conftest import OpenPage
 from tests.browser.people import past, replies, send_and_wait
@@ -93,6 +94,37 @@ async def test_a_date_in_hebrew_does_not_change_the_number_of_messages(
     about = past(page).locator("small")
     await expect(about).to_contain_text("1 message")
     assert "· 1 message" in await about.evaluate(SEEN)
+
+
+@pytest.mark.parametrize("first", [99, 999, 2024, 123456789])
+async def test_the_numbers_of_a_list_are_not_cut_off(
+    first: int, site: Site, open_site: OpenPage
+) -> None:
+    site.agent.script = [f"{first}. one\n{first}. two"]
+    page = await open_site(viewport={"width": 360, "height": 800})
+    await send_and_wait(page, "Count")
+    room = (
+        await replies(page)
+        .locator("li")
+        .last.evaluate(
+            """item => {
+            const context = document.createElement("canvas").getContext("2d");
+            context.font = getComputedStyle(item).font;
+            const { width } = context.measureText(`${item.parentElement.start + 1}. `);
+            return item.getBoundingClientRect().left - width;
+        }"""
+        )
+    )
+    assert room > 0
+
+
+async def test_the_name_of_a_tool_is_not_cut_off(site: Site, open_site: OpenPage) -> None:
+    site.agent.script = [ToolCall("getTheWeatherForecastOf" * 3, "{}"), "Sun."]
+    page = await open_site(viewport={"width": 360, "height": 800})
+    await send_and_wait(page, "How will it be?")
+    box = await page.get_by_text("Used getTheWeather").bounding_box()
+    assert box
+    assert box["x"] + box["width"] <= 360
 
 
 async def test_an_update_of_a_reply_keeps_unchanged_elements(open_site: OpenPage) -> None:
