@@ -24,7 +24,7 @@ import { followTheme } from "./theme.js";
 import { followToken, subject } from "./token.js";
 
 const $ = (id) => document.getElementById(id);
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const WELCOME = $("empty").textContent;
 const LOADING = "Loading the conversation…";
 const NOT_LOADED = "This conversation could not be loaded.";
@@ -556,8 +556,10 @@ $("user").onkeydown = (event) => {
 $("skip").onclick = toTheBox;
 
 function showAddress() {
-  const id = location.hash.slice(1);
-  return show(UUID.test(id) ? id : "");
+  const id = location.hash.slice(1).toLowerCase(); // as the service writes it
+  if (!UUID.test(id)) return show("");
+  history.replaceState(null, "", `#${id}`);
+  return show(id);
 }
 
 function lookAgain() {

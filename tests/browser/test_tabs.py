@@ -25,6 +25,7 @@ from tests.browser.people import (
     send_and_see,
     send_and_wait,
     sign_in,
+    texts,
 )
 from tests.browser.sites import Site, running_site
 from tests.browser.troubles import CONVERSATION, abort, see_a_problem
@@ -41,6 +42,19 @@ async def guarded(tmp_path: Path, opened: OpenPage) -> AsyncIterator[Page]:
         page = await opened(site.url, "alice")
         await sign_in(page, "alice")
         yield page
+
+
+async def test_a_link_in_capital_letters_leads_to_the_same_conversation(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    before, _, session = page.url.partition("#")
+    other = await page.context.new_page()
+    await other.goto(f"{before}#{session.upper()}")
+    await expect(past(other)).to_have_attribute("aria-current", "true")
+    await send_and_wait(other, "pears")
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
 
 
 async def test_a_link_to_a_conversation_is_shown_after_signing_in(guarded: Page) -> None:
