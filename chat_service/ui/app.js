@@ -351,6 +351,9 @@ function showUser() {
 
 /** Use the token's user; no other can be chosen then. What failed without a token can be retried. */
 function signIn(name) {
+  // What had it before the dialog may have been replaced in the list.
+  const focus = document.activeElement;
+  if (focus === document.body || $("sign-in").contains(focus)) composer.rest();
   $("user").readOnly = true;
   $("user").value = name;
   if (name !== user) return become(name);

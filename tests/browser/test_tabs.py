@@ -14,6 +14,7 @@ from tests.browser.people import (
     begin_edit,
     button,
     count,
+    delete,
     message_box,
     past,
     progress,
@@ -248,11 +249,26 @@ async def test_a_token_that_names_no_user_or_fits_in_no_header_is_refused(guarde
     await sign_in(guarded, "alice")
 
 
-async def test_an_expired_token_loses_no_text(guarded: Page) -> None:
-    async def refuse(route: Route) -> None:
-        told = json.dumps({"detail": "The bearer token is not valid"})
-        await route.fulfill(status=401, body=told, content_type="application/problem+json")
+async def refuse(route: Route) -> None:
+    told = json.dumps({"detail": "The bearer token is not valid"})
+    await route.fulfill(status=401, body=told, content_type="application/problem+json")
 
+
+async def test_after_a_deletion_whose_token_has_expired_the_focus_is_not_lost(
+    guarded: Page,
+) -> None:
+    await send_and_wait(guarded, "apples")
+    await guarded.route(CONVERSATION, refuse)
+    pressed = await button(guarded, "Delete: apples").element_handle()
+    await delete(guarded, "apples")
+    await see_a_problem(guarded)
+    await pressed.wait_for_element_state("hidden")  # the list is refreshed
+    await guarded.unroute(CONVERSATION)
+    await sign_in(guarded, "alice")
+    await expect(message_box(guarded)).to_be_focused()
+
+
+async def test_an_expired_token_loses_no_text(guarded: Page) -> None:
     await guarded.route("**/chat/stream*", refuse)
     await message_box(guarded).fill("apples")
     await message_box(guarded).press("Enter")
