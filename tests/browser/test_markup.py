@@ -96,26 +96,23 @@ async def test_a_date_in_hebrew_does_not_change_the_number_of_messages(
     assert "· 1 message" in await about.evaluate(SEEN)
 
 
-@pytest.mark.parametrize("first", [99, 999, 2024, 123456789])
-async def test_the_numbers_of_a_list_are_not_cut_off(
-    first: int, site: Site, open_site: OpenPage
-) -> None:
-    site.agent.script = [f"{first}. one\n{first}. two"]
+# How far the number of a list's last item is from the left end of the window.
+BEFORE_LAST = """lists => lists.map((list) => {
+    const context = document.createElement("canvas").getContext("2d");
+    context.font = getComputedStyle(list).font;
+    const { width } = context.measureText(`${list.start + list.children.length - 1}. `);
+    return list.lastElementChild.getBoundingClientRect().left - width;
+})"""
+
+
+async def test_the_numbers_of_a_list_are_not_cut_off(site: Site, open_site: OpenPage) -> None:
+    firsts = (99, 999, 2024, 123456789)
+    site.agent.script = ["\n\nThen:\n\n".join(f"{first}. one\n1. two" for first in firsts)]
     page = await open_site(viewport={"width": 360, "height": 800})
     await send_and_wait(page, "Count")
-    room = (
-        await replies(page)
-        .locator("li")
-        .last.evaluate(
-            """item => {
-            const context = document.createElement("canvas").getContext("2d");
-            context.font = getComputedStyle(item).font;
-            const { width } = context.measureText(`${item.parentElement.start + 1}. `);
-            return item.getBoundingClientRect().left - width;
-        }"""
-        )
-    )
-    assert room > 0
+    left = await replies(page).locator("ol").evaluate_all(BEFORE_LAST)
+    assert len(left) == len(firsts)
+    assert min(left) > 0
 
 
 async def test_the_name_of_a_tool_is_not_cut_off(site: Site, open_site: OpenPage) -> None:
