@@ -10,6 +10,7 @@ import {
   composes,
   forget,
   keysOf,
+  losesFocus,
   noted,
   otherTabs,
   over,
@@ -352,8 +353,7 @@ function showUser() {
 /** Use the token's user; no other can be chosen then. What failed without a token can be retried. */
 function signIn(name) {
   // What had it before the dialog may have been replaced in the list.
-  const focus = document.activeElement;
-  if (focus === document.body || $("sign-in").contains(focus)) composer.rest();
+  if (losesFocus($("sign-in"))) composer.rest();
   $("user").readOnly = true;
   $("user").value = name;
   if (name !== user) return become(name);

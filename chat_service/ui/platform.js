@@ -3,6 +3,12 @@
 /** Whether the device has a touch screen instead of a keyboard. */
 export const touch = matchMedia("(hover: none) and (pointer: coarse)");
 
+/** Whether nothing has the focus, or only what is in `dialog`, which is being closed. */
+export function losesFocus(dialog) {
+  const focus = document.activeElement;
+  return focus === document.body || dialog.contains(focus);
+}
+
 /** The storage of one tab, until it is closed. The default is that of the browser. */
 export const TAB = "sessionStorage";
 

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { element } from "./markup.js";
-import { composes } from "./platform.js";
+import { composes, losesFocus } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 45rem)");
@@ -347,8 +347,7 @@ export class Sidebar {
     dialog.onclose = () => {
       // A refresh may have replaced the button to which the browser returns the focus. This event may come late,
       // when its user already writes elsewhere.
-      const focus = document.activeElement;
-      if (focus === document.body || dialog.contains(focus)) this.#listed(session)?.querySelector(".delete").focus();
+      if (losesFocus(dialog)) this.#listed(session)?.querySelector(".delete").focus();
       if (dialog.returnValue === "delete") remove();
     };
     dialog.showModal();
