@@ -163,11 +163,17 @@ export class Log {
   /** Call `change`, which changes the log, and keep the scroll position, also if it is the end. */
   keepPlace(change) {
     this.#scrolled(); // the browser tells of it only with its next frame
-    this.seenEnd ??= this.element.scrollHeight;
-    requestAnimationFrame(() => requestAnimationFrame(() => (this.seenEnd = null)));
+    this.#noteEnd();
     change();
     if (this.follows && !this.isHeld) this.toEnd();
     else this.#showButton();
+  }
+
+  /** Note the end that is on the screen, for the two frames that a change may take to get there. */
+  #noteEnd() {
+    if (this.seenEnd !== null) return;
+    this.seenEnd = this.element.scrollHeight;
+    requestAnimationFrame(() => requestAnimationFrame(() => (this.seenEnd = null)));
   }
 
   get isAtEnd() {
