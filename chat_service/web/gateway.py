@@ -72,8 +72,8 @@ def build_gateway(
         # `Edge` traces and measures. FastAPI's own spans have paths and queries, and so user ids.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    private = private_router(identity)
-    chats = private_router(identity, admission)
+    private = private_router(identity, cors_origins)
+    chats = private_router(identity, cors_origins, admission)
     # A page of messages can take a third of a second to render, which slows down everything else,
     # and each that waits with its texts would take a megabyte.
     rendering = FairLimit(2)

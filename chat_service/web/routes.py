@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -19,15 +19,18 @@ from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
 from chat_service.web.problems import MAX_BODY_BYTES
 from daca_shared.calls.errors import http_headers
-from daca_shared.domain import InvalidInput, Unavailable, UserId
+from daca_shared.domain import Forbidden, InvalidInput, Unavailable, UserId
 
 _MAX_TITLE_BYTES = 10_000
 _JSON = r"application/([^;]+\+)?json"
 
 
-def private_router(identity: Identity, admission: Admission | None = None) -> APIRouter:
-    """Routes that identify the caller before they read the body. With `admission`, chats that are
-    too many are refused even before that, as checking their tokens would add to the load."""
+def private_router(
+    identity: Identity, origins: Sequence[str], admission: Admission | None = None
+) -> APIRouter:
+    """Routes that identify the caller before they read the body, and answer pages of these origins
+    and our own. With `admission`, chats that are too many are refused even before that, as checking
+    their tokens would add to the load."""
 
     class PrivateRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,6 +56,7 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
                 admission.let_go(held)
 
         async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            _refuse_foreign(scope, origins)
             authorization = Headers(scope=scope).getlist("authorization")
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
             if scope["method"] in (self.methods or ()):
@@ -65,6 +69,16 @@ def private_router(identity: Identity, admission: Admission | None = None) -> AP
     # Other bodies hold a title at most.
     most = MAX_BODY_BYTES if admission else _MAX_TITLE_BYTES
     return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=most)
+
+
+def _refuse_foreign(scope: Scope, origins: Sequence[str]) -> None:
+    """Refuses pages of other origins than these. They can't read the answer, but its status tells
+    them whether a user exists, and the time that a search takes, what the user has said."""
+    headers = Headers(scope=scope)
+    is_foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    if is_foreign and not {headers.get("origin"), "*"} & {*origins}:
+        problem = "CHAT_CORS_ORIGINS doesn't name the page that sent this"
+        raise Forbidden(problem, code="ORIGIN_NOT_LISTED")
 
 
 def _read_as_json(scope: Scope) -> None:

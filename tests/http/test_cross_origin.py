@@ -39,6 +39,45 @@ async def test_where_every_origin_is_listed_none_may_send_credentials(method: st
     assert "access-control-allow-credentials" not in answer.headers
 
 
+_ROUTES = ["/users/alice/analytics?default=0", "/conversations?user_id=alice&filter=pin"]
+
+
+@pytest.mark.parametrize("url", _ROUTES)
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("origin", [{"origin": OTHER}, {"origin": "null"}, {}])
+async def test_another_page_can_neither_time_a_users_data_nor_see_its_status(
+    url: str, site: str, origin: dict[str, str]
+) -> None:
+    async with gateway(FakeChat(), cors_origins=[LISTED]) as http:
+        answer = await http.get(url, headers={"sec-fetch-site": site, **origin})
+    assert (answer.status_code, answer.json()["code"]) == (403, "ORIGIN_NOT_LISTED")
+
+
+@pytest.mark.parametrize("url", _ROUTES)
+@pytest.mark.parametrize(
+    ("listed", "headers"),
+    [
+        (LISTED, {"sec-fetch-site": "same-site", "origin": LISTED}),
+        ("*", {"sec-fetch-site": "cross-site", "origin": OTHER}),
+        (LISTED, {"sec-fetch-site": "same-origin"}),
+        (LISTED, {"sec-fetch-site": "none"}),  # typed into the address bar
+        (LISTED, {"origin": OTHER}),  # no browser of today
+    ],
+)
+async def test_a_listed_page_our_own_and_a_persons_own_request_are_answered(
+    url: str, listed: str, headers: dict[str, str]
+) -> None:
+    async with gateway(FakeChat(), cors_origins=[listed]) as http:
+        answer = await http.get(url, headers=headers)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_a_link_on_another_page_opens_the_chat_page(site: str) -> None:
+    async with gateway(FakeChat()) as http:
+        assert (await http.get("/ui/", headers={"sec-fetch-site": site})).status_code == 200
+
+
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 422, 500, 503])
 async def test_a_listed_origin_may_read_any_answer(status: int) -> None:
     chat = FakeChat()
