@@ -173,11 +173,15 @@ class ChatSettings(ServiceSettings):
             return None
         proxies = getproxies()
         proxy = proxies.get(parts.scheme) or proxies.get("all")
-        if proxy and "://" not in proxy:
+        if not proxy:
+            return None
+        if "://" not in proxy:
             proxy = f"http://{proxy}"
-        if proxy and urlsplit(proxy).scheme not in ("http", "https"):
-            raise Misconfigured(
-                f"{parts.scheme.upper()}_PROXY or ALL_PROXY: only an HTTP proxy can be used; "
-                f"name one, or except {parts.hostname} in NO_PROXY"
-            )
-        return proxy
+        with suppress(ValueError):  # a port that is no number: maybe a password's part before a `/`
+            found = urlsplit(proxy)
+            if found.scheme in ("http", "https") and found.hostname and found.port != 0:
+                return proxy
+        raise Misconfigured(
+            f"{parts.scheme.upper()}_PROXY or ALL_PROXY: only an HTTP proxy can be used, like "
+            f"http://proxy:3128; name one, or except {parts.hostname} in NO_PROXY"
+        )

@@ -9,7 +9,7 @@ from typing import Any
 
 import agents
 from agents.items import TResponseStreamEvent
-from httpx2 import HTTPError
+from httpx2 import HTTPError, InvalidURL
 from openai import AsyncOpenAI, Omit, OpenAIError, Timeout
 from pydantic import ValidationError
 
@@ -114,6 +114,9 @@ def choose_model(settings: ChatSettings) -> ChatModel:
             )  # fmt: skip
         except OSError as error:
             raise Misconfigured(f"SSL_CERT_FILE or SSL_CERT_DIR: {error}") from None
+        except (InvalidURL, ValueError):
+            problem = "one of them is not like http://proxy:3128"
+            raise Misconfigured(f"HTTP_PROXY, HTTPS_PROXY, ALL_PROXY: {problem}") from None
         model = ResponsesModel(name, client)
     return ChatModel(name, model, _Settings(include_usage=True, retry=one_retry()), client)
 

@@ -138,6 +138,31 @@ def test_a_proxy_that_cannot_be_used_is_refused_by_name(environment: pytest.Monk
         ChatSettings.from_environment().proxy_for("https://model.example/v1")
 
 
+@pytest.mark.parametrize("host", ["", "https://model.example/v1"])
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://user:hunter2/x@proxy.example:3128",  # the slash should be %2F
+        "user:hunter2",
+        "http://proxy.example:hunter2",
+        "gopher://user:hunter2@proxy.example",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    environment: pytest.MonkeyPatch, host: str, proxy: str
+) -> None:
+    for name, value in (
+        ("OPENAI_API_KEY", "sk-1"),
+        ("OPENAI_BASE_URL", host),
+        ("CHAT_MODEL", "one"),
+        ("HTTPS_PROXY", proxy),
+    ):
+        environment.setenv(name, value)
+    with pytest.raises(Misconfigured, match=r"HTTPS_PROXY.* ALL_PROXY: ") as told:
+        choose_model(ChatSettings.from_environment())
+    assert "hunter2" not in str(told.value)
+
+
 def test_a_socks_proxy_in_the_environment_breaks_no_chat() -> None:
     # In a new process, because the SDK sets up its tracing only once.
     code = (
