@@ -41,8 +41,9 @@ _OF_USER = f"{_SELECT} AND user_id = $1 ORDER BY seq LIMIT $2"
 _HAS_UNSENT = "SELECT seq FROM chat.outbox WHERE user_id = $1 AND NOT refused LIMIT 1"
 _OLDEST_TIMES = "SELECT sent_time FROM chat.outbox WHERE NOT refused ORDER BY seq LIMIT $1"
 _BACKLOG = f"SELECT count(*), min(sent_time) FROM ({_OLDEST_TIMES}) AS oldest"  # noqa: S608
-_DELETE = "DELETE FROM chat.outbox WHERE seq = $1"
-_REFUSE = "UPDATE chat.outbox SET refused = true WHERE seq = $1"
+# Not by `seq`: a file that has come in the place of ours may have given that to another message.
+_DELETE = "DELETE FROM chat.outbox WHERE message_id = $1"
+_REFUSE = "UPDATE chat.outbox SET refused = true WHERE message_id = $1"
 
 
 @dataclass(frozen=True)
@@ -180,8 +181,8 @@ class Outbox:
             for seq, message_id, user_id, sent, origin in rows.values()
         ]
 
-    async def _send(self, entries: Sequence[OutboxEntry]) -> set[int]:
-        """Send them; returns the `seq` of those that analytics refuses."""
+    async def _send(self, entries: Sequence[OutboxEntry]) -> set[UUID]:
+        """Send them; returns the ids of those that analytics refuses."""
         if not entries:
             return set()
         try:
@@ -192,13 +193,13 @@ class Outbox:
                 # It stays in the table, where an operator can see it, and is not sent again.
                 log.warning("analytics refuses message %s: %s", entries[0].message_id, error)
                 self.refused += 1
-                return {entries[0].seq}
+                return {entries[0].message_id}
             half = len(entries) // 2
             return await self._send(entries[:half]) | await self._send(entries[half:])
         return set()
 
 
-async def _remove(statements: Statements, entries: list[OutboxEntry], refused: set[int]) -> None:
-    counted = [(entry.seq,) for entry in entries if entry.seq not in refused]
-    await statements.fetchmany(_DELETE, counted)
-    await statements.fetchmany(_REFUSE, [(seq,) for seq in refused])
+async def _remove(statements: Statements, entries: list[OutboxEntry], refused: set[UUID]) -> None:
+    counted = {entry.message_id for entry in entries} - refused
+    await statements.fetchmany(_DELETE, [(id_,) for id_ in counted])
+    await statements.fetchmany(_REFUSE, [(id_,) for id_ in refused])

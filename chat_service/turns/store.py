@@ -46,7 +46,7 @@ UPDATE chat.conversations SET title = $3 WHERE user_id = $1 AND session_id = $2
 RETURNING last_seq, session_id, title, update_time, turn_count"""
 _DELETE = "DELETE FROM chat.conversations WHERE user_id = $1 AND session_id = $2 RETURNING last_seq"
 _DELETE_TURNS = "DELETE FROM chat.turns WHERE user_id = $1 AND session_id = $2"
-_PROMPT = "SELECT prompt FROM chat.turns WHERE seq = $1"
+_PROMPT = "SELECT prompt FROM chat.turns WHERE user_id = $1 AND message_id = $2"
 # A finished turn is replaced only by whoever has read it ($11). A stopped one is always replaced,
 # in its place, even if that is in another conversation than the one that this turn is for.
 _KEEP = """
@@ -106,8 +106,10 @@ class TurnStore:
             key, answer = turn.conversation, turn.answer
             await self.locks.confirm(key, statements)
             title = old_title = _title(turn.prompt)
-            if turn.seq and (replaced := await statements.fetch(_PROMPT, turn.seq)):
-                old_title = _title(replaced[0][0])
+            # Unknown by now if another file has come in the place of the one that it was read from.
+            by_id = key.user_id, turn.message_id
+            if known := await statements.fetch(_PROMPT, *by_id) if turn.seq else ():
+                old_title = _title(known[0][0])
             steps = json.dumps([asdict(call) for call in answer.tool_calls])
             kept = await statements.fetch(
                 _KEEP, key.user_id, key.session_id, turn.message_id, turn.prompt, answer.text,
@@ -118,7 +120,7 @@ class TurnStore:
             ((seq, session_id),) = kept
             shown = title, turn.end_time, seq, old_title
             await statements.fetch(_KEEP_CONVERSATION, key.user_id, session_id, *shown)
-            if not turn.seq:  # otherwise its message is counted already
+            if not known:  # otherwise its message is counted already
                 await add_message(statements)
             return replace(turn, conversation=ConversationKey(key.user_id, session_id), seq=seq)
 
