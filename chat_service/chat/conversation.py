@@ -191,8 +191,8 @@ class Conversation:
         return kept
 
     async def _count_before(self, user_id: str, earlier: Turn | None) -> int | None:
-        """How many messages the user has sent before this one; 0 for a new user. None if that
-        isn't known in time: a wrong number would be worse than none."""
+        """How many other messages the user has sent; 0 for a new user. None if that isn't known in
+        time: a wrong number would be worse than none."""
         try:
             count = await self.counts.message_count(user_id, timeout_s=COUNT_TIMEOUT_S)
         except NotFound:

@@ -106,9 +106,10 @@ class TurnStore:
             key, answer = turn.conversation, turn.answer
             await self.locks.confirm(key, statements)
             title = old_title = _title(turn.prompt)
-            # Unknown by now if another file has come in the place of the one that it was read from.
+            # A turn that was known may not be, once an earlier copy has taken the database's place.
             by_id = key.user_id, turn.message_id
-            if known := await statements.fetch(_PROMPT, *by_id) if turn.seq else ():
+            known = await statements.fetch(_PROMPT, *by_id) if turn.seq else ()
+            if known:
                 old_title = _title(known[0][0])
             steps = json.dumps([asdict(call) for call in answer.tool_calls])
             kept = await statements.fetch(

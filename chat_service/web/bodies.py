@@ -76,7 +76,7 @@ class ReplyBody(BaseModel):
     metadata: ReplyMetadata
     message_id: UUID
     message_count: int | None
-    """How many messages the user had sent before this one; null if that isn't known."""
+    """How many other messages the user had sent by then; null if that isn't known."""
     tags: tuple[str, ...]
     model: str
 

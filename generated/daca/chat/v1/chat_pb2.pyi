@@ -179,7 +179,7 @@ class ChatResponse(_message.Message):
     message_id: _builtins.str
     """The id that identifies the message, a UUID: the request's, if it had one."""
     message_count: _builtins.int
-    """How many messages the user had sent before this one, as the agent was told.
+    """How many other messages the user had sent by then, as the agent was told.
     Unset if analytics didn't answer: the agent then claims no count.
     """
     model: _builtins.str
