@@ -5,8 +5,6 @@ import { recall, remember } from "./platform.js";
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
 let chosen = recall("theme");
-// Before anything is shown: otherwise each load would begin with a flash of the other theme.
-if (chosen) document.documentElement.dataset.theme = chosen;
 
 /** Apply the theme, and let `button` change it. */
 export function followTheme(button) {
