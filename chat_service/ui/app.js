@@ -350,13 +350,23 @@ function showUser() {
   count.refresh(user);
 }
 
+/** Become the user who has used the page so far, as is known only now. */
+function introduce(name) {
+  // Anything else in the box is a draft of the user who was here before.
+  const typed = name !== user && (composer.isTyped ? composer.text : typedEarly);
+  if (typed && composer.isTyped) composer.begin(""); // it is no draft of that user's
+  become(name);
+  if (typed && composer.isEmpty) composer.begin(typed);
+}
+
 /** Use the token's user; no other can be chosen then. What failed without a token can be retried. */
 function signIn(name) {
   // What had it before the dialog may have been replaced in the list.
   if (losesFocus($("sign-in"))) composer.rest();
+  const isFirst = !$("user").readOnly;
   $("user").readOnly = true;
   $("user").value = name;
-  if (name !== user) return become(name);
+  if (name !== user) return isFirst ? introduce(name) : become(name);
   if (!log.turns.length) showAddress();
   else rereadAll();
   showUser();
@@ -609,10 +619,7 @@ async function askForCaller() {
   isCallerKnown = true;
   if (!name || subject()) return; // another token may have been entered meanwhile
   $("user").readOnly = true;
-  // Anything else in the box is a draft of the user who was here before.
-  const typed = name !== user && (composer.isTyped ? composer.text : typedEarly);
-  become(name);
-  if (typed && composer.isEmpty) composer.begin(typed);
+  introduce(name);
 }
 askForCaller();
 if (typedEarly) composer.begin([composer.text, typedEarly].filter(Boolean).join("\n"));

@@ -20,7 +20,7 @@ from tests.browser.people import (
     sign_in,
 )
 from tests.browser.sites import Site, running_site
-from tests.browser.troubles import abort, look_again, once
+from tests.browser.troubles import LIST, abort, look_again, once
 from tests.real_services import offline
 from tests.tokens import secret_identity, token
 
@@ -67,6 +67,27 @@ async def test_a_token_is_requested_and_identifies_the_user(
         await expect(replies(page)).to_contain_text("You have sent 3 messages")
         await expect(past(page)).to_have_count(2)
         await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+async def test_what_is_typed_before_the_first_sign_in_stays(
+    browser: Browser, guarded: Site
+) -> None:
+    async with await browser.new_context(base_url=guarded.url) as context:
+        page, come = await context.new_page(), asyncio.Event()
+        await page.route(LIST, once(come, Route.continue_))
+        for path in ("**/users/**", CALLER):
+            await page.route(path, abort)
+        await page.goto("ui/")
+        await expect(button(page, "Send")).to_be_enabled()
+        await message_box(page).fill("apples")
+        come.set()
+        await sign_in(page, "mia")
+        await expect(page.get_by_label("Chatting as")).to_have_value("mia")
+        await expect(message_box(page)).to_have_value("apples")
+        await button(page, "Sign out").click()
+        assert await page.evaluate("Object.keys(localStorage)") == []
+        await sign_in(page, "nina")
+        await expect(message_box(page)).to_have_value("")
 
 
 async def test_a_token_that_a_proxy_adds_identifies_the_user(
