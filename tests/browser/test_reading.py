@@ -47,6 +47,27 @@ async def test_a_reader_who_scrolls_up_slowly_is_not_taken_back(
     await expect(button(page, "↓ Newest")).to_be_hidden()
 
 
+async def test_a_key_that_scrolls_up_is_not_overtaken_by_the_reply(
+    site: Site, open_site: OpenPage
+) -> None:
+    page, more, go = await open_site(), asyncio.Event(), asyncio.Event()
+    site.agent.script = ["Some lines\n\n" * 50, more, "The last", go]
+    log = page.get_by_role("log")
+    await send(page, "Write")
+    await expect(replies(page)).to_contain_text("Some lines")
+    top = await log.evaluate("log => log.scrollTop")
+    # Safari takes a while to the first step of its scroll, which ends if the page scrolls by then.
+    await log.dispatch_event("keydown", {"key": "PageUp"})
+    more.set()
+    await expect(replies(page)).to_contain_text("The last")
+    assert await log.evaluate("log => log.scrollTop") == top
+    await log.press("End")
+    await expect(button(page, "↓ Newest")).to_be_hidden()
+    go.set()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    assert await log.evaluate(TO_END) < 2
+
+
 async def test_a_reader_who_scrolls_to_the_end_just_as_more_comes_follows(
     site: Site, open_site: OpenPage
 ) -> None:
