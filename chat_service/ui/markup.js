@@ -124,9 +124,9 @@ export async function copy(text, button, shown) {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    // Without https or permission, the user can still press Ctrl+C.
+    // Without https or permission, the user can still copy it: on a phone or a Mac not by Ctrl+C.
     getSelection().selectAllChildren(shown);
-    button.textContent = "Selected: press Ctrl+C";
+    button.textContent = "Selected: copy it now";
   }
   document.getElementById("status").textContent = button.textContent; // screen readers may not tell a changed name
   setTimeout(() => (button.textContent = labels.get(button)), 2000);

@@ -111,7 +111,7 @@ async def test_a_copied_selection_has_none_of_the_pages_words(
     )
     await send_and_wait(page, "Write")
     await button(page, "Copy").first.click()
-    await expect(button(page, "Selected: press Ctrl+C")).to_be_visible()
+    await expect(button(page, "Selected: copy it now")).to_be_visible()
     selected = await page.evaluate("getSelection().toString()")
     assert selected.split() == ["Run:", "print(1)"]
 
