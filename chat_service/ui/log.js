@@ -36,8 +36,9 @@ export class Log {
     document.addEventListener("pointercancel", () => (this.isHeld = false), true); // it scrolls, or is dragged
     document.addEventListener("pointerup", () => this.#released(), true);
     // Safari's scroll by a key ends if the log is scrolled before its first step.
-    this.element.addEventListener("keydown", ({ key }) => {
-      if (["ArrowUp", "Home", "PageUp"].includes(key) && this.element.scrollTop) this.follows = false;
+    this.element.addEventListener("keydown", ({ key, target }) => {
+      const scrolls = ["ArrowUp", "Home", "PageUp"].includes(key) && !target.matches("textarea");
+      if (scrolls && this.element.scrollTop) this.follows = false;
     });
     this.element.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     this.element.addEventListener("click", ({ target }) => {
