@@ -50,6 +50,8 @@ const coming = new Map();
 const stale = new Set();
 /** What has failed in conversations that were not shown: functions that tell it, by conversation. */
 const problems = new Map();
+/** Texts that were refused before it was known who sends them, by the keys under which they are stored. */
+const refused = new Map();
 /** The number of the current view. Answers for an older one are dropped. */
 let view = 0;
 let readAt = Date.now();
@@ -352,11 +354,14 @@ function showUser() {
 
 /** Become the user who has used the page so far, as is known only now. */
 function introduce(name) {
+  if (name === user) return become(name);
   // Anything else in the box is a draft of the user who was here before.
-  const typed = name !== user && (composer.isTyped ? composer.text : typedEarly);
-  if (typed && composer.isTyped) composer.begin(""); // it is no draft of that user's
+  const typed = composer.isTyped ? composer.text : typedEarly;
+  if (composer.isTyped) composer.begin(""); // it is no draft of that user's
+  const texts = [...refused.values(), typed].filter(Boolean);
+  for (const record of refused.keys()) forget(record);
   become(name);
-  if (typed && composer.isEmpty) composer.begin(typed);
+  if (texts.length) composer.begin([composer.text, ...texts].filter(Boolean).join("\n"));
 }
 
 /** Use the token's user; no other can be chosen then. What failed without a token can be retried. */
@@ -459,6 +464,7 @@ async function run(turn, text, regenerate = false) {
 
   function fail(error) {
     const wasEditing = composer.edited === turn;
+    if (error.isOurs && error.status === 401 && !$("user").readOnly) refused.set(record, text);
     turn.failed();
     // Another tab or machine has sent a later message, or deleted this one.
     const isOld = (error.isOurs && error.status === 409) || (error.isNotFound && regenerate);

@@ -14,10 +14,13 @@ from tests.browser.people import (
     count,
     message_box,
     past,
+    progress,
     questions,
     replies,
+    send,
     send_and_wait,
     sign_in,
+    texts,
 )
 from tests.browser.sites import Site, running_site
 from tests.browser.troubles import LIST, abort, look_again, once
@@ -88,6 +91,23 @@ async def test_what_is_typed_before_the_first_sign_in_stays(
         assert await page.evaluate("Object.keys(localStorage)") == []
         await sign_in(page, "nina")
         await expect(message_box(page)).to_have_value("")
+
+
+async def test_what_was_sent_before_the_first_sign_in_returns_to_the_box(
+    browser: Browser, guarded: Site
+) -> None:
+    async with await browser.new_context(base_url=guarded.url) as context:
+        page = await context.new_page()
+        await page.goto("ui/")
+        await page.get_by_role("dialog").press("Escape")
+        await send(page, "apples")
+        await sign_in(page, "olga")
+        await expect(message_box(page)).to_have_value("apples")
+        await message_box(page).press("Enter")
+        await expect(progress(page)).to_have_text("Reply complete.")
+        await expect(questions(page)).to_have_text(texts("apples"))
+        await button(page, "Sign out").click()
+        assert await page.evaluate("Object.keys(localStorage)") == []
 
 
 async def test_a_token_that_a_proxy_adds_identifies_the_user(
