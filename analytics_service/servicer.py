@@ -13,7 +13,7 @@ from analytics_service.store import MAX_BATCH, AnalyticsStore, MessageBatch
 from daca.analytics.v1 import analytics_pb2 as pb
 from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from daca_shared.calls.errors import Context
-from daca_shared.domain import InvalidInput, NotFound, UserId, validated
+from daca_shared.domain import FOREIGN_SITES, Forbidden, InvalidInput, NotFound, UserId, validated
 from daca_shared.observe.requests import note_user
 
 _DEFAULT_DAYS, _MAX_DAYS = 14, 90
@@ -66,6 +66,8 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer, appcallback_pb2_grpc.A
         method, verb = request.method.removeprefix("/"), request.http_extension.verb
         if not method.startswith(_INVOKED) or verb not in _READING:
             raise NotFound(f"No such method; there is {_INVOKED}{{user_id}}", code="NO_METHOD")
+        if dict(context.invocation_metadata() or ()).get("sec-fetch-site") in FOREIGN_SITES:
+            raise Forbidden("Pages of other origins get no answer", code="FOREIGN_ORIGIN")
         analytics = await self.store.get(_query(method.removeprefix(_INVOKED)).user_id)
         body = AnyMessage(value=json.dumps({"message_count": analytics.message_count}).encode())
         return common_pb2.InvokeResponse(data=body, content_type="application/json")

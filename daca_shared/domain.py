@@ -83,6 +83,12 @@ class Forbidden(DomainError):
     """The caller is known, and may not do this."""
 
 
+FOREIGN_SITES = ("cross-site", "same-site")
+"""What browsers say in `Sec-Fetch-Site` of a request by a page of another origin. The page can't
+read the answer, but its status shows whether a user exists, and its time what a search has found.
+"""
+
+
 class Unavailable(DomainError):
     """Something that the service needs is away; trying again may help."""
 

@@ -19,7 +19,7 @@ from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
 from chat_service.web.problems import MAX_BODY_BYTES
 from daca_shared.calls.errors import http_headers
-from daca_shared.domain import Forbidden, InvalidInput, Unavailable, UserId
+from daca_shared.domain import FOREIGN_SITES, Forbidden, InvalidInput, Unavailable, UserId
 
 _MAX_TITLE_BYTES = 10_000
 _JSON = r"application/([^;]+\+)?json"
@@ -72,13 +72,12 @@ def private_router(
 
 
 def _refuse_foreign(scope: Scope, origins: Sequence[str]) -> None:
-    """Refuses pages of other origins than these. They can't read the answer, but its status tells
-    them whether a user exists, and the time that a search takes, what the user has said."""
+    """Refuse pages of other origins than these and our own."""
     headers = Headers(scope=scope)
-    is_foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    is_foreign = headers.get("sec-fetch-site") in FOREIGN_SITES
     if is_foreign and not {headers.get("origin"), "*"} & {*origins}:
-        problem = "CHAT_CORS_ORIGINS doesn't name the page that sent this"
-        raise Forbidden(problem, code="ORIGIN_NOT_LISTED")
+        problem = "CHAT_CORS_ORIGINS doesn't name the origin of the page that sent this"
+        raise Forbidden(problem, code="FOREIGN_ORIGIN")
 
 
 def _read_as_json(scope: Scope) -> None:

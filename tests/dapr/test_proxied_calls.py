@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+import httpx2
 import pytest
 import pytest_asyncio
 
@@ -83,6 +84,17 @@ async def test_http_callers_of_the_old_rest_api_are_still_answered(system: Runni
     told = await asyncio.to_thread(scraped, port)
     assert "dapr_http_server_request_count" in told
     assert "charlie" not in told
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_no_page_learns_from_a_sidecar_whether_a_user_exists(
+    system: RunningStack, site: str
+) -> None:
+    port = system.sidecar_port(system.chat, "HTTP")
+    url = f"http://127.0.0.1:{port}/v1.0/invoke/{system.analytics}/method/analytics"
+    async with httpx2.AsyncClient(headers={"sec-fetch-site": site}) as page:
+        answers = [await page.get(f"{url}/{user}") for user in ("bob", "charlie")]
+    assert [answer.status_code for answer in answers] == [403, 403]
 
 
 class Recording(AnalyticsServicer):
