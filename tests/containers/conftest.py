@@ -18,6 +18,11 @@ from scripts.lib.project import ROOT
 _FOLDER = ROOT / "deploy/compose"
 _TIMEOUT_S = 90
 
+_PROXIES = dict.fromkeys(
+    ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9"
+)
+"""As Docker adds them to each container if its own configuration has `proxies`. Nobody is there."""
+
 
 def run(*command: str | Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -32,6 +37,7 @@ class Containers:
         config = yaml.safe_load((_FOLDER / "compose.yaml").read_text())
         built = config["services"]["chat"]["image"]
         for service in config["services"].values():
+            service["environment"] = _PROXIES | service.get("environment", {})
             if ports := service.get("ports"):
                 service["ports"] = [f"127.0.0.1::{port.rpartition(':')[2]}" for port in ports]
             if service["image"] == built:

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 from functools import partial
+from urllib.parse import urlsplit
 
 import pytest
 from compose_spec import PyCompose
@@ -13,6 +14,7 @@ from daca_shared.calls.server import GrpcServer
 from daca_shared.domain import Unavailable
 from daca_shared.observe.metrics import serving_metrics
 from daca_shared.service import running
+from daca_shared.settings import set_no_proxy
 from tests.fakes import listening
 from tests.unit.deployed import (
     COMPOSE,
@@ -43,7 +45,7 @@ def test_sidecars_know_their_app(app: str) -> None:
     assert arguments["dapr-listen-addresses"] == "127.0.0.1"
     assert sidecar["network_mode"] == SERVICES[app]["network_mode"] == f"service:{app}-network"
     assert SERVICES[f"{app}-network"]["networks"] == {"daca": {"aliases": [app]}}
-    assert set(environment) <= variables(SETTINGS[f"{app}-service"])
+    assert set(environment) - {"no_proxy"} <= variables(SETTINGS[f"{app}-service"])
 
 
 @pytest.mark.parametrize("app", APPS)
@@ -62,6 +64,17 @@ def test_apps_end_before_their_sidecars_and_in_time(app: str) -> None:
     # Compose stops services before those that they depend on.
     assert f"{app}-sidecar" in SERVICES[app]["depends_on"]
     assert {f"{app}-network", "jaeger"} <= set(SERVICES[f"{app}-sidecar"]["depends_on"])
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_calls_within_the_system_take_no_proxy_of_dockers_configuration(app: str) -> None:
+    assert SERVICES[f"{app}-sidecar"]["environment"]["NO_PROXY"] == "*"
+    ours = SERVICES[app]["environment"]
+    dockers = {"NO_PROXY": "models.example", "no_proxy": "models.example"}
+    joined = dockers | ours
+    set_no_proxy(joined)
+    receiver = urlsplit(ours["OTEL_EXPORTER_OTLP_ENDPOINT"]).hostname
+    assert {"models.example", receiver} <= set(joined["NO_PROXY"].split(","))
 
 
 @pytest.mark.parametrize("app", APPS)
