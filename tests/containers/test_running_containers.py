@@ -31,6 +31,17 @@ def test_each_crashed_container_rejoins_its_pair(containers: Containers, crashed
 
 
 @pytest.mark.parametrize("app", PAIRS)
+def test_an_app_that_is_told_to_stop_while_it_starts_is_not_killed(
+    containers: Containers, app: str
+) -> None:
+    containers.compose("restart", "--no-deps", app)
+    containers.compose("stop", app)
+    killed = 137
+    assert containers.state(app)["ExitCode"] != killed
+    containers.compose("up", "--detach", "--wait", "chat")
+
+
+@pytest.mark.parametrize("app", PAIRS)
 def test_the_root_is_read_only_and_the_user_not_root(containers: Containers, app: str) -> None:
     script = "id -u; touch /tmp/here /data/here; touch /here 2>&1 || true"
     user, refusal = containers.compose("exec", "-T", app, "sh", "-c", script).splitlines()

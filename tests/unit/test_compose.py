@@ -67,6 +67,12 @@ def test_apps_end_before_their_sidecars_and_in_time(app: str) -> None:
 
 
 @pytest.mark.parametrize("app", APPS)
+def test_a_stop_is_heeded_while_an_app_starts(app: str) -> None:
+    # Process 1 ignores signals that it doesn't handle yet.
+    assert SERVICES[app]["init"] is True
+
+
+@pytest.mark.parametrize("app", APPS)
 def test_calls_within_the_system_take_no_proxy_of_dockers_configuration(app: str) -> None:
     assert SERVICES[f"{app}-sidecar"]["environment"]["NO_PROXY"] == "*"
     ours = SERVICES[app]["environment"]
