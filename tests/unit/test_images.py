@@ -49,6 +49,12 @@ def test_the_deployed_image_is_this_version() -> None:
     assert [image["newTag"] for image in OVERLAY_KUSTOMIZATION["images"]] == [version]
 
 
+def test_only_a_change_of_the_dependencies_installs_them_again() -> None:
+    before, _, _ = DOCKERFILE.partition("RUN uv sync")
+    copied = re.findall(r"^COPY (?!--from)(.+) \./$", before, re.MULTILINE)
+    assert copied == ["pyproject.toml uv.lock"]
+
+
 def test_the_image_runs_without_root_and_gets_signals() -> None:
     final = DOCKERFILE.rpartition("\nFROM ")[2]
     assert re.findall(r"^USER (.+)", final, re.MULTILINE) == ["10001:10001"]
