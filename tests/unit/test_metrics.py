@@ -1,5 +1,6 @@
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from chat_service.chat.messages import ChatMessage, ToolCall
 from chat_service.health.metrics import count_fallback, measured, observed
 from daca_shared.addresses import PortTaken
 from daca_shared.domain import DomainError, Unavailable
-from daca_shared.observe.metrics import serving_metrics
+from daca_shared.observe.metrics import serving_metrics, watch_lag
 from daca_shared.settings import ServiceSettings
 from lab.postgres import Place
 from tests.fakes import FOREVER_S, FakeChat, eventually, opened_stores, turn_of
@@ -26,6 +27,7 @@ from tests.unit.test_agent import choose, model
 __all__ = ["choose", "model", "server"]
 MESSAGE = ChatMessage(user_id="alice", text="hi")
 DURATION = "gen_ai_client_operation_duration_seconds_count"
+LAG = "daca_event_loop_lag_seconds"
 FIRST_CHUNK = "gen_ai_client_operation_time_to_first_chunk_seconds_count"
 
 
@@ -162,6 +164,21 @@ async def test_a_scrape_without_a_database_reports_the_rest(
         text = await asyncio.to_thread(scraped, port)
     assert "daca_chats " in text
     assert "daca_outbox_entries" not in text
+
+
+async def test_a_pause_of_the_event_loop_weighs_as_much_as_it_takes() -> None:
+    def later_than(limit: float) -> float:
+        return total(f"{LAG}_count") - total(f"{LAG}_bucket", le=str(limit))
+
+    told: list[float] = []
+    watching = asyncio.create_task(watch_lag(told.append))
+    await asyncio.sleep(0.01)
+    before = later_than(0.1)
+    time.sleep(0.6)  # noqa: ASYNC251 - as a tool does that blocks the event loop
+    await eventually(lambda: told)
+    watching.cancel()
+    assert later_than(0.1) - before >= 9  # one each 0.05 s, up to 0.1 s before its end
+    assert told[0] > 0.5
 
 
 def test_two_processes_cannot_share_the_port(environment: pytest.MonkeyPatch) -> None:
