@@ -56,7 +56,8 @@ class Status:
 
     async def report(self) -> StatusBody:
         try:
-            outbox = await self._waiting()
+            # A database that doesn't answer would keep whoever asks for seconds.
+            outbox = self.problem() or await self._waiting()
         except DomainError as error:
             outbox = error.message
         return StatusBody(

@@ -68,6 +68,14 @@ async def test_the_status_reports_all_parts(http: httpx2.AsyncClient, chat: Fake
     assert (await http.get("/status")).json()["outbox"] == "away"
 
 
+async def test_the_status_says_what_is_wrong_with_a_database_without_asking_it_again(
+    http: httpx2.AsyncClient, chat: FakeChat
+) -> None:
+    chat.outbox.failure = Unavailable("asked, which may take seconds")
+    chat.problem = "PostgreSQL can't be used: it doesn't answer in time"
+    assert (await http.get("/status")).json()["outbox"] == chat.problem
+
+
 @pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/docs", "/openapi.json", "/ui/"])
 async def test_get_routes_answer_head(chat: FakeChat, path: str) -> None:
     async with served(gateway_app(chat)) as client:
