@@ -50,8 +50,7 @@ class Methods(grpc.GenericRpcHandler):
         More than `max_calls` at once are refused."""
         self.token, self._timeout_s, self._max_calls = token, timeout_s, max_calls
         self.calls, self.lasting = set[asyncio.Task[Any]](), set[asyncio.Task[Any]]()
-        # Calls that wait for their callers to send the request or to read the answer, and since
-        # when; in order.
+        # Calls that wait for their callers to send or to read, and since when; in order.
         self._idle: dict[asyncio.Task[Any] | None, float] = {}
         self._handlers: dict[str, Handler] = {}
         self.services: list[str] = []
@@ -75,18 +74,20 @@ class Methods(grpc.GenericRpcHandler):
         caller has read the answer. Calls are counted here, as grpc's `maximum_concurrent_rpcs`
         also counts ended ones that their callers don't release."""
         handlers, path, task = self._handlers, handler_call_details.method, asyncio.current_task()
+        path = path if path in handlers else _UNKNOWN_METHOD
         if task:
             lasts = path.startswith(_LASTING)
             alike, limit = (self.lasting, _MAX_LASTING) if lasts else (self.calls, self._max_calls)
             is_full = len(alike) >= limit and path != _CHECK
             if is_full and (lasts or not self._make_room()):
+                call_durations(path.removeprefix("/"), "RESOURCE_EXHAUSTED").observe(0)
                 return _refusal
             alike.add(task)
             end = asyncio.get_running_loop().call_later(self._timeout_s, task.cancel, _TOO_LATE)
             if path == _WATCH:
                 end.cancel()
             task.add_done_callback(partial(self._forget, end))
-        return handlers.get(path) or handlers[_UNKNOWN_METHOD]
+        return handlers[path]
 
     def _make_room(self) -> bool:
         """End the call that has waited longest for its caller, and return whether there was one:
@@ -197,11 +198,10 @@ class Methods(grpc.GenericRpcHandler):
             self.note_idle(is_idle=True)
             code = final_status(context, error)
             end_call_span(span, method, code.name, failed=code in FAULTS)
-            duration_s = time.perf_counter() - began
-            call_durations(method, code.name).observe(duration_s)
+            took_s = time.perf_counter() - began
+            call_durations(method, code.name).observe(took_s)
             level = logging.DEBUG if method.startswith("grpc.health.v1.") else logging.INFO
-            duration_ms = round(duration_s * 1000, 1)
-            fields = {"method": method, "code": code.name, "duration_ms": duration_ms}
+            fields = {"method": method, "code": code.name, "duration_ms": round(took_s * 1000, 1)}
             log_request(log, level, "call", request, fields)
 
 

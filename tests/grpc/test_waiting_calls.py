@@ -19,12 +19,13 @@ from daca_shared.calls.server import GrpcServer
 from tests.fakes import FREE, FakeChat, Shouting, channel_to, eventually
 from tests.grpc.conftest import nothing, serving
 from tests.grpc.refusals import refusal
-from tests.reports import reported
+from tests.reports import reported, total
 
 MAX_CALLS = 64
 # On a machine that is busy, many calls take seconds.
 PATIENCE_S = 30
 LOGGER = "daca_shared.calls.wrap"
+COUNT = "rpc_server_call_duration_seconds_count"
 CHAT = "/daca.chat.v1.ChatService/Chat"
 A_CHAT = pb.ChatRequest(user_id="alice", text="hi")
 A_LIST = pb.ListConversationsRequest(user_id="alice")
@@ -287,3 +288,19 @@ async def test_health_is_told_even_while_as_many_calls_are_made_as_may_be(busy: 
 
             await eventually(is_told, PATIENCE_S)
         assert await is_healthy(server)
+
+
+async def test_a_call_that_is_one_too_many_is_measured(busy: Busy, busy_server: GrpcServer) -> None:
+    labels = {"rpc_response_status_code": "RESOURCE_EXHAUSTED"}
+    listing = "daca.chat.v1.ChatService/ListConversations"
+    before = {m: total(COUNT, rpc_method=m, **labels) for m in (listing, "_OTHER")}
+    async with filled(busy_server, busy, "Chat"), channel_to(busy_server) as channel:
+
+        async def is_told(path: str) -> bool:  # grpc itself refuses calls that come too fast
+            untyped: Any = channel
+            refused = await refusal(untyped.unary_unary(path)(b""))
+            return refused.reasons == ["daca/LIMIT_REACHED"]
+
+        for path in (f"/{listing}", "/no.such/Method"):
+            await eventually(partial(is_told, path), PATIENCE_S)
+    assert all(total(COUNT, rpc_method=m, **labels) > n for m, n in before.items())
