@@ -107,6 +107,11 @@ def test_the_alert_of_a_model_that_fails_excepts_refusals_by_a_host_that_works()
     assert set(excepted.split("|")) == {"", "cancelled", *REFUSALS}
 
 
+def test_chats_that_their_callers_give_up_have_an_alert_of_their_own() -> None:
+    alone = {p for e in expressions() for p in re.findall(r'error_type="([^"]+)"', e)}
+    assert alone == {"cancelled"}
+
+
 def test_no_metric_of_a_sidecar_has_paths_and_so_user_ids() -> None:
     files = [*(ROOT / "deploy").rglob("*.yaml"), *(ROOT / "examples").rglob("*.yaml")]
     parsed = [document for file in files for document in yaml.safe_load_all(file.read_text())]
