@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from daca_shared.calls.errors import INTERNAL_MESSAGE, STATUSES, http_headers
 from daca_shared.domain import DomainError
-from daca_shared.observe.requests import current_request
+from daca_shared.observe.requests import current_request, note_reason
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Problem:
         if not isinstance(error, DomainError):
             log.error("a stream failed unexpectedly", exc_info=error)
         if request := current_request.get():
-            request.error = str(problem.status)
+            request.error, request.reason = str(problem.status), problem.code
         return problem
 
     @property
@@ -109,6 +109,7 @@ class Problem:
         return {"message": message, "type": kind, "param": None, "code": self.code}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        note_reason(self.code)
         of_openai = {"error": self.openai_error} if scope["path"].startswith("/v1/") else {}
         body = self.body | of_openai
         answer = JSONResponse(body, self.status, self.headers, media_type=_MEDIA_TYPE)

@@ -12,7 +12,7 @@ from grpc import StatusCode, aio
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from daca_shared import domain
-from daca_shared.observe.requests import request_metadata
+from daca_shared.observe.requests import note_reason, request_metadata
 
 log = logging.getLogger(__name__)
 
@@ -97,5 +97,6 @@ async def abort(context: Context, error: Exception, method: str) -> NoReturn:
         log.error("%s failed unexpectedly", method, exc_info=error)
         error = domain.Failed(INTERNAL_MESSAGE, code="INTERNAL")
     # These trailers replace all that were set before, so the request id is among them.
+    note_reason(error.code)
     code, details, trailers = grpc_status(error)
     await context.abort(code, details, (*request_metadata(), *trailers))

@@ -74,6 +74,8 @@ class _Handler(logging.StreamHandler[Any]):
             **fields,
         }
         if request:
+            if request.reason:
+                line["reason"] = request.reason
             line["request_id"] = request.id
             if (user_id := request.user_id) is not None:
                 line["user"] = user_id if self._show_user_ids else hash_user_id(user_id)

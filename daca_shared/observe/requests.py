@@ -26,6 +26,8 @@ class Request:
     user_id: str | None = None
     error: str = ""
     """What went wrong after the status had been sent."""
+    reason: str = ""
+    """The `code` of the error that its caller was told."""
 
 
 current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
@@ -52,6 +54,11 @@ def note_user(user_id: str) -> None:
     """Note whose request the current one is. Of an id that is too long, only what may be one."""
     if request := current_request.get():
         request.user_id = user_id[:128]
+
+
+def note_reason(code: str) -> None:
+    if request := current_request.get():
+        request.reason = code
 
 
 def request_metadata() -> tuple[tuple[str, str], ...]:

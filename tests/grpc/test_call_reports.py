@@ -101,7 +101,7 @@ async def test_a_failure_has_its_line_its_measurement_and_its_callers_id(
         shown, trailers = await end_of(stub.Chat(request()))
         line = await the_line(report)
     assert shown is code
-    assert line["code"] == code.name
+    assert (line["code"], line["reason"]) == (code.name, code.name)
     assert re.fullmatch("[0-9a-f]{32}", str(trailers["x-request-id"]))
     assert {entry["request_id"] for entry in report.lines} == {trailers["x-request-id"]}
     assert "grpc-status-details-bin" in trailers

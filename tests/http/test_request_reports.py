@@ -72,6 +72,26 @@ async def test_a_chat_is_one_line_without_its_text_or_its_users_name(
     assert measured("POST", "/chat/", 200) == before + 1
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "reason"),
+    [
+        ("/chat/", BODY, "STORAGE_UNAVAILABLE"),
+        ("/chat/stream", BODY, "STORAGE_UNAVAILABLE"),
+        ("/chat/", BODY | {"text": " "}, "INVALID_FIELD"),
+        ("/nowhere", BODY, "NO_SUCH_ROUTE"),
+    ],
+)
+async def test_the_line_of_a_failure_has_the_code_that_its_caller_was_told(
+    http: httpx2.AsyncClient, chat: FakeChat, path: str, body: dict[str, str], reason: str
+) -> None:
+    chat.turns.failure = Unavailable("away", code="STORAGE_UNAVAILABLE")
+    with reported() as report:
+        answer = await http.post(path, json=body)
+        line = await the_line(report)
+    assert reason in answer.text
+    assert line["reason"] == reason
+
+
 @pytest.mark.parametrize("shown", [b"", b"two words", "ümlaut".encode(), b"x" * 129])
 async def test_an_invalid_request_id_is_replaced(http: httpx2.AsyncClient, shown: bytes) -> None:
     response = await http.get("/", headers={b"x-request-id": shown})
