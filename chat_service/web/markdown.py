@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -17,8 +18,10 @@ from pyromark import Markdown, Options, Theme
 _AT_ONCE = 2_000
 # Beyond these limits a text isn't rendered: sanitizing takes the square of the depth.
 _MAX_GROWTH, _MAX_LENGTH, _MAX_DEPTH = 20, 256_000, 100
-# Highlighting takes about 1 µs a character, and far more in very long lines.
-_MAX_COLOURED, _MAX_LINE = 20_000, 500
+# Highlighting takes 1 to 15 µs a character, but in some languages the cube of a line's length: half
+# a second for eight lines of 500. So all coloured lines of a page have this many cubes together.
+_MAX_COLOURED, _MAX_LINE, _MAX_CUBES = 20_000, 500, 10**9
+_cubes_left = ContextVar("_cubes_left", default=_MAX_CUBES)
 
 _TAGS = {
     "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "input",
@@ -51,9 +54,11 @@ _BREAK = re.compile(f"{_LESS}br */?&gt;", re.IGNORECASE)
 def _coloured(language: str | None, code: str) -> str | None:
     """A block of code with classes for its tokens; None for one that isn't highlighted."""
     code = code.replace(_LESS, "<")
-    longest = max(map(len, code.splitlines()), default=0)
-    if not language or len(code) > _MAX_COLOURED or longest > _MAX_LINE:
+    lengths = [*map(len, code.splitlines())]
+    left = _cubes_left.get() - sum(length**3 for length in lengths)
+    if not language or len(code) > _MAX_COLOURED or max(lengths, default=0) > _MAX_LINE or left < 0:
         return None
+    _cubes_left.set(left)
     fence = "~" * (code.count("~") + 3)
     html = _theme.html(f"{fence} {language}\n{code}")
     html = html.removeprefix('<pre style="background-color:#2b303b;">\n').removesuffix("</pre>\n")
@@ -96,6 +101,7 @@ _cleaner = nh3.Cleaner(
 
 async def rendered(texts: Sequence[str]) -> list[str]:
     """Each text as HTML with no scripts, styles, images or forms in it."""
+    _cubes_left.set(_MAX_CUBES)
     # Code goes to a thread: the first in a language may take 0.3 s, to load its syntax.
     if sum(map(len, texts)) <= _AT_ONCE and not any("```" in t or "~~~" in t for t in texts):
         return [*map(render, texts)]

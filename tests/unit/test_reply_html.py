@@ -60,6 +60,14 @@ def test_code_that_would_cost_too_much_has_no_colours(code: str) -> None:
     assert "<span" not in render(f"```c++\n{code}\n```")
 
 
+async def test_code_on_a_page_is_coloured_until_that_could_take_too_long() -> None:
+    page = ['```c++\na = "' + "x" * 490 + '"\n```'] * 20
+    first, *_, last = await rendered(page)
+    assert "<span" in first
+    assert "<span" not in last
+    assert "<span" in (await rendered(page[:1]))[0]
+
+
 async def test_code_is_not_coloured_on_the_event_loop() -> None:
     for text, is_at_once in (("Hi", True), ("```json\n{}\n```", False)):
         working = asyncio.create_task(rendered([text]))
