@@ -19,8 +19,9 @@ _AT_ONCE = 2_000
 # Beyond these limits a text isn't rendered: sanitizing takes the square of the depth.
 _MAX_GROWTH, _MAX_LENGTH, _MAX_DEPTH = 20, 256_000, 100
 # Highlighting takes 1 to 15 µs a character, but in some languages the cube of a line's length: half
-# a second for eight lines of 500. So all coloured lines of a page have this many cubes together.
-_MAX_COLOURED, _MAX_LINE, _MAX_CUBES = 20_000, 500, 10**9
+# a second for eight lines of 500. The cubes of all coloured lines of a page add up to this at most,
+# which 3,000 lines of 100 do.
+_MAX_COLOURED, _MAX_LINE, _MAX_CUBES = 20_000, 500, 3 * 10**9
 _cubes_left = ContextVar("_cubes_left", default=_MAX_CUBES)
 
 _TAGS = {

@@ -1,8 +1,6 @@
 """The official OpenAI client, and requests that similar clients send."""
 
 import asyncio
-import json
-import timeit
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -186,12 +184,10 @@ async def test_a_long_list_is_validated_only_up_to_its_first_error(
     assert len(answer.json()["detail"]) <= 3
 
 
-def test_a_body_of_many_parts_is_validated_about_as_fast_as_its_json_is_read() -> None:
-    body = json.dumps({"messages": [{"role": "user", "content": [{"type": ""}] * 100}] * 600})
-    read_s = timeit.repeat(lambda: json.loads(body), number=1)
-    fields = json.loads(body)
-    validated_s = timeit.repeat(lambda: CompletionBody.model_validate(fields), number=1)
-    assert min(validated_s) < 2 * min(read_s)
+def test_no_object_is_made_of_a_part_as_a_body_may_have_80_000_of_them() -> None:
+    part = {"type": "text", "text": "hi"}
+    body = CompletionBody.model_validate({"messages": [{"role": "user", "content": [part]}]})
+    assert body.messages[0].content == [part]
 
 
 async def test_a_failing_model_is_an_error_in_openais_form(

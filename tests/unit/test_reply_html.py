@@ -61,7 +61,7 @@ def test_code_that_would_cost_too_much_has_no_colours(code: str) -> None:
 
 
 async def test_code_on_a_page_is_coloured_until_that_could_take_too_long() -> None:
-    page = ['```c++\na = "' + "x" * 490 + '"\n```'] * 20
+    page = ['```c++\na = "' + "x" * 490 + '"\n```'] * 50
     first, *_, last = await rendered(page)
     assert "<span" in first
     assert "<span" not in last
