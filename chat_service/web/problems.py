@@ -19,7 +19,7 @@ from daca_shared.observe.requests import current_request, note_reason
 
 log = logging.getLogger(__name__)
 
-MAX_BODY_BYTES = 1_000_000
+MAX_BODY_BYTES, MAX_TITLE_BYTES = 1_000_000, 10_000
 # Otherwise one megabyte of bad tags is answered with eighteen megabytes of errors.
 _MAX_ERRORS = 10
 _MEDIA_TYPE = "application/problem+json"
@@ -77,7 +77,8 @@ class Problem:
                 # FastAPI's own words don't say what is wrong.
                 return cls(400, "BAD_REQUEST", "The body can't be read as JSON in UTF-8")
             case HTTPException(status_code=413):
-                detail = f"The body is too large; a chat's may have {MAX_BODY_BYTES:,} bytes"
+                most = f"a chat's may have {MAX_BODY_BYTES:,} bytes, a title's {MAX_TITLE_BYTES:,}"
+                detail = f"The body is too large; {most}"
                 return cls(413, "BODY_TOO_LARGE", detail)
             case HTTPException(status_code=status):
                 return cls(status, _CODES.get(status, "BAD_REQUEST"), error.detail, error.headers)

@@ -17,11 +17,10 @@ from starlette.types import Message, Receive, Scope, Send
 from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
-from chat_service.web.problems import MAX_BODY_BYTES
+from chat_service.web.problems import MAX_BODY_BYTES, MAX_TITLE_BYTES
 from daca_shared.calls.errors import http_headers
 from daca_shared.domain import FOREIGN_SITES, Forbidden, InvalidInput, Unavailable, UserId
 
-_MAX_TITLE_BYTES = 10_000
 _JSON = r"application/([^;]+\+)?json"
 
 
@@ -67,7 +66,7 @@ def private_router(
     # Only for the API documentation: the token is checked above.
     shown = [Depends(HTTPBearer(auto_error=False))] if identity.find_keys else []
     # Other bodies hold a title at most.
-    most = MAX_BODY_BYTES if admission else _MAX_TITLE_BYTES
+    most = MAX_BODY_BYTES if admission else MAX_TITLE_BYTES
     return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=most)
 
 

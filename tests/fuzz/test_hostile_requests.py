@@ -136,7 +136,7 @@ async def test_a_body_over_the_limit_is_too_large(
     told = answer.json()["detail"]
     assert (answer.status_code, told) == (
         413,
-        "The body is too large; a chat's may have 1,000,000 bytes",
+        "The body is too large; a chat's may have 1,000,000 bytes, a title's 10,000",
     )
     assert (await http.get("/healthz")).status_code == 200
 

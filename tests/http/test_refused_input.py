@@ -164,7 +164,7 @@ async def test_a_body_over_a_megabyte_is_refused(
     told = response.json()["detail"]
     assert (response.status_code, told) == (
         413,
-        "The body is too large; a chat's may have 1,000,000 bytes",
+        "The body is too large; a chat's may have 1,000,000 bytes, a title's 10,000",
     )
     assert (chat.turns.kept, chat.agent.counts) == ([], [])
 
