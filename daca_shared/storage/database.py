@@ -4,9 +4,11 @@ statements: `$1` for an argument, `ON CONFLICT`, `RETURNING`, and tables named w
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,9 +98,16 @@ async def searched[T](
 
 def storage_failed(database: str, error: Exception) -> Unavailable:
     """What callers are told when a database fails. Logs the cause."""
-    log.error("%s failed: %s: %s", database, type(error).__name__, str(error) or "no answer")
+    cause = f"{database} failed: {type(error).__name__}: {str(error) or 'no answer'}"
+    _log_once_a_second(cause, int(time.monotonic()))
     problem = "The service's storage is unavailable; try again later"
     return Unavailable(problem, code="STORAGE_UNAVAILABLE")
+
+
+@lru_cache(16)
+def _log_once_a_second(cause: str, second: int) -> None:
+    """While a database is away, every request fails for the same cause, which would fill the log."""
+    log.error(cause)
 
 
 async def open_database(
