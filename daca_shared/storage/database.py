@@ -106,7 +106,7 @@ def storage_failed(database: str, error: Exception) -> Unavailable:
 
 @lru_cache(16)
 def _log_once_a_second(cause: str, second: int) -> None:
-    """While a database is away, every request fails for the same cause, which would fill the log."""
+    """While a database is away, each request fails for the same cause, which would fill the log."""
     log.error(cause)
 
 
