@@ -19,7 +19,7 @@ from chat_service.agent.models import choose_model
 from chat_service.chat.conversation import READING_S, Conversation
 from chat_service.extensions import connected, extended
 from chat_service.grpc.servicer import ChatServicer
-from chat_service.health.metrics import count_fallback, measured, observed
+from chat_service.health.metrics import measured, observed
 from chat_service.health.status import Status
 from chat_service.outbox.analytics import AnalyticsClient, SettledCounts
 from chat_service.outbox.outbox import Outbox
@@ -95,7 +95,6 @@ async def run(settings: ChatSettings) -> None:
         conversation = Conversation(
             SettledCounts(analytics, outbox), turns, locks, agent,
             max_text_length=settings.max_text_length, timeout_s=settings.timeout_s,
-            on_no_count=count_fallback,
         )  # fmt: skip
         stack.push_async_callback(conversation.close)
 

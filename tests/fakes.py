@@ -260,13 +260,7 @@ class FakeRecorder:
 class FakeChat:
     """The use case with fakes."""
 
-    def __init__(
-        self,
-        *,
-        timeout_s: float = 20,
-        max_text_length: int = 100,
-        on_no_count: Callable[[str], None] = lambda reason: None,
-    ) -> None:
+    def __init__(self, *, timeout_s: float = 20, max_text_length: int = 100) -> None:
         self.analytics = FakeAnalytics()
         self.outbox = FakeOutbox()
         self.turns = FakeTurns()
@@ -290,7 +284,6 @@ class FakeChat:
             self.agent,
             max_text_length=max_text_length,
             timeout_s=timeout_s,
-            on_no_count=on_no_count,
         )
 
 

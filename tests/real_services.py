@@ -21,7 +21,7 @@ from chat_service.agent.offline import OfflineModel
 from chat_service.app import SCHEMA
 from chat_service.chat.conversation import Conversation
 from chat_service.grpc.servicer import ChatServicer
-from chat_service.health.metrics import count_fallback, measured
+from chat_service.health.metrics import measured
 from chat_service.health.status import Status
 from chat_service.outbox.analytics import AnalyticsClient, SettledCounts
 from chat_service.outbox.outbox import Outbox
@@ -89,7 +89,6 @@ async def running_services(folder: Path, model: ChatModel | None = None) -> Asyn
             ChatAgent(model),
             max_text_length=settings.max_text_length,
             timeout_s=settings.timeout_s,
-            on_no_count=count_fallback,
         )
         stack.push_async_callback(conversation.close)
         admission = Admission()

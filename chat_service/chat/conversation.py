@@ -5,7 +5,8 @@ are kept in one transaction. So a user's count is the number of that user's kept
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 
@@ -34,7 +35,8 @@ class Conversation:
     _: KW_ONLY
     max_text_length: int
     timeout_s: float
-    on_no_count: Callable[[str], None] = lambda reason: None
+    no_counts: Counter[str] = field(default_factory=Counter, init=False)
+    """How many chats went without their user's count, by the reason."""
     streams: set[asyncio.Task[Turn]] = field(default_factory=set, init=False)
     _ended_by_stop: set[asyncio.Task[Turn]] = field(default_factory=set, init=False)
 
@@ -199,7 +201,7 @@ class Conversation:
             return 0
         except DomainError as error:
             log.warning("no count for this chat: %s", error)
-            self.on_no_count("timed_out" if isinstance(error, TimedOut) else "unavailable")
+            self.no_counts["timed_out" if isinstance(error, TimedOut) else "unavailable"] += 1
             return None
         # A message that is answered again has already been counted.
         return count - 1 if earlier else count

@@ -11,7 +11,7 @@ from typing import Any
 
 from agents import Model, ModelResponse, ModelRetryAdvice, ModelRetryAdviceRequest
 from agents.items import TResponseStreamEvent
-from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client import REGISTRY, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.registry import Collector
@@ -50,17 +50,6 @@ _tokens = Histogram(
     (*_MODEL_LABELS, "gen_ai_token_type"),
     buckets=_TOKENS,
 )
-_fallbacks = Counter(
-    "daca_chat_count_fallbacks", "Chats whose count was not known in time.", ("reason",)
-)
-
-# From 0, as Prometheus sees no increase in a counter that appears as 1.
-for _reason in ("timed_out", "unavailable"):
-    _fallbacks.labels(_reason)
-
-
-def count_fallback(reason: str) -> None:
-    _fallbacks.labels(reason).inc()
 
 
 class MeasuredModel(Model):
@@ -133,6 +122,12 @@ def observed(admission: Admission, outbox: Outbox, conversation: Conversation) -
 
         def collect(self) -> Iterator[Metric]:
             """Called from the thread of a scrape."""
+            meaning = "Chats whose count was not known in time."
+            fallbacks = CounterMetricFamily("daca_chat_count_fallbacks", meaning, labels=["reason"])
+            # From 0, as Prometheus sees no increase in a counter that appears as 1.
+            for reason in ("timed_out", "unavailable"):
+                fallbacks.add_metric([reason], conversation.no_counts[reason])
+            yield fallbacks
             refused = admission.turned_away
             yield Gauge("daca_chats", "Chats under way.", admission.chats)
             yield Gauge("daca_chat_streams", "Streams open.", len(conversation.streams))

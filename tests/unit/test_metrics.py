@@ -13,7 +13,7 @@ from chat_service.agent.agent import ChatAgent
 from chat_service.agent.models import ChatModel
 from chat_service.agent.offline import OfflineModel
 from chat_service.chat.messages import ChatMessage, ToolCall
-from chat_service.health.metrics import count_fallback, measured, observed
+from chat_service.health.metrics import measured, observed
 from daca_shared.addresses import PortTaken
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.observe.metrics import serving_metrics, watch_lag
@@ -116,11 +116,13 @@ async def test_a_whole_answer_that_never_comes_counts_as_timed_out() -> None:
 async def test_a_chat_without_a_count_is_counted_by_its_reason(
     failure: Exception | None, delay_s: float, reason: str
 ) -> None:
-    chat = FakeChat(on_no_count=count_fallback)
+    chat = FakeChat()
     chat.analytics.failure, chat.analytics.delay_s = failure, delay_s
-    before = sample("daca_chat_count_fallbacks_total", reason=reason)
-    assert (await chat.conversation.reply(MESSAGE)).message_count is None
-    assert sample("daca_chat_count_fallbacks_total", reason=reason) == before + 1
+    with observed(chat.admission, chat.outbox, chat.conversation):
+        before = await asyncio.to_thread(sample, "daca_chat_count_fallbacks_total", reason=reason)
+        assert (await chat.conversation.reply(MESSAGE)).message_count is None
+        after = await asyncio.to_thread(sample, "daca_chat_count_fallbacks_total", reason=reason)
+    assert after == before + 1
 
 
 async def test_a_scrape_reports_the_current_state(
