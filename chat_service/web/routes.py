@@ -55,8 +55,12 @@ def private_router(
                 admission.let_go(held)
 
         async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            _refuse_foreign(scope, origins)
-            authorization = Headers(scope=scope).getlist("authorization")
+            headers = Headers(scope=scope)
+            is_foreign = headers.get("sec-fetch-site") in FOREIGN_SITES
+            if is_foreign and not {headers.get("origin"), "*"} & {*origins}:
+                problem = "CHAT_CORS_ORIGINS doesn't name the origin of the page that sent this"
+                raise Forbidden(problem, code="FOREIGN_ORIGIN")
+            authorization = headers.getlist("authorization")
             scope.setdefault("state", {})["caller"] = await identity.caller(*authorization)
             if scope["method"] in (self.methods or ()):
                 _read_as_json(scope)
@@ -68,15 +72,6 @@ def private_router(
     # Other bodies hold a title at most.
     most = MAX_BODY_BYTES if admission else MAX_TITLE_BYTES
     return APIRouter(route_class=PrivateRoute, dependencies=shown, max_body_size=most)
-
-
-def _refuse_foreign(scope: Scope, origins: Sequence[str]) -> None:
-    """Refuse pages of other origins than these and our own."""
-    headers = Headers(scope=scope)
-    is_foreign = headers.get("sec-fetch-site") in FOREIGN_SITES
-    if is_foreign and not {headers.get("origin"), "*"} & {*origins}:
-        problem = "CHAT_CORS_ORIGINS doesn't name the origin of the page that sent this"
-        raise Forbidden(problem, code="FOREIGN_ORIGIN")
 
 
 def _read_as_json(scope: Scope) -> None:
