@@ -56,10 +56,11 @@ def http_headers(error: domain.DomainError) -> dict[str, str]:
     return headers
 
 
-def status_of(error: domain.DomainError) -> status_pb2.Status:
-    """The error as a google.rpc.Status, with the standard details that apply to it."""
-    number, _ = STATUSES[type(error)][0].value
-    status = status_pb2.Status(code=number, message=error.message)
+def grpc_status(error: domain.DomainError) -> tuple[StatusCode, str, Sequence[Any]]:
+    """The arguments for `context.abort`, as grpc.aio has no `abort_with_status`: the error as a
+    google.rpc.Status, with the standard details that apply to it."""
+    code, _ = STATUSES[type(error)]
+    status = status_pb2.Status(code=code.value[0], message=error.message)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.code, domain=ERROR_DOMAIN))
     if isinstance(error, domain.InvalidInput):
         broken = [{"field": field, "description": rule} for field, rule in error.violations]
@@ -67,13 +68,7 @@ def status_of(error: domain.DomainError) -> status_pb2.Status:
     if error.retry_after_s is not None:
         delay = timedelta(seconds=error.retry_after_s)
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status
-
-
-def grpc_status(error: domain.DomainError) -> tuple[StatusCode, str, Sequence[Any]]:
-    """The arguments for `context.abort`, as grpc.aio has no `abort_with_status`."""
-    status = rpc_status.to_status(status_of(error))
-    return status.code, status.details, status.trailing_metadata
+    return code, error.message, rpc_status.to_status(status).trailing_metadata
 
 
 def final_status(context: Context, error: BaseException | None) -> StatusCode:

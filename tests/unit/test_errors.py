@@ -1,7 +1,7 @@
 import pytest
-from google.rpc import code_pb2, error_details_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from daca_shared.calls.errors import ERROR_DOMAIN, STATUSES, http_headers, status_of
+from daca_shared.calls.errors import ERROR_DOMAIN, STATUSES, grpc_status, http_headers
 from daca_shared.domain import (
     Conflict,
     DomainError,
@@ -16,6 +16,14 @@ CALLERS_FAULT = {InvalidInput, NotFound, Conflict, Unauthenticated, Forbidden, L
 ERRORS = [InvalidInput.field("text", "is bad")] + [
     kind("why") for kind in DomainError.__subclasses__() if kind is not InvalidInput
 ]
+
+
+def status_of(error: DomainError) -> status_pb2.Status:
+    """What is sent of the error, which must agree with the status of its call."""
+    code, details, ((_, sent),) = grpc_status(error)
+    status = status_pb2.Status.FromString(sent)
+    assert (status.code, status.message) == (code.value[0], details)
+    return status
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
