@@ -91,7 +91,7 @@ async def abort(context: Context, error: Exception, method: str) -> NoReturn:
     if not isinstance(error, domain.DomainError):
         log.error("%s failed unexpectedly", method, exc_info=error)
         error = domain.Failed(INTERNAL_MESSAGE, code="INTERNAL")
-    # These trailers replace all that were set before, so the request id is among them.
     note_reason(error.code)
+    # These trailers replace all that were set before, so the request id is among them.
     code, details, trailers = grpc_status(error)
     await context.abort(code, details, (*request_metadata(), *trailers))
