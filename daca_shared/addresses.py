@@ -16,7 +16,7 @@ _is_secret = re.compile("pass|secret|token|key|sig", re.IGNORECASE).search
 
 
 def address(host: str, port: int) -> str:
-    """`host:port`, as URLs and gRPC have it."""
+    """`host:port`, as URLs and gRPC write it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

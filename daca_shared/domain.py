@@ -9,7 +9,7 @@ from pydantic import BaseModel, StringConstraints, ValidationError, WrapValidato
 from pydantic_core import PydanticCustomError
 
 # No control characters and line separators, which could forge log lines; no slashes, for paths.
-# Without lookaheads, which not every regex dialect takes.
+# Without lookaheads, which not every regex dialect supports.
 _NONE_OF = r"\x00-\x1f\x7f-\x9f\u2028\u2029/\\"
 _USER_ID_PATTERN = rf"^[^{_NONE_OF}]*[^\s{_NONE_OF}][^{_NONE_OF}]*$"
 
@@ -84,9 +84,8 @@ class Forbidden(DomainError):
 
 
 FOREIGN_SITES = ("cross-site", "same-site")
-"""What browsers say in `Sec-Fetch-Site` of a request by a page of another origin. The page can't
-read the answer, but its status shows whether a user exists, and its time what a search has found.
-"""
+"""The values of `Sec-Fetch-Site` for a request by a page of another origin. Such a page can't read
+the answer, but the status shows whether a user exists, and the timing what a search has found."""
 
 
 class Unavailable(DomainError):
@@ -94,7 +93,7 @@ class Unavailable(DomainError):
 
 
 def stopping_error() -> Unavailable:
-    """For the callers of what is cut off when the service stops."""
+    """The error for calls that are cut off because the service stops."""
     return Unavailable("The service is stopping", code="STOPPING")
 
 
@@ -103,8 +102,8 @@ class TimedOut(DomainError):
 
 
 MOMENT_S = 0.1
-"""A margin for what happens slightly sooner or later than planned. A call that is cancelled so near
-to its deadline is late, not given up: its caller's own deadline passes slightly earlier."""
+"""A margin for what happens slightly sooner or later than planned. A call cancelled this close
+to its deadline has timed out, not been given up: the caller's deadline passes slightly earlier."""
 
 
 class LimitReached(DomainError):

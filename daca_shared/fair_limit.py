@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 
 
 class FairLimit:
-    """Lets few run at once, and one of each user, so that nobody's work keeps out all others'."""
+    """Lets few tasks run at once, and only one per user, so that nobody can keep out all others."""
 
     def __init__(self, at_once: int) -> None:
         self.slots = asyncio.Semaphore(at_once)

@@ -52,16 +52,16 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 def begin_at_once(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the loop's tasks begin at once. Most of a request's tasks then wait for something, or
-    end, without another turn of the loop: with 16 clients, 3 to 10 % more chats."""
+    """Make the loop's tasks eager. Most of a request's tasks then reach their first wait, or end,
+    without another turn of the loop: with 16 clients, 3 to 10 % more chats."""
     loop.set_task_factory(asyncio.create_eager_task_factory(_task))
 
 
 def _task[T](
     work: Coroutine[Any, Any, T], *, eager_start: bool | None = False, **options: Any
 ) -> asyncio.Task[T]:
-    # anyio doesn't pass `eager_start`: its own tasks must not begin at once. Nearly all other tasks
-    # come with None from Python 3.13 on, by uvloop, and asyncio itself would take that for no.
+    # anyio doesn't pass `eager_start`, and its own tasks must not be eager. For nearly all other
+    # tasks, from Python 3.13 on, uvloop passes None, which asyncio itself would take for False.
     return asyncio.Task(work, eager_start=eager_start is not False, **options)
 
 
@@ -69,7 +69,7 @@ def stop_signal() -> asyncio.Event:
     """An event that is set by SIGTERM, SIGINT or SIGHUP, so that the program can stop in order."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Under nohup, which ignores SIGHUP, it goes on when its terminal is closed.
+        # Under nohup, which ignores SIGHUP, the service goes on when its terminal is closed.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
@@ -78,7 +78,7 @@ def stop_signal() -> asyncio.Event:
 @asynccontextmanager
 async def running(work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """A context in which `work` runs as a task, which is cancelled at the end. If it fails
-    unexpectedly, it begins again after a second: nobody would notice its end."""
+    unexpectedly, it is restarted after a second, as nobody would notice its end."""
 
     async def work_on() -> None:
         while True:

@@ -64,14 +64,14 @@ Token = Annotated[SecretStr, AfterValidator(_check_token)]
 
 
 def ignore_propagators() -> None:
-    """We use W3C's trace headers, as Dapr does. One of our libraries fails to be imported if others
-    are named here, perhaps for a whole cluster, that aren't installed."""
+    """We use W3C's trace headers, as Dapr does. One of our libraries can't be imported if this
+    variable, set perhaps for a whole cluster, names propagators that aren't installed."""
     os.environ.pop("OTEL_PROPAGATORS", None)
 
 
 def set_no_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let no library use a proxy of the environment for what runs on this machine."""
-    # Some programs read one of them, some the other.
+    """Keep libraries from using the environment's proxies for what runs on this machine."""
+    # Some programs read one of these variables, some the other.
     lists = [environment.get(name, "").split(",") for name in ("no_proxy", "NO_PROXY")]
     hosts = dict.fromkeys(host.strip() for host in (*lists[0], *lists[1], *THIS_MACHINE))
     excepted = "*" if "*" in hosts else ",".join(filter(None, hosts))
@@ -80,7 +80,7 @@ def set_no_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
 
 def _check_env_file(file: Path) -> None:
     """End the program if a line of the env file is neither `NAME=value` nor a bare `NAME` that the
-    environment sets. It would be skipped, and what it should set, maybe a secret, not be set."""
+    environment sets. Such a line would be skipped, and its setting, maybe a secret, lost."""
     with suppress(UnicodeDecodeError):  # which is reported when the settings are read
         for line in parse_stream(StringIO(file.read_text("utf-8") if file.is_file() else "")):
             is_bare = line.key and line.value is None and line.key not in os.environ
@@ -119,25 +119,25 @@ class ServiceSettings(BaseSettings):
     shutdown_grace_s: float = Field(10, gt=0, le=600, alias="DACA_SHUTDOWN_GRACE_S")
     """How long requests in flight may take to finish after SIGTERM and `DACA_DRAIN_S`."""
     drain_s: float = Field(0.3, ge=0, le=600, alias="DACA_DRAIN_S")
-    """How long to go on serving after SIGTERM while health already says no."""
+    """How long to go on serving after SIGTERM while health checks already fail."""
     dapr_grpc_port: int | None = Field(None, ge=1, le=65535, alias="DAPR_GRPC_PORT")
     """The gRPC port of the service's own sidecar. Without it, chat calls analytics directly."""
     dapr_api_token: Token | None = Field(None, alias="DAPR_API_TOKEN")
     """The token that the sidecar requires, if it requires one."""
     app_api_token: Token | None = Field(None, alias="APP_API_TOKEN")
-    """The token that callers of the gRPC port, the sidecar too, must show as `dapr-api-token`;
-    health needs none."""
+    """The token that callers of the gRPC port, including the sidecar, must show as
+    `dapr-api-token`; health checks need none."""
 
     otlp_endpoint: HttpUrl | None = Field(None, alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     """Where spans are sent (OTLP over HTTP), like `http://localhost:4318`. Without it or
     `OTEL_EXPORTER_ZIPKIN_ENDPOINT` nothing is traced."""
     otlp_headers: SecretStr | None = Field(None, alias="OTEL_EXPORTER_OTLP_HEADERS")
-    """Headers that its receiver requires: `name=value`, separated by commas."""
+    """Headers that the OTLP endpoint requires: `name=value`, separated by commas."""
     zipkin_endpoint: HttpUrl | None = Field(None, alias="OTEL_EXPORTER_ZIPKIN_ENDPOINT")
     """Where spans are sent in Zipkin's format, unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set, like
     `http://localhost:9411/api/v2/spans`."""
     sampler: Sampler = Field("parentbased_always_on", alias="OTEL_TRACES_SAMPLER")
-    """Which requests are traced; with `parentbased`, only if their caller hasn't decided that."""
+    """Which requests are traced; `parentbased` samplers follow the caller's decision, if any."""
     sampler_arg: float = Field(1, ge=0, le=1, alias="OTEL_TRACES_SAMPLER_ARG")
     """The fraction of requests that `traceidratio` traces."""
     trace_content: bool = Field(False, alias="DACA_TRACE_CONTENT")
@@ -171,7 +171,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def database(self) -> Path | SecretStr:
-        """Where the service keeps what it knows: a SQLite file, or the URL of a PostgreSQL."""
+        """Where the service stores its data: a SQLite file, or the URL of a PostgreSQL."""
         return self.database_url or self.data_dir / self.database_file
 
     @property
@@ -199,7 +199,7 @@ class ServiceSettings(BaseSettings):
     def from_environment(cls, **more: str) -> Self:
         """The settings; `more` overrides the environment. Ends the program if one is invalid."""
         try:
-            # scripts/run.sh reads .env itself, and sets this to "": not each app may see all of it.
+            # scripts/run.sh reads .env itself, and sets this to "": not all apps may see all of it.
             file = os.environ.get("DACA_ENV_FILE", ".env")
             _check_env_file(Path(file))
             return cls.model_validate({"_env_file": file, **more})

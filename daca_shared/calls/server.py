@@ -1,4 +1,4 @@
-"""The gRPC server of both services: alone on its port, and finishing what it has begun."""
+"""The gRPC server of both services. It shares its port with nobody, and stops gracefully."""
 
 import asyncio
 import logging
@@ -26,14 +26,14 @@ _OPTIONS = (
     # takes frequent pings without data for an attack, and closes the connection.
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # grpc keeps calls whose answers a client doesn't take. This limits how many, and for how long:
-    # until the connection ends. Clients open a new one without losing a call.
+    # grpc holds calls whose answers a client doesn't read. This limits their number and, by ending
+    # the connection, their age. Clients then open a new connection without losing a call.
     ("grpc.max_concurrent_streams", _MAX_CALLS),
     ("grpc.max_connection_age_ms", 600_000),
 )
 _CHECK_EVERY_S = 1.0
 LIVENESS = "liveness"
-"""Healthy under this name even while the service isn't ready, as a restart wouldn't help."""
+"""The server is healthy under this name even while it isn't ready: a restart wouldn't help."""
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
     """A `grpc.aio` server with the standard health and reflection services. With an
     `app_api_token`, every call but a health check must show that token.
 
-    It tells its health itself: grpc's own servicer holds a lock while it writes to who watches, so
-    that a client that takes nothing would keep the news from all others, and us from stopping."""
+    It reports its health itself: grpc's own servicer holds a lock while it writes to a watcher, so
+    that one client that reads nothing would block all other watchers, and our stop."""
 
     def __init__(
         self,
@@ -111,9 +111,9 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
 
     async def stop(self, grace_s: float) -> None:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
-        await self.drain(MOMENT_S)  # who watches the health is told
-        _end(self._methods.lasting)  # these would last for all of the grace
-        # A moment later grpc would end the others, and tell nobody why.
+        await self.drain(MOMENT_S)  # time to tell those who watch the health
+        _end(self._methods.lasting)  # these would last for the whole grace period
+        # A moment later, grpc would end the other calls without telling their callers why.
         asyncio.get_running_loop().call_later(grace_s, _end, self._methods.calls)
         await self._server.stop(grace_s + MOMENT_S)
 
@@ -144,7 +144,7 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
 
 
 class _Descriptors:
-    """protobuf's descriptors. By itself it finds the files of services, but not of methods."""
+    """protobuf's descriptor pool. By itself it finds the files of services, but not of methods."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(descriptor_pool.Default(), name)

@@ -55,7 +55,7 @@ def find_peer(settings: ServiceSettings, app_id: str, direct_address: str) -> Pe
 
 
 def check_token(token: SecretStr, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> None:
-    """Raises `Unauthenticated` unless it is a health check, or shows `token`, as sidecars do."""
+    """Raises `Unauthenticated` unless this is a health check, or shows `token`, as sidecars do."""
     if path.startswith("/grpc.health.v1.Health/"):
         return
     shown = [v.encode() if isinstance(v, str) else v for k, v in metadata if k == _TOKEN_KEY]

@@ -42,7 +42,7 @@ _MAX_REQUEST_BYTES = 1 << 20
 
 
 class Methods(grpc.GenericRpcHandler):
-    """The wrapped methods of a server. Generated `add_…_to_server` functions take it for a server.
+    """The wrapped methods of a server. Generated `add_…_to_server` functions accept it as a server.
     With a `token`, calls that don't show it are refused."""
 
     def __init__(self, token: SecretStr | None, timeout_s: float, max_calls: int) -> None:
@@ -114,8 +114,8 @@ class Methods(grpc.GenericRpcHandler):
             self._idle[task] = time.monotonic()
 
     def _wrap(self, path: str, handler: Any) -> None:
-        """Wrapped as if its requests were a stream, as grpc.aio would otherwise read the request
-        before it calls us, and send no status to a caller whose call ends before that."""
+        """Wrap the handler as if its requests were a stream: otherwise grpc.aio would read the
+        request before it calls us, and send no status if the call ends before that."""
         takes_stream, gives_stream = handler.request_streaming, handler.response_streaming
         kind = f"{'stream' if takes_stream else 'unary'}_{'stream' if gives_stream else 'unary'}"
         behaviour = getattr(handler, kind)  # the servicer's method
@@ -159,7 +159,7 @@ class Methods(grpc.GenericRpcHandler):
                 check_token(self.token, path, context.invocation_metadata() or ())
             request = each_decoded(requests) if takes_stream else await read(context)
             answer = behaviour(request, context)
-            # One that gives a stream may also be a coroutine that writes each response by itself.
+            # A streaming method may also be a coroutine that writes each response by itself.
             return await (write_each(answer, context) if is_generator else answer)
 
         async def call(requests: AsyncIterator[bytes], context: Context) -> Any:
@@ -170,11 +170,11 @@ class Methods(grpc.GenericRpcHandler):
         self._handlers[path] = make(call, None, handler.response_serializer)
 
     async def _report(self, path: str, context: Context, answer: Awaitable[Any]) -> Any:
-        """The `answer` to a call, or an error as its status; and all that is recorded of it."""
+        """Return the `answer` to a call, or end it with its error's status; and record the call."""
         began, method = time.perf_counter(), path.removeprefix("/")
         metadata = context.invocation_metadata() or ()
         span: trace.Span = trace.INVALID_SPAN
-        # Our own, as `opentelemetry-instrumentation-grpc` loses cancellations and statuses.
+        # Our own span, as `opentelemetry-instrumentation-grpc` loses cancellations and statuses.
         if tracing.tracer and not path.startswith("/grpc."):
             # daprd 1.18 appends its own `traceparent` to the caller's: the last one is our parent.
             span = begin_server_span(tracing.tracer, method, dict(metadata))

@@ -45,10 +45,10 @@ class _Handler(logging.StreamHandler[Any]):
 
     def __init__(self, secrets: Iterable[str], *, show_user_ids: bool) -> None:
         super().__init__()
-        # As they are, and as in JSON that a library logs. Shorter ones may occur in any line.
+        # Each as it is, and as in JSON that a library logs. Shorter ones may occur in any line.
         long = [secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH]
         forms = {form for secret in long for form in (secret, _encode(secret)[1:-1])}
-        # The longest first, as another may begin or end with a shorter one.
+        # The longest first, as a longer secret may contain a shorter one.
         self._secrets = sorted(forms, key=len, reverse=True)
         self._show_user_ids = show_user_ids
         self._is_terminal = self.stream.isatty()

@@ -47,7 +47,7 @@ async def watch_lag(tell: Callable[[float], None] = lambda lag_s: None) -> None:
         await asyncio.sleep(LAG_EVERY_S)
         lag_s = max(0.0, time.perf_counter() - due)
         tell(lag_s)
-        # What was due during a pause was late, too. A single one is lost among all that aren't.
+        # All that was due during a pause was late. One value would be lost among the punctual ones.
         for missed in range(1 + int(lag_s / LAG_EVERY_S)):
             _lag.observe(lag_s - missed * LAG_EVERY_S)
 
@@ -66,7 +66,7 @@ def serving_metrics(
         server, _ = start_http_server(port, host)
     except OSError as error:
         raise PortTaken(host, port, variable) from error
-    # Otherwise a silent client would keep a thread. It is a class, not a function as typed.
+    # Otherwise a silent client would keep a thread. The attribute is a class, despite its type.
     server.RequestHandlerClass.timeout = _TIMEOUT_S  # type: ignore[attr-defined]
     log.info("metrics on http://%s/metrics", address(host, server.server_port))
     try:

@@ -46,7 +46,7 @@ class _LoggingExporter(SpanExporter):
         # These loggers report every dropped span and every attempt.
         for name in ("opentelemetry.sdk", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        # Why a delivery has failed is told only in this log.
+        # The exporter says only in its own log why a delivery has failed.
         reports = logging.getLogger(type(inner).__module__)
         reports.setLevel(logging.WARNING)
         reports.filters = [self._note]

@@ -1,4 +1,4 @@
-"""The request being served: what its log lines have in common, and its calls pass on."""
+"""The request being served: what its log lines have in common, and what its calls pass on."""
 
 import re
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from opentelemetry import trace
 REQUEST_ID = "x-request-id"
 """The header, and the metadata key, that carries a request's id."""
 
-# Ids must be unique but not secret, so they need no system call. An instance of our own, as whoever
-# seeds `random` itself (Hypothesis does) would make ids repeat.
+# Ids must be unique but not secret, so they need no system call. An instance of our own, as
+# seeding `random` itself (Hypothesis does it) would make ids repeat.
 _ids = Random()  # noqa: S311
 _is_id = re.compile(r"[\x21-\x7e]{1,128}").fullmatch
 
@@ -27,7 +27,7 @@ class Request:
     error: str = ""
     """What went wrong after the status had been sent."""
     reason: str = ""
-    """The `code` of the error that its caller was told."""
+    """The `code` of the error that was sent to the caller."""
 
 
 current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
@@ -35,8 +35,8 @@ current_request: ContextVar[Request | None] = ContextVar("current_request", defa
 
 
 def begin_request(shown_ids: Sequence[str]) -> Request:
-    """Begin a new request in the current context. Its id is the one in `shown_ids`, if it is only
-    one, of at most 128 visible ASCII characters, and otherwise a new one."""
+    """Begin a new request in the current context. Its id is the one in `shown_ids`, if there is
+    exactly one, of at most 128 visible ASCII characters; otherwise a new one."""
     is_good = len(shown_ids) == 1 and _is_id(shown_ids[0])
     known = shown_ids[0] if is_good else f"{_ids.getrandbits(128):032x}"
     request = Request(known, current_trace_id())
@@ -51,7 +51,7 @@ def current_trace_id() -> str | None:
 
 
 def note_user(user_id: str) -> None:
-    """Note whose request the current one is. Of an id that is too long, only what may be one."""
+    """Note the current request's user. An id that is too long is cut to 128 characters."""
     if request := current_request.get():
         request.user_id = user_id[:128]
 

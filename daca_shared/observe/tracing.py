@@ -33,14 +33,14 @@ class Tracing:
             self.tracer, self.content = self._provider.get_tracer("daca"), settings.trace_content
 
     async def close(self) -> None:
-        """Send the spans that are still here, and make no more."""
+        """Send the spans that were not sent yet, and make no more."""
         if self.tracer:
             self.tracer = None
             await asyncio.to_thread(self._provider.shutdown)
 
     def span(self, name: str) -> AbstractContextManager[None]:
-        """A span inside the current one; no span if there is none, as in background work. It names
-        the type of an exception, but not its text."""
+        """A span inside the current one; no span if there is none, as in background work. It
+        records the type of an exception, but not its text."""
         if self.tracer and trace.get_current_span().get_span_context().is_valid:
             return _current(self.tracer, name)
         return _NOTHING

@@ -1,4 +1,4 @@
-"""The interface of stores to their database, a SQLite file or PostgreSQL. Both take the same
+"""The interface of stores to their database, a SQLite file or PostgreSQL. Both accept the same
 statements: `$1` for an argument, `ON CONFLICT`, `RETURNING`, and tables named with their schema
 (`chat.turns`). UUIDs and times are passed as `UUID` and `datetime`."""
 
@@ -69,7 +69,7 @@ class Database(Protocol):
 def unattended[T](work: Coroutine[Any, Any, T]) -> asyncio.Future[T]:
     """The result of `work`, which goes on if its caller is cancelled."""
     task = asyncio.create_task(work)
-    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # or it is logged
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())  # or asyncio logs it
     return asyncio.shield(task)
 
 
@@ -78,8 +78,8 @@ async def searched[T](
     search: Callable[[float], Coroutine[Any, Any, T]],
     timeout_s: float,
 ) -> T:
-    """Run a search in its `slot`, which it has until it has ended, even if its caller has left: the
-    database works on. `search` is given the seconds that are left. Raises `TimedOut`."""
+    """Run a search in its `slot`, which is held until the search ends, even if the caller has left:
+    the database works on. `search` is given the seconds that are left. Raises `TimedOut`."""
     now_s = asyncio.get_running_loop().time
     ends_at_s = now_s() + timeout_s
 
@@ -90,7 +90,7 @@ async def searched[T](
     try:
         async with asyncio.timeout_at(ends_at_s), AsyncExitStack() as waited:
             await waited.enter_async_context(slot)
-            return await unattended(work(waited.pop_all()))  # which now ends the slot
+            return await unattended(work(waited.pop_all()))  # which now releases the slot
     except TimeoutError:
         problem = "The search took too long; try other words, or try again later"
         raise TimedOut(problem, code="SEARCH_TIMED_OUT") from None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def keep_private(folder: Path, *patterns: str) -> None:
-    """Make the folder, and close it, and what in it matches `patterns`, to other users of this
-    machine. A folder that is shared on purpose, by its sticky or setgid bit, stays open."""
+    """Create the folder, and keep other users of this machine out of it, and of what in it matches
+    `patterns`. A folder that is shared on purpose, by its sticky or setgid bit, stays open."""
     folder.mkdir(0o700, parents=True, exist_ok=True)
     with suppress(PermissionError):  # it belongs to another user
         if not folder.stat().st_mode & (stat.S_ISVTX | stat.S_ISGID):

@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 # TimeoutError is an OSError. A connection that was just closed may raise the last one.
 _ERRORS = (asyncpg.PostgresError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _ANSWERS = (asyncpg.PostgresError, DomainError)
-# What a lost connection raises: asyncpg's own errors, some under PostgreSQL's classes, and what a
-# server says that starts or stops.
+# What a lost connection raises: asyncpg's own errors, some under PostgreSQL's classes, and the
+# errors of a server that is starting or stopping.
 _LOST = (
     OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError,
@@ -36,10 +36,10 @@ class PostgresDatabase:
     is_shared = True
     timeout_s = 5.0
     """The time limit of a transaction, including the wait for a connection. The server has the same
-    limit for a statement and a silent client: it doesn't work, or hold locks, for nobody."""
+    limit for a statement and a silent client, so it never works, or holds locks, in vain."""
     search_timeout_s = 4.5
     idle_s = 10.0
-    """After this, unused connections are closed for others to have, as a server has few."""
+    """After this time, unused connections are closed: a server has few, and others need them."""
 
     def __init__(self, pool: asyncpg.Pool, schema: str) -> None:
         self._pool, self._schema = pool, schema
@@ -70,7 +70,7 @@ class PostgresDatabase:
     async def search(self, user_id: str, statement: str, *arguments: Any) -> list[Row]:
         async def search(left_s: float) -> list[Row]:
             async def work(statements: Statements) -> list[Row]:
-                # So the server gives it up, too, and tells us. 0 would be no limit.
+                # With this, the server gives up the search, too, and tells us. 0 would be no limit.
                 limit_ms = max(1, round(1000 * left_s))
                 await statements.fetch(f"SET LOCAL statement_timeout = {limit_ms}")
                 try:
@@ -155,7 +155,7 @@ class PostgresDatabase:
 
 
 def _what_is_wrong(cause: BaseException | None) -> str:
-    """By its type, as its text is not for strangers."""
+    """Describes the error by its type, as its text is not for strangers."""
     if isinstance(cause, _READ_ONLY):
         return "it takes no writes"
     if isinstance(cause, TimeoutError):

@@ -1,4 +1,4 @@
-"""PostgreSQL's URLs, as libpq and so all other programs know them, for asyncpg."""
+"""PostgreSQL's URLs, as libpq and so all other programs read them, translated for asyncpg."""
 
 from ssl import SSLContext, create_default_context
 from typing import Any
@@ -16,7 +16,7 @@ _OUR_PARAMETERS = (
 
 
 def connecting(url: str, timeout_s: float) -> dict[str, Any]:
-    """Arguments for asyncpg, from a URL as libpq knows it. Raises `Unavailable`."""
+    """Arguments for asyncpg, from a URL as libpq reads it. Raises `Unavailable`."""
     parts = urlsplit(url)
     query = {"application_name": "daca-chat"} | dict(parse_qsl(parts.query))
     pgbouncer, connect_timeout, *_ = [query.pop(name, "") for name in _OUR_PARAMETERS]

@@ -31,7 +31,7 @@ sqlite3.register_adapter(datetime, lambda value: (value - _EPOCH) // _MICROSECON
 
 
 async def _emptying(statements: Statements) -> None:
-    """Does nothing, but has `_commit` empty the log (WAL) after the group that this work is in."""
+    """Does nothing itself, but makes `_commit` empty the log (WAL) after this work's group."""
 
 
 class SqliteDatabase:
@@ -91,7 +91,7 @@ class SqliteDatabase:
         try:
             with self._use("SQLite check"):
                 await self._queue(lambda statements: asyncio.sleep(0))  # an empty transaction
-                # Not in the loop's own threads, which blocking tools may all have taken.
+                # Not in the loop's own threads, as blocking tools may occupy all of them.
                 await self._in_commit_thread(self._file.check)
         except Unavailable as error:
             problem = f"The database can't be used: {what_is_wrong(error.__cause__)}"
@@ -122,13 +122,13 @@ class SqliteDatabase:
             with tracing.span(span):
                 yield
         except (OSError, sqlite3.Error) as error:
-            # After these the file must be opened again, once a good one is there.
+            # After these errors the file must be opened again, once a good one is there.
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             self._is_lost |= code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
             raise storage_failed("SQLite", error) from error
 
     def _queue[T](self, work: Work[T]) -> asyncio.Future[T]:
-        """Queue `work`; the future gets its result. If that is cancelled, it may be done or not."""
+        """Queue `work`. If the future that gets its result is cancelled, it may be done or not."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._pending.append((work, done))
         if self._writing is None or self._writing.done():
@@ -150,7 +150,7 @@ class SqliteDatabase:
                     tell(outcome)
 
     async def _commit(self, group: list[Work[Any]]) -> list[Any]:
-        """Their results; in place of a result, the exception of one that failed by itself."""
+        """Returns the results of the group; for work that failed by itself, its exception."""
         if self._is_lost:
             # Nothing is served until a good file is there. Reads are refused from now on, and
             # searches have ended once their thread is free.

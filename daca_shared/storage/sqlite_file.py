@@ -30,13 +30,13 @@ class Lost(sqlite3.OperationalError):
 
 
 class SqliteFile:
-    """An open file, which only this process uses. To a transaction, its `Statements`."""
+    """An open file, which only this process uses. In a transaction, it serves as `Statements`."""
 
     def __init__(
         self, path: Path, schema: str, scripts: Sequence[str], *, create: bool = True
     ) -> None:
-        """Open it, and run the `scripts` that it has not had. Unless this may `create` it, it must
-        be whole. Raises `sqlite3.Error` or `OSError`, also if another process uses it."""
+        """Open it, and run the `scripts` that it has not had. Without `create`, it must exist
+        and be whole. Raises `sqlite3.Error` or `OSError`, also if another process uses it."""
         if not create:
             with path.open("rb") as file:
                 _check_whole(path, "PRAGMA quick_check(1)", header=file.read(len(_HEADER)))
@@ -93,8 +93,8 @@ class SqliteFile:
             raise TimedOut("The search was ended") from None
 
     def empty_log(self) -> None:
-        """Deleted rows are overwritten in the file itself, but still in the log (WAL). It stays as
-        it is while somebody reads it."""
+        """Remove deleted rows from the log (WAL), too; in the file itself they are overwritten.
+        While somebody reads the log, it stays as it is."""
         try:
             # Unread rows would keep the statement open, and the next commit would fail.
             self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -170,12 +170,12 @@ def named(arguments: Sequence[Any]) -> dict[str, Any]:
 
 
 def _uri(path: Path, mode: Literal["ro", "rw"]) -> str:
-    """With it, a missing file is an error, instead of being created."""
+    """A URI with which opening a missing file is an error, instead of creating it."""
     return f"{path.absolute().as_uri()}?mode={mode}"
 
 
 def _check_whole(path: Path, *checks: str, header: bytes) -> None:
-    """Raises `Lost` if it isn't. `header` is the file's own: the log (WAL) may have another one."""
+    """Raises `Lost` if the file isn't whole. `header` is its own: the log may have another."""
     with closing(sqlite3.connect(_uri(path, "ro"), uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
         for (table,) in tables:
