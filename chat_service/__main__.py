@@ -7,8 +7,8 @@ if __name__ == "__main__":
     # Until there is a `stop_signal`, Ctrl-C ends us at once, even during these slow imports.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-# What imports make is not garbage and stays for good. To look for garbage in it, during the imports
-# and once afterwards, would take a quarter of the start.
+# Objects that imports make stay for good. Searching them for garbage, during the imports and once
+# afterwards, would take a quarter of the start-up time.
 gc.disable()
 
 from daca_shared.settings import ignore_propagators

@@ -44,8 +44,8 @@ SCHEMA = Path(__file__).with_name("turns") / "schema"
 
 
 class _Threads(ThreadPoolExecutor):
-    """Makes ordinary failures of a blocking tool's `SystemExit`, as argparse raises it, and
-    `StopIteration`: otherwise the first would end the service, and the second hang its chat."""
+    """Turns a blocking tool's `SystemExit` (argparse raises it) and `StopIteration` into ordinary
+    failures: otherwise the first would end the service, and the second hang its chat."""
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         def work_on() -> Any:
@@ -59,7 +59,7 @@ class _Threads(ThreadPoolExecutor):
 
 async def run(settings: ChatSettings) -> None:
     """Serve until told to stop. Raises `DomainError` or `PortTaken` if that can't be done."""
-    # Each blocking tool takes a thread. By default there are only six on two cores.
+    # Each blocking tool occupies a thread. By default there are only six on two cores.
     asyncio.get_running_loop().set_default_executor(_Threads(256))
     async with AsyncExitStack() as stack:
         tracing.start(settings, "chat_service")
@@ -74,7 +74,7 @@ async def run(settings: ChatSettings) -> None:
 
         database = await open_database(settings.database, "chat", SCHEMA)
         stack.push_async_callback(database.close)
-        # Not before: another process may be migrating the database, and nobody waits for that.
+        # Only now: a stop must not wait while another process migrates the database.
         stop = stop_signal()
         outbox = Outbox(database, analytics.record)
         stack.push_async_callback(outbox.send_the_rest)
@@ -135,8 +135,8 @@ async def serve(
     stop: asyncio.Event,
     end_streams: Callable[[], None],
 ) -> None:
-    """Serve until `stop` is set; `end_streams` ends those that outlive the grace. Raises `Failed`
-    if the HTTP server ends by itself."""
+    """Serve until `stop` is set; `end_streams` ends streams that outlive the grace period. Raises
+    `Failed` if the HTTP server ends by itself."""
     await grpc_server.start(settings.host, settings.grpc_port, "CHAT_GRPC_PORT")
     await http_server.start()
     http, grpc = (address(settings.host, server.port) for server in (http_server, grpc_server))

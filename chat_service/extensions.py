@@ -29,7 +29,7 @@ class _HttpServer(MCPServerSse):
     that everybody would wait for one user's slow tool. Its class for SSE doesn't."""
 
     def create_streams(self) -> AbstractAsyncContextManager[Any]:
-        # The SDK looks into the request of each answer. One made by a redirect must be read first.
+        # The SDK inspects the request of each response. A redirected one must be read before.
         hooks: Any = {"request": [httpx2.Request.aread], "response": [self._note_refusal]}
         client = partial(httpx2.AsyncClient, event_hooks=hooks)
         params: Any = {**self.params, "httpx_client_factory": client}
@@ -55,7 +55,7 @@ def extended(agent: OurAgent, function: str) -> OurAgent:
         raise Misconfigured(problem) from None
     if not isinstance(returned, agents.Agent):
         raise Misconfigured(f"CHAT_AGENT: {function} must return an agents.Agent")
-    # Otherwise the SDK would refuse it, but only in the first chat.
+    # Otherwise the SDK would refuse the tool, but only in the first chat.
     if plain := [tool for tool in returned.tools if not hasattr(tool, "name")]:
         problem = f"CHAT_AGENT: {function} must make its tools by @function_tool, not {plain[0]}"
         raise Misconfigured(problem)
@@ -66,7 +66,7 @@ def extended(agent: OurAgent, function: str) -> OurAgent:
 async def connected(
     setting: SecretStr | None, retry_s: float = 15
 ) -> AsyncIterator[list[MCPServer]]:
-    """The MCP servers that are up, kept up to date, once each was tried. Raises `Misconfigured`."""
+    """A live list of the MCP servers that are up, after a first try. Raises `Misconfigured`."""
     try:
         options = json.loads(setting.get_secret_value()) if setting else {}
         servers = [_server(name, params) for name, params in options.items()]
@@ -77,7 +77,7 @@ async def connected(
     tried = asyncio.Semaphore(0)
 
     async def keep_all() -> None:
-        async with asyncio.TaskGroup() as group:  # ends all at once, as each may take seconds
+        async with asyncio.TaskGroup() as group:  # ends all together: each may take seconds
             for server in servers:
                 group.create_task(_keep(server, up, tried, retry_s))
 
@@ -93,7 +93,7 @@ def _server(name: str, params: Any) -> _Server:
     make = _HttpServer if "url" in params else MCPServerStdio
     if "url" in params and not params["url"].startswith(("http://", "https://")):
         raise ValueError(name)  # otherwise each try would fail without saying why
-    # With cached tools, a server that has just gone away fails only chats that call one of them.
+    # With its tools cached, a server that has just gone away fails only the chats that call one.
     return make(
         params, cache_tools_list=True, name=name, client_session_timeout_seconds=_CALL_TIMEOUT_S
     )

@@ -39,15 +39,15 @@ def _check_origin(origin: str) -> str:
     origin = origin.rstrip("/").lower()
     with suppress(ValueError):
         url = urlsplit(origin)
-        is_usual = (url.scheme, url.port) in (("http", 80), ("https", 443))  # not sent either
-        if re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@*\s]+", origin) and not is_usual:
+        is_default = (url.scheme, url.port) in (("http", 80), ("https", 443))  # never sent
+        if re.fullmatch(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@*\s]+", origin) and not is_default:
             return origin
     raise ValueError("must be origins as browsers send them, like https://chat.example.com, or *")
 
 
 def _check_address(value: str) -> str:
     with suppress(ValueError):
-        if re.match("(dns|unix|ipv4|ipv6):.", value):  # as gRPC knows them
+        if re.match("(dns|unix|ipv4|ipv6):.", value):  # gRPC's own schemes
             return value
         url = urlsplit(f"//{value}")
         if value.isascii() and host_in(value) and url.port and url.netloc == value:
@@ -92,12 +92,12 @@ class ChatSettings(ServiceSettings):
     """Which `Host`s a request may name, besides this machine's names and `DACA_HOST` (if that is
     `0.0.0.0` or `::`, any address): names, separated by commas, or `*` for anything."""
     root_path: str = Field("", pattern="^(/[^/?#]+)*$", alias="CHAT_ROOT_PATH")
-    """The prefix of all paths, like `/daca`, that a proxy passes on; one that it strips needs no
-    setting."""
+    """The prefix of all paths, like `/daca`, that a proxy passes on; a prefix that it strips needs
+    no setting."""
     timeout_s: float = Field(60, gt=0, le=600, alias="CHAT_TIMEOUT_S")
     """How long one chat may take. A caller's own deadline can only shorten it."""
     max_concurrent: int = Field(2000, ge=1, alias="CHAT_MAX_CONCURRENT")
-    """How many chats may run at once. Each takes some 160 KB."""
+    """How many chats may run at once. Each needs some 160 KB of memory."""
     max_text_length: int = Field(8000, ge=1, le=1_000_000, alias="CHAT_MAX_TEXT_LENGTH")
     """The longest message text, in characters. It must fit into a request's body of 1 MB."""
     max_history_length: int = Field(60_000, ge=0, alias="CHAT_MAX_HISTORY_LENGTH")
@@ -131,8 +131,8 @@ class ChatSettings(ServiceSettings):
     """The model's name; otherwise `gpt-4o` for OpenAI, `gemini-2.5-flash` for Gemini. Required with
     `OPENAI_BASE_URL`."""
     model_timeout_s: float = Field(30, gt=0, le=600, alias="CHAT_MODEL_TIMEOUT_S")
-    """How long the model may keep us waiting for a connection, and for each part of a streamed
-    reply; one that isn't streamed has all of `CHAT_TIMEOUT_S`."""
+    """How long connecting to the model, and each part of a streamed reply, may take; a reply that
+    isn't streamed may take all of `CHAT_TIMEOUT_S`."""
     openai_api_key: Token | None = Field(None, alias="OPENAI_API_KEY")
     """The key for OpenAI, or for the server at `OPENAI_BASE_URL`."""
     openai_base_url: _BaseUrl | None = Field(None, alias="OPENAI_BASE_URL")
@@ -166,8 +166,8 @@ class ChatSettings(ServiceSettings):
         return [*super().secrets(), *re.findall(r'[^\s"]{16,}', " ".join(found))]
 
     def proxy_for(self, url: str) -> str | None:
-        """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for `url`,
-        which this machine itself never needs. Raises `Misconfigured` if it can't be used."""
+        """The proxy that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` name for `url`;
+        none for this machine itself. Raises `Misconfigured` if the proxy can't be used."""
         parts = urlsplit(url)
         if parts.hostname in THIS_MACHINE or proxy_bypass(parts.netloc):
             return None
@@ -177,7 +177,7 @@ class ChatSettings(ServiceSettings):
             return None
         if "://" not in proxy:
             proxy = f"http://{proxy}"
-        with suppress(ValueError):  # a port that is no number: maybe a password's part before a `/`
+        with suppress(ValueError):  # a port that is no number, maybe a password with a `/` in it
             found = urlsplit(proxy)
             if found.scheme in ("http", "https") and found.hostname and found.port != 0:
                 return proxy

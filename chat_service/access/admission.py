@@ -12,16 +12,16 @@ from daca_shared.observe.metrics import LAG_EVERY_S
 
 log = logging.getLogger(__name__)
 
-# A chat takes some fifteen turns of the event loop. If each is 50 ms late, it takes a second.
+# A chat takes some fifteen turns of the event loop. If each is 50 ms late, that adds 0.75 s.
 _MAX_LAG_S, _CALM_LAG_S = 0.05, 0.015
 # The weight of the latest measurement: a single pause of the loop is no overload.
 _LAG_WEIGHT = 0.4
-# A burst of up to 256 chats is always taken. If the loop isn't calm for a second, or while more
-# chats than that come, it is overload, and the limit moves between 32 and 256 (ADR 0011 says how).
+# A burst of up to 256 chats is always admitted. If the loop isn't calm for a second, or while more
+# than 256 chats come, that is overload: the limit then moves between 32 and 256 (see ADR 0011).
 _LARGEST_BURST, _FEWEST = 256, 32
 _BURST_S = 1.0
 _DECREASE, _INCREASE = 0.9, 1
-# How much all large bodies may take together. Decoded, one may take six times its size.
+# A large body is refused if all others hold this much. Decoded, one may need six times its size.
 _MOST_HELD_BYTES, _LARGE_BYTES = 64_000_000, 64_000
 # Files that are open without any chat. Each chat adds its caller's connection and the model's.
 _FILES_AT_REST, _FILES_OF_A_CHAT = 48, 2
@@ -38,8 +38,8 @@ def most_chats(wanted: int) -> int:
 
 
 class Admission:
-    """Decides, for HTTP and gRPC alike, whether one more chat is taken. In its context one chat is
-    under way, as in a semaphore's. Entering it raises `Unavailable` for one too many."""
+    """Admits or refuses each chat, for HTTP and gRPC alike. Like a semaphore, it is a context
+    manager, inside which a chat is under way. Entering raises `Unavailable` for one too many."""
 
     def __init__(self, max_chats: int = 2000) -> None:
         self._max_chats = max_chats
@@ -47,8 +47,8 @@ class Admission:
         self.turned_away = 0
         self.lag_s = 0.0
         """How late the event loop is: a moving average."""
-        # Requests whose bodies have not come yet. Uncounted, a late loop would let in all of them.
-        # Forgotten at each measurement, as a body that never comes must not take up a place.
+        # Requests whose bodies have not come yet: a late loop would otherwise admit all of them.
+        # Reset at each measurement, as a body that never comes must not take up a place.
         self._arriving = 0
         self._limit: float = _LARGEST_BURST
         self._is_overloaded = False
@@ -59,7 +59,7 @@ class Admission:
         self._known_turned_away = 0  # at the latest measurement
 
     def note_lag(self, lag_s: float) -> None:
-        """Take a measurement of the event loop's lag. They come every `LAG_EVERY_S`."""
+        """Note a measurement of the event loop's lag, made every `LAG_EVERY_S`."""
         now = time.monotonic()
         self._arriving, self._measured_at = 0, now
         self.lag_s = self._averaged(lag_s)
@@ -80,8 +80,8 @@ class Admission:
         self._arriving += 1
 
     def hold(self, size: int, of: int) -> None:
-        """Hold `size` more bytes of a body, which has `of` bytes by now, until `let_go`. Raises
-        `Unavailable` if it is a large one, and all others together are too large."""
+        """Count `size` more bytes of a body, which has `of` bytes by now, until `let_go`. Raises
+        `Unavailable` if this body is large, and all others together are too large."""
         self._held_bytes += size
         if size and of > _LARGE_BYTES and self._held_bytes - of >= _MOST_HELD_BYTES:
             self._turn_away()

@@ -1,4 +1,4 @@
-"""Who calls, by a bearer token (RFC 6750), and as whom they may act; for HTTP and gRPC alike."""
+"""Identifies callers by a bearer token (RFC 6750): as whom they may act, over HTTP and gRPC."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 SYMMETRIC = ("HS256",)
 # How much the issuer's clock may differ from ours.
 _LEEWAY_S = 10
-# When it was issued (`iat`) isn't checked, as the issuer's clock may be ahead; `nbf` is.
+# `iat` (issued at) isn't checked, as the issuer's clock may be ahead; `nbf` (not before) is.
 _OPTIONS: Options = {
     "require": ["exp", "sub"], "enforce_minimum_key_length": True, "verify_iat": False
 }  # fmt: skip
@@ -60,7 +60,7 @@ class Identity:
             token = token.lstrip(" ")  # RFC 6750 allows several
             header = jwt.get_unverified_header(token)
             algorithm = header.get("alg", "")
-            # First the keys that are known. If none of them fits, what the issuer publishes now.
+            # First the keys that are known. If none of them fits, those that are published now.
             for refresh in (False, True) if algorithm in self.algorithms else ():
                 for key in await self.find_keys(header.get("kid"), algorithm, refresh=refresh):
                     with suppress(jwt.InvalidSignatureError):  # another key may fit

@@ -35,7 +35,7 @@ class Jwks:
     max_stale_s: float = 3600.0
     """How long a withdrawn key is trusted: `max_age_s` while its host answers, else this."""
     min_interval_s: float = 10.0
-    """Otherwise each token with a made-up key id would cause a request to the host."""
+    """The least time between fetches: else each token with a made-up key id would cause one."""
     _keys: list[jwt.PyJWK] = field(default_factory=list, init=False)
     _tried_at_s: float = field(default=-math.inf, init=False)
     _fetched_at_s: float = field(default=-math.inf, init=False)
@@ -84,7 +84,7 @@ class Jwks:
 
     async def _get(self) -> bytes:
         # The client ignores the environment, where one unusable proxy would fail all requests. This
-        # context still honours SSL_CERT_FILE, for an issuer with a private authority.
+        # context still honours SSL_CERT_FILE, for an issuer with a private CA.
         trusted = ssl.create_default_context()
         client = httpx2.AsyncClient(trust_env=False, proxy=self.proxy, verify=trusted)
         body = bytearray()

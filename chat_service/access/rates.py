@@ -33,7 +33,7 @@ class Rates:
 
 
 class _Rate:
-    """Counts in windows of fixed length. Each begins with a first message, so they end in order."""
+    """Counts in windows of equal length. Each begins with a message, so the oldest ends first."""
 
     def __init__(self, item: RateLimitItem, whose: str) -> None:
         self._item = item

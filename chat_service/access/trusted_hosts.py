@@ -16,8 +16,8 @@ class TrustedHosts:
         self._any_address = ip_address(listens_on).is_unspecified
 
     def problem(self, named: Sequence[str], *, is_probe: bool, is_old: bool = False) -> str:
-        """What is wrong with a request's Host headers, or "". Probes may name any host; in HTTP/1.0
-        (`is_old`), which load balancers probe with, but no browser speaks, there may be none."""
+        """What is wrong with a request's Host headers, or "". Probes may name any host. HTTP/1.0
+        requests (`is_old`) need none: load balancers probe with them, and no browser sends them."""
         if is_old and not any(named):
             return ""
         if len(named) > 1:

@@ -62,7 +62,7 @@ def _has_tools(agent: OurAgent) -> bool:
 
 
 class ChatAgent:
-    """Replies to messages with one model. It remembers nothing but whether that takes tools."""
+    """Replies to messages with one model. It remembers nothing but whether that supports tools."""
 
     def __init__(
         self,
@@ -92,13 +92,13 @@ class ChatAgent:
         self._agent = extend(ours) if extend else ours
         trace_runs()
         self._config = agents.RunConfig(
-            # The settings of agents that an extension adds. To merge them costs 4 % of the chats.
+            # For agents that an extension adds. Merging these settings costs 4 % of the throughput.
             model=model.model,
             model_settings=model.settings if extend else None,
             tracing_disabled=tracing.tracer is None,
             trace_include_sensitive_data=tracing.content,
             tool_not_found_behavior="return_error_to_model",
-            # What a model is told of our own tools' errors. None stands for the SDK's own words.
+            # The text that a model gets for our own tools' errors; None stands for the SDK's own.
             tool_error_formatter=lambda failed: (
                 _tool_failure(failed.run_context, failed.error) if failed.error else None
             ),
@@ -111,12 +111,12 @@ class ChatAgent:
         history: Sequence[Turn],
         say: Say | None = None,
     ) -> Answer:
-        """Raises a `DomainError` when the model or its host fails. If they take no tools, they are
-        asked again, now and later, without; if the history is too long, with its newer half, with
-        a quarter of that, and with none."""
+        """Raises a `DomainError` when the model or its host fails. If tools are not supported, the
+        model is asked again without them, now and in later chats. If the history is too long, it
+        is asked again with the newer half, then with a quarter of that, then with none."""
         context = RunContext(message.user_id, count)
         agent, limit = self._agent, self._history_limit
-        # Few, as each may run tools again, and is rate-limited. After 0 no history is left to cut.
+        # Only a few tries, as each may run tools again and counts against the host's rate limit.
         shares = iter((0.5, 0.25, 0))
         while True:
             speech = Speech(self._max_reply_length, say)
@@ -185,9 +185,9 @@ def _refusal(failed: Any) -> str | None:
 
 
 def _tool_failure(context: agents.RunContextWrapper[Any], error: Exception) -> str:
-    """What a model is told when a tool raises, and may pass on to its user: the exception's text
-    only if it is about how to call the tool."""
-    # What an MCP server says of it, or the SDK in its place.
+    """The text that a model gets, and may pass on to its user, when a tool raises. It quotes the
+    exception only if that is about how to call the tool."""
+    # Wrong arguments are reported by the MCP server, or in its place by the SDK.
     is_of_mcp = getattr(error, "code", 0) == _INVALID_PARAMS
     is_of_sdk = isinstance(error, agents.UserError) and "missing required parameters" in str(error)
     if is_of_mcp or is_of_sdk or isinstance(error, agents.ModelBehaviorError):

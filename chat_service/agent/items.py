@@ -11,7 +11,7 @@ from chat_service.chat.speech import Speech, clean
 from chat_service.hosts.answers import is_object, text_in
 from daca_shared.domain import Unavailable
 
-# How many characters of tools' outputs are kept, of one and of all; their own run reads them all.
+# How many characters of one tool output, and of a turn's outputs, are kept; its run gets all.
 _MAX_OUTPUT, _MAX_OUTPUTS = 4000, 20_000
 
 
@@ -35,15 +35,15 @@ def items_of(
 
 
 def length_of(item: dict[str, Any]) -> int:
-    """How many characters of the history's limit it takes."""
+    """How many characters the item counts against the history's limit."""
     if "role" not in item:  # a tool's call, or its output
         return len(item.get("arguments") or item.get("output", ""))
     return 0 if item["role"] == "system" else len(item["content"])
 
 
 def latest(items: Sequence[dict[str, Any]], max_length: int) -> list[dict[str, Any]]:
-    """All system messages, and the latest others, from a message of the user on: as many as have
-    at most `max_length` characters together."""
+    """All system messages, and as many of the latest others as have at most `max_length`
+    characters together, from a message of the user on unless all fit."""
     start, left = len(items), max_length
     for n, item in reversed([*enumerate(items)]):
         left -= length_of(item)
@@ -57,7 +57,7 @@ def answer_of(result: agents.RunResult | agents.RunResultStreaming, speech: Spee
     calls: dict[str, tuple[str, str]] = {}  # a call that needs approval occurs twice
     last, was_heard = "", bool(speech.text)
     for item in result.new_items:
-        # openai's types take an item of a kind that they don't know for a message without content.
+        # openai's types parse an item of an unknown kind as a message without content.
         if isinstance(item, agents.MessageOutputItem) and item.raw_item.content:
             last = agents.ItemHelpers.text_message_output(item)
             if not was_heard:
@@ -73,7 +73,7 @@ def answer_of(result: agents.RunResult | agents.RunResultStreaming, speech: Spee
         last = str(result.final_output)
         speech.add(last)
         speech.end_message()
-    if not last.strip() or result.final_output is None:  # None if an extension has cut it short
+    if not last.strip() or result.final_output is None:  # None: an extension ended the run
         raise Unavailable("The model has given no answer; try again")
     limit = min(_MAX_OUTPUT, _MAX_OUTPUTS // max(1, len(calls)))
     shortened = {

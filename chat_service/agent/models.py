@@ -28,8 +28,8 @@ class _Settings(agents.ModelSettings):
     """Settings that cost the SDK less to compare: 6 % more chats a second (ADR 0014)."""
 
     def __call__(self) -> None:
-        """Does nothing. In each run the SDK compares agents with all that they hold: settings field
-        by field, but anything callable just by its name."""
+        """Does nothing, but makes the settings callable: in each run, the SDK compares agents with
+        all that they hold, settings field by field, but callables just by name."""
 
     def to_traceable_dict(self) -> dict[str, Any]:
         """Empty: the SDK calls this even when nothing is traced, and our spans don't use it."""
@@ -37,8 +37,8 @@ class _Settings(agents.ModelSettings):
 
 
 class ResponsesModel(agents.OpenAIResponsesModel):
-    """One of OpenAI's. Its client limits connecting, and each read of a stream. A whole answer
-    comes at once, so only its chat limits how long that may take."""
+    """A model of OpenAI's. Its client limits connecting, and each read of a stream. A whole answer
+    comes in one piece, so only the chat's own time limit applies to it."""
 
     def __init__(self, name: str, client: AsyncOpenAI) -> None:
         super().__init__(name, client)
@@ -79,30 +79,30 @@ class ChatModel:
 
 
 def choose_model(settings: ChatSettings) -> ChatModel:
-    """Of OPENAI_BASE_URL, OPENAI_API_KEY and GEMINI_API_KEY the first that is set decides; without
-    any it is the offline model. Raises `Misconfigured` when CHAT_MODEL is needed and missing."""
-    url, secret, usual = settings.openai_base_url, settings.openai_api_key, "gpt-4o"
+    """The first that is set of OPENAI_BASE_URL, OPENAI_API_KEY and GEMINI_API_KEY decides; without
+    any, it is the offline model. Raises `Misconfigured`, e.g. if CHAT_MODEL must be set."""
+    url, secret, default = settings.openai_base_url, settings.openai_api_key, "gpt-4o"
     if url and not settings.model:
         raise Misconfigured("CHAT_MODEL: must name the model when OPENAI_BASE_URL is set")
     if not url and not secret:
-        url, secret, usual = _GEMINI_URL, settings.gemini_api_key, "gemini-2.5-flash"
+        url, secret, default = _GEMINI_URL, settings.gemini_api_key, "gemini-2.5-flash"
         if not secret:
             log.warning("no model key is set: replies come from the labelled offline model")
             return ChatModel("offline", OfflineModel(), _Settings())
-    name, timeout_s = settings.model or usual, settings.model_timeout_s
+    name, timeout_s = settings.model or default, settings.model_timeout_s
     # A local server needs no key, but the client requires one.
     key = secret.get_secret_value() if secret else "no-key"
     client: Any
     if url:
-        # It has all that the SDK uses of an AsyncOpenAI, and reports only thoughts that must go
-        # back. Compatible servers speak Chat Completions; the Responses API is OpenAI's own.
+        # Compatible servers speak Chat Completions; the Responses API is OpenAI's own. This client
+        # passes on thoughts only for hosts that want them back, so all can be replayed.
         client = CompletionsClient(url, key, timeout_s=timeout_s, proxy=settings.proxy_for(url))
         model: agents.Model = agents.OpenAIChatCompletionsModel(
             name, client, should_replay_reasoning_content=lambda thoughts: True
         )
     else:
-        # Left out, the client would read them from the environment itself, even empty ones.
-        whose: Any = {
+        # Without these, the client would read the environment itself, and send even empty values.
+        headers: Any = {
             "OpenAI-Organization": settings.openai_org_id or Omit(),
             "OpenAI-Project": settings.openai_project_id or Omit(),
         }
@@ -110,7 +110,7 @@ def choose_model(settings: ChatSettings) -> ChatModel:
         try:
             client = AsyncOpenAI(
                 api_key=key, base_url=_OPENAI_URL, timeout=timeout_s, max_retries=0,
-                default_headers=whose,
+                default_headers=headers,
             )  # fmt: skip
         except OSError as error:
             raise Misconfigured(f"SSL_CERT_FILE or SSL_CERT_DIR: {error}") from None
@@ -129,7 +129,7 @@ _LONGEST_WAIT_S = 2.0
 
 
 def one_retry() -> agents.ModelRetrySettings:
-    """At most one retry a request: if the host allows it, soon, and the budget has one left."""
+    """At most one retry per request: if the host allows one soon, and the budget has one left."""
     latest = deque([float("-inf")] * _MOST_RETRIES, _MOST_RETRIES)
 
     def from_budget(context: agents.RetryPolicyContext) -> bool:

@@ -70,7 +70,7 @@ def _respond(call: ModelCall) -> ModelStep:
 
 
 def _named_tool(names: list[str], text: str) -> tuple[str, str] | None:
-    """The tool that `text` names, and its arguments: the JSON object behind the name, if any."""
+    """The tool that `text` names, and its arguments: the JSON object after the name, if any."""
     for name in names:
         if found := re.search(rf"\b{re.escape(name)}\b\s*(\{{.*\}})?", text, re.DOTALL):
             return name, found[1] or "{}"

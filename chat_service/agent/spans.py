@@ -34,7 +34,7 @@ def trace_runs() -> None:
 class AgentSpans(sdk.TracingProcessor):
     def __init__(self, *, content: bool) -> None:
         self._content = content
-        # Our spans by the ids of the SDK's. A kind we don't show (task, turn) has its parent's.
+        # Our spans by the SDK's span ids. For kinds that we don't show (task, turn): the parent's.
         self._open: dict[str, Span] = {}
 
     def on_span_start(self, span: sdk.Span[Any]) -> None:

@@ -19,9 +19,9 @@ from daca_shared.observe.tracing import tracing
 log = logging.getLogger(__name__)
 
 COUNT_TIMEOUT_S = 0.5
-"""The most that knowing the user's count may cost a chat."""
+"""How long a chat may wait for its user's count."""
 READING_S = 2.0
-"""How long after its own time limit a chat's client may still take to read the answer."""
+"""How long a client may still read the answer after the chat's own time limit."""
 
 
 @dataclass(eq=False)
@@ -41,9 +41,9 @@ class Conversation:
     _ended_by_stop: set[asyncio.Task[Turn]] = field(default_factory=set, init=False)
 
     async def reply(self, message: ChatMessage, *, timeout_s: float | None = None) -> Turn:
-        """Answer `message`, within `timeout_s` if the caller has less time than we allow. One that
-        was answered before gets the same answer, or with `regenerate` a new one. A failure keeps
-        and counts nothing; it raises `InvalidInput`, `TimedOut`, `Unavailable`, `LimitReached`,
+        """Answer `message`, within `timeout_s` if the caller has less time than we allow. A message
+        answered before gets the same answer, or with `regenerate` a new one. A failure keeps and
+        counts nothing; it raises `InvalidInput`, `TimedOut`, `Unavailable`, `LimitReached`,
         `Misconfigured`, `Failed`; with `regenerate` also `NotFound`, `Conflict`."""
         self.check(message)
         return await self._take_turn(message, timeout_s, say=None)
@@ -52,8 +52,8 @@ class Conversation:
         self, message: ChatMessage, *, timeout_s: float | None = None, with_tools: bool = False
     ) -> AsyncGenerator[str | ToolCall | Turn]:
         """Answer `message` piece by piece; the whole turn is the last event. Limits and errors are
-        those of `reply`. Closing it, or cancelling its consumer, stops the model at once; what came
-        so far is kept, marked as stopped, and counts."""
+        those of `reply`. Closing the stream, or cancelling its consumer, stops the model at once;
+        what came so far is kept, marked as stopped, and counts."""
         self.check(message)
         events: asyncio.Queue[str | ToolCall | BaseException | None] = asyncio.Queue()
 
@@ -142,7 +142,7 @@ class Conversation:
                 if actual == message.conversation:
                     return await self._answer(message, earlier, latest, say, ends_at)
             # The turn stays in the conversation that the message was first sent to, while that
-            # exists. This one's lock is released before that one is locked: otherwise two such
+            # exists. Its lock is taken once the requested one's is released: otherwise two such
             # messages could deadlock.
             message = message.model_copy(update={"session_id": actual.session_id})
 
@@ -178,9 +178,9 @@ class Conversation:
             kept = await self.turns.keep(turn(answer, stopped=False))
         except asyncio.CancelledError:
             # A timeout or a stop of the service is a failure, and keeps nothing. Otherwise the user
-            # has left: keep what was said. If that is nothing, keep the message with no reply.
-            # But not in place of a reply to the same text, nor if the client has chosen no id: it
-            # may be sending the message again, which would then count twice.
+            # has left: keep what was said or, if that is nothing, the message with an empty reply.
+            # An empty one must not replace a reply to the same text, nor be kept if the client
+            # has chosen no id: the same message, sent again, would then count twice.
             is_stop = asyncio.current_task() in self._ended_by_stop
             is_late = asyncio.get_running_loop().time() >= ends_at - MOMENT_S
             may_be_empty = message.may_be_known and (not earlier or earlier.prompt != message.text)

@@ -53,9 +53,9 @@ class ChatMessage(BaseModel, frozen=True):
     id, so that a first message sent again finds its conversation."""
     tags: Tags = ()
     history: tuple[Said, ...] = ()
-    """What was said before, by whom, if the client keeps that itself."""
+    """Who said what before, if the client keeps the history itself."""
     regenerate: bool = False
-    """Whether to answer a message that was answered before once more, replacing its reply."""
+    """Whether to answer again a message that was answered before, replacing its reply."""
 
     @property
     def conversation(self) -> ConversationKey:
@@ -73,7 +73,7 @@ class ToolCall:
     arguments: str
     """As JSON."""
     output: str = ""
-    """Empty while it runs; of a long one the beginning."""
+    """Empty while the tool runs; only the beginning of a long output."""
 
 
 type Say = Callable[[str | ToolCall], None]

@@ -1,4 +1,4 @@
-"""What the use case needs of the world around it."""
+"""What the use case needs from the world around it."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
@@ -38,11 +38,11 @@ class Locks(Protocol):
     """Lets one turn of a conversation run at a time, across all processes."""
 
     def message(self, user_id: str, message_id: UUID) -> AbstractAsyncContextManager[None]:
-        """Nobody else in this process answers this message meanwhile, not even in another
-        conversation. Enter this before `turn`."""
+        """While this is held, nobody else in this process answers the message, not even in
+        another conversation. Take this lock before `turn`."""
 
     def turn(self, key: ConversationKey) -> AbstractAsyncContextManager[None]:
-        """No other turn of this conversation runs meanwhile. Raises `Unavailable`."""
+        """While this is held, no other turn of the conversation runs. Raises `Unavailable`."""
 
 
 class Agent(Protocol):
@@ -52,4 +52,4 @@ class Agent(Protocol):
         self, message: ChatMessage, count: int | None, history: Sequence[Turn], say: Say | None
     ) -> Answer:
         """The reply to `message`, whose user has sent `count` messages before, if that is known.
-        `say` is told of it as it comes. Raises `DomainError`. Being cancelled stops the model."""
+        `say` gets its pieces as they come. Raises `DomainError`. Cancelling it stops the model."""

@@ -6,9 +6,9 @@ from chat_service.chat.messages import Say
 from daca_shared.domain import Failed
 
 # JSON can hold lone halves of surrogate pairs. U+DC80 to U+DCFF also stand for bytes that are not
-# UTF-8 (PEP 383). Those at the end may become a character together with what comes next.
+# UTF-8 (PEP 383). Those at a piece's end may form a character with the next piece.
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-# The search begins only at the first byte of a run: else it would take the square of its length.
+# Matches only from a run's first byte: else the time would grow with the square of its length.
 _OPEN_END = re.compile("(?:[\ud800-\udbff]|(?<![\udc80-\udcff])[\udc80-\udcff]++)\\Z")
 
 

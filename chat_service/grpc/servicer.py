@@ -1,4 +1,4 @@
-"""The chat service's gRPC face: decode, call the use case, encode."""
+"""The chat service's gRPC API: decode, call the use case, encode."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -96,7 +96,7 @@ class ChatServicer(pb_grpc.ChatServiceServicer):
     ) -> AsyncIterator[ChatMessage]:
         with self.admission:
             await self._authorize(request.user_id, context)
-            # In proto3 a field that was not given is empty, and not listed.
+            # `ListFields` leaves out empty fields: in proto3, these were not given.
             present = {field.name: value for field, value in request.ListFields()}
             required = {"user_id": request.user_id, "text": request.text}
             message = validated(ChatMessage, present | required | {"tags": tuple(request.tags)})

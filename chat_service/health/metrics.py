@@ -1,4 +1,4 @@
-"""Metrics of the chat service. They are measured from outside, so that its parts know none."""
+"""Metrics of the chat service, measured from outside: its parts know nothing of them."""
 
 import asyncio
 import math
@@ -28,8 +28,8 @@ _MODEL_LABELS = ("gen_ai_operation_name", "gen_ai_request_model")
 _SECONDS = [0.01 * 2**n for n in range(14)]
 _TOKENS = [4**n for n in range(14)]
 _SCRAPE_TIMEOUT_S = 1.0
-# Refusals after which the model is asked again, or that are about the user's own text: the host
-# works, and they have names of their own, so that no alert takes them for failures.
+# Refusals after which the model is asked again, or that are about the user's own text. The host
+# works, so they get error types of their own, which no alert takes for failures.
 REFUSALS = {"too_long": TOO_LONG, "lacks_tools": LACKS_TOOLS, "filtered": FILTERED}
 
 _operations = Histogram(
@@ -105,14 +105,14 @@ class MeasuredModel(Model):
 
 
 def measured(model: ChatModel, timeout_s: float) -> ChatModel:
-    """The model with metrics of its requests. A whole answer that takes over `timeout_s` when it is
-    given up has timed out."""
+    """The model with metrics of its requests. A request that isn't streamed, and is cancelled after
+    `timeout_s`, has timed out."""
     return replace(model, model=MeasuredModel(model, timeout_s))
 
 
 @contextmanager
 def observed(admission: Admission, outbox: Outbox, conversation: Conversation) -> Iterator[None]:
-    """A context in which each scrape of the metrics includes the current state of these."""
+    """Inside this context, each scrape of the metrics includes the current state of these parts."""
     loop = asyncio.get_running_loop()
 
     class State(Collector):

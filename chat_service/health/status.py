@@ -42,7 +42,7 @@ class Status:
 
     async def ready(self) -> dict[str, str]:
         """Readiness. Raises `Unavailable` (503), with what is missing, if no chat can be answered.
-        They can be answered without analytics, so its absence is only reported."""
+        Chats can be answered without analytics, so its absence is only reported."""
         if self.stopping():
             raise Unavailable("Not ready: the service is stopping", code="STOPPING")
         if problem := self.problem():
@@ -56,7 +56,7 @@ class Status:
 
     async def report(self) -> StatusBody:
         try:
-            # A database that doesn't answer would keep whoever asks for seconds.
+            # Asking a database that doesn't answer would take seconds.
             outbox = self.problem() or await self._waiting()
         except DomainError as error:
             outbox = error.message

@@ -48,10 +48,10 @@ class AnswerReader:
         self._indexes, self._passed_on = itertools.count(), set[tuple[str, ...]]()
         self._has_text = False
         self._thoughts: str | None = ""
-        """The text so far while it may be, or is, tagged thoughts; None once they can't come."""
+        """The text held back while it is, or may be, tagged `<think>`; None once it can't be."""
 
     def read(self, line: bytes) -> dict[str, Any] | None:
-        """The piece in this line, if it has one. `b""`, without a line feed, is the end of input.
+        """The piece that this line completes, if any. `b""`, without a line feed, ends the input.
         Raises `APIStatusError` for an error, and `ValueError` or `AttributeError` for nonsense."""
         self.is_over = not line
         line = line.strip().removeprefix(codecs.BOM_UTF8)
@@ -60,7 +60,7 @@ class AnswerReader:
             return self._piece(self._json) if self.is_over else None
         if line.startswith(b"data:"):
             self._data += line.removeprefix(b"data:").strip()
-        # An event ends with an empty line. Behind the last one, some hosts send no more.
+        # An event ends with an empty line, which some hosts leave out after the last event.
         if line and self._data != b"[DONE]":
             return None
         data, self._data = self._data, bytearray()
@@ -85,11 +85,11 @@ class AnswerReader:
         if choice is None:
             return self._chunk(None, usage) if usage else None
         message, finish = choice.get("delta"), choice.get("finish_reason")
-        # Some hosts send both. Then, in a stream, `message` is the text so far.
+        # Some hosts send both `delta` and `message`, which in a stream is all the text so far.
         if message is None or (self._json and choice.get("message")):
             message = choice.get("message") or {"content": choice.get("text")}
             finish = finish or (_NO_REASON if "message" in choice else None)
-        # Gemini's may have a detail behind a colon.
+        # Gemini's reason may have a detail after a colon.
         reason = str(finish or "").lower().removeprefix("null").partition(":")[0]
         if reason in _ERROR:
             raise status_error(None, f"finish_reason {reason}")
@@ -111,7 +111,7 @@ class AnswerReader:
             if self._calls and (is_cut or (may_be_cut and not are_whole)):
                 # Without all of its arguments, a tool might do anything.
                 raise ValueError("a tool call is cut short")
-            # Some hosts repeat, with another finish reason, what is complete.
+            # Some hosts repeat complete calls with another finish reason.
             new = [c for c in self._calls if not c["id"] or _key(c) not in self._passed_on]
             self._passed_on |= {*map(_key, new)}
             delta["tool_calls"], self._calls = [*map(self._acceptable, new)], []
@@ -128,7 +128,7 @@ class AnswerReader:
         if not "<think>".startswith(begin) or (is_last and begin != "<think>"):
             return text
         _, end, shown = rest.partition("</think>")
-        self._thoughts = None if end else begin + rest[-7:]  # it may have a part of the end
+        self._thoughts = None if end else begin + rest[-7:]  # may hold half of the end tag
         return shown
 
     def _note_call(self, piece: dict[str, Any], known: list[dict[str, Any]]) -> None:
@@ -138,7 +138,7 @@ class AnswerReader:
         call_id, index = clean(text_in(piece.get("id"))), piece.get("index") or 0
         # Some hosts number all calls 0, some send no ids or new ones each time, some repeat id and
         # name each time.
-        begun = known if name else self._calls  # without a name, it goes on with a call
+        begun = known if name else self._calls  # a piece without a name continues a call
         same = [c for c in begun if call_id and c["id"] == call_id] or begun
         call = next((c for c in reversed(same) if _goes_on(c, call_id, name, index)), None)
         if call is None and not (name or arguments):
@@ -147,7 +147,7 @@ class AnswerReader:
             call = {"id": "", "name": "", "arguments": "", "index": index}
             self._calls.append(call)
         if extra := piece.get("extra_content"):
-            call["extra_content"] = extra  # Gemini must get its own back
+            call["extra_content"] = extra  # Gemini requires it in later requests
         call["id"] = call["id"] or call_id
         call["name"] = call["name"] or name
         if call["arguments"] == "{}" and arguments:
@@ -171,7 +171,7 @@ class AnswerReader:
 
 
 def _goes_on(call: dict[str, Any], call_id: str, name: str, index: Any) -> bool:
-    """Whether a piece with these is the next of `call`."""
+    """Whether a piece with this id, name and index continues `call`."""
     is_same = call_id == call["id"] != ""
     if not name or not call["name"]:
         return is_same or bool(index == call["index"])

@@ -42,7 +42,7 @@ _WANTS_THOUGHTS = re.compile("^(?>.*?reasoning_content).*(missing|passed back)",
 
 class CompletionsClient:
     """What the SDK uses of an `AsyncOpenAI`. `timeout_s` limits connecting, and each read of a
-    stream. A whole answer comes at once, so only its chat limits how long that may take."""
+    stream. A whole answer comes in one piece, so only the chat's own time limit applies to it."""
 
     def __init__(
         self, base_url: str, api_key: str, *, timeout_s: float, proxy: str | None = None
@@ -71,7 +71,7 @@ class CompletionsClient:
         if not self._takes_stream_options:
             body.pop("stream_options", None)
         with_thoughts = self._wants_thoughts
-        # Some models take only one message from the system, and only as the first.
+        # Some models accept only one system message, and only as the first.
         system = [*takewhile(lambda message: message["role"] == "system", body["messages"])]
         if len(system) > 1:
             joined = "\n\n".join(text_in(message["content"]) for message in system)
@@ -80,7 +80,7 @@ class CompletionsClient:
         for message in body["messages"]:
             if with_thoughts and message["role"] == "assistant":
                 message.setdefault("reasoning_content", " ")
-            if message["role"] == "tool":  # not all hosts take it in parts
+            if message["role"] == "tool":  # not all hosts accept a list of parts
                 message["content"] = text_in(message["content"]) or "(nothing)"
         read_s = self._timeout_s if body.get("stream") else None
         timeout = aiohttp.ClientTimeout(None, connect=self._timeout_s, sock_read=read_s)
@@ -116,7 +116,7 @@ class CompletionsClient:
             if response.ok:
                 return response
             words = bytearray()
-            # If not all of it comes, the status still says what is wrong.
+            # If the body is cut short, the status still says what is wrong.
             with suppress(aiohttp.ClientError, OSError):
                 async with response, asyncio.timeout(_ERROR_TIMEOUT_S):
                     while data := await response.content.read(_MAX_ERROR_BYTES - len(words)):
@@ -152,7 +152,7 @@ class CompletionsClient:
 
     @contextmanager
     def _openai_errors(self) -> Iterator[bytearray]:
-        """Raises openai's errors. The context puts what the host has said into the bytes."""
+        """Raises openai's errors. Unreadable answers are quoted from the bytes that it yields."""
         words = bytearray()
         try:
             yield words
@@ -166,10 +166,10 @@ class CompletionsClient:
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
-    """Its lines, and `b""` at its end. All of an answer may come at once, so that its reading must
-    let others have their turn. Raises `Failed` if it is too large."""
+    """The answer's lines, then `b""`. All of it may come at once, so this lets other tasks run now
+    and then. Raises `Failed` if the answer is too large."""
     size, held = 0, bytearray()
-    # `readany` takes all that has come, as aiohttp forgets it once its connection is broken.
+    # `readany` reads all that has come: aiohttp drops what is unread once the connection breaks.
     while data := await content.readany():
         size += len(data)
         held += data
@@ -189,7 +189,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes]:
 
 
 def _quoted(words: bytearray) -> str:
-    """What a host has said, for the log, unless it is a reply: that is its user's alone."""
+    """The host's words, for the log, but nothing of a reply, which is only for its user."""
     is_reply = any(name in words for name in (b'"choices"', b'content"', b'text"'))
     return "" if is_reply or not words.strip() else f": {words.decode(errors='replace')}"
 

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 # How much of a host's error message is read, which takes 2 µs a character, and how much logged.
 _MAX_READ, _MAX_WORDS = 16_000, 600
 
-# Each pattern is matched against "<status> <message>". Rate limits count tokens, too. They mean
-# that a request is too long only if it is over the limit by itself.
+# Each pattern is matched against "<status> <message>". Rate limits may count tokens, too: the
+# request is too long only if it exceeds such a limit by itself.
 _NEVER_LONG = "402|408|504|429(?!.*request too large)"
 TOO_LONG = re.compile(
     rf"^413|^(?!{_NEVER_LONG}).*("
@@ -29,13 +29,13 @@ TOO_LONG = re.compile(
     r"|reduce the length|maximum (model|sequence|input|prompt) length|range of input length"
     r"|max_tokens must be at least 1, got -|[\"']1261[\"']"
     r"|inputs\W{1,3}(tokens|must have less)|too many (input )?tokens(?!.{0,9}wait))"
-    # Another limit may be exceeded, and mostly is if this stands behind the key "message".
+    # Other limits may be exceeded, too: words after the key "message" are mostly about those.
     rf"|^(?!{_NEVER_LONG}|5|.*(retries|execution time|concurrency|rate exceeded)).*("
     r"(input|prompt|request|messages?)(?!\\*[\"']\s*:|=)\W"
     r".{0,60}(too (long|large|many tokens)|exceeds?)|token(s| count).{0,40}exceed)",
     re.IGNORECASE | re.DOTALL,
 )
-# What a host that is busy or away says tells nothing about what it supports.
+# The errors of a host that is busy or away say nothing about what it supports.
 _BUSY = "429|503|504|529|.*(temporar|overload)"
 
 
@@ -43,8 +43,8 @@ def _says(words: str, *, unless: str = _BUSY) -> re.Pattern[str]:
     return re.compile(f"^(?!{unless}).*({words})", re.IGNORECASE | re.DOTALL)
 
 
-# A fault in one tool doesn't mean that the host takes no tools at all, nor does it if Bedrock wants
-# `tools=` with earlier calls.
+# Neither a fault in one tool, nor Bedrock's demand for `tools=` with earlier calls, means that the
+# host supports no tools at all.
 LACKS_TOOLS = _says(
     r"\b(tool|function)s?([ _-]?(use|calls?|calling|choice|param))?\b.{0,60}"
     r"(n.t (support|enabled|available|permitted)|unsupported|requires? --)"
@@ -88,7 +88,7 @@ _RETIRED = _says(
     unless=_BUSY + r"|.*\b(for|with|on|of|in) (this |that |the )?models?\b",
 )
 
-# What makes the error for the caller, and the words that it is made of.
+# The function that makes the caller's error, and the text for it.
 type _Verdict = tuple[Callable[[str], domain.DomainError], str]
 _BAD_TEXT = partial(InvalidInput.field, "text")
 _REFUSED = Failed, "The model's host refused the request"
@@ -143,7 +143,7 @@ REQUEST = httpx2.Request("POST", "http://model")  # openai's errors require one
 
 
 def status_error(status: Any, words: str, headers: Any = None) -> openai.APIStatusError:
-    """The openai error for a status. What is no error status is replaced by what the words say."""
+    """The openai error for a status. For any other value, the words decide."""
     status = int(status) if str(status).isdecimal() else 0
     if status not in range(400, 600):
         status = next((n for word, n in _BY_TYPE.items() if word in words), _BAD_GATEWAY)
@@ -191,8 +191,8 @@ def domain_error(error: BaseException) -> domain.DomainError:
 
 
 def logged_failure(error: BaseException, key: str) -> domain.DomainError:
-    """What the caller is told. The log also gets what the host said, or what failed on the way to
-    it, without our key."""
+    """The error for the caller. Logs it with what the host said, or with what failed on the way to
+    the host, without our key."""
     is_away = isinstance(error, openai.APIConnectionError) and error.__cause__
     said = _said(error) + (f" {error.__cause__}" if is_away else "")
     words = said.replace(key, "[redacted]")[:_MAX_WORDS]

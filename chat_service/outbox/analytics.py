@@ -67,7 +67,7 @@ class AnalyticsClient:
         await self._call(self._stub.RecordMessages, request, _RECORD_TIMEOUT_S)
 
     async def check(self) -> None:
-        """Ask for its `grpc.health.v1` status. Raises `DomainError` unless it is serving."""
+        """Ask for analytics' `grpc.health.v1` status. Raises `DomainError` unless it is serving."""
         request = health_pb2.HealthCheckRequest()
         response = await self._call(self._health.Check, request, _READY_TIMEOUT_S)
         if response.status != health_pb2.HealthCheckResponse.SERVING:
@@ -105,7 +105,7 @@ class AnalyticsClient:
 
 @dataclass(eq=False)
 class SettledCounts:
-    """Counts that have all of the user's kept turns in them. The time limit is for the wait and the
+    """Counts that include all of the user's kept turns. The time limit is for the wait and the
     answer together; a wait that takes too long raises `TimedOut`."""
 
     analytics: AnalyticsClient
@@ -113,7 +113,7 @@ class SettledCounts:
 
     async def message_count(self, user_id: str, *, timeout_s: float) -> int:
         ends_at = time.monotonic() + timeout_s
-        # Not left to the deadline below: with none left, grpc may still take a quick answer.
+        # Not left to the deadline below: even with no time left, grpc may accept a quick answer.
         if not await self.outbox.settled(user_id, timeout_s):
             raise TimedOut("The user's latest messages are not counted yet")
         return await self.analytics.message_count(user_id, timeout_s=ends_at - time.monotonic())

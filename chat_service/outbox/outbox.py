@@ -1,5 +1,5 @@
 """The transactional outbox: messages on their way to analytics. Each is added in the transaction
-that keeps its turn, and deleted once it is counted. As an id counts once, any process may send any.
+that keeps its turn, and deleted once counted. Any process may send any message: ids count once.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from daca_shared.storage.database import Database, Row, Statements, Work
 
 log = logging.getLogger(__name__)
 
-# The most messages in one call. Small, as chats wait for the call under way; analytics takes 1000.
+# The most messages in one call. Small, as chats wait for the current call; analytics accepts 1000.
 _BATCH = 100
 MOST_COUNTED = 10_000
 """A backlog is counted up to this: counting a million rows would block everybody."""
@@ -27,7 +27,7 @@ MOST_COUNTED = 10_000
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 0.2
 # How often to look for messages that a dead process has left.
 _LOOK_S = 0.5
-# Each call costs CPU, so messages are gathered for so long, unless a chat waits for its count.
+# Each call costs CPU, so messages are gathered for this long, unless a chat waits for its count.
 _GATHER_S = 0.05
 # How often to check whether another process has sent what a user waits for.
 _POLL_S = 0.02
@@ -41,7 +41,7 @@ _OF_USER = f"{_SELECT} AND user_id = $1 ORDER BY seq LIMIT $2"
 _HAS_UNSENT = "SELECT seq FROM chat.outbox WHERE user_id = $1 AND NOT refused LIMIT 1"
 _OLDEST_TIMES = "SELECT sent_time FROM chat.outbox WHERE NOT refused ORDER BY seq LIMIT $1"
 _BACKLOG = f"SELECT count(*), min(sent_time) FROM ({_OLDEST_TIMES}) AS oldest"  # noqa: S608
-# Not by `seq`: a file that has come in the place of ours may have given that to another message.
+# Not by `seq`: a file put in place of ours may have given the same `seq` to another message.
 _DELETE = "DELETE FROM chat.outbox WHERE message_id = $1"
 _REFUSE = "UPDATE chat.outbox SET refused = true WHERE message_id = $1"
 
@@ -65,8 +65,8 @@ class Outbox:
 
     database: Database
     record: Callable[[Sequence[OutboxEntry]], Awaitable[None]]
-    """Returns once they are counted. Raises `InvalidInput` if they are refused, and another
-    `DomainError` if that is not certain."""
+    """Returns once all are counted. Raises `InvalidInput` if any is refused, and another
+    `DomainError` if they may be counted or not."""
     last_send_s: float = 2.0
     """How long a stop may take to send what is left."""
     refused: int = field(default=0, init=False)
@@ -144,7 +144,7 @@ class Outbox:
     async def send_batch(self) -> int:
         """Send the oldest, and those of users who wait; returns how many. Raises `DomainError`."""
         waiting, self._waiting = self._waiting, set()
-        # If more than a batch is waiting, half of it is for chats that wait for a count.
+        # If chats wait for a count, half of a full batch is for their users' messages.
         size = _BATCH // 2 if waiting else _BATCH
 
         async def send(statements: Statements) -> int:
@@ -167,13 +167,13 @@ class Outbox:
     async def _pending(
         self, fetch: Callable[..., Awaitable[Sequence[Row]]], size: int, waiting: set[str]
     ) -> list[OutboxEntry]:
-        # Locked until analytics has answered, so that each is sent by only one process.
+        # The rows stay locked until analytics has answered, so only one process sends each.
         locking = " FOR UPDATE SKIP LOCKED" if self.database.is_shared else ""
         rows = {row[0]: row for row in await fetch(_OLDEST + locking, size)}
         if len(rows) == size:
             users = [*waiting]
             while users and (room := _BATCH - len(rows)):
-                share = ceil(room / len(users))  # one with a thousand messages delays no other
+                share = ceil(room / len(users))  # a user with a thousand delays no other
                 found = await fetch(_OF_USER + locking, users.pop(), share)
                 rows |= {row[0]: row for row in found}
         return [

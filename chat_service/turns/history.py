@@ -13,7 +13,7 @@ from chat_service.chat.messages import ConversationKey, Title, Turn
 from daca_shared.domain import InvalidInput, UserId
 
 DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE = 50, 200
-# How many bytes of text a page may have. As HTML they may be twenty times as many.
+# How many bytes of text a page may have. Its HTML may have twenty times as many.
 _MAX_PAGE_BYTES = 2**18
 
 Filter = Annotated[str, Field(max_length=200)]

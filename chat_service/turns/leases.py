@@ -11,20 +11,20 @@ from chat_service.chat.messages import ConversationKey
 from daca_shared.domain import DomainError, Unavailable
 from daca_shared.storage.database import Database, Statements
 
-# A lease lasts 3 s from its last renewal. So long, a dead replica's conversations must wait.
-# Two tries to renew it fit into that, even if the first one hangs.
+# A lease lasts 3 s from its last renewal, so a dead replica's conversations must wait that long.
+# Two tries to renew a lease fit into 3 s, even if the first one hangs.
 _PAUSE_S, _TIMEOUT_S = 0.5, 1.0
 # How often to look whether another replica's turn is over.
 _POLL_S = 0.05
 
 # Commits of leases don't wait for the disk: one that a crash of the server loses does no harm.
 _LAZILY = "set_config('synchronous_commit', 'off', true)"
-# A lease that ends later is from before the database's clock was set back. 10 s and not 3, as
-# `now()` is when the transaction began, which may be some seconds ago.
+# A lease that ends after this was made before the database's clock was set back. 10 s and not 3,
+# as `now()` is when the transaction began, which may be some seconds ago.
 _LASTS = "BETWEEN now() AND now() + interval '10 seconds'"
 _OF_OTHERS = f"WHERE user_id = $1 AND session_id = $2 AND holder <> $3 AND end_time {_LASTS}"
 _MINE = "WHERE user_id = $1 AND session_id = $2 AND holder = $3"
-# Finding a lease taken must not lock its row, as its renewal skips rows that are locked.
+# A try that finds the lease taken must not lock its row, as renewals skip locked rows.
 _TAKE = f"""
 INSERT INTO chat.leases AS known (user_id, session_id, holder, end_time)
 SELECT $1, $2, $3, now() + interval '3 seconds' FROM {_LAZILY}
@@ -33,7 +33,7 @@ ON CONFLICT (user_id, session_id) DO UPDATE
     SET holder = excluded.holder, end_time = excluded.end_time
     WHERE known.end_time NOT {_LASTS} OR known.holder = excluded.holder
 RETURNING holder"""  # noqa: S608
-# A lease is locked while its turn is stored. Others must not wait for that, so it is skipped.
+# A lease's row is locked while its turn is stored. Renewals skip it, as others can't wait.
 _RENEW = f"""
 UPDATE chat.leases SET end_time = now() + interval '3 seconds' FROM {_LAZILY}
 WHERE (user_id, session_id) IN
@@ -59,11 +59,11 @@ class TurnLocks:
         return self._locks.setdefault(key, asyncio.Lock())
 
     async def confirm(self, key: ConversationKey, statements: Statements) -> None:
-        """For the transaction that keeps a turn. Raises `Unavailable` if the lock is lost."""
+        """Part of a transaction on the conversation. Raises `Unavailable` if the lock is lost."""
 
 
 class TurnLeases(TurnLocks):
-    """Locks across replicas: rows with an end, which a replica renews as long as it lives."""
+    """Locks across replicas: rows that expire unless a live replica renews them."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -102,6 +102,6 @@ class TurnLeases(TurnLocks):
                         await self._run(_RENEW, *self._held)
 
     async def _run(self, statement: str, *keys: ConversationKey) -> bool:
-        """Run it for each of `keys`. Returns whether it has returned any row."""
+        """Run the statement for each of `keys`. Returns whether it has returned any row."""
         arguments = [(key.user_id, key.session_id, self._holder) for key in keys]
         return bool(await self._database.write(lambda db: db.fetchmany(statement, arguments)))

@@ -15,10 +15,10 @@ from daca_shared.domain import NotFound
 from daca_shared.storage.database import Database, Row, Statements
 
 MAX_TURNS = 20
-"""How many of a conversation's turns, the latest ones, the model is shown."""
+"""How many of a conversation's latest turns the model is shown."""
 
 _TITLE_LENGTH = 60
-# How many turns are read at a time to fill a page, which holds only one of the longest.
+# How many turns are read at a time to fill a page, which has room for only one of the longest.
 _CHUNK = 10
 _NEWEST = 2**63 - 1
 
@@ -47,8 +47,8 @@ RETURNING last_seq, session_id, title, update_time, turn_count"""
 _DELETE = "DELETE FROM chat.conversations WHERE user_id = $1 AND session_id = $2 RETURNING last_seq"
 _DELETE_TURNS = "DELETE FROM chat.turns WHERE user_id = $1 AND session_id = $2"
 _PROMPT = "SELECT prompt FROM chat.turns WHERE user_id = $1 AND message_id = $2"
-# A finished turn is replaced only by whoever has read it ($11). A stopped one is always replaced,
-# in its place, even if that is in another conversation than the one that this turn is for.
+# A finished turn is replaced only by whoever has read it ($11: its `seq`). A stopped one is always
+# replaced, but stays where it is, even if the new turn is for another conversation.
 _KEEP = """
 INSERT INTO chat.turns AS known
     (user_id, session_id, message_id, prompt, reply, steps, stopped, message_count, model, end_time)
@@ -60,7 +60,7 @@ ON CONFLICT (user_id, message_id) DO UPDATE SET
     WHERE known.stopped OR known.seq = $11
 RETURNING seq, session_id"""
 # The title follows the first message, whose text `regenerate` may have changed, unless the user has
-# renamed the conversation: it is replaced only if it is the one ($6) made of the text before.
+# renamed the conversation: it is replaced only if it is the one ($6) made of the old text.
 _KEEP_CONVERSATION = """
 INSERT INTO chat.conversations AS known
     (user_id, session_id, title, update_time, turn_count, last_seq)
@@ -106,7 +106,7 @@ class TurnStore:
             key, answer = turn.conversation, turn.answer
             await self.locks.confirm(key, statements)
             title = old_title = _title(turn.prompt)
-            # A turn that was known may not be, once an earlier copy has taken the database's place.
+            # A turn that was read may be missing, once an earlier copy has replaced the database.
             by_id = key.user_id, turn.message_id
             known = await statements.fetch(_PROMPT, *by_id) if turn.seq else ()
             if known:
@@ -155,7 +155,7 @@ class TurnStore:
         try:
             rows = await self.database.write(delete)
         finally:
-            # Even if the caller leaves meanwhile, or comes again for a conversation that has gone.
+            # Even if the caller leaves meanwhile, or tries again to delete what is already gone.
             await self.database.purge()
         _only(rows)
 

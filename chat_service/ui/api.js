@@ -8,7 +8,7 @@ export class Problem extends Error {
     super(message);
     /** The HTTP status; 0 if there was no answer. */
     this.status = status;
-    /** Whether it is the service's own answer, and not that of a proxy before it. */
+    /** Whether it is the service's own answer, and not that of a proxy in front of it. */
     this.isOurs = isOurs;
   }
 
@@ -21,7 +21,7 @@ export class Problem extends Error {
 const AWAY = "The service can't be reached. Check that it is running, then try again.";
 const SIGN_IN = "The sign-in before this service seems to have ended. Reload the page to sign in again.";
 const CUT = "The connection broke before the reply was complete.";
-/** A network that is silent for so long is gone. What comes slowly may take longer. */
+/** A network that is silent for this long is gone. A slow answer may take longer in all. */
 const SILENCE_MS = 10_000;
 /** During a reply the server sends something every 15 s. */
 const REPLY_SILENCE_MS = 45_000;
@@ -44,8 +44,8 @@ async function refusal(response) {
   return problem(response.status, body?.detail, isOurs(response));
 }
 
-/** Its `signal` aborts if `heard` isn't called for so long, or if `other` does. */
-function patience(ms, other) {
+/** Its `signal` aborts if `heard` isn't called for `ms`, or if the signal `other` aborts. */
+function watchdog(ms, other) {
   const silence = new AbortController();
   let timer;
   const end = () => clearTimeout(timer);
@@ -63,7 +63,7 @@ async function follow(body, onData) {
 }
 
 async function call(path, { query = {}, silenceMs = SILENCE_MS, signal, ...options } = {}) {
-  const waiting = patience(silenceMs, signal);
+  const waiting = watchdog(silenceMs, signal);
   const { heard } = waiting;
   try {
     const to = `${path}?${new URLSearchParams(query)}`;
@@ -71,7 +71,7 @@ async function call(path, { query = {}, silenceMs = SILENCE_MS, signal, ...optio
     heard();
     if (!response.ok) throw await refusal(response);
     if (response.status === 204) return null;
-    // A copy, as Chromium tells of some requests whose answers are read in pieces that they failed.
+    // A copy, as Chromium reports some requests as failed if their answers are read in pieces.
     follow(response.clone().body, heard).catch(() => {});
     return await response.json();
   } catch (error) {
@@ -105,10 +105,7 @@ export async function maxTextLength() {
   return answer ? answer.max_text_length : Infinity;
 }
 
-/**
- * The user whose token comes with our requests, even one that a proxy adds; null if none does, and undefined without
- * an answer.
- */
+/** The user of our requests' token, even of one that a proxy adds; null without one, undefined without an answer. */
 export async function caller() {
   const answer = await call("ui/caller.json").catch(() => null);
   return answer?.user_id;
@@ -159,7 +156,7 @@ export async function messages(user, session, signal) {
 export async function chat({ user, session, id, text, regenerate, signal, on }) {
   const body = { user_id: user, text, message_id: id, metadata: { session_id: session } };
   if (regenerate) body.regenerate = true;
-  const waiting = patience(REPLY_SILENCE_MS, signal);
+  const waiting = watchdog(REPLY_SILENCE_MS, signal);
   let response;
   try {
     response = await fetchAs("chat/stream?rich=true", { method: "POST", ...json(body), signal: waiting.signal });
@@ -169,7 +166,7 @@ export async function chat({ user, session, id, text, regenerate, signal, on }) 
   if (!response.ok) throw await refusal(response);
   let answer;
   try {
-    // Read to its end, as browsers report a response that isn't as a failed request.
+    // Read to the end, as browsers report an unread rest of a response as a failed request.
     for await (const { event, data } of events(response.body, waiting.heard)) {
       if (event === "completed") answer = JSON.parse(data);
       else if (event === "error") {

@@ -35,22 +35,22 @@ const KEPT_MS = 300;
 /** Most conversations are loaded before one could read that they are being loaded. */
 const SLOW_MS = 300;
 const REREAD_MS = 3000;
-/** Screen readers have the text of an announcement by then. */
+/** By then, screen readers have picked up the text of an announcement. */
 const SPOKEN_MS = 1000;
 /** A browser has only six connections to a host, for all tabs. */
 const MOST_REPLIES = 4;
 let user = subject() || recall("user", TAB) || recall("user") || "alice";
 let session = "";
 /**
- * The replies that are being streamed, by conversation. They go on while another one is shown. Each has
+ * The replies that are being streamed, by conversation. They go on while another conversation is shown. Each has
  * its `turn`, its `stop`, and its conversation's `turns` while that isn't shown.
  */
 const coming = new Map();
-/** Conversations that the server may know more of than this page, as they changed elsewhere. */
+/** Conversations of which the server may have more than this page, e.g. because they changed elsewhere. */
 const stale = new Set();
-/** What has failed in conversations that were not shown: functions that tell it, by conversation. */
+/** Failures in conversations that were not shown: functions that show them, by conversation. */
 const problems = new Map();
-/** Texts that were refused before it was known who sends them, by the keys under which they are stored. */
+/** Texts that were refused before their sender was known, by the keys under which they are stored. */
 const refused = new Map();
 /** The number of the current view. Answers for an older one are dropped. */
 let view = 0;
@@ -60,8 +60,8 @@ let isCallerKnown = false;
 const loads = new Loads();
 /**
  * What the problem that is shown is about: the "list", a "title", a "deletion" of a conversation, the
- * "conversation" that is shown, or a message. That is a function, which tells whether the message has been
- * answered since.
+ * "conversation" that is shown, or a message: then it is a function that tells whether the message has
+ * been answered since.
  */
 let about = "";
 /** Whether the conversation that is shown has been loaded since it was chosen. */
@@ -80,7 +80,7 @@ const sidebar = new Sidebar({
     tell({ user: whose, session: id, gone });
     if (!gone) return;
     if (about === `deletion ${id}`) hideProblem();
-    if (id === session) go(); // before, as leaving a conversation stores its draft
+    if (id === session) go(); // first, as leaving a conversation stores its draft
     [...keysOf(draft(id, whose)), ...keysOf(unsent("", id, whose))].forEach((key) => forget(key));
   },
   onProblem(error, retry, of) {
@@ -99,7 +99,7 @@ const sidebar = new Sidebar({
 });
 const tell = otherTabs((news) => {
   if (news.user !== user) return;
-  // What was forgotten there on purpose isn't stored again here.
+  // What was deliberately forgotten there must not be stored again here.
   if (news.gone && [session, undefined].includes(news.session)) composer.filled = composer.text;
   sidebar.refresh(user);
   count.refresh(user);
@@ -132,7 +132,7 @@ function hideProblem() {
 
 // Conversations
 
-// Encoded, as a user's name may begin with another's and a blank, which also ends it in a key.
+// Encoded, as a blank ends the name in a key: one user's name may be another's, followed by a blank and more.
 const owner = (whose = user) => whose.replace(/[ %]/g, encodeURIComponent);
 const draft = (place = location.hash.slice(1), whose = user) => `draft ${owner(whose)} ${place}`;
 /** The key under which `composer` stores the edit of a message. */
@@ -210,7 +210,7 @@ function saidLoading() {
   if ($("status").textContent === LOADING) $("status").textContent = "";
 }
 
-/** The server's messages of this conversation, or null if they are wanted no more, or a later load has come. */
+/** The server's messages of this conversation; null if they are no longer wanted, or a later load came first. */
 const load = () => loads.load((signal) => api.messages(user, session, signal));
 
 /** Show the server's messages of this conversation. */
@@ -226,7 +226,7 @@ function receive(messages) {
   if (lost && edited.isKept && edited.text === lost && composer.text === lost) composer.endEdit();
   if (typeof about === "function" && about()) hideProblem();
   if (reply) log.append(reply.turn);
-  // What it doesn't have, it may be answering.
+  // The server may still be answering a message that it doesn't have.
   if (!log.turns.some((turn) => turn.isUnsure && turn !== reply?.turn)) stale.delete(session);
   for (const { message_id: id, text } of messages) {
     if (id === reply?.turn.id) continue;
@@ -268,11 +268,11 @@ async function recallUnsent(key) {
   else if (recall(key)) asDraft(turn, text);
 }
 
-/** What could not be sent in place of what the server has of this turn becomes the draft of an edit. */
+/** Keep a text that could not replace this turn's text on the server, as the draft of an edit. */
 function asDraft(turn, text, place = session) {
   turn.lost = text;
   forget(unsent(turn.id, place));
-  // Its user has begun another edit since.
+  // The user has begun another edit since.
   if (place === session && composer.edited === turn && composer.isTyped) return;
   remember(editOf(turn.id, place), text);
   if (place === session) goOnEditing(turn, text);
@@ -282,7 +282,7 @@ function asDraft(turn, text, place = session) {
 function recallEdit() {
   const key = keysOf(`${draft()} `).at(-1);
   const turn = key && log.turn(idIn(key));
-  if (!turn && !isLoaded) return; // its message may come
+  if (!turn && !isLoaded) return; // its message may not be loaded yet
   const isOpen = turn && (turn === log.last || !turn.isKept);
   // The edit of a message that is no longer the last would cover what is being written now.
   if (!key || !(isOpen || composer.isEmpty)) return;
@@ -311,7 +311,7 @@ async function reread() {
   const isBusy = () => isLoaded && coming.has(session);
   if (isBusy() || !UUID.test(location.hash.slice(1))) return false;
   const messages = await load().catch((error) => {
-    // Otherwise nothing would tell that there are others than those which are shown.
+    // Otherwise nothing would tell that there may be more than what is shown.
     if (!isLoaded) notLoaded(error, false);
   });
   if (!messages || isBusy()) return false;
@@ -352,7 +352,7 @@ function showUser() {
   count.refresh(user);
 }
 
-/** Become the user who has used the page so far, as is known only now. */
+/** Become the user who, as is known only now, has used the page so far. */
 function introduce(name) {
   if (name === user) return become(name);
   // Anything else in the box is a draft of the user who was here before.
@@ -366,7 +366,7 @@ function introduce(name) {
 
 /** Use the token's user; no other can be chosen then. What failed without a token can be retried. */
 function signIn(name) {
-  // What had it before the dialog may have been replaced in the list.
+  // What had the focus before the dialog may have been replaced in the list.
   if (losesFocus($("sign-in"))) composer.rest();
   const isFirst = !$("user").readOnly;
   $("user").readOnly = true;
@@ -379,7 +379,7 @@ function signIn(name) {
 
 /** Forget the user's data, as others may use this machine. */
 function signOut() {
-  // In another place, if only for a moment: otherwise Ctrl+Z would bring back what was typed.
+  // Taken out of the page, if only for a moment: otherwise Ctrl+Z would bring back what was typed.
   for (const id of ["text", "search"]) $(id).replaceWith($(id));
   composer.focus(); // the dialog gives the focus back there, as its button is hidden by then
   composer.begin(""); // nothing of it is stored again
@@ -492,9 +492,9 @@ async function run(turn, text, regenerate = false) {
       if (!isShown() || coming.has(place)) return; // its user has gone on meanwhile
       const [there, edited] = [log.turn(turn.id), recall(editOf(turn.id, place))];
       if (isAnswered()) return;
-      // The server may have had an earlier text of it.
+      // The server may have had an earlier text of this message.
       const edits = isEdit || (!isKept && there?.isKept && there.text !== text);
-      // It is sent as it is by now.
+      // Send the text as it has been corrected by now.
       if (isBetter() && (edits || !turn.isKept)) return composer.send();
       if (stored && !edited && there?.text !== text) return; // its user has cancelled it
       if (edits && edited === text) forget(editOf(turn.id, place));
@@ -514,7 +514,7 @@ function setBusy(busy) {
   composer.busy = busy;
 }
 
-/** Have screen readers read a reply, which is not to be found twice in the page. */
+/** Have screen readers read a reply out. Their copy is removed soon, so that nobody finds the reply twice. */
 function tellReply(turn) {
   $("status").textContent = "Reply complete.";
   $("spoken").textContent = turn.spoken;
@@ -532,7 +532,7 @@ function send(text, edited) {
     edited.isCorrected ||= edited.isUnsure;
     return run(edited, text, edited.isKept || edited.isUnsure);
   }
-  // An older one that was not stored, or was deleted elsewhere, is replaced by a new message. One that
+  // An older message that was not stored, or was deleted elsewhere, is replaced by a new one. One that
   // was stored stays.
   if (edited) {
     if (!(edited.isKept && log.turns.includes(edited))) log.drop(edited);
@@ -557,7 +557,7 @@ function sendAgain(turn) {
 
 // Events
 
-// Safari doesn't give the focus to a button that is clicked. A click by a key (0) leaves it where it is.
+// Safari doesn't give the focus to a button that is clicked. A click by a key (0) must not move it.
 document.addEventListener("click", ({ target, detail }) => detail && target.closest("button")?.focus(), true);
 $("new").onclick = () => go();
 const takeName = () => become($("user").value.trim());
@@ -598,7 +598,7 @@ window.addEventListener("focus", lookAgain);
 window.addEventListener("online", () => {
   readAt = 0;
   const isLoading = loads.areRunning;
-  loads.end(); // of a network that has gone, which may take long to notice
+  loads.end(); // they use a network that is gone, and may take long to notice
   lookAgain();
   if (isLoading) rereadAll();
 });
@@ -613,12 +613,12 @@ $("user").readOnly = Boolean(subject());
 showAddress();
 sidebar.refresh(user);
 count.refresh(user);
-/** How long a message may be. Without an answer, it is asked for again. */
+/** Ask how long a message may be; without an answer, again later. */
 async function askForLimit() {
   if (composer.most === Infinity) composer.limit = await api.maxTextLength();
 }
 askForLimit();
-/** Take the user of a token that comes with our requests, even one that a proxy adds. */
+/** Ask whose token comes with our requests, even if a proxy adds it, and become that user. */
 async function askForCaller() {
   const name = isCallerKnown ? undefined : await api.caller();
   if (name === undefined || isCallerKnown) return; // without an answer, it is asked for again

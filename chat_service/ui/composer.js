@@ -4,8 +4,8 @@ import { composes, forget, recall, remember, touch } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
 /**
- * Stop replaces Send. A click so soon after Send's is the second one of a double click. And Escape so soon
- * after a reply's end was to stop it, not to cancel an edit.
+ * Stop replaces Send: a click this soon after Send's is the second one of a double click. And Escape this
+ * soon after a reply's end was meant to stop the reply, not to cancel an edit.
  */
 const DOUBLE_CLICK_MS = 500;
 
@@ -54,7 +54,7 @@ export class Composer {
     $("text").focus();
   }
 
-  /** Take the focus of a button that goes; on a touch screen without the keyboard, which would cover the reply. */
+  /** Take the focus from a button that disappears; on a touch screen, don't open the keyboard over the reply. */
   rest() {
     if (touch.matches) $("log").focus({ preventScroll: true });
     else this.focus();

@@ -10,7 +10,7 @@ const WAITS_MS = [0, 300, 1000];
 export class Count {
   constructor() {
     this.user = "";
-    /** How many times it was asked for, and which of these answers is shown. */
+    /** How many times the count was requested, and which request's answer is shown. */
     this.asked = this.shown = 0;
   }
 

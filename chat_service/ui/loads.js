@@ -4,7 +4,7 @@ export class Loads {
   #control = new AbortController();
   #running = 0;
   #begun = 0;
-  /** The number of the latest that has come. */
+  /** The number of the latest load that has come. */
   #latest = 0;
   #replies = 0;
 
@@ -12,7 +12,7 @@ export class Loads {
     return this.#running > 0;
   }
 
-  /** End those that are running: a slow network has to load what is shown next. */
+  /** End the running loads, as a slow network has to load what is shown next. */
   end() {
     this.#control.abort();
     this.#control = new AbortController();
@@ -23,7 +23,7 @@ export class Loads {
     this.#replies += 1;
   }
 
-  /** What `read` returns, or null if that is wanted no more, or a later load has come. */
+  /** What `read` returns; null if that is no longer wanted, or a later load came first. */
   async load(read) {
     const [{ signal }, replies, number] = [this.#control, this.#replies, ++this.#begun];
     let found;
@@ -37,7 +37,7 @@ export class Loads {
     }
     if (signal.aborted || number < this.#latest) return null;
     this.#latest = number;
-    // It may have been read before a reply that has ended since was stored.
+    // If a reply has ended meanwhile, the messages may have been read before it was stored.
     return replies === this.#replies ? found : this.load(read);
   }
 }

@@ -4,9 +4,9 @@ import { copy } from "./markup.js";
 import { TurnView } from "./turns.js";
 
 const $ = (id) => document.getElementById(id);
-/** Whoever scrolls down so near to the end wants to see it. */
+/** Whoever scrolls down this near to the end wants to see it. */
 const NEAR_PX = 40;
-/** Who is so near to it has not scrolled up: a zoomed page has fractions of pixels. */
+/** Whoever is this near to the end has not scrolled up: a zoomed page has fractions of pixels. */
 const END_PX = 2;
 /** Where a UUID has its version. */
 const VERSION = 14;
@@ -25,9 +25,9 @@ export class Log {
     /** Whether its user wants to see the end. */
     this.follows = true;
     this.height = this.top = 0;
-    /** The end before a change that isn't on the screen yet: who scrolls to it wants to see the end. */
+    /** The end before a change that isn't on the screen yet: whoever scrolls there wants to see the end. */
     this.seenEnd = null;
-    /** Whether a button of the mouse, or a finger, is down in it: what is under it must not move away. */
+    /** Whether a mouse button or a finger is down in the log: what is under it must not move away. */
     this.isHeld = false;
     this.element.addEventListener("pointerdown", ({ button, target, offsetX }) => {
       const isScrollbar = target === this.element && offsetX >= this.element.clientWidth;
@@ -54,7 +54,7 @@ export class Log {
 
   #scrolled() {
     const { clientHeight, scrollHeight, scrollTop } = this.element;
-    // Otherwise the browser has scrolled it, as it has become lower or higher.
+    // Otherwise the browser has scrolled the log, as its height has changed.
     if (scrollTop !== this.top && clientHeight === this.height) {
       const end = Math.min(this.seenEnd ?? scrollHeight, scrollHeight);
       this.follows = end - scrollTop - clientHeight < (scrollTop < this.top ? END_PX : NEAR_PX);
@@ -135,8 +135,8 @@ export class Log {
   }
 
   /**
-   * Show the server's messages. Those that it doesn't have stay where they are among them, and so does
-   * what is streamed for the turn `coming`.
+   * Show the server's messages. Turns that the server doesn't have stay in their places among them, and so
+   * does what is streamed for the turn `coming`.
    */
   reconcile(messages, coming) {
     this.keepPlace(() => {
@@ -167,7 +167,7 @@ export class Log {
 
   /** Call `change`, which changes the log, and keep the scroll position, also if it is the end. */
   keepPlace(change) {
-    this.#scrolled(); // the browser tells of it only with its next frame
+    this.#scrolled(); // the browser reports it only with its next frame
     this.#noteEnd();
     change();
     if (this.follows && !this.isHeld) this.toEnd();

@@ -124,10 +124,10 @@ export async function copy(text, button, shown) {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    // Without https or permission, the user can still copy it: on a phone or a Mac not by Ctrl+C.
+    // Without https or permission, the user can still copy it; how, depends on the device.
     getSelection().selectAllChildren(shown);
     button.textContent = "Selected: copy it now";
   }
-  document.getElementById("status").textContent = button.textContent; // screen readers may not tell a changed name
+  document.getElementById("status").textContent = button.textContent; // screen readers may not announce a changed name
   setTimeout(() => (button.textContent = labels.get(button)), 2000);
 }

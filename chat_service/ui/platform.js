@@ -13,7 +13,7 @@ export function losesFocus(dialog) {
 export const TAB = "sessionStorage";
 
 const HERE = new URL(".", location);
-/** Begins the keys of a service below a path: others on the same host have keys of their own. */
+/** The prefix of all keys, for a service below a path: others on the same host have keys of their own. */
 const OURS = HERE.pathname.replace(/^\/ui\/$/, "");
 
 export function recall(key, storage = "localStorage") {
@@ -63,7 +63,7 @@ export function otherTabs(onNews) {
   }
 }
 
-/** Run `work`, while this page's other tabs can tell by `name` that it is running. */
+/** Run `work` so that this page's other tabs can tell, by `name`, that it is running. */
 export async function noted(name, work, options = {}) {
   let running = null;
   try {
@@ -74,7 +74,7 @@ export async function noted(name, work, options = {}) {
   }
 }
 
-/** How much `noted` work goes on, in all tabs, whose name begins with this. */
+/** How many runs of `noted` work are going on, in all tabs, whose names begin with this. */
 export async function running(name) {
   const locks = await navigator.locks?.query().catch(() => null);
   return locks ? locks.held.filter((lock) => lock.name.startsWith(name)).length : 0;

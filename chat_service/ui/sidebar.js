@@ -7,7 +7,7 @@ import { composes, losesFocus } from "./platform.js";
 const $ = (id) => document.getElementById(id);
 const narrow = matchMedia("(max-width: 45rem)");
 const TYPING_MS = 250;
-/** A click takes less; a button that is let go elsewhere may never be told. */
+/** A click takes less time. If the button is released elsewhere, that may never be reported. */
 const HELD_MS = 1000;
 const DELETING = "Being deleted…";
 const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" };
@@ -33,11 +33,11 @@ export class Sidebar {
     this.asked = undefined;
     /** Titles that are not stored yet: for each user, by conversation. */
     this.titles = new Map();
-    /** The conversations whose title is being sent. Until its answer comes, they get no other one. */
+    /** The conversations whose title is being sent. Until the answer comes, no other title is sent. */
     this.sending = new Set();
     /** The conversations that are being deleted. */
     this.deleting = new Set();
-    /** How many conversations are shown that the server has listed. */
+    /** How many of the shown conversations the server has listed. */
     this.count = 0;
     /** Settled once no button of the mouse is held down in the sidebar. */
     this.released = Promise.resolve();
@@ -86,13 +86,13 @@ export class Sidebar {
     // A title is being edited. The list is refreshed afterwards.
     else if (this.isNaming) return;
     this.user = user;
-    // It would overtake what its user has asked for.
+    // A refresh would overtake a load that the user has asked for.
     let seen;
     while (seen !== this.asked) await (seen = this.asked);
     if (user !== this.user || this.isNaming) return;
     const page = await this.#load({ least: this.count || 1 }, () => this.refresh(user));
     if (page && !this.isNaming) this.#show(page, true);
-    else if (user === this.user && seen !== this.asked) this.refresh(user); // that has overtaken it
+    else if (user === this.user && seen !== this.asked) this.refresh(user); // that load has overtaken this one
   }
 
   get unsentTitles() {
@@ -158,7 +158,7 @@ export class Sidebar {
     const mine = ++this.loads;
     try {
       const page = await api.conversations(this.user, { filter: this.filter, ...query });
-      await this.released; // a click on what is replaced in the middle of it is lost
+      await this.released; // a click is lost if its target is replaced meanwhile
       if (mine !== this.loads) return null;
       this.onLoad();
       return page;
@@ -283,7 +283,7 @@ export class Sidebar {
     } catch (error) {
       const wasDeleted = !unsentTitles.has(session);
       if (error.isNotFound) unsentTitles.delete(session);
-      // Who has left sees on return that it was not saved.
+      // A user who has left sees on return that the title was not saved.
       if (user === this.user && !wasDeleted) this.onProblem(error, () => this.#sendAgain(), "title");
       return null;
     } finally {
@@ -339,7 +339,7 @@ export class Sidebar {
       const near = item?.nextElementSibling ?? item?.previousElementSibling;
       const had = item?.contains(document.activeElement);
       item?.remove();
-      // Meanwhile its user may have begun to write.
+      // The user may have begun to write meanwhile.
       if (had) (near?.querySelector(".open") ?? $("new")).focus();
       this.onChange(user, session, true);
       this.refresh(this.user);

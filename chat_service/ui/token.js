@@ -14,7 +14,7 @@ function subjectOf(jwt) {
     const payload = atob(jwt.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
     const bytes = Uint8Array.from(payload, (char) => char.charCodeAt(0));
     const { sub } = JSON.parse(new TextDecoder().decode(bytes));
-    const fits = /^[!-~]+$/.test(jwt); // into a header
+    const fits = /^[!-~]+$/.test(jwt); // a header can hold it
     return (fits && typeof sub === "string" && sub) || null;
   } catch {
     return null;
@@ -26,7 +26,7 @@ export const subject = () => token && subjectOf(token);
 
 const ROOT = new URL("../", import.meta.url);
 
-/** Whether it is the service's own answer, and not that of a proxy before it. */
+/** Whether it is the service's own answer, and not that of a proxy in front of it. */
 export const isOurs = (response) => Boolean(response.headers.get("content-type")?.startsWith("application/problem+json"));
 
 /**

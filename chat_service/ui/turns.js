@@ -17,7 +17,7 @@ export class TurnView {
     this.isKept = false;
     /** Whether the server may have stored it, or may be answering it. */
     this.isUnsure = false;
-    /** Whether its text is another than that which was sent first, and which the server may have. */
+    /** Whether its text differs from the one that was sent first, which the server may have. */
     this.isCorrected = false;
     this.said = element("div", { className: "said", dir: "auto" });
     this.edit = button("Edit and resend", () => onEdit(this));
@@ -103,7 +103,7 @@ export class TurnView {
     else this.#finish("failed");
   }
 
-  /** Only the last turn can be edited or answered again, and those that failed. */
+  /** Only the last turn, and those that failed, can be edited or answered again. */
   set isLast(last) {
     this.last = last;
     this.edit.hidden = this.again.hidden = this.state === "coming" || !(last || this.state === "failed");

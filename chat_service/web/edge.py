@@ -36,7 +36,7 @@ _SECURITY_HEADERS = (
 )
 
 _PROBES = frozenset({"/healthz", "/readyz"})
-# A caller may invent others, and each would become a time series.
+# A caller may invent other methods, and each would become a time series.
 _METHODS = frozenset(HTTPMethod)
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 _CLIENT_LEFT, _SERVER_ERROR = 499, 500
@@ -68,7 +68,7 @@ class Edge:
     _under_way: set["_Exchange"] = field(default_factory=set, init=False)
 
     def end_requests(self) -> None:
-        """End all that are under way, as the service is stopping."""
+        """End all requests under way, as the service is stopping."""
         for exchange in self._under_way:
             exchange.end()
 
@@ -88,7 +88,7 @@ class Edge:
             async with exchange.timeout:
                 await app(scope, exchange.receive, exchange.send)
         except Exception as error:
-            # FastAPI ends an event stream that its reader has left with a group of only these.
+            # If an event stream's reader leaves, FastAPI raises a group of nothing but this error.
             has_left = isinstance(error, ExceptionGroup) and not error.split(BrokenResourceError)[1]
             if exchange.timeout.expired():
                 await exchange.give_up()
@@ -125,7 +125,7 @@ class _Exchange:
         self.is_body_read = scope["method"] in _WITHOUT_BODY
         limit_s = edge.answer_timeout_s if self.is_body_read else edge.body_timeout_s
         self.timeout = asyncio.timeout(limit_s)
-        """For the body, and once that has come, for the answer."""
+        """The limit for the body and, once it has come, for the answer."""
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -145,8 +145,8 @@ class _Exchange:
             message["headers"] = [*message["headers"], *added]
             if b"location" in present:
                 headers = MutableHeaders(scope=message)
-                # Starlette builds it from the Host header, which is the caller's text, and
-                # without a prefix that a proxy has removed. A relative one is right for everybody.
+                # Starlette builds the URL from the Host header, which is the caller's text, and
+                # without a prefix that a proxy has removed. A relative URL is always right.
                 place = urlunsplit(("", "", *urlsplit(headers["location"])[2:]))
                 if place.startswith("/"):
                     up = "../" * ((self._edge.root_path + self._scope["path"]).count("/") - 1)
@@ -173,7 +173,7 @@ class _Exchange:
             self.timeout.reschedule(0)
 
     async def give_up(self) -> None:
-        """The time is up: answer so, unless an answer has begun."""
+        """The time is up: answer with an error, unless an answer has begun."""
         problem = Problem(504, "REPLY_TIMED_OUT", "The answer took too long")
         if self._request.error == "stopping":
             problem = Problem.of(stopping_error())

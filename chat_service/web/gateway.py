@@ -1,4 +1,4 @@
-"""The chat service's HTTP face: decode, call the use case, encode."""
+"""The chat service's HTTP API: decode, call the use case, encode."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -33,12 +33,12 @@ from chat_service.web.routes import OwnId, OwnPage, private_router, while_connec
 from daca_shared.domain import NotFound
 from daca_shared.fair_limit import FairLimit
 
-# How long a request for a count waits for the user's latest messages to be counted: as long as it
-# may take to find an analytics again that has just come back. Then it gets what is counted by then.
+# How long a request for a count waits for the user's latest messages to be counted: as long as
+# reconnecting to a restarted analytics may take. After that, it gets the count as it is.
 _PATIENCE_S = 1.0
 _EXPOSED = ("retry-after", "x-request-id", "x-trace-id")
 Count = Annotated[int | None, Query(ge=0)]
-# By the draft standard of this header its value is in quotes.
+# The draft standard of this header puts its value in quotes.
 IdempotencyKey = Annotated[str, Header(max_length=255), AfterValidator(lambda key: key.strip('" '))]
 Role = Annotated[str, Query(min_length=1, max_length=64)]
 # A message, and its reply as it comes.
@@ -74,8 +74,8 @@ def build_gateway(
     )
     private = private_router(identity, cors_origins)
     chats = private_router(identity, cors_origins, admission)
-    # A page of messages can take a third of a second to render, which slows down everything else,
-    # and each that waits with its texts would take a megabyte.
+    # Rendering a page of messages can take a third of a second, which slows down everything else.
+    # Requests wait before they read the texts, which can take a megabyte each.
     rendering = FairLimit(2)
     answer_errors(app)
 
@@ -132,7 +132,7 @@ def build_gateway(
     async def reply_stream(
         message: Annotated[ChatMessage, Depends(decode)], request: Request, rich: bool = False
     ) -> AsyncIterator[_Stream]:
-        """A dependency, as FastAPI closes it with the response. A route's own generator it leaves
+        """A dependency, as FastAPI closes it with the response. It leaves a route's own generator
         to the garbage collector if the client goes away while an event is being sent."""
         events = conversation.stream(message, with_tools=rich)
         with admission:
@@ -163,7 +163,7 @@ def build_gateway(
         model = conversation.agent.model
         if body.stream:
             async with open_stream(message, request) as (_, events):
-                # Clients try again by an answer's status, which is sent with its first piece.
+                # Clients retry depending on the status, which is sent with the first piece.
                 async with while_connected(request):
                     first = await anext(events)
                 yield completions.streamed(first, events, message, model)
@@ -203,10 +203,10 @@ def build_gateway(
 
     @private.get("/ui/caller.json", include_in_schema=False)
     async def caller(request: Request) -> dict[str, str | None]:
-        """Whose token came, as the page can't see one that a proxy adds."""
+        """The token's user: the page can't see a token that a proxy adds."""
         return {"user_id": request.state.caller.subject}
 
-    # A request is matched in this order, and most are chats.
+    # Routes are tried in this order, and most requests are chats.
     app.include_router(chats)
     app.include_router(private)
     add_pages(app, conversation.max_text_length)

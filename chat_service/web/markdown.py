@@ -16,11 +16,11 @@ from pyromark import Markdown, Options, Theme
 
 # Up to so many characters, rendering is faster than handing it to a thread.
 _AT_ONCE = 2_000
-# Beyond these limits a text isn't rendered: sanitizing takes the square of the depth.
+# Beyond these limits a text isn't rendered: sanitizing time grows with the square of depth.
 _MAX_GROWTH, _MAX_LENGTH, _MAX_DEPTH = 20, 256_000, 100
-# Highlighting takes 1 to 15 µs a character, but in some languages the cube of a line's length: half
-# a second for eight lines of 500. The cubes of all coloured lines of a page add up to this at most,
-# which 3,000 lines of 100 do.
+# Highlighting takes 1 to 15 µs a character, but in some languages time grows with the cube of a
+# line's length: half a second for eight lines of 500. The cubes of all coloured lines of a page may
+# add up to this at most, as those of 3,000 lines of 100 do.
 _MAX_COLOURED, _MAX_LINE, _MAX_CUBES = 20_000, 500, 3 * 10**9
 _cubes_left = ContextVar("_cubes_left", default=_MAX_CUBES)
 
@@ -37,16 +37,16 @@ _KINDS = {
 _is_class = re.compile(rf"language-[\w.+#-]{{1,40}}|{'|'.join(_KINDS.values())}").fullmatch
 _ALIGNED = re.compile(r'<(t[hd]) style="text-align: (\w+)">')
 _IMAGE = re.compile(r'(<a [^>]*>)?<img src="([^"]*)" alt="([^"]*)"[^>]*>')
-# Raw HTML is text, like `List<String>`; the sanitizer would drop it. While Markdown is parsed, this
-# stands for each `<` but those of addresses and those that the text escapes itself (`\<`, but not
-# `\\<`): an escape by us would be shown as it is in code. Like `<` it is punctuation, which matters
-# beside `**`. It is part of SignWriting, and no text has it.
+# Raw HTML is shown as text, like `List<String>`; the sanitizer would drop it. While Markdown is
+# parsed, this character replaces each `<`, except in addresses and where the text escapes it itself
+# (`\<`, but not `\\<`). In code, an escape of our own would be visible. Like `<` it is punctuation,
+# which matters beside `**`. It is part of SignWriting, and no text has it.
 _LESS = "\U0001da8b"
 _ADDRESS = r"https?:|mailto:|[\w.+-]+@[\w.-]+>"
 _tag_openings = re.compile(rf"<(?<!(?<!\\)\\<)(?!{_ADDRESS})", re.IGNORECASE)
 _with_tags_as_text = partial(_tag_openings.sub, _LESS)
 _CODE = re.compile("<code.*?</code>", re.DOTALL)
-# A line that may become a list's item makes a heading of the line above while it is the last one.
+# While it is the last, a line that may become a list's item turns the one above into a heading.
 _underline = re.compile(r"(?<=[^\n])\n[ \t>]*(?:-+|=+)[ \t]*\Z")
 # Line breaks are the exception, as Markdown's tables have no other way to write them.
 _BREAK = re.compile(f"{_LESS}br */?&gt;", re.IGNORECASE)
@@ -77,7 +77,7 @@ _markdown = Markdown(
     highlight=_coloured,
 )
 # Other classes would let the writer of a reply use the page's own styles, and other addresses would
-# be the page's own.
+# lead into our own site.
 _are_allowed = {"class": _is_class, "href": re.compile("https?://|mailto:", re.IGNORECASE).match}
 
 

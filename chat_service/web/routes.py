@@ -1,4 +1,4 @@
-"""HTTP routes that know their caller, who can reach only his or her own data."""
+"""HTTP routes that know their caller, who can reach only their own data."""
 
 import asyncio
 import re
@@ -28,8 +28,8 @@ def private_router(
     identity: Identity, origins: Sequence[str], admission: Admission | None = None
 ) -> APIRouter:
     """Routes that identify the caller before they read the body, and answer pages of these origins
-    and our own. With `admission`, chats that are too many are refused even before that, as checking
-    their tokens would add to the load."""
+    and our own. With `admission`, excess chats are refused even before that, as checking their
+    tokens would add to the load."""
 
     class PrivateRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +44,7 @@ def private_router(
                 held += size
                 try:
                     admission.hold(size, of=held)
-                except Unavailable as error:  # which FastAPI would take for a bad body
+                except Unavailable as error:  # which FastAPI would report as a bad body
                     raise HTTPException(503, error.message, http_headers(error)) from None
                 return message
 
@@ -109,7 +109,7 @@ async def while_connected(request: Request) -> AsyncIterator[None]:
     task: Any = asyncio.current_task()
 
     async def watch() -> None:
-        await request.receive()  # its body has been read, so that this is the client's leaving
+        await request.receive()  # the body has been read: only a disconnect can come
         task.cancel()
 
     watching = asyncio.create_task(watch())

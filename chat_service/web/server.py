@@ -20,11 +20,11 @@ from daca_shared.domain import Failed
 
 # The server's buffer for a request's head. It refuses heads of several times this size (431).
 _MAX_HEAD_BYTES = 64 * 1024
-# More than these wait to be accepted. Half of the files that may be open is for other things.
+# Further connections wait to be accepted. Half of the open files is left for other things.
 _MAX_CONNECTIONS = 4096
-# How long it may take until it can be reached: milliseconds, unless a firewall is in the way.
+# How long the server may take until it is reachable: milliseconds, unless a firewall blocks it.
 _START_S = 10.0
-# How long requests that are ended may take to say so.
+# How long requests that are ended may take to send that answer.
 _END_S = 1.0
 
 
@@ -40,7 +40,7 @@ class HttpServer:
     stuck_timeout_s: float = 60
     """How long a client may accept none of the data sent to it, before it is cut off."""
     end_requests: Callable[[], None] = lambda: None
-    """Ends those that have not finished in the grace of a stop."""
+    """Ends the requests that have not finished in the grace period of a stop."""
 
     async def start(self) -> None:
         """Listen. Raises `PortTaken`, or `Failed` if nothing can connect then."""
@@ -71,7 +71,7 @@ class HttpServer:
         with suppress(TimeoutError):
             async with asyncio.timeout(_START_S):
                 while not self.serving.done():
-                    # It doesn't say when it is listening.
+                    # Granian doesn't say when it is listening.
                     with suppress(OSError):
                         _, writer = await asyncio.open_connection(self.host, self.port)
                         writer.close()

@@ -19,7 +19,7 @@ _PARTS = Field(max_length=100, fail_fast=True)
 _MESSAGES = Field(min_length=1, max_length=2000, fail_fast=True)
 
 
-# A dict: a body has room for 80,000 of them, and to make models of all takes five times as long.
+# A dict: a body has room for 80,000 parts, and models of them take five times as long to make.
 class Part(TypedDict):
     type: Annotated[str, Field(max_length=64)]
     text: NotRequired[Text | None]

@@ -1,4 +1,4 @@
--- Texts are JSON strings here: PostgreSQL's own can't hold NUL, which a message may.
+-- Texts are JSON strings here: PostgreSQL's own can't hold NUL, but a message may.
 CREATE TABLE chat.outbox (
     seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     message_id uuid NOT NULL UNIQUE,

@@ -1,15 +1,15 @@
 -- Texts become plain, a turn keeps each of them once, and a message that analytics refuses is
--- marked. Nothing is owned by a process any more, so programs of before can't go on.
+-- marked. Nothing is owned by a process any more, so older programs can't go on.
 UPDATE chat.version SET oldest = 3;
 
 ALTER TABLE chat.outbox DROP COLUMN owner, ADD COLUMN refused boolean NOT NULL DEFAULT false;
 DROP INDEX chat.outbox_of_user;
 CREATE INDEX outbox_of_user ON chat.outbox (user_id);
 
--- JSON whose strings text can hold. What it can't hold is written as the program writes it
+-- JSON whose strings fit into the type text. What doesn't fit is encoded as in the program
 -- (daca_shared/storage/postgres.py): NUL as ESC 0, and so ESC as ESC 1. Half a surrogate pair
--- stands for no character, and becomes the replacement character. A backslash of the text's own
--- steps aside meanwhile, as chr(1), which JSON has only as \u0001.
+-- stands for no character, and becomes the replacement character. Meanwhile, chr(1), which JSON
+-- has only as \u0001, stands for an escaped backslash.
 CREATE FUNCTION chat.storable(string json) RETURNS json LANGUAGE sql IMMUTABLE AS $$
 SELECT cast(
     replace(
@@ -27,7 +27,7 @@ SELECT cast(
     )
     AS json)
 $$;
--- The other way, in JSON.
+-- The reverse, still as JSON.
 CREATE FUNCTION chat.original(string json) RETURNS text LANGUAGE sql IMMUTABLE AS $$
 SELECT replace(
     replace(

@@ -1,6 +1,6 @@
 -- Times become microseconds since 1970, a turn keeps each text once, and a message that analytics
 -- refuses is marked. Nothing is owned by a process any more.
--- Of a time, whole seconds and microseconds are read apart, as SQLite would round it.
+-- A time's whole seconds and microseconds are read separately, as SQLite would round it.
 
 -- The outbox.
 DROP INDEX chat.outbox_of_user;
