@@ -47,7 +47,7 @@ async def run(settings: AnalyticsSettings) -> None:
         seed = settings.seed_demo_users
         store = await AnalyticsStore.open(settings.database, seed_demo_users=seed)
         stack.push_async_callback(store.database.close)
-        stop = stop_signal()  # not before, as another process may be migrating the database
+        stop = stop_signal()  # only now: a stop must not wait for another process's migration
         await stack.enter_async_context(running(watch_lag))
         server = build_server(store, app_api_token=settings.app_api_token)
         await stack.enter_async_context(running(partial(server.watch, store.database.check)))

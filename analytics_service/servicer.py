@@ -59,10 +59,10 @@ class AnalyticsServicer(pb_grpc.AnalyticsServiceServicer, appcallback_pb2_grpc.A
     async def OnInvoke(
         self, request: common_pb2.InvokeRequest, context: Context
     ) -> common_pb2.InvokeResponse:
-        """The old REST face, for callers of Dapr's HTTP invoke API: a sidecar's
+        """The old REST API, for callers of Dapr's HTTP invoke API: this is how a sidecar's
         `GET /v1.0/invoke/analytics-service/method/analytics/{user_id}`, and
-        `dapr invoke --method analytics/{user_id}`, reach a gRPC app so. The answer is
-        `{"message_count": n}`; daprd makes 404 of NOT_FOUND, 400 of INVALID_ARGUMENT."""
+        `dapr invoke --method analytics/{user_id}`, reach a gRPC app. The answer is
+        `{"message_count": n}`; daprd turns NOT_FOUND into 404, and INVALID_ARGUMENT into 400."""
         method, verb = request.method.removeprefix("/"), request.http_extension.verb
         if not method.startswith(_INVOKED) or verb not in _READING:
             raise NotFound(f"No such method; there is {_INVOKED}{{user_id}}", code="NO_METHOD")

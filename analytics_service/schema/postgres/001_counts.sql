@@ -1,4 +1,4 @@
--- In the order of their code points user ids compare fast, and everywhere the same.
+-- Collation "C" orders user ids by code point: fast, and the same everywhere.
 CREATE TABLE analytics.messages (
     message_id uuid PRIMARY KEY,
     user_id text COLLATE "C" NOT NULL,

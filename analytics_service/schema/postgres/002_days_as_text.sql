@@ -1,5 +1,5 @@
--- A day is in UTC, as in 2026-01-31: the form in which it is asked for and told. The first and the
--- last day of all were kept as infinities.
+-- A day is in UTC, as in 2026-01-31: the form in which it is queried and returned. The first and
+-- the last possible day were stored as infinities.
 UPDATE analytics.version SET oldest = 2;
 ALTER TABLE analytics.activity
     ALTER COLUMN day TYPE text COLLATE "C" USING CASE day
