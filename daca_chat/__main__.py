@@ -20,12 +20,12 @@ _SERVICES = ("analytics_service", "chat_service")
 
 
 def _environment() -> dict[str, str]:
-    """The environment, with analytics' address for chat. Ends the program if one is invalid."""
+    """The environment, with analytics' address for chat. Ends the program if a setting is bad."""
     analytics, chat = AnalyticsSettings.from_environment(), ChatSettings.from_environment()
     if "analytics_address" in chat.model_fields_set:
         return {**os.environ}
     port = analytics.grpc_port
-    if port == 0:  # chat must know which free one it is
+    if port == 0:  # chat must know which free port it is
         with listen(analytics.host, 0) as listener:
             port = listener.getsockname()[1]
     ports = {"ANALYTICS_ADDRESS": address(analytics.host, port), "ANALYTICS_GRPC_PORT": str(port)}
@@ -36,7 +36,7 @@ async def _run() -> int:
     stop = asyncio.create_task(stop_signal().wait())
     environment = _environment()
     # In their own sessions, so that neither Ctrl-C nor a closed terminal reaches both at once. With
-    # -P nothing that lies in this folder, say `agents/`, is taken for a library.
+    # -P, nothing that lies in this folder, say `agents/`, is imported in place of a library.
     running = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", name, env=environment, start_new_session=True
@@ -53,7 +53,7 @@ async def _run() -> int:
         await stop_signal().wait()
 
     second_signal = asyncio.create_task(wait_for_second_signal())
-    # Chat first, as it still sends its outbox to analytics. A second signal doesn't wait.
+    # Chat first, as it still sends its outbox to analytics. A second signal kills both at once.
     for process, end in reversed([*zip(running, ends, strict=True)]):
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
@@ -64,7 +64,7 @@ async def _run() -> int:
 
 
 def main() -> None:
-    """Run both. The exit code is that of the one that ended by itself."""
+    """Run both. The exit code is 0 after a stop, else that of the one that ended by itself."""
     argparse.ArgumentParser(
         prog="daca-chat",
         description="Run both services, without Dapr sidecars, until Ctrl-C. What can be set, by "
