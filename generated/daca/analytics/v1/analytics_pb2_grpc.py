@@ -84,7 +84,7 @@ class AnalyticsServiceServicer:
         """RecordMessages counts a batch of sent messages, either all of them or none.
 
         Each message_id ever counts only once, so a caller that is unsure whether a
-        batch arrived sends it again. Once it is answered, it is durable on disk.
+        batch arrived sends it again. Once a call is answered, its batch is on disk.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,7 @@ class AnalyticsServiceStub:
     """RecordMessages counts a batch of sent messages, either all of them or none.
 
     Each message_id ever counts only once, so a caller that is unsure whether a
-    batch arrived sends it again. Once it is answered, it is durable on disk.
+    batch arrived sends it again. Once a call is answered, its batch is on disk.
     """
 
 @_typing.type_check_only
@@ -77,7 +77,7 @@ class AnalyticsServiceAsyncStub(AnalyticsServiceStub):
     """RecordMessages counts a batch of sent messages, either all of them or none.
 
     Each message_id ever counts only once, so a caller that is unsure whether a
-    batch arrived sends it again. Once it is answered, it is durable on disk.
+    batch arrived sends it again. Once a call is answered, its batch is on disk.
     """
 
 class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -118,7 +118,7 @@ class AnalyticsServiceServicer(metaclass=_abc_1.ABCMeta):
         """RecordMessages counts a batch of sent messages, either all of them or none.
 
         Each message_id ever counts only once, so a caller that is unsure whether a
-        batch arrived sends it again. Once it is answered, it is durable on disk.
+        batch arrived sends it again. Once a call is answered, its batch is on disk.
         """
 
 def add_AnalyticsServiceServicer_to_server(servicer: AnalyticsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
