@@ -604,6 +604,7 @@ window.addEventListener("online", () => {
 });
 document.addEventListener("visibilitychange", lookAgain);
 window.addEventListener("pagehide", () => composer.keepTyped());
+hideProblem(); // of another program's script, which early.js took for one of ours
 followTheme($("theme"));
 followToken(signIn, signOut);
 const typedEarly = composer.text; // while the scripts were loading

@@ -7,3 +7,16 @@ try {
 } catch {
   // Storage is disabled.
 }
+
+/** A page that lacks a script, or gets one of another version, would do nothing. Say so, and offer to load it again. */
+addEventListener(
+  "error",
+  ({ target }) => {
+    const [problem, retry, name] = ["problem", "retry", "user"].map((id) => document.getElementById(id));
+    if (!name?.disabled || target instanceof HTMLLinkElement) return; // then the scripts have begun
+    problem.firstElementChild.textContent = "The page didn't load completely. Try again in a moment.";
+    problem.hidden = false;
+    retry.onclick = () => location.reload();
+  },
+  true, // as events of elements don't bubble
+);

@@ -1,6 +1,7 @@
 """What is done while the page still loads, and with the keyboard in its corners."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Route, expect
@@ -35,6 +36,28 @@ async def test_what_is_typed_before_the_scripts_have_come_stays(open_site: OpenP
     await expect(message_box(page)).to_have_value("apples")
     await page.reload()  # it is stored as a draft
     await expect(message_box(page)).to_have_value("apples")
+
+
+@pytest.mark.parametrize(
+    "answer", [{"status": 503}, {"body": "export {};", "content_type": "text/javascript"}]
+)
+async def test_a_page_with_a_missing_or_foreign_script_says_so(
+    browser: Browser, site: Site, answer: dict[str, Any]
+) -> None:
+    context = await browser.new_context(base_url=site.url)
+    page = await context.new_page()
+
+    async def of_another_version(route: Route) -> None:
+        await route.fulfill(**answer)
+
+    await page.route("**/platform.js", of_another_version)
+    await page.goto("ui/")
+    await expect(page.get_by_role("alert")).to_contain_text("didn't load completely")
+    await page.unroute("**/platform.js")
+    await button(page, "Retry").click()
+    await expect(button(page, "Send")).to_be_enabled()
+    await expect(button(page, "Retry")).to_be_hidden()
+    await context.close()
 
 
 @pytest.mark.parametrize("answer", [{"status": 401, "body": "<h1>Sign in</h1>"}, {"status": 302}])
