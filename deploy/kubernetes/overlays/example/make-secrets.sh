@@ -7,10 +7,10 @@ umask 077
 mkdir -p secrets
 keep() { [[ -e secrets/$1 ]] || printf %s "$2" >"secrets/$1"; }
 for app in chat analytics; do
-  for whose in app sidecar; do
-    # In a line of its own: an argument that fails would end nothing, and an empty token is none.
+  for part in app sidecar; do
+    # Not as an argument: if openssl failed, the script would go on, with an empty token.
     token=$(openssl rand -hex 32)
-    keep "$app-$whose-token" "$token"
+    keep "$app-$part-token" "$token"
   done
   keep "$app.env" "DATABASE_URL=postgresql+asyncpg://$app:PASSWORD@postgres.example:5432/$app"
 done
