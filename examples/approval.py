@@ -1,7 +1,7 @@
 """A tool that needs approval. Run `CHAT_AGENT=examples.approval:extend scripts/run.sh`, and ask for
 a refund.
 
-Here a rule approves a call. If it doesn't, the model is told so, and tells the user."""
+Here a rule approves or rejects each call. The model is told of a rejection, and tells the user."""
 
 from typing import Any
 

@@ -15,7 +15,7 @@ _CARD = re.compile(r"\b(?:\d[ -]?){13,16}\b")
 _EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+\.\w+")
 
 
-# By default it runs in parallel with the model. Run first, it can save the model's call.
+# It runs before the model, not in parallel as by default: a refusal then costs no model call.
 @input_guardrail(run_in_parallel=False)
 def no_card_numbers(
     context: RunContextWrapper[RunContext], agent: Any, items: Any
