@@ -145,7 +145,7 @@ class ChatSettings(ServiceSettings):
     """The key for Google Gemini."""
 
     agent: str | None = Field(None, alias="CHAT_AGENT")
-    """A function that takes chat's agent and returns its own, like `examples.guardrails:extend`."""
+    """A function that turns chat's agent into the one to use, like `examples.guardrails:extend`."""
     mcp_servers: SecretStr | None = Field(None, alias="CHAT_MCP_SERVERS")
     """MCP servers whose tools the agent has, in JSON: `{"dice": {"url": "http://…/mcp"}}`, or with
     `command`, `args` and `env` instead."""
