@@ -47,11 +47,11 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
     # Python 3.13.0 to 3.13.2 don't know `eager_start`, which uvloop would pass on to them.
     if not (3, 13) <= sys.version_info < (3, 13, 3):
-        begin_at_once(loop)
+        use_eager_tasks(loop)
     return loop
 
 
-def begin_at_once(loop: asyncio.AbstractEventLoop) -> None:
+def use_eager_tasks(loop: asyncio.AbstractEventLoop) -> None:
     """Make the loop's tasks eager. Most of a request's tasks then reach their first wait, or end,
     without another turn of the loop: with 16 clients, 3 to 10 % more chats."""
     loop.set_task_factory(asyncio.create_eager_task_factory(_task))

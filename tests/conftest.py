@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from daca_shared.service import begin_at_once
+from daca_shared.service import use_eager_tasks
 from lab.postgres import Cluster, Place, running_cluster
 from tests.fault_table import leave_out_the_long, pytest_terminal_summary, report
 
@@ -49,7 +49,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 def _new_loop() -> asyncio.AbstractEventLoop:
     """As in the services."""
     loop = asyncio.new_event_loop()
-    begin_at_once(loop)
+    use_eager_tasks(loop)
     return loop
 
 

@@ -7,7 +7,7 @@ import anyio
 import pytest
 import uvloop
 
-from daca_shared.service import begin_at_once, running
+from daca_shared.service import running, use_eager_tasks
 
 
 async def test_work_that_fails_unexpectedly_is_logged_and_begins_again(
@@ -41,7 +41,7 @@ async def test_work_ends_with_its_context() -> None:
 
 
 @pytest.mark.skipif((3, 13) <= sys.version_info < (3, 13, 3), reason="this Python and uvloop can't")
-def test_tasks_begin_at_once_but_not_those_of_anyio_which_relies_on_that() -> None:
+def test_tasks_are_eager_but_not_those_of_anyio_which_relies_on_that() -> None:
     begun = []
 
     async def work(name: str) -> None:
@@ -56,6 +56,6 @@ def test_tasks_begin_at_once_but_not_those_of_anyio_which_relies_on_that() -> No
             assert begun == ["ours"]
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        begin_at_once(runner.get_loop())
+        use_eager_tasks(runner.get_loop())
         runner.run(begin())
     assert begun == ["ours", "anyio's"]
