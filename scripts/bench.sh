@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Install what is missing, measure, and write bench/results: scripts/bench.sh [--quick] [NAME]...
-# (chats, streams, concurrency, lookups, records, users, memory, replicas, floor; all of them unless
-# named). scripts/bench.sh versions --against WORKTREE [--direct] [--into FOLDER] compares this
-# version with another one, whose worktree has its own .venv.
+# (chats, streams, concurrency, lookups, records, users, memory, replicas, floor; by default
+# all of these). scripts/bench.sh versions --against WORKTREE [--direct] [--into FOLDER] compares
+# this version with another one, whose worktree has its own .venv.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh

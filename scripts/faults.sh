@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Install what is missing, do every fault to the system and send it all bad input, at length (12
-# minutes on two idle cores), and print the table of what each cost (also in data/faults.md); arguments go
-# to pytest instead of the whole folders.
+# Install what is missing, run all tests of faults, replicas and bad input at full length (12
+# minutes on two idle cores), and print what each fault cost (also in data/faults.md). Arguments go
+# to pytest, instead of those tests' folders.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh

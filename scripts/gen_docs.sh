@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write what docs/configuration.md and .env.example say of each setting, from the settings
-# themselves. With --check: fail if they say something else.
+# Write the tables of docs/configuration.md, and .env.example, from the settings and their
+# docstrings. With --check: fail if they are out of date.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh

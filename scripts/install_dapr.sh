@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Print the paths of Dapr's programs, getting what is missing into a per-user cache:
 #   scripts/install_dapr.sh [daprd|dapr|sentry|grpcurl]...     (default: daprd dapr)
-# Each comes from PATH or ~/.dapr/bin if its version is good, else from the official
+# Each comes from PATH or ~/.dapr/bin if its minor version is ours, else from the official
 # release archive if its SHA-256 is the pinned one, else from a build from Go source.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
@@ -11,8 +11,8 @@ DAPR_VERSION=1.18.1
 CLI_VERSION=1.16.5
 GRPCURL_VERSION=1.9.3
 
-# Only what two public sources, or Dapr's own .sha256 file, agree on. A platform without a pin
-# builds from source.
+# Each of these checksums is in two public sources, or in Dapr's own .sha256 file. A platform
+# without a pin builds from source.
 pin_of() {
   case "$1" in
     daprd-linux-amd64) echo d023c00a5a7a7adc17d43fcf4a2389b6f2ba1d9c3467e94456b74b228e9a8c50 ;;
@@ -40,7 +40,7 @@ version_of() {
 # Patch releases are interchangeable; newer minors are not what the tests ran with.
 is_good() {
   local tool=$1 program=$2 minor ask=--version said
-  # It has no such option, but tells its version before it misses the file.
+  # sentry has no --version, but prints its version before it fails, as this file doesn't exist.
   [[ $tool != sentry ]] || ask=--config=/nonexistent
   minor=$(version_of "$tool" | cut -d. -f1-2)
   [[ -x $program ]] || return 1
@@ -73,7 +73,7 @@ download() {
   tar -xzf "$into/archive.tar.gz" -C "$into" "$tool"
 }
 
-# A module of our own that requires theirs: `go install` refuses modules with replacements.
+# Build a module of our own that requires theirs: `go install` refuses modules with replacements.
 # The checksum database vouches for every module that the build uses.
 build() {
   local tool=$1 into=$2 usual_s=120
@@ -108,7 +108,7 @@ compile() {
       ;;
     *)
       package=github.com/dapr/dapr/cmd/$tool
-      # The replacements of Dapr's own go.mod, which count in the main module only.
+      # The replacements of Dapr's own go.mod: Go heeds only those of the main module.
       printf '%s\n' 'module local/build' 'go 1.26.4' "require github.com/dapr/dapr v$DAPR_VERSION" \
         'replace dubbo.apache.org/dubbo-go/v3 => dubbo.apache.org/dubbo-go/v3 v3.0.3-0.20230118042253-4f159a2b38f3' \
         'replace gopkg.in/couchbaselabs/gocbconnstr.v1 => github.com/couchbaselabs/gocbconnstr v1.0.5' \
@@ -121,12 +121,12 @@ compile() {
       [[ $tool != daprd ]] || leave_out_components || exit 1
       ;;
   esac
-  # -v names each package when it is compiled, which shows that the build moves.
+  # -v prints each package as it is compiled, which shows the progress.
   exec "$GO" build -v -trimpath -ldflags "$ldflags" -o "$tool" "$package"
 }
 
-# Of daprd's hundred components this project uses none but name resolution. Without the others it
-# is half as large, and built in half the time.
+# Of daprd's hundred components this project uses only name resolution. Without the others, daprd
+# is half as large and builds in half the time.
 leave_out_components() {
   local module=github.com/dapr/dapr@v$DAPR_VERSION
   "$GO" mod download "$module" &&
@@ -161,14 +161,14 @@ install() {
       return
     fi
   done
-  # Not before: where everything is installed, the cache may be read-only.
+  # Only now, because the cache may be read-only if everything is installed.
   mkdir -p "$home"
   work=${work:-$(mktemp -d "$DACA_CACHE/get.XXXXXX")}
   mkdir "$work/$tool"
   if ! download "$tool" "$work/$tool" && ! build "$tool" "$work/$tool"; then
     die "$tool $version could not be had: neither from its release archive nor from Go source"
   fi
-  # A rename is atomic, so a second run beside us finds all of it or nothing.
+  # A rename is atomic, so a concurrent run finds the whole program or none.
   mv "$work/$tool/$tool" "$home/$tool"
   echo "$home/$tool"
 }

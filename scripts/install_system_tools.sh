@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Print the paths of programs that no wheel brings, installing Debian's if they are missing:
+# Print the paths of programs that PyPI doesn't have, after installing missing ones from Debian:
 #   scripts/install_system_tools.sh [chromium|faketime|java|pgbouncer]...
-# chromium is for the browser tests, which take half the CPU without its windows; faketime (a
-# library; iptables come with it) for the fault tests, java (17 or newer) for Zipkin, pgbouncer for
-# the tests of PostgreSQL behind it.
+# chromium is for the browser tests (its headless shell halves their CPU time),
+# faketime (a library, installed together with iptables) for the fault tests, java (17 or newer) for
+# Zipkin, and pgbouncer for the tests of PostgreSQL behind it.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
-PATH=$PATH:/usr/sbin:/sbin # Debian keeps iptables there, which is not on everybody's path
+PATH=$PATH:/usr/sbin:/sbin # Debian has iptables there, which not every PATH includes
 
 find_tool() {
   local file

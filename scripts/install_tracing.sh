@@ -2,8 +2,8 @@
 # Print the path of a program that shows traces, getting it into a per-user cache if it is missing:
 #   scripts/install_tracing.sh zipkin|jaeger
 # Zipkin is a jar from Maven Central, and needs Java 17, which is installed with apt-get. Jaeger comes
-# from its release archive, or else from a build from Go source; its module has no UI in it, so that
-# build answers its API only.
+# from its release archive, or else from a build from Go source. The Go module lacks the UI, so such
+# a build serves only the API.
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 . scripts/lib/env.sh
@@ -30,7 +30,7 @@ download_jaeger() {
   say "downloading $url.tar.gz"
   curl -fsSL --connect-timeout 10 --max-time 600 -o "$into/archive.tar.gz" "$url.tar.gz" || return 1
   tar -xzf "$into/archive.tar.gz" -C "$into" --strip-components 1 "$name/jaeger" || return 1
-  # Not pinned here: what stands beside it tells a broken download, and no more.
+  # Not pinned: the checksum published beside it detects a broken download, but no forged one.
   sums=$(curl -fsSL --connect-timeout 10 --max-time 60 "$url.sha256sum.txt") || return 1
   grep -qe "$(sha256_of "$into/archive.tar.gz")" -e "$(sha256_of "$into/jaeger")" <<<"$sums" ||
     { say "its SHA-256 is not the published one: not used"; return 1; }
@@ -70,7 +70,7 @@ if [[ ! -f $home/$1 ]]; then
     zipkin) get_zipkin "$into" ;;
     jaeger) download_jaeger "$into" || build_jaeger "$into" ;;
   esac || die "$1 $version could not be had"
-  # A rename is atomic, so a second run beside us finds all of it or nothing.
+  # A rename is atomic, so a concurrent run finds the whole program or none.
   mv "$into/$1" "$home/$1"
 fi
 echo "$home/$1"

@@ -17,7 +17,7 @@ scripts/gen_docs.sh --check
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# The contract only grows: beside where this branch left main, on main itself beside the commit before.
+# The contract may only grow: since this branch left main or, on main, since the previous commit.
 before=$({ git merge-base HEAD origin/main || git merge-base HEAD main || true; } 2> /dev/null)
 if [[ -z $before || $before == "$(git rev-parse HEAD)" ]]; then before=HEAD^; fi
 if git rev-parse --quiet --verify "$before^{commit}" > /dev/null; then

@@ -1,4 +1,4 @@
-"""How the sidecars of a stack find each other: by a table of their own."""
+"""Gives the sidecars of a stack a table in which they find each other."""
 
 import json
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def write_names(stack: Stack, path: Path, also: Sequence[Service] = ()) -> None:
         # The run file's own resources come later, and override this.
         after = sidecar.command.index("--app-id") + 2
         sidecar.command[after:after] = ["--resources-path", listed(folder)]
-        # The first one stays, and this one overrides it.
+        # An earlier --config stays in force where this one doesn't override it.
         sidecar.command += ["--config", listed(path)]
 
 

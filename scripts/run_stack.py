@@ -39,7 +39,7 @@ class Runner:
         """`exits` is closed when everything has been stopped."""
         self._arguments = arguments
         self._exits = exits
-        # Files of ours and of our own apps are for nobody else.
+        # Only this user may read our files and those of our own apps.
         self._umask = os.umask(0o077)
         self._settings = RunnerSettings.from_environment()
         # Absolute, as apps, and readers of our output, may be in other folders.
@@ -49,7 +49,7 @@ class Runner:
 
     async def run(self) -> None:
         """Run until cancelled. Raises `StackError` if it can't go on."""
-        # First, as getting programs may take minutes, in which somebody may start another here.
+        # Checked before programs are installed, maybe for minutes, and again after that.
         with Claim(self._data_dir):
             self._stack_with(None).check_ports()
         viewer = await self._viewer()
@@ -109,7 +109,7 @@ class Runner:
         if viewer is not None:
             stack.services = {viewer.service.name: viewer.service, **stack.services}
         for app in stack.apps:
-            if not app.is_vital:  # another's
+            if not app.is_vital:  # somebody else's
                 app.umask = self._umask
         stack.check_ports()
         write_names(stack, self._data_dir / "names.yaml")

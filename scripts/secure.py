@@ -72,7 +72,7 @@ class Security:
         """Give every sidecar and app of the stack what it needs, and add sentry to the stack.
         Raises `StackError` when an app has no Configuration, or sentry can't make certificates."""
         stack.services = {self.sentry.name: self.sentry, **stack.services}
-        # First, as the files that are written may belong to a stack that is running.
+        # Checked first, as the files written below may belong to a stack that is running.
         stack.check_ports()
         for path in (self._folder, self._folder / "certificates"):
             path.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ gRPC callers have to show a token. {file} has it, and the sidecar's:
         return self._folder / f"{app_id}.env"
 
     def identity(self, app_id: str) -> dict[str, str]:
-        """The environment in which a daprd gets a certificate for this app."""
+        """The environment with which a daprd gets a certificate for this app."""
         subject = f"spiffe://{_APP_TRUST_DOMAIN}/ns/{_NAMESPACE}/{app_id}"
         claims = {"aud": _AUDIENCE, "sub": subject}
         path = self._folder / f"{app_id}.jwt"

@@ -13,9 +13,9 @@ from scripts.lib import probes
 from scripts.lib.logs import Log
 from scripts.lib.project import ROOT, StackError
 
-# After SIGTERM an app has its grace period, and sends its outbox. After this it hangs.
+# After SIGTERM an app uses its grace period, then sends its outbox. After this time it hangs.
 _STOP_TIMEOUT_S = 20.0
-# A process that can't even be killed waits for a disk that doesn't respond.
+# A process that SIGKILL doesn't end is waiting for a disk that doesn't respond.
 _KILL_TIMEOUT_S = 1.0
 _POLL_S = 0.05
 _OK = 200
@@ -46,7 +46,7 @@ class Service:
     """Called with a line for each process group that begins or has ended."""
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
     _group: int | None = field(default=None, init=False)
-    """Its process group, while there is anybody in it."""
+    """Its process group, while any process is in it."""
 
     def __post_init__(self) -> None:
         self.log = Log(self.log_path)
@@ -85,8 +85,8 @@ class Service:
         self.note(f"+{self._group}")
 
     async def ended(self) -> int | None:
-        """Wait until its process has ended, and return its exit code. If that was only a wrapper,
-        what it has started may live on in its group."""
+        """Wait until its process has ended, and return its exit code. If it was only a wrapper, the
+        processes that it started may live on in its group."""
         if self.process is None:
             return None
         code = await self.process.wait()
@@ -149,7 +149,7 @@ class Service:
         return code
 
     def signal(self, number: int) -> bool:
-        """Send a signal to its process group; 0 does nothing. Returns whether anybody was in it."""
+        """Signal its process group (0: send nothing). Returns whether any process was in it."""
         if self._group is None:
             return False
         try:

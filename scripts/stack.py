@@ -165,7 +165,7 @@ class Stack:
         """Wait until `url` (chat's /readyz) says that analytics answers, through the sidecars.
         Raises `StackError`, saying why, if it won't, or not within a minute."""
         await wait_until_ready(self.services.values(), url)
-        # It may still be reading its weights, and chat's readiness doesn't depend on its model.
+        # The model may still be loading its weights, and chat's readiness doesn't depend on it.
         if model := self.services.get(_LOCAL_MODEL):
             await model.answers(f"http://127.0.0.1:{model.ports['API']}/health", TIMEOUT_S)
 
@@ -180,7 +180,7 @@ class Stack:
         while True:
             began = time.monotonic()
             code = await service.ended()
-            # What it has left, if it was a wrapper, would keep its port.
+            # If it was a wrapper, the processes that it left behind would keep its port.
             service.signal(signal.SIGKILL)
             if code == 0 and not service.is_vital:
                 say(f"{service.name} is done")
@@ -201,6 +201,6 @@ class Stack:
                 continue
             sidecar = self.services.get(f"{service.name}-sidecar")
             if sidecar and await service.listens():
-                # It backs off while its app is away: by 2 s after 2 s, 15 s after 30 s, and 120 s
-                # in the end. Restarted, it finds the app at once.
+                # A sidecar whose app is away retries ever more seldom: after 2 s away every 2 s,
+                # after 30 s every 15 s, in the end every 120 s. A new one finds the app at once.
                 sidecar.signal(signal.SIGKILL)

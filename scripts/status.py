@@ -46,7 +46,7 @@ async def _process(host: str, ports: dict[str, int], *, is_sidecar: bool) -> str
 
 def _sidecar(ports: dict[str, int]) -> str | None:
     url = f"http://127.0.0.1:{ports['HTTP']}/v1.0"
-    # Not its view of its app, which is asked itself: daprd reports an app on IPv6 as down.
+    # Only its own health: the app is asked directly, as daprd reports one on IPv6 as down.
     status, _ = probes.get(f"{url}/healthz/outbound")
     if not (_OK <= status < _OK + 100 or status in _WANTS_A_TOKEN):
         return None
@@ -96,7 +96,7 @@ def what_runs(run_file: Path | None) -> _Services:
 
 
 def main() -> None:
-    """See `scripts/status.sh --help`. Exit code 1 if one doesn't serve, or analytics is away."""
+    """See `scripts/status.sh --help`. Exit code 1 unless all serve and chat reaches analytics."""
     parser = argparse.ArgumentParser(prog="scripts/status.sh", description="What is up?")
     parser.add_argument(
         "--run-file", type=path_given, help="default: what scripts/run.sh runs, or else dapr.yaml"

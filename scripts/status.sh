@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Say what of the stack is up, by which way chat asks analytics, and what waits.
+# Print which processes are up, how chat reaches analytics, and how many messages its outbox has.
 #   scripts/status.sh [--run-file FILE]     exit code 1 if something is down
 set -euo pipefail
 CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."

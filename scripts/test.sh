@@ -6,7 +6,7 @@ CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.."
 ensure_python --extra local
 # Our own modules are imported a thousand times: compiled once, they take half a minute less.
 unset PYTHONDONTWRITEBYTECODE
-# Each is a line of output: a failure must end the script here, not skip a test there.
+# Read from a variable, so that a failed installation ends the script and doesn't skip tests.
 programs=$(scripts/install_system_tools.sh chromium faketime pgbouncer java)
 { read -r CHROMIUM; read -r LIBFAKETIME; read -r PGBOUNCER; } <<<"$programs"
 programs=$(scripts/install_dapr.sh daprd dapr sentry grpcurl)
@@ -14,6 +14,6 @@ programs=$(scripts/install_dapr.sh daprd dapr sentry grpcurl)
 docker info >/dev/null 2>&1 || say "NO DOCKER ENGINE: the tests of the image and of Compose are skipped"
 scripts/install_tracing.sh zipkin >/dev/null || say "NO ZIPKIN: its test is skipped"
 export DAPRD DAPR_CLI SENTRY GRPCURL CHROMIUM LIBFAKETIME PGBOUNCER
-# Four at a time, on two cores as well: most tests wait for others more than they compute. In the
-# order of tests/conftest.py.
+# Four workers even on two cores, as most tests wait more than they compute. They keep the order of
+# tests/conftest.py.
 exec .venv/bin/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder "$@"

@@ -50,7 +50,7 @@ def _tracing_spec(settings: ServiceSettings) -> dict[str, Any] | None:
     spec: dict[str, Any] = {"samplingRate": f"{settings.sampling_ratio:f}"}
     if settings.otlp_endpoint is not None:
         url = urlsplit(str(settings.otlp_endpoint))
-        # daprd takes the headers from the environment variable.
+        # daprd reads the headers from the environment variable.
         return spec | {
             "otel": {
                 "endpointAddress": url.netloc.rpartition("@")[2],
@@ -118,7 +118,7 @@ def _zipkin(jar: Path, settings: RunnerSettings) -> _Run:
     options = ["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
     listen = ["--armeria.ports[0].ip=127.0.0.1", f"--armeria.ports[0].port={port}"]
     listen.append("--armeria.ports[0].protocols[0]=http")
-    # Else any page in the user's browser may read the traces, and a dump of its memory.
+    # Otherwise any page in the user's browser could read the traces, and a dump of the memory.
     closed = [f"--zipkin.query.allowed-origins=http://127.0.0.1:{port}"]
     closed.append("--zipkin.internal.actuator.enabled=false")
     return [java, *options, "-jar", str(jar), *listen, *closed], {}, {"UI": port}
@@ -130,7 +130,7 @@ def _jaeger(program: Path, settings: RunnerSettings) -> _Run:
         "queries": settings.jaeger_query_port,
         "OTLP": settings.jaeger_otlp_port,
     }
-    # The variables in its configuration.
+    # The variables that Jaeger's configuration refers to.
     names = ("JAEGER_PORT", "JAEGER_QUERY_PORT", "JAEGER_OTLP_PORT")
     environment = dict(zip(names, map(str, ports.values()), strict=True))
     environment["OTEL_TRACES_SAMPLER"] = "always_off"  # it would trace itself

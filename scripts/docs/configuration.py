@@ -66,7 +66,7 @@ def _limits(variable: str, field: FieldInfo) -> Iterator[str]:
     words = {"gt": "above", "ge": "at least", "le": "at most"}
     found = ((name, getattr(part, name, None)) for part in field.metadata for name in words)
     bounds = {name: bound for name, bound in found if bound is not None}
-    if bounds.get("le") == 65535:  # noqa: PLR2004 - known of ports
+    if bounds.get("le") == 65535:  # noqa: PLR2004 - the highest port number
         return
     yield from (f"{words[name]} {bound}" for name, bound in bounds.items())
     if get_origin(field.annotation) is Literal:
@@ -88,7 +88,7 @@ def _settings() -> dict[str, list[Setting]]:
 
 
 def tables() -> str:
-    """In Markdown."""
+    """The settings of all sections, as tables in Markdown."""
     in_run_file = {n: v for app in read_run_file(ROOT).apps for n, v in app.environment.items()}
     lines = []
     for title, settings in _settings().items():

@@ -15,9 +15,9 @@ _USES = {"http_port": "HTTP", "grpc_port": "gRPC", "metrics_port": "metrics"}
 class Place:
     environment: dict[str, str]
     ports: dict[str, int]
-    """By use. Of somebody else's app only its app port, as `app`."""
+    """By use. For somebody else's app, only its app port, under `app`."""
     host: str = "127.0.0.1"
-    """The host at which they are reached."""
+    """The host at which the ports are reached."""
     metrics_host: str = "127.0.0.1"
     """The host of its metrics."""
 
@@ -25,7 +25,7 @@ class Place:
 def place(
     app: App, environment: Mapping[str, str], sidecar_ports: Mapping[str, int] | None
 ) -> Place:
-    """The app's place, with a sidecar at these ports or without one. `environment` is the caller's.
+    """The app's place. `environment` is the caller's; `sidecar_ports` is None without a sidecar.
     Raises `StackError`, naming the variable, if a setting of ours is invalid."""
     kind = kind_of(app.command)
     shared = share(environment, kind)
@@ -65,6 +65,6 @@ def _set_by_dapr(app: App, sidecar_ports: Mapping[str, int] | None) -> dict[str,
 
 
 def _without_dapr(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without the variables of a sidecar that the caller itself may have."""
-    ours = ("APP_ID", "APP_PORT", "DAPR_HTTP_PORT", "DAPR_GRPC_PORT", "DAPR_METRICS_PORT")
-    return {name: value for name, value in environment.items() if name not in ours}
+    """`environment` without the variables of the caller's own sidecar, if it has one."""
+    own = ("APP_ID", "APP_PORT", "DAPR_HTTP_PORT", "DAPR_GRPC_PORT", "DAPR_METRICS_PORT")
+    return {name: value for name, value in environment.items() if name not in own}

@@ -8,7 +8,7 @@ UV_VERSION=0.13.9
 UV_AT_LEAST=0.6.0 # knows the options used here
 GO_VERSION=1.26.6
 GO_AT_LEAST=1.26.4 # what Dapr asks for
-# What would lead these scripts, uv or Python astray. Packages go where dapr.yaml looks for them.
+# These would mislead our scripts, uv or Python. Packages go where dapr.yaml looks for them.
 unset CDPATH BASH_ENV ENV GREP_OPTIONS TAR_OPTIONS PYTHONHOME PYTHONPATH UV_PROJECT UV_WORKING_DIRECTORY UV_NO_EDITABLE
 unset UV_NO_INSTALL_PROJECT UV_NO_INSTALL_WORKSPACE UV_NO_INSTALL_LOCAL UV_NO_GROUP UV_NO_SOURCES
 [[ -d ${TMPDIR-} ]] || unset TMPDIR # Python does without it, mktemp fails
@@ -17,7 +17,7 @@ export UV_PROJECT_ENVIRONMENT=.venv
 # With any other encoding Python fails to start, or to find our packages, in a folder like `/home/jörg`.
 [[ $(locale charmap 2>/dev/null) == UTF-8 ]] || export LC_ALL=C.UTF-8
 
-# Bash itself goes on if a program that it waits for takes Ctrl-C for a failure, as pip does.
+# Otherwise Bash goes on after Ctrl-C if the program that it waits for handles it, as pip does.
 trap 'exit 130' INT
 
 say() { printf '%s\n' "daca: $*" >&2; }
@@ -25,7 +25,7 @@ die() { say "$*"; exit 1; }
 sha256_of() { if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d' ' -f1; }
 
 # As release archives name them.
-# shellcheck disable=SC2034  # they are for who sources this
+# shellcheck disable=SC2034  # used by the scripts that source this
 os=$(uname -s | tr '[:upper:]' '[:lower:]')
 # shellcheck disable=SC2034
 case "$(uname -m)" in
@@ -35,13 +35,13 @@ case "$(uname -m)" in
 esac
 
 PROGRESS_EVERY_S=10
-# Run a long step with its output in a log, and show that it moves: with_progress LOG USUAL_S
-# COMMAND... says now and then how long it has taken, and how long it usually does. On Ctrl-C the
-# command ends, too; by itself bash has what runs in the background ignore that.
+# with_progress LOG USUAL_S COMMAND... runs a long command with its output in LOG, and reports how
+# long it has taken and usually takes, with its last line of output. Ctrl-C ends the command, too;
+# otherwise a command that bash runs in the background ignores it.
 with_progress() {
   local log=$1 usual_s=$2 began=$SECONDS next_s=$PROGRESS_EVERY_S child
   shift 2
-  # Before the child starts, which would outlive a Ctrl-C that comes in between.
+  # Set before the child starts, or it would outlive a Ctrl-C that comes in between.
   trap '{ kill "${child:-${!-}}"; wait "${child:-${!-}}"; } 2>/dev/null || :; exit 130' INT TERM
   "$@" >"$log" 2>&1 &
   child=$!
@@ -104,27 +104,27 @@ find_go() {
   echo "$home/go/bin/go"
 }
 
-# For a build with the program GO, in a folder INTO that is removed after it: what a Go of ours
-# downloads and compiles (2 GB) is not kept.
+# go_environment GO INTO prepares a build with the program GO. If it is from our cache, it downloads
+# and compiles (2 GB) in the folder INTO, which is removed after the build.
 go_environment() {
   local go=$1 into=$2
   export CGO_ENABLED=0 GOFLAGS='-mod=mod -modcacherw' GOWORK=off GOTOOLCHAIN=local
   [[ $go != "$DACA_CACHE"/* ]] || export GOPATH="$into/go" GOCACHE="$into/compiled"
 }
 
-# .venv with what the services and their runner need. Development tools stay if they are there.
+# Fill .venv with what the services and their runner need. Installed development tools stay.
 ensure_runtime() { ensure_python --inexact --no-default-groups --group run "$@"; }
 
 PYTHON_IF_GOOD='import sys; v = sys.version_info; v >= (3, 12) or sys.exit(1); print(f"{v[0]}.{v[1]}")'
 
-# .venv with exactly what uv.lock says, development tools too. Arguments go to `uv sync`.
+# Fill .venv with exactly what uv.lock says, development tools too. Arguments go to `uv sync`.
 ensure_python() {
   local uv log
   uv=$(find_uv)
-  # Its programs name the folder that they were made for. This one may have been moved, or copied.
+  # The programs in .venv contain the path of its folder, which may have been moved or copied since.
   [[ -L .venv || ! -s .venv/compiled || $(<.venv/compiled) == "$PWD" ]] || rm -rf .venv
-  # What runs from .venv needs it as it is: unless another Python is asked for, it stays. At first it
-  # is preferably the one in .python-version, with which changes are tested; else any later one.
+  # Keep the Python of .venv, which may be running, unless UV_PYTHON names another. A new .venv gets
+  # the one in .python-version, with which changes are tested, or else any later one that is here.
   if [[ -z ${UV_PYTHON-} ]] && UV_PYTHON=$(.venv/bin/python -I -c "$PYTHON_IF_GOOD" 2>/dev/null); then
     export UV_PYTHON
   elif [[ -z ${UV_PYTHON-} ]] && ! "$uv" python find --system && "$uv" python find --system '>=3.12'; then
@@ -137,13 +137,13 @@ ensure_python() {
   fi
   rm -f "$log"
 }
-# Compiled here, on all cores: where PYTHONDONTWRITEBYTECODE is set, each start of a service would
-# take 2 s longer. But only after packages have come, as it takes 0.6 s of CPU to look at them all.
+# Packages are compiled here, on all cores: otherwise, with PYTHONDONTWRITEBYTECODE, each start of a
+# service takes 2 s longer. Only after an installation, as checking them takes 0.6 s of CPU.
 sync_and_compile() {
   local uv=$1 packages
   shift
-  # If pyproject.toml was touched, uv looks for what builds our package, which without a network is
-  # only in its cache.
+  # If pyproject.toml was touched, uv looks for our build backend, which without a network is only
+  # in its cache.
   "$uv" sync --frozen "$@" || "$uv" sync --frozen --offline "$@" || return
   packages=(.venv/lib/python3.*/site-packages)
   [[ .venv/compiled -nt ${packages[0]} ]] && return

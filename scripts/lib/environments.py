@@ -22,7 +22,7 @@ _EVERYONE = (
     "SSL_CERT_*", *_PROXIES, *map(str.upper, _PROXIES),
 )  # fmt: skip
 _DAPR = ("DAPR_*", "APP_API_TOKEN", "OTEL_*")
-# Variables that their libraries read.
+# Variables that the services' libraries read.
 _SERVICE = ("OTEL_*", "GRPC_*", "PG*", "REQUESTS_CA_BUNDLE", "PYTHONUNBUFFERED")
 _OURS = {
     "chat_service": (*_SERVICE, "OPENAI_*"),
@@ -41,8 +41,8 @@ def kind_of(command: Iterable[str]) -> str:
 
 
 def share(environment: Mapping[str, str], kind: str) -> dict[str, str]:
-    """The variables for a process of this kind. Somebody else's app, of which we don't know what it
-    needs, gets all but ours."""
+    """The variables for a process of this kind. Somebody else's app gets all but ours, as we don't
+    know what it needs."""
     if kind:
         allowed = (*_EVERYONE, *_OURS[kind], *_names(SERVICES.get(kind)))
         found = {name: v for name, v in environment.items() if _fits(name, allowed)}

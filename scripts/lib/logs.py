@@ -32,7 +32,7 @@ class Log:
         return self._file
 
     def close(self) -> None:
-        """The process has ended."""
+        """Close the file, once the process has ended."""
         if self._file is not None:
             self._file.close()
             self._file = None

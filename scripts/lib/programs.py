@@ -38,12 +38,12 @@ async def _output_of(*command: str, asks: bool = False) -> list[str]:
             *command,
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
-            # So that all it starts can be ended. Only our own session can read from the terminal.
+            # A new session can be ended as a whole, but can't read a password from the terminal.
             start_new_session=not asks,
         )
     )
     try:
-        # Shielded, as asyncio, if cancelled in this moment, would wait for what it has started.
+        # Shielded: asyncio, if cancelled during the start, would wait for the process to end.
         process = await asyncio.shield(starting)
         out, _ = await process.communicate()
     except asyncio.CancelledError:

@@ -16,5 +16,5 @@ def say(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError:
-        # Otherwise Python would try again at its end, and then complain.
+        # Otherwise Python would flush again when it exits, and print the error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

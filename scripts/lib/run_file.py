@@ -44,7 +44,7 @@ _KNOWN = _PATHS | _OTHERS | set(_SIDECAR_PORTS.values()) | set(_OPTIONS)
 class _Loader(yaml.SafeLoader):
     """Supports `<<`, but no types: a variable that is 8080 or true in the file is a string."""
 
-    # As in PyYAML itself.
+    # A class attribute, as in PyYAML itself.
     yaml_implicit_resolvers = {"<": yaml.SafeLoader.yaml_implicit_resolvers["<"]}  # noqa: RUF012
 
 
@@ -148,7 +148,7 @@ def _resources(
 
 def _paths(base: Path, section: Mapping[str, Any]) -> list[Path]:
     named = section.get("resourcesPaths") or []
-    # Dapr's documentation also shows this form.
+    # Dapr's documentation also shows a text with commas.
     named = named.split(",") if isinstance(named, str) else _list(named)
     return [
         _path(base, name.strip()) for name in (*named, section.get("resourcesPath", "")) if name
@@ -166,7 +166,7 @@ def _path(base: Path, name: str) -> Path:
 
 
 def listed(path: Path) -> str:
-    """Quoted for daprd's options that take a list, which is in CSV."""
+    """The path, quoted for those options of daprd that accept a list in CSV."""
     text = str(path)
     return text if {",", '"', "\n"}.isdisjoint(text) else '"' + text.replace('"', '""') + '"'
 
@@ -189,8 +189,8 @@ def set_configuration(command: list[str], path: Path) -> None:
 def daprd_command(
     daprd: Path, app: App, *, host: str = "127.0.0.1", port: int, ports: Mapping[str, int]
 ) -> list[str]:
-    """The command of the app's sidecar, which listens on loopback only. The app itself listens on
-    `host` and `port`; 0 if it doesn't."""
+    """The command of the app's sidecar, which listens on loopback only, on `ports`. The app itself
+    listens on `host` and `port`, which is 0 if it doesn't listen."""
     options = {
         "app-id": app.app_id,
         "dapr-http-port": ports["HTTP"],

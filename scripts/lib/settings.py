@@ -1,4 +1,4 @@
-"""The runner's settings, from the environment or `.env`. Nothing else in it reads them."""
+"""The runner's settings. Only this module reads them, from the environment or `.env`."""
 
 import os
 from pathlib import Path
@@ -38,7 +38,7 @@ def path_given(text: str) -> Path:
 
 
 def read_environment() -> dict[str, str]:
-    """All that is set. As in the services, empty means unset, and `.env` comes second."""
+    """What is set. As in the services, empty means unset, and the environment wins over `.env`."""
     found: dict[str, str] = {}
     for source in (dotenv_values(ROOT / ".env"), os.environ):
         found |= {name: value for name, value in source.items() if value and value.strip()}

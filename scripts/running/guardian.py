@@ -30,12 +30,12 @@ class Guardian:
         os.close(read_end)
 
     def note(self, line: str) -> None:
-        """Tell it of a group."""
+        """Tell the guardian of a process group that begins or has ended."""
         with contextlib.suppress(OSError):  # the guardian may have been killed, too
             os.write(self._pipe, f"{line}\n".encode())
 
     def close(self) -> None:
-        """Let it end, when nothing runs any more."""
+        """Let the guardian end, once nothing runs any more."""
         os.close(self._pipe)
         with contextlib.suppress(subprocess.TimeoutExpired):  # it may be stopped (SIGSTOP)
             self._process.wait(timeout=1)

@@ -18,7 +18,7 @@ _WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # The model was trained on contexts of 8,192 tokens; two chats at once share these.
 _CONTEXT_TOKENS = 16_384
 _PARALLEL = 2
-# It seldom ends a reply by itself.
+# The model seldom ends a reply by itself.
 _MAX_REPLY_TOKENS = 200
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     parameters.model.path = str(weights)
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = port
-    # Else any page in the user's browser may use it, and read its state.
+    # Otherwise any page in the user's browser could use the server, and read its state.
     parameters.api_keys = [os.environ["LOCAL_MODEL_KEY"]]
     parameters.n_ctx = _CONTEXT_TOKENS
     parameters.n_parallel = _PARALLEL

@@ -13,7 +13,7 @@ from scripts.service import Service
 TIMEOUT_S = 60.0
 _POLL_S = 0.1
 _LOOK_AT_LINES, _SHOW_LINES = 1000, 5
-# As daprd and our own services write it.
+# The level in a line of daprd's and of our own services.
 _ERROR = re.compile(r'level"?[=:] ?"?(error|fatal|critical)')
 
 

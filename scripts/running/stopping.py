@@ -25,7 +25,7 @@ class StopButton:
                 signal.signal(number, self._press)
 
     async def ends(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work, which a signal ends early."""
+        """Do the work until it is done, or until a signal cancels it."""
         tasks = asyncio.create_task(work), asyncio.create_task(self._pressed.wait())
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
