@@ -45,10 +45,10 @@ class Load:
     """Requests on a keep-alive connection that the server had just closed."""
     latencies_s: list[float] = field(default_factory=list)
     wrong_counts: list[str] = field(default_factory=list)
-    countless: list[tuple[float, float]] = field(default_factory=list)
-    """When chats whose reply told no count began and ended."""
-    counted: list[float] = field(default_factory=list)
-    """When chats whose reply told a count ended."""
+    without_count: list[tuple[float, float]] = field(default_factory=list)
+    """When each chat whose reply has no count began and ended."""
+    with_count: list[float] = field(default_factory=list)
+    """When each chat whose reply has a count ended."""
     done: bool = False
     _known: Counter[str] = field(default_factory=Counter)
 
@@ -61,16 +61,16 @@ class Load:
         return sum(n for key, n in self.failures.items() if key.startswith(status_class))
 
     def full_service_after(self, moment: float) -> float:
-        """Seconds from `moment` until the end of the last chat whose reply told no count, among
-        those that ended after it."""
-        assert any(end > moment for end in self.counted), "no chat told a count any more"
-        return max((end - moment for _, end in self.countless if end > moment), default=0.0)
+        """Seconds from `moment` until the end of the last chat whose reply has no count, among
+        the chats that ended after it."""
+        assert any(end > moment for end in self.with_count), "no reply has a count any more"
+        return max((end - moment for _, end in self.without_count if end > moment), default=0.0)
 
-    def tells_counts(self, for_s: float) -> bool:
-        """Whether chats have ended in the last `for_s` seconds, and the replies of all of them
-        told a count."""
+    def has_counts(self, for_s: float) -> bool:
+        """Whether chats have ended in the last `for_s` seconds, and all their replies have a
+        count."""
         since = time.monotonic() - for_s
-        return self.counted[-1:] > [since] and all(end <= since for _, end in self.countless)
+        return self.with_count[-1:] > [since] and all(end <= since for _, end in self.without_count)
 
     async def client(self, number: int) -> None:
         connection: Connection | None = None
@@ -134,9 +134,9 @@ class Load:
         match = _COUNT.search(answer.body)
         assert match, answer.body
         if match[1] == b"null":
-            self.countless.append((began, now))
+            self.without_count.append((began, now))
             return
-        self.counted.append(now)
+        self.with_count.append(now)
         # This holds also after a retry: the kept reply is repeated, or nothing was kept yet.
         if int(match[1]) != known:
             self.wrong_counts.append(f"{user_id}: {int(match[1])}, not {known}")
@@ -159,7 +159,7 @@ async def load(url: str, clients: int = 16, pause_s: float = 0) -> AsyncIterator
 async def balanced_load(
     urls: Sequence[str], clients: int = 16, pause_s: float = 0
 ) -> AsyncIterator[Load]:
-    """The same through a load balancer, which avoids replicas that aren't ready."""
+    """Like `load`, but through a load balancer, which avoids replicas that aren't ready."""
     async with load(urls[0], clients, pause_s) as running, asyncio.TaskGroup() as group:
         checks = [group.create_task(_keep_checking(url, running, urls)) for url in urls]
         try:

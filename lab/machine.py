@@ -16,8 +16,8 @@ _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) %
 
 
 def free_port() -> int:
-    """A free port, never returned twice, from below the system's ephemeral ports. daprd takes one
-    of those for its internal port, which might be the one that was free a moment ago."""
+    """A free port, never returned twice. It is below the system's ephemeral ports, as daprd uses
+    one of those for its internal port, and might choose the port that is returned here."""
     while True:
         port = random.randrange(20_000 + _WORKER, 30_000, _MOST_WORKERS)  # noqa: S311
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -37,8 +37,8 @@ def nobody() -> pwd.struct_passwd | None:
 
 
 def as_nobody(command: list[str]) -> list[str]:
-    """The command, run by `nobody` if we are root. Python's own way is to fork, but a fork of a
-    process that uses gRPC may die before it becomes the program."""
+    """The command, run by `nobody` if we are root. To change the user, `subprocess` would have to
+    fork, and a fork of a process that uses gRPC may die before it runs the program."""
     if not (user := nobody()):
         return command
     ids = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")

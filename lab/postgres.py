@@ -113,8 +113,8 @@ def _signal(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def _newer_libxml2() -> Path | None:
-    """The library of systems that no longer have the version for which these programs were made.
-    They use it for XML, which we don't have, so that any will do."""
+    """The libxml2 of a system without the version for which PostgreSQL's programs were built. They
+    need it only for XML, which we don't use, so any version is good enough."""
     places = ("lib64", "lib", "lib/*")
     found = [file for place in places for file in Path("/usr").glob(f"{place}/libxml2.so.*")]
     return found[0] if found and "libxml2.so.2" not in (file.name for file in found) else None

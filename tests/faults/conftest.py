@@ -176,7 +176,7 @@ async def full_service(running: Load, within_s: float) -> bool:
     await asyncio.sleep(within_s + _AFTER_S)
     try:
         await eventually(
-            lambda: len(running.accepted) > 100 and running.tells_counts(_AFTER_S), timeout_s=60
+            lambda: len(running.accepted) > 100 and running.has_counts(_AFTER_S), timeout_s=60
         )
     except TimeoutError:
         return False

@@ -78,7 +78,7 @@ async def _report(
     counts = [await apart.count(user_id) for user_id in running.users]
     counted = sum(count or 0 for count in counts)
     figures = {"chats": running.sent, "failed": dict(running.failures), "stored": stored}
-    figures |= {"counted": counted, "without a count": len(running.countless)}
+    figures |= {"counted": counted, "without a count": len(running.without_count)}
     figures |= {"full service after s": late_s, "slowest s": max(running.latencies_s)}
     bar = {
         "no failed chat": not running.failures,
