@@ -145,7 +145,7 @@ async def go_load(
         caller, "-target", target, "-app", app, "-clients", str(clients),
         "-length", f"{seconds}s", "-users", str(users),
     ]  # fmt: skip
-    # Not through the event loop: uvloop forks, in which gRPC, once in use here, can hang for ever.
+    # Not through the event loop: uvloop forks, and a fork of a process that uses gRPC can hang.
     run = partial(subprocess.run, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
     seen = json.loads((await asyncio.to_thread(run, command)).stdout)
     return Sample(

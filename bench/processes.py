@@ -1,4 +1,4 @@
-"""What Linux knows about processes and this machine."""
+"""What Linux reports about processes and this machine."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ def load_average() -> float:
 
 
 def machine() -> dict[str, str]:
-    """What figures depend on, and nothing that identifies the machine."""
+    """The properties on which figures depend, none of which identifies the machine."""
     models = [
         line.partition(": ")[2]
         for line in Path("/proc/cpuinfo").read_text().splitlines()

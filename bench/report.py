@@ -27,7 +27,7 @@ class Bar:
 
     @property
     def met(self) -> bool:
-        """Whether the limit is kept; NaN never keeps it."""
+        """Whether the figure is within its limit; NaN never is."""
         if self.at_least:
             return self.measured >= self.limit
         return self.measured <= self.limit

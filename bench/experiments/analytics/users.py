@@ -83,7 +83,7 @@ async def _service(where: Path, size: int) -> Service:
 
 def _fill(path: Path, size: int) -> None:
     db = sqlite3.connect(path)
-    # After a power failure while we fill it, we start again.
+    # Durability costs time and isn't needed: after a power failure, we would start again.
     db.execute("PRAGMA synchronous = OFF")
     db.execute(
         """WITH RECURSIVE series (n) AS
