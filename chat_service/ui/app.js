@@ -99,7 +99,7 @@ const sidebar = new Sidebar({
 });
 const tell = otherTabs((news) => {
   if (news.user !== user) return;
-  // What was deliberately forgotten there must not be stored again here.
+  // What the other tab has deleted must not be stored again here.
   if (news.gone && [session, undefined].includes(news.session)) composer.filled = composer.text;
   sidebar.refresh(user);
   count.refresh(user);
@@ -132,7 +132,7 @@ function hideProblem() {
 
 // Conversations
 
-// Encoded, as a blank ends the name in a key: one user's name may be another's, followed by a blank and more.
+// Encoded, as a space ends the name in a key. Otherwise the keys of `bob` would include those of `bob x`.
 const owner = (whose = user) => whose.replace(/[ %]/g, encodeURIComponent);
 const draft = (place = location.hash.slice(1), whose = user) => `draft ${owner(whose)} ${place}`;
 /** The key under which `composer` stores the edit of a message. */
@@ -226,7 +226,7 @@ function receive(messages) {
   if (lost && edited.isKept && edited.text === lost && composer.text === lost) composer.endEdit();
   if (typeof about === "function" && about()) hideProblem();
   if (reply) log.append(reply.turn);
-  // The server may still be answering a message that it doesn't have.
+  // The server may still be answering a message that it hasn't stored yet.
   if (!log.turns.some((turn) => turn.isUnsure && turn !== reply?.turn)) stale.delete(session);
   for (const { message_id: id, text } of messages) {
     if (id === reply?.turn.id) continue;
@@ -234,7 +234,7 @@ function receive(messages) {
   }
 }
 
-/** Show what the server doesn't have of this conversation, once it is loaded. */
+/** Once this conversation is loaded, show those of its messages and edits that the server doesn't have. */
 function recallAll() {
   isLoaded = true;
   saidLoading();
@@ -292,7 +292,7 @@ function recallEdit() {
 }
 
 function goOnEditing(turn, text) {
-  if (!composer.isTyped) composer.beginEdit(turn, text); // else its user is writing something else
+  if (!composer.isTyped) composer.beginEdit(turn, text); // else the user is writing something else
 }
 
 /** The conversations of messages that are being answered, or have failed. The server may not know them. */
@@ -311,7 +311,7 @@ async function reread() {
   const isBusy = () => isLoaded && coming.has(session);
   if (isBusy() || !UUID.test(location.hash.slice(1))) return false;
   const messages = await load().catch((error) => {
-    // Otherwise nothing would tell that there may be more than what is shown.
+    // Otherwise nothing would show that messages may be missing.
     if (!isLoaded) notLoaded(error, false);
   });
   if (!messages || isBusy()) return false;
@@ -321,12 +321,12 @@ async function reread() {
   return true;
 }
 
-/** The same, and recall edits that have not reached the server. */
+/** Reload this conversation, and recall messages and edits that have not reached the server. */
 async function rereadAll() {
   if (!(await reread())) return;
   for (const key of keysOf(unsent())) {
     const turn = log.turn(idIn(key));
-    // One that was stopped before the server had it can be sent again.
+    // A message that was stopped before the server had it can be sent again.
     if (turn?.isKept || turn?.state === "stopped") recallUnsent(key);
   }
 }
@@ -352,12 +352,12 @@ function showUser() {
   count.refresh(user);
 }
 
-/** Become the user who, as is known only now, has used the page so far. */
+/** Become the user who has used the page so far, and whose name is known only now. */
 function introduce(name) {
   if (name === user) return become(name);
   // Anything else in the box is a draft of the user who was here before.
   const typed = composer.isTyped ? composer.text : typedEarly;
-  if (composer.isTyped) composer.begin(""); // it is no draft of that user's
+  if (composer.isTyped) composer.begin(""); // it isn't the earlier user's draft
   const texts = [...refused.values(), typed].filter(Boolean);
   for (const record of refused.keys()) forget(record);
   become(name);
@@ -429,7 +429,7 @@ async function run(turn, text, regenerate = false) {
         api.chat({ user: whose, session: place, id: turn.id, text, regenerate: anew, signal, on });
       const answer = await ask(regenerate).catch((error) => {
         if (!error.isNotFound || isKept || !regenerate) throw error;
-        turn.isUnsure = turn.isCorrected = false; // now it is known that the server has none
+        turn.isUnsure = turn.isCorrected = false; // the server doesn't have this message
         return ask(false);
       });
       forget(record);
@@ -489,14 +489,14 @@ async function run(turn, text, regenerate = false) {
     };
     const again = async () => {
       if (isOld) await reread();
-      if (!isShown() || coming.has(place)) return; // its user has gone on meanwhile
+      if (!isShown() || coming.has(place)) return; // the user has moved on meanwhile
       const [there, edited] = [log.turn(turn.id), recall(editOf(turn.id, place))];
       if (isAnswered()) return;
       // The server may have had an earlier text of this message.
       const edits = isEdit || (!isKept && there?.isKept && there.text !== text);
       // Send the text as it has been corrected by now.
       if (isBetter() && (edits || !turn.isKept)) return composer.send();
-      if (stored && !edited && there?.text !== text) return; // its user has cancelled it
+      if (stored && !edited && there?.text !== text) return; // the user has cancelled it
       if (edits && edited === text) forget(editOf(turn.id, place));
       if (edits && isOld) return send(text, there ?? turn);
       if (isOld && !(there && there === log.last)) return;
@@ -604,7 +604,7 @@ window.addEventListener("online", () => {
 });
 document.addEventListener("visibilitychange", lookAgain);
 window.addEventListener("pagehide", () => composer.keepTyped());
-hideProblem(); // of another program's script, which early.js took for one of ours
+hideProblem(); // early.js may have taken a failed script of another program for ours
 followTheme($("theme"));
 followToken(signIn, signOut);
 const typedEarly = composer.text; // while the scripts were loading

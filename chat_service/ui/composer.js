@@ -73,7 +73,7 @@ export class Composer {
     this.#show(recall(key) ?? "");
   }
 
-  /** Store again what another tab has forgotten. */
+  /** Store the draft again if another tab has deleted it. */
   keepTyped() {
     if (this.isTyped && recall(this.#place) === null) this.#keep();
   }
@@ -86,7 +86,7 @@ export class Composer {
     if (!this.edited) this.#keep();
   }
 
-  /** Whether its user is writing something that is not sent yet. */
+  /** Whether the user is writing something that is not sent yet. */
   get isTyped() {
     return $("text").value !== this.filled;
   }

@@ -71,7 +71,7 @@ export class Log {
     setTimeout(() => this.follows && getSelection().isCollapsed && this.toEnd());
   }
 
-  /** The box below may have become higher, or the window smaller. */
+  /** Called when the log's height changes, as with the box below it or with the window. */
   #resized() {
     this.height = this.element.clientHeight;
     if (this.follows) this.toEnd();

@@ -9,7 +9,7 @@ export function losesFocus(dialog) {
   return focus === document.body || dialog.contains(focus);
 }
 
-/** The storage of one tab, until it is closed. The default is that of the browser. */
+/** The storage of this tab, until it is closed. The default storage is shared by all tabs. */
 export const TAB = "sessionStorage";
 
 const HERE = new URL(".", location);
@@ -28,7 +28,7 @@ export function remember(key, value, storage = "localStorage") {
   try {
     window[storage].setItem(OURS + key, value);
   } catch {
-    // Storage is disabled or full, so it isn't kept.
+    // Storage is disabled or full, so the value isn't kept.
   }
 }
 
@@ -36,7 +36,7 @@ export function forget(key, storage = "localStorage") {
   try {
     window[storage].removeItem(OURS + key);
   } catch {
-    // As above.
+    // Storage is disabled.
   }
 }
 

@@ -268,7 +268,7 @@ export class Sidebar {
     field.select();
   }
 
-  /** Returns what the server says of the conversation then; null if it can't be asked. */
+  /** Send a title. Returns the renamed conversation; null if that failed, or if the user has changed. */
   async #send(session, title) {
     const { user, unsentTitles } = this;
     unsentTitles.set(session, title);
@@ -297,12 +297,12 @@ export class Sidebar {
     this.refresh(this.user);
   }
 
-  /** A title may be stored although its answer was lost. */
+  /** Settle an unsent title that the server turns out to have stored: only its answer was lost. */
   #settleStored({ session_id: session, title }) {
     if (!this.sending.has(session) && this.unsentTitles.get(session) === title) this.#settle(session);
   }
 
-  /** Its title is stored, or a new one was taken back. */
+  /** Forget an unsent title: it is stored, or not wanted any more. */
   #settle(session, unsentTitles = this.unsentTitles) {
     unsentTitles.delete(session);
     if (!this.unsentTitles.size) this.onTitles();
