@@ -107,8 +107,8 @@ async def stopped(
 
 
 def dapr_ready(run_file: Path) -> str:
-    """What `dapr run -f` prints once all is up. It can't be stopped well before that: it goes on
-    waiting, for 100 s, for a sidecar that has ended."""
+    """What `dapr run -f` prints once all is up. Stopped before that, it waits up to 100 s for a
+    sidecar that has ended."""
     app_id = yaml.safe_load(run_file.read_text())["apps"][-1]["appID"]
     return f'Started Dapr with app id "{app_id}"'
 

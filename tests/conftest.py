@@ -16,9 +16,9 @@ from tests.fault_table import leave_out_the_long, pytest_terminal_summary, repor
 
 __all__ = ["pytest_terminal_summary", "report"]
 
-# One line is for one worker of xdist: either one file, or files that would each start a stack or a
-# browser for a whole session. Each takes a minute. They start first, so that none is still running
-# after all others. Those that use the CPU alternate with those that wait.
+# Each line runs in one worker of xdist, for about a minute: one file, or files that share a stack
+# or a browser for the session. These lines start first, so that none is still running after all
+# other tests. Lines that use the CPU alternate with lines that wait.
 _LONGEST = (
     ("tests/docs/test_typed_commands.py",),
     ("tests/runner/test_stopping.py",),
@@ -37,8 +37,8 @@ _LONGEST = (
 # A shell that starts tests in the background makes them and all their children ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Garbage is collected only between tests, below: within one, what is closed must have been closed
-# by its owner. What is created while tests are found stays to the end: it need not be searched.
+# Garbage is collected only between tests, below: in a test, only its owner may close a resource.
+# Objects that are made while tests are found stay to the end, and need not be searched.
 gc.disable()
 
 
@@ -47,7 +47,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
-    """As in the services."""
+    """The event loop of the services."""
     loop = asyncio.new_event_loop()
     use_eager_tasks(loop)
     return loop
@@ -55,13 +55,13 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
-    # If xdist doesn't group, all workers start each stack and each browser, which nobody notices.
+    # Without groups, all workers would start each stack and each browser, and nobody would notice.
     if "PYTEST_XDIST_WORKER" in os.environ:
         assert all("@" in item.nodeid for item in session.items), "pytest-xdist groups no tests"
 
 
 def _rank(item: pytest.Item) -> int:
-    """The test's line in `_LONGEST`, or their number."""
+    """The index of the test's line in `_LONGEST`; for all other tests, the number of lines."""
     lines = enumerate(_LONGEST)
     return next((n for n, line in lines if item.nodeid.startswith(line)), len(_LONGEST))
 
@@ -100,11 +100,11 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """What a test has left open is found at once. It is an error in the setup of the next one, as
-    it may be held until the test has ended."""
+    """Find at once what a test has left open. The next test's setup reports it as an error, because
+    a test may hold things until it has ended."""
     done = yield
     gc.collect()
-    gc.freeze()  # what is left is not searched again
+    gc.freeze()  # the next collection skips what is left
     return done
 
 

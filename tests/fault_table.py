@@ -36,8 +36,8 @@ _ROWS = pytest.StashKey[list[tuple[str, str, str, str]]]()
 def report(pytestconfig: pytest.Config) -> Report:
     """Adds a fault to the table, and fails if a bar is missed.
 
-    Bars on how fast something is mean something only if nothing else runs: those in `speed` are
-    for the full pass.
+    Bars on speed are meaningful only if nothing else runs: those in `speed` apply only to the full
+    pass.
     """
     rows = pytestconfig.stash.setdefault(_ROWS, [])
 

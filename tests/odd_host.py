@@ -37,7 +37,7 @@ def name_of(value: object) -> str | None:
 @dataclass
 class OddHost:
     answers: list[Answer] = field(default_factory=list)
-    """For the next requests; the last one is also for all after them."""
+    """The answers to the next requests. The last one answers all later requests, too."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
     sent: int = 0
@@ -150,14 +150,14 @@ def whole(*output: dict[str, Any], status: str = "completed") -> Reply:
 
 
 def kept(*output: dict[str, Any]) -> Reply:
-    """The same as a stream without deltas."""
+    """An answer of OpenAI's Responses API, as a stream without deltas."""
     event = {"type": "response.completed", "response": response(*output), "sequence_number": 1}
     done = {"type": "response.output_item.done", "output_index": 0, "sequence_number": 0}
     return events(*(done | {"item": item} for item in output), event)
 
 
 def as_asked(*output: dict[str, Any]) -> Callable[[dict[str, Any]], Reply]:
-    """The one or the other, as requested."""
+    """An answer of OpenAI's Responses API, streamed or not, as requested."""
     return lambda request: (kept if request.get("stream") else whole)(*output)
 
 

@@ -65,8 +65,8 @@ async def opening(browser: Browser) -> AsyncIterator[OpenPage]:
             context.on("weberror", lambda error: faults.append(str(error.error)))
             context.on("console", on_console)
             context.on("requestfailed", lambda one: log.warning("%s: %s", one.url, one.failure))
-            # A route of nothing. Chromium misses what is sent while the first one is being set up,
-            # and Playwright then knows nothing of such a request.
+            # Matches nothing. While a context's first route is being set up, Chromium and
+            # Playwright lose requests.
             await context.route("about:nothing", lambda route: route.abort())
             page = await context.new_page()
             await page.goto("ui/")
@@ -89,7 +89,7 @@ async def opened(browser: Browser) -> AsyncIterator[OpenPage]:
 async def scripts(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Page]:
-    """A page on which tests call single scripts of it, which leave it as it is."""
+    """A page whose scripts' functions tests call directly, without changing the page."""
     place = tmp_path_factory.mktemp("scripts") / "chat.sqlite"
     async with running_site(place) as site, opening(browser) as opened:
         yield await opened(site.url)

@@ -79,7 +79,7 @@ async def delete(page: Page, title: str) -> None:
 
 
 async def leave(page: Page) -> str:
-    """Chat as somebody else. Returns the name of who has left."""
+    """Chat as somebody else. Returns the earlier user's name."""
     name = await page.get_by_label("Chatting as").input_value()
     await chat_as(page, "bob")
     await expect(past(page)).to_have_count(0)

@@ -25,7 +25,7 @@ from tests.browser.sites import Site
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_waiting_is_visible(site: Site, open_site: OpenPage) -> None:
+async def test_waiting_for_the_first_text_is_visible(site: Site, open_site: OpenPage) -> None:
     go, end = asyncio.Event(), asyncio.Event()
     site.agent.script = [go, "Done", end]
     page = await open_site()

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def correct_in_vain(page: Page, first: Handler, second: Handler) -> None:
-    """Send "apples", whose reply gets lost in the `first` way, and edit it, in vain."""
+    """Send "apples" and then an edit of it. `first` and `second` make the requests fail."""
     await page.route(STREAM, second)
     await page.route(STREAM, first, times=1)
     for text, do in (("apples", send), ("pears", send_edit)):

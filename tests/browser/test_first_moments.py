@@ -1,4 +1,4 @@
-"""What is done while the page still loads, and with the keyboard in its corners."""
+"""Input while the page still loads, seldom used keys, and unusual browser settings."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""What somebody has written stays in reach, and messages in their order, whatever comes between."""
+"""Unsent texts are kept, and messages stay in order, whatever happens in between."""
 
 import asyncio
 

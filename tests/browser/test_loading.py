@@ -47,7 +47,7 @@ async def begin_to_load(page: Page, answer: Handler) -> None:
         await page.go_back()
 
 
-async def test_that_a_conversation_is_not_loaded_is_said_after_a_reply_too(
+async def test_a_failed_load_is_still_reported_after_a_reply(
     open_site: OpenPage,
 ) -> None:
     page = await open_site()

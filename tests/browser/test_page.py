@@ -160,7 +160,7 @@ async def test_a_name_can_be_typed_and_no_undo_in_the_box_brings_the_earlier_one
     await expect(name).to_have_value(f"{earlier} II")
 
 
-async def test_the_keyboard_is_enough(page: Page) -> None:
+async def test_a_chat_needs_only_the_keyboard(page: Page) -> None:
     box = message_box(page)
     await box.press_sequentially("What was my first")
     await box.press("Shift+Enter")

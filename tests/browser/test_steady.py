@@ -181,7 +181,7 @@ async def test_with_the_drawer_open_all_that_has_the_focus_is_seen(open_site: Op
         await page.keyboard.press("Shift+Tab")
 
 
-async def test_that_something_was_copied_is_announced(open_site: OpenPage) -> None:
+async def test_a_copy_is_announced(open_site: OpenPage) -> None:
     page = await open_site()
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await send_and_wait(page, "apples")

@@ -117,7 +117,7 @@ async def answer_titles(page: Page, *ways: Handler) -> None:
 
 
 @pytest.mark.parametrize("way", [abort, Route.continue_])
-async def test_a_title_that_is_being_sent_gives_way_to_no_other(fruits: Page, way: Handler) -> None:
+async def test_a_title_cannot_be_changed_while_it_is_sent(fruits: Page, way: Handler) -> None:
     """Otherwise the one that comes last would be stored, and not the one that was given last."""
     go = asyncio.Event()
     await answer_titles(fruits, abort, once(go, way), Route.continue_)

@@ -108,18 +108,18 @@ async def see_a_problem(page: Page) -> None:
 
 
 async def lose_the_network(page: Page) -> None:
-    """For a moment: the page looks again when it is back."""
+    """Go offline for a moment. Once online, the page reads the conversation again."""
     await page.context.set_offline(True)
     await page.context.set_offline(False)
 
 
 async def find_the_network(page: Page) -> None:
-    """The same, but requests surely get through then. Chromium may tell of it before they do."""
+    """The same, then report it again: Chromium may report it before requests get through."""
     await lose_the_network(page)
     await page.evaluate("dispatchEvent(new Event('online'))")
 
 
 async def look_again(page: Page) -> None:
-    """Return to the window, long enough after it was read last."""
+    """Return to the window, so long after the last reading that the page reads again."""
     await page.wait_for_timeout(3100)
     await page.evaluate("dispatchEvent(new Event('focus'))")

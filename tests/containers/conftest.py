@@ -21,7 +21,7 @@ _TIMEOUT_S = 90
 _PROXIES = dict.fromkeys(
     ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"), "http://127.0.0.1:9"
 )
-"""As Docker adds them to each container if its own configuration has `proxies`. Nobody is there."""
+"""What Docker adds to each container if its configuration has `proxies`. Nothing listens there."""
 
 
 def run(*command: str | Path) -> str:
@@ -41,7 +41,7 @@ class Containers:
             if ports := service.get("ports"):
                 service["ports"] = [f"127.0.0.1::{port.rpartition(':')[2]}" for port in ports]
             if service["image"] == built:
-                # Under its own tag it would replace a system that runs here, at its next `up`.
+                # With its own tag, a system that runs here would use this image at its next `up`.
                 service["image"] = "daca-chat:test"
         file = folder / "compose.yaml"
         file.write_text(yaml.safe_dump(config))

@@ -28,8 +28,8 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def surprise(step: Step, ours: Machine) -> list[str]:
-    """Run a step. Returns a report if its output isn't as expected."""
+def run_step(step: Step, ours: Machine) -> list[str]:
+    """Run a step. Returns a list with a report if its output isn't as expected, else empty."""
     if step.command in ("<Ctrl-C>", "<ends>"):
         [*_, terminal] = (terminal for terminal in ours.terminals if terminal.keeps_running)
         terminal.wait_for_end(ctrl_c=step.command == "<Ctrl-C>")
@@ -42,10 +42,10 @@ def surprise(step: Step, ours: Machine) -> list[str]:
             return []
         shown = terminal.wait_for_prompt()
     except TimeoutError as late:
-        raise TimeoutError(told(step, str(late)) + f"\n(after {PATIENCE_S} s)") from None
-    return [] if is_like(shown, step.expected) else [told(step, shown)]
+        raise TimeoutError(report_of(step, str(late)) + f"\n(after {PATIENCE_S} s)") from None
+    return [] if is_like(shown, step.expected) else [report_of(step, shown)]
 
 
-def told(step: Step, shown: str) -> str:
+def report_of(step: Step, shown: str) -> str:
     expected = "\n".join(step.expected)
     return f"{step.where}:\n$ {step.command}{plain(shown)}--- instead of\n{expected}"

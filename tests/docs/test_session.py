@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.lib.project import ROOT
-from tests.docs.session import environment, surprise
+from tests.docs.session import environment, run_step
 from tests.docs.terminal import Machine, NoMachine, machine
 from tests.docs.text import blocks_of
 
@@ -69,7 +69,7 @@ def surprises(text: str, folder: Path) -> list[str]:
     document = folder / "a.md"
     document.write_text(text)
     with able_machine(folder) as ours:
-        return [told for b in blocks_of(document) for s in b.steps() for told in surprise(s, ours)]
+        return [told for b in blocks_of(document) for s in b.steps() for told in run_step(s, ours)]
 
 
 def test_expected_output_passes_and_no_process_is_left(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from lab.postgres import Cluster, run_sql
 from scripts.lib.project import ROOT
-from tests.docs.session import environment, surprise
+from tests.docs.session import environment, run_step
 from tests.docs.terminal import Machine, NoMachine, machine
 from tests.docs.text import Block, left_out, sessions
 
@@ -31,7 +31,7 @@ def test_typed_commands_print_what_the_documents_show(
             if name == "postgresql":
                 bring_postgres(ours, request.getfixturevalue("postgres"))
             for step in SESSIONS[name]:
-                surprises += surprise(step, ours)
+                surprises += run_step(step, ours)
     except NoMachine as reason:
         pytest.skip(f"NO COMMAND OF THE DOCUMENTS WAS TRIED: {reason}")
     except TimeoutError as late:
@@ -40,7 +40,7 @@ def test_typed_commands_print_what_the_documents_show(
 
 
 @pytest.mark.parametrize("block", LEFT_OUT, ids=[block.where for block in LEFT_OUT])
-def test_blocks_that_cannot_be_run_here(block: Block) -> None:
+def test_blocks_that_cannot_be_run_here_are_skipped(block: Block) -> None:
     pytest.skip(f"{block.where}: {block.argument}")
 
 

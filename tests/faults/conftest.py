@@ -169,9 +169,9 @@ async def settle(system: RunningStack, load: Load, timeout_s: float = 20) -> Fig
 
 
 async def full_service(running: Load, within_s: float) -> bool:
-    """Wait longer than service may take to be full again, and on a busy machine until it is.
+    """Wait `within_s` for full service and, on a busy machine, up to a minute longer.
 
-    Returns whether over 100 chats were accepted, and the last ones told a count.
+    Returns whether over 100 chats were accepted, and the replies of the last ones have a count.
     """
     await asyncio.sleep(within_s + _AFTER_S)
     try:

@@ -36,7 +36,7 @@ async def assert_nothing_recorded(store: AnalyticsStore) -> None:
         await store.get("carol")
 
 
-async def test_get_analytics(stub: Stub) -> None:
+async def test_a_user_with_messages_has_a_count(stub: Stub) -> None:
     response = await stub.GetAnalytics(pb.GetAnalyticsRequest(user_id="alice"))
     assert response.analytics == pb.UserAnalytics(user_id="alice", message_count=5)
 
@@ -141,7 +141,7 @@ class TestOnInvoke:
         return invoke
 
     @pytest.mark.parametrize("method", ["analytics/alice", "/analytics/alice"])
-    async def test_returns_a_count_in_json(self, invoke: Any, method: str) -> None:
+    async def test_answers_a_count_in_json(self, invoke: Any, method: str) -> None:
         response = await invoke(method)
         assert json.loads(response.data.value) == {"message_count": 5}
         assert response.content_type == "application/json"
@@ -156,7 +156,7 @@ class TestOnInvoke:
             ("", StatusCode.NOT_FOUND, "NO_METHOD", "No such method"),
         ],
     )
-    async def test_refuses(
+    async def test_refuses_bad_methods_and_users(
         self, invoke: Any, method: str, code: StatusCode, reason: str, details: str
     ) -> None:
         refused = await refusal(invoke(method))
@@ -164,14 +164,12 @@ class TestOnInvoke:
         assert details in (refused.details or "")
 
     @pytest.mark.parametrize("verb", ["GET", "POST", "HEAD"])
-    async def test_is_asked_with_any_verb_that_dapr_uses_for_it(
-        self, invoke: Any, verb: str
-    ) -> None:
+    async def test_accepts_each_verb_that_only_reads(self, invoke: Any, verb: str) -> None:
         response = await invoke("analytics/alice", verb)
         assert json.loads(response.data.value) == {"message_count": 5}
 
     @pytest.mark.parametrize("verb", ["PUT", "PATCH", "DELETE"])
-    async def test_does_not_seem_to_change_anything(self, invoke: Any, verb: str) -> None:
+    async def test_refuses_verbs_that_change_something(self, invoke: Any, verb: str) -> None:
         refused = await refusal(invoke("analytics/alice", verb))
         assert (refused.code, refused.reasons) == (StatusCode.NOT_FOUND, ["daca/NO_METHOD"])
 

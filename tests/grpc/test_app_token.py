@@ -69,7 +69,7 @@ async def test_a_stream_is_refused_too(chat_servicer: ChatServicer, metadata: An
         assert [event async for event in stub.ChatStream(request, metadata=GOOD)]
 
 
-async def test_an_empty_token_is_no_open_door(store: AnalyticsStore) -> None:
+async def test_an_empty_token_lets_nobody_in(store: AnalyticsStore) -> None:
     server = build_server(store, app_api_token=SecretStr(""))
     async with listening(server), channel_to(server) as channel:
         stub = analytics_pb2_grpc.AnalyticsServiceStub(channel)

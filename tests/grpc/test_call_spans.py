@@ -86,7 +86,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
         ("broken", "INTERNAL", True, True),
     ],
 )
-async def test_both_spans_have_the_status(
+async def test_both_spans_have_the_calls_status(
     calls: Calls, user_id: str, code: str, client_failed: bool, server_failed: bool
 ) -> None:
     async with calls.client() as client:

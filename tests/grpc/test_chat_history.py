@@ -57,7 +57,7 @@ async def test_messages_come_as_they_were_kept(stub: Stub, chat: FakeChat) -> No
     assert message.reply_time.ToDatetime(UTC) == kept.end_time
 
 
-async def test_a_page_fits_into_what_a_client_takes(stub: Stub, chat: FakeChat) -> None:
+async def test_a_page_fits_into_a_clients_size_limit(stub: Stub, chat: FakeChat) -> None:
     for _ in range(80):
         await keep(chat, "\U0001f600" * 8_000, "x" * 32_000)
     request = pb.ListMessagesRequest(user_id="alice", session_id=str(SESSION), page_size=200)
@@ -83,6 +83,6 @@ async def test_bad_input_is_refused_by_name(stub: Stub, fields: dict[str, Any], 
     assert_bad_fields(await refusal(stub.ListMessages(pb.ListMessagesRequest(**given))), [field])
 
 
-async def test_a_session_id_that_is_none_is_refused(stub: Stub) -> None:
+async def test_an_invalid_session_id_is_refused(stub: Stub) -> None:
     request = pb.ListMessagesRequest(user_id="alice", session_id="x")
     assert_bad_fields(await refusal(stub.ListMessages(request)), ["session_id"])

@@ -54,7 +54,7 @@ def header(name: str, value: str) -> bytes:
     return b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
 
-async def test_one_who_watches_and_takes_nothing_keeps_no_news_from_others() -> None:
+async def test_a_watcher_that_reads_nothing_delays_no_health_change() -> None:
     fields = {
         ":method": "POST", ":scheme": "http", ":path": "/grpc.health.v1.Health/Watch",
         ":authority": "localhost", "te": "trailers", "content-type": "application/grpc",
@@ -65,7 +65,7 @@ async def test_one_who_watches_and_takes_nothing_keeps_no_news_from_others() -> 
         _, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + no_window + frame(4, 1, 0, b""))
         writer.write(asked + frame(0, 1, 1, bytes(5)))
-        await asyncio.sleep(0.5)  # its first answer waits to be taken
+        await asyncio.sleep(0.5)  # its first answer waits to be read
         health: Any = health_pb2_grpc.HealthStub(channel)
         assert await serves(health, "")
         async with asyncio.timeout(10):

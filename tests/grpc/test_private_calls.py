@@ -118,7 +118,7 @@ async def test_health_stays_open(channel: aio.Channel) -> None:
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_two_tokens_are_as_good_as_none(channel: aio.Channel) -> None:
+async def test_a_call_with_two_tokens_is_refused(channel: aio.Channel) -> None:
     stub = pb_grpc.ChatServiceStub(channel)
     good = ("authorization", bearer()["authorization"])
     for metadata in ((good, good), (good, ("authorization", "x")), (("authorization", ""), good)):

@@ -42,7 +42,7 @@ async def test_health_serves_until_the_stop(
     watches = [stub.Watch(health_pb2.HealthCheckRequest(service=name)) for _ in range(3)]
     for watch in watches:
         assert (await anext(aiter(watch))).status == health_pb2.HealthCheckResponse.SERVING
-    # Who watches is no call to wait for.
+    # The stop doesn't wait for health watches, which never end by themselves.
     async with asyncio.timeout(10):
         await server.stop(60)
     for watch in watches:

@@ -46,9 +46,7 @@ async def small_server(chat_servicer: ChatServicer) -> AsyncIterator[GrpcServer]
         yield server
 
 
-async def test_a_call_whose_request_does_not_come_ends_with_a_status(
-    impatient: GrpcServer,
-) -> None:
+async def test_a_call_whose_request_does_not_come_ends_with_a_status(impatient: GrpcServer) -> None:
     with reported() as report:
         async with channel_to(impatient) as channel:
             untyped: Any = channel
@@ -174,7 +172,7 @@ async def test_calls_that_wait_for_their_client_do_not_keep_others_out(
 
 
 class Busy(ChatServicer):
-    """Never answers a chat, or without end."""
+    """Never answers a chat, or streams an answer without end."""
 
     calls = 0
     ended = 0
@@ -229,14 +227,14 @@ async def test_streams_that_their_client_does_not_read_do_not_keep_others_out(
         await eventually(partial(is_answered, busy_server, "ListConversations", A_LIST), PATIENCE_S)
 
 
-async def test_a_call_that_gives_way_says_so(busy: Busy, busy_server: GrpcServer) -> None:
+async def test_a_call_that_makes_room_says_why(busy: Busy, busy_server: GrpcServer) -> None:
     address = f"127.0.0.1:{busy_server.port}"
     async with aio.insecure_channel(address, options=ALONE) as channel:
         untyped: Any = channel
         unread = aiter(pb_grpc.ChatServiceStub(channel).ChatStream(pb.ChatStreamRequest()))
         unsent = aiter(untyped.stream_stream(CHAT)(nothing()))
         await anext(unread)
-        # With the one that is not read.
+        # `unread` is one of them.
         async with filled(busy_server, busy, "Chat", MAX_CALLS + 1):
             refused = [await refusal(to_the_end(each)) for each in (unread, unsent)]
     assert {(*each.reasons, each.retry_after_s) for each in refused} == {("daca/LIMIT_REACHED", 1)}

@@ -38,7 +38,7 @@ async def test_a_models_refusal_is_the_reply(talking: Talking, fields: dict[str,
     ],
     ids=name_of,
 )  # fmt: skip
-async def test_usage_is_no_reason_to_lose_a_reply(talking: Talking, usage: Any) -> None:
+async def test_an_invalid_usage_loses_no_reply(talking: Talking, usage: Any) -> None:
     pieces = [delta(content="hi"), STOP | {"usage": usage}, {"choices": [], "usage": usage}]
     whole = Reply(json.dumps(message(content="hi") | {"usage": usage}).encode())
     for answer in (events(*pieces, DONE), events({"usage": usage}, *pieces), whole):
@@ -105,7 +105,7 @@ async def test_an_event_may_have_several_data_lines(talking: Talking, feed: str)
         assert await talk.say() == "hello"
 
 
-def test_nothing_is_awaited_behind_the_last_event_not_even_an_empty_line() -> None:
+def test_a_stream_ends_with_the_line_of_its_last_event() -> None:
     reader = AnswerReader(set(), with_thoughts=False)
     for line in (b"data: " + json.dumps(STOP).encode(), b"\n", b"data: [DONE]\n"):
         assert not reader.is_over

@@ -141,7 +141,7 @@ async def test_an_error_event_says_why(code: str, kind: type[DomainError]) -> No
 
 
 @pytest.mark.parametrize("nonsense", ["<html>", "null", "[]", '{"output": null}', '{"error": 1}'])
-async def test_what_is_no_response_is_an_answer_that_makes_no_sense(nonsense: str) -> None:
+async def test_an_invalid_response_is_an_answer_that_makes_no_sense(nonsense: str) -> None:
     page = Reply(nonsense.encode(), "text/html" if nonsense == "<html>" else "application/json")
     async with odd_host(page) as host, openai(host.url) as model:
         with pytest.raises(Unavailable, match="makes no sense"):

@@ -97,7 +97,7 @@ def longer_than(length: int) -> Callable[[dict[str, Any]], bool]:
 
 
 @pytest.mark.parametrize("refusal", LACKS_TOOLS, ids=range(len(LACKS_TOOLS)))
-async def test_a_model_without_tools_is_asked_without(
+async def test_a_model_without_tools_is_asked_without_tools(
     talking: Talking, caplog: pytest.LogCaptureFixture, refusal: Reply
 ) -> None:
     async with talking(calling(), either(content="It is noon")) as talk:
@@ -114,7 +114,7 @@ async def test_a_model_without_tools_is_asked_without(
 
 
 @pytest.mark.parametrize("refusal", TOO_LONG, ids=range(len(TOO_LONG)))
-async def test_of_a_conversation_that_is_too_long_the_newer_half_is_sent(
+async def test_only_the_newer_half_of_a_conversation_that_is_too_long_is_sent(
     talking: Talking, refusal: Reply
 ) -> None:
     async with talking(either(content="x" * 900)) as talk:
@@ -377,7 +377,7 @@ async def test_what_a_host_quotes_of_the_request_is_not_in_the_log(
     assert "4711" not in caplog.text
 
 
-def test_of_a_long_error_only_the_beginning_is_read() -> None:
+def test_only_the_beginning_of_a_long_error_is_read() -> None:
     """Each of its characters takes 2 µs of the event loop."""
     assert len(str(status_error(None, "model " * 500_000))) < 20_000
 

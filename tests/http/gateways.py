@@ -13,7 +13,7 @@ from chat_service.web.gateway import build_gateway
 from chat_service.web.server import HttpServer
 from tests.fakes import ANY_HOST, FREE, FakeChat
 
-# Reading all certificate authorities takes most of the time in which a client is made.
+# Reading all certificate authorities takes most of the time of making a client.
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

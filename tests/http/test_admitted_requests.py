@@ -173,7 +173,7 @@ async def test_a_refused_body_in_pieces_is_not_taken_for_the_next_request(
     assert len(chat.turns.kept) == 1
 
 
-async def test_who_never_sends_the_whole_body_is_no_load(
+async def test_a_request_counts_as_load_once_its_body_has_come(
     chat: FakeChat, http: httpx2.AsyncClient
 ) -> None:
     go_on = asyncio.Event()

@@ -56,7 +56,7 @@ async def test_a_prefix_that_is_left_in_place_needs_no_slash_behind_it(prefix: s
 
 
 @pytest.mark.parametrize("path", ["/ui", "/chat", "/conversations/?user_id=alice"])
-async def test_redirects_stay_behind_it(site: tuple[httpx2.AsyncClient, str], path: str) -> None:
+async def test_redirects_keep_the_prefix(site: tuple[httpx2.AsyncClient, str], path: str) -> None:
     http, base = site
     answer = await http.get(base + path, follow_redirects=False)
     assert answer.is_redirect
@@ -66,7 +66,7 @@ async def test_redirects_stay_behind_it(site: tuple[httpx2.AsyncClient, str], pa
     assert target == base + other + (f"?{query}" if query else "")
 
 
-async def test_the_documentation_needs_nobody_else(site: tuple[httpx2.AsyncClient, str]) -> None:
+async def test_the_documentation_and_its_links_work(site: tuple[httpx2.AsyncClient, str]) -> None:
     http, base = site
     page = await http.get(f"{base}/docs")
     links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
@@ -82,13 +82,13 @@ async def test_the_documentation_needs_nobody_else(site: tuple[httpx2.AsyncClien
     assert answer.status_code == 200
 
 
-async def test_openais_errors_are_known_behind_it(site: tuple[httpx2.AsyncClient, str]) -> None:
+async def test_openais_routes_have_openais_errors(site: tuple[httpx2.AsyncClient, str]) -> None:
     http, base = site
     answer = await http.post(f"{base}/v1/chat/completions", json={"messages": []})
     assert answer.json()["error"]["code"] == "INVALID_FIELD"
 
 
-async def test_no_prefix_of_a_stranger_is_believed() -> None:
+async def test_a_prefix_in_a_clients_header_is_ignored() -> None:
     async with gateway(FakeChat()) as http:
         headers = {**BROWSER, "x-forwarded-prefix": "//evil.example"}
         answer = await http.get("/", headers=headers)

@@ -75,7 +75,7 @@ async def test_a_generated_client_knows_the_streams_events(
     assert models.DeltaBody.from_dict(json.loads(sent.data)).text == "hi"
 
 
-def test_it_names_everything_once_and_has_the_real_limits() -> None:
+def test_operations_have_unique_ids_and_texts_have_the_real_limits() -> None:
     found = document()
     operations = [one for item in found["paths"].values() for one in item.values()]
     ids = [operation["operationId"] for operation in operations]
@@ -101,6 +101,6 @@ def test_generators_for_other_languages_understand_it() -> None:
     assert "(?" not in body["properties"]["user_id"]["pattern"]
 
 
-async def test_the_limit_is_the_settings(http: httpx2.AsyncClient) -> None:
+async def test_the_documented_text_limit_is_the_settings(http: httpx2.AsyncClient) -> None:
     schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
     assert schemas["ChatBody"]["properties"]["text"]["maxLength"] == 100

@@ -54,7 +54,7 @@ async def test_a_users_analytics(http: httpx2.AsyncClient) -> None:
     assert (response.status_code, response.json()) == (200, {"message_count": 5})
 
 
-async def test_who_asks_gets_a_number_for_an_unknown_user(http: httpx2.AsyncClient) -> None:
+async def test_an_unknown_users_count_may_have_a_default(http: httpx2.AsyncClient) -> None:
     for user_id, count in (("nobody", 0), ("alice", 5)):
         response = await http.get(f"/users/{user_id}/analytics", params={"default": 0})
         assert (response.status_code, response.json()) == (200, {"message_count": count})

@@ -30,7 +30,7 @@ def measured(route: str, status: str) -> float:
     return sample(name, http_request_method="POST", **labels)
 
 
-async def test_what_outlives_a_stops_grace_is_told_so_and_keeps_nothing() -> None:
+async def test_replies_after_the_grace_period_end_with_an_error_and_are_not_kept() -> None:
     ended = (("/chat/", "503"), ("/chat/stream", "200"))
     before = [measured(*way) for way in ended]
     chat = FakeChat()

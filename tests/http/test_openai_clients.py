@@ -35,7 +35,7 @@ async def client(http: httpx2.AsyncClient) -> AsyncIterator[openai.AsyncOpenAI]:
         yield client
 
 
-async def test_a_whole_reply(client: openai.AsyncOpenAI, chat: FakeChat) -> None:
+async def test_a_whole_reply_has_openais_form(client: openai.AsyncOpenAI, chat: FakeChat) -> None:
     answer = await client.chat.completions.create(
         model="gpt-x", messages=HI, user="alice", temperature=0.3, max_tokens=5
     )
@@ -57,7 +57,7 @@ async def test_a_whole_reply(client: openai.AsyncOpenAI, chat: FakeChat) -> None
 async def test_a_stop_of_the_service_keeps_nothing_of_a_whole_reply(
     client: openai.AsyncOpenAI, chat: FakeChat
 ) -> None:
-    """Nobody has seen any of it, and its client will send the message again."""
+    """Nobody has seen any of the reply, and the client will send the message again."""
     chat.agent.delay_s = FOREVER_S
     asked = client.chat.completions.create(model="fake", messages=HI)
     asking = asyncio.ensure_future(asked)
@@ -70,7 +70,7 @@ async def test_a_stop_of_the_service_keeps_nothing_of_a_whole_reply(
 
 
 @pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": True}}])
-async def test_a_streamed_reply(
+async def test_a_streamed_reply_has_openais_form(
     client: openai.AsyncOpenAI, chat: FakeChat, options: dict[str, Any]
 ) -> None:
     stream = await client.chat.completions.create(
@@ -207,7 +207,7 @@ async def test_a_failing_model_is_an_error_in_openais_form(
 async def test_a_model_that_fails_before_a_stream_has_begun_fails_with_a_status(
     client: openai.AsyncOpenAI, chat: FakeChat
 ) -> None:
-    """By it, and by the wait, clients decide whether to try again."""
+    """Clients decide by the status and by Retry-After whether to try again."""
     chat.agent.is_silent = True
     chat.agent.failure = LimitReached("Try again later", retry_after_s=3)
     with pytest.raises(openai.RateLimitError) as refused:
@@ -219,7 +219,7 @@ async def test_a_model_that_fails_before_a_stream_has_begun_fails_with_a_status(
 async def test_a_conversation_goes_on_after_pictures(
     client: openai.AsyncOpenAI, chat: FakeChat
 ) -> None:
-    """Front ends send them again with each later message."""
+    """Front ends send earlier pictures again with each later message."""
     refusal = {"type": "refusal", "refusal": "No."}
     earlier: Any = (
         {"role": "user", "content": [PART, PICTURE]},

@@ -140,7 +140,7 @@ async def test_without_identity_no_token_is_required(chat: FakeChat) -> None:
         assert "securitySchemes" not in schema["components"]
 
 
-async def test_two_tokens_are_as_good_as_none(http: httpx2.AsyncClient) -> None:
+async def test_a_request_with_two_tokens_is_refused(http: httpx2.AsyncClient) -> None:
     for other in (bearer()["authorization"], "", "Basic x"):
         both = [("authorization", bearer()["authorization"]), ("authorization", other)]
         for headers in (both, both[::-1]):

@@ -187,7 +187,7 @@ async def test_a_bad_role_is_refused_by_name(
     await assert_refused(response, chat, "role", (422,))
 
 
-async def test_one_fault_is_told_once(http: httpx2.AsyncClient) -> None:
+async def test_a_fault_is_reported_once(http: httpx2.AsyncClient) -> None:
     refused = await http.post("/chat/stream?rich=maybe", json=body())
     assert [fault["loc"] for fault in refused.json()["detail"]] == [["query", "rich"]]
 

@@ -80,8 +80,8 @@ async def test_a_stopped_service_exits_without_an_error(caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("port", ["CHAT_HTTP_PORT", "CHAT_GRPC_PORT"])
 def test_a_service_that_cannot_start_logs_why_as_its_last_line(tmp_path: Path, port: str) -> None:
-    """Trace headers of other programs are no reason: `OTEL_PROPAGATORS` may be set for a whole
-    cluster, and a library reads it as it is imported."""
+    """Unknown trace headers don't stop it: `OTEL_PROPAGATORS` may be set for a whole cluster, and a
+    library reads it when it is imported."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = {"CHAT_HTTP_PORT": 0, "CHAT_GRPC_PORT": 0, "CHAT_METRICS_PORT": 0}
         ports[port] = taken.getsockname()[1]

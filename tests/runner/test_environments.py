@@ -78,7 +78,7 @@ def test_chat_shows_a_local_model_its_own_key_not_the_users(stack: Stack) -> Non
 
 def test_other_peoples_apps_get_all_but_our_variables() -> None:
     found = share(ORDINARY | OTHERS | SECRETS | {"CHAT_HTTP_PORT": "1"}, "")
-    # Its own sidecar may require the one, and sends the other.
+    # Its own sidecar may require DAPR_API_TOKEN, and sends APP_API_TOKEN.
     tokens = {name: SECRETS[name] for name in ("APP_API_TOKEN", "DAPR_API_TOKEN")}
     assert found == ORDINARY | OTHERS | tokens
 

@@ -51,7 +51,7 @@ async def test_a_stop_ends_a_script_that_has_just_begun(tmp_path: Path, turns: i
     getting = asyncio.create_task(get("daprd", script=script(tmp_path, "sleep 60"), without=""))
     for _ in range(turns):
         await asyncio.sleep(0)
-    time.sleep(0.1)  # noqa: ASYNC251 - it begins, while asyncio has not yet connected its output
+    time.sleep(0.1)  # noqa: ASYNC251 - the script starts before asyncio has connected its output
     getting.cancel()
     await asyncio.wait([getting], timeout=10)
     assert getting.cancelled()

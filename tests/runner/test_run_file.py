@@ -75,7 +75,7 @@ def test_an_app_without_ports_has_a_sidecar_without_an_app_port(tmp_path: Path) 
     assert stack.services["order-processor"].environment["APP_PORT"] == "6001"
 
 
-def test_an_app_is_no_sidecar_whatever_it_is_called_but_one_of_a_name(tmp_path: Path) -> None:
+def test_an_apps_name_is_unique_and_makes_it_no_sidecar(tmp_path: Path) -> None:
     (tmp_path / "dapr.yaml").write_text("apps: [{appDirPath: a-sidecar, command: [a]}]")
     stack = Stack(tmp_path, daprd=Path("daprd"), log_dir=tmp_path, environment={"PATH": "/bin"})
     kinds = {name: service.is_sidecar for name, service in stack.services.items()}

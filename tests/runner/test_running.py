@@ -84,7 +84,7 @@ async def test_a_killed_service_is_started_again(running: Running) -> None:
     await eventually(next_count, expected=True)
 
 
-async def test_it_outlives_its_terminal_under_nohup(running: Running) -> None:
+async def test_the_stack_outlives_its_terminal_under_nohup(running: Running) -> None:
     running.process.send_signal(signal.SIGHUP)
     await asyncio.sleep(0.5)
     assert await ask(running.port, "dora") == 0

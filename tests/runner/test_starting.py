@@ -66,7 +66,7 @@ async def test_a_checkout_may_be_anywhere_and_has_its_own_env_file(tmp_path: Pat
     of_file: dict[str, object] = {"CHAT_HTTP_PORT": port, "CHAT_GRPC_PORT": 0}
     of_file |= {"ANALYTICS_GRPC_PORT": 0, "DACA_HOST": "localhost"}
     of_file |= {"CHAT_METRICS_PORT": 0, "ANALYTICS_METRICS_PORT": "off"}
-    # Analytics requires the one. Nobody may look for a sidecar at the other.
+    # Analytics requires this token. Nothing may look for a sidecar at this port.
     of_file |= {"APP_API_TOKEN": "t0ken", "DAPR_GRPC_PORT": free_port()}
     lines = [f"{name}={value}\n" for name, value in of_file.items()]
     (checkout / ".env").write_text("".join(lines))

@@ -36,7 +36,7 @@ def with_an_app_that_hangs(run_file: Path) -> Path:
     return run_file
 
 
-async def test_a_stop_ends_what_hangs_too(tmp_path: Path) -> None:
+async def test_a_stop_ends_hanging_processes_too(tmp_path: Path) -> None:
     run_file = render_run_file(tmp_path)
     ports = ports_of(run_file)
     with_an_app_that_hangs(run_file)
@@ -64,7 +64,7 @@ async def test_a_second_ctrl_c_ends_everything_at_once(tmp_path: Path) -> None:
     await gone(running)
 
 
-async def test_ctrl_c_before_it_is_ready_ends_it(tmp_path: Path) -> None:
+async def test_ctrl_c_ends_a_stack_that_is_not_ready(tmp_path: Path) -> None:
     async with command(
         "scripts/run.sh", "--direct", "--run-file", render_run_file(tmp_path), folder=tmp_path
     ) as process:

@@ -76,6 +76,6 @@ def seconds(duration: str) -> float:
     return float(duration.removesuffix("s"))
 
 
-def last_words_s(app: str) -> float:
-    """How long a stop may take after the grace period for requests."""
+def outbox_send_s(app: str) -> float:
+    """How long a stopping app may send its outbox, after the grace period for requests."""
     return Outbox.last_send_s if app.startswith("chat") else 0

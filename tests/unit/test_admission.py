@@ -186,7 +186,7 @@ async def work(seconds: float) -> None:
     """Keep the loop fully busy, in steps that are each too long."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        time.sleep(0.12)  # noqa: ASYNC251 - that is what must not happen, happening
+        time.sleep(0.12)  # noqa: ASYNC251 - simulates code that blocks the loop
         await asyncio.sleep(0)
 
 

@@ -22,7 +22,7 @@ from tests.unit.deployed import (
     SERVICES,
     SETTINGS,
     documents,
-    last_words_s,
+    outbox_send_s,
     seconds,
     variables,
 )
@@ -59,7 +59,7 @@ def test_all_that_can_be_set_reaches_the_containers(app: str) -> None:
 def test_apps_end_before_their_sidecars_and_in_time(app: str) -> None:
     settings = SETTINGS[f"{app}-service"].model_fields
     needs_s = settings["drain_s"].default + settings["shutdown_grace_s"].default
-    needs_s += last_words_s(app)
+    needs_s += outbox_send_s(app)
     assert needs_s < seconds(SERVICES[app]["stop_grace_period"])
     # Compose stops services before those that they depend on.
     assert f"{app}-sidecar" in SERVICES[app]["depends_on"]
@@ -73,7 +73,7 @@ def test_a_stop_is_heeded_while_an_app_starts(app: str) -> None:
 
 
 @pytest.mark.parametrize("app", APPS)
-def test_calls_within_the_system_take_no_proxy_of_dockers_configuration(app: str) -> None:
+def test_calls_within_the_system_bypass_dockers_proxies(app: str) -> None:
     assert SERVICES[f"{app}-sidecar"]["environment"]["NO_PROXY"] == "*"
     ours = SERVICES[app]["environment"]
     dockers = {"NO_PROXY": "models.example", "no_proxy": "models.example"}

@@ -203,7 +203,7 @@ async def test_a_models_refusal_is_the_reply(say: Say | None) -> None:
 
 
 @WAYS
-async def test_a_models_refusal_is_an_error_where_the_reply_must_be_no_text(
+async def test_a_models_refusal_is_an_error_if_the_reply_must_not_be_text(
     say: Say | None,
 ) -> None:
     model = ScriptedModel([ModelStep(output=[refused()])])

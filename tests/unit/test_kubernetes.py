@@ -25,8 +25,8 @@ from tests.unit.deployed import (
     documents,
     environment_of,
     find,
-    last_words_s,
     name_of,
+    outbox_send_s,
     pod_of,
     seconds,
     variables,
@@ -98,7 +98,7 @@ def test_chat_calls_analytics_by_its_app_id() -> None:
     assert resiliency["spec"] == local["spec"]
 
 
-def test_the_connections_of_all_pods_are_told() -> None:
+def test_the_document_has_the_connections_of_all_pods() -> None:
     pods = sum(find("HorizontalPodAutoscaler", app)["spec"]["maxReplicas"] for app in APPS)
     # In an upgrade, `maxSurge` doesn't count the pods that end: at worst all of before.
     for connections in (8 * pods, 2 * 8 * pods):
@@ -137,7 +137,7 @@ def test_pods_end_after_their_requests_and_apps_before_their_sidecars(app: str) 
     needs_s = float(environment["DACA_DRAIN_S"] or 0) + grace_s
     if app == "chat-service":
         assert grace_s >= float(environment["CHAT_TIMEOUT_S"] or 0)
-        needs_s += last_words_s(app)
+        needs_s += outbox_send_s(app)
     annotations = pod["metadata"]["annotations"]
     sidecar_s = seconds(annotations["dapr.io/block-shutdown-duration"])
     ends_s = sidecar_s + seconds(annotations["dapr.io/graceful-shutdown-seconds"])

@@ -166,7 +166,7 @@ async def test_a_turn_whose_commit_hangs_costs_nobody_else_a_lease(
         assert not await can_take(other, OTHER, within_s=6.5)
 
 
-async def test_who_waits_for_a_lease_locks_nothing(
+async def test_waiting_for_a_lease_locks_nothing(
     database_url: SecretStr, stores: ChatStores
 ) -> None:
     """A lease that is locked is not renewed."""
@@ -235,7 +235,7 @@ async def test_a_lease_from_before_the_clock_was_set_back_blocks_nobody(
         assert await can_take(stores.locks)
 
 
-async def test_who_can_not_take_a_lease_of_a_hung_server_does_not_wait_to_give_it_back(
+async def test_a_lease_that_a_hung_server_cannot_give_is_not_released(
     postgres: Cluster, database_url: SecretStr
 ) -> None:
     class Impatient(PostgresDatabase):

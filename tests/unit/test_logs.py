@@ -57,7 +57,7 @@ async def test_secrets_that_look_like_other_parts_leave_lines_as_json(secret: st
     assert (line["duration_ms"], line["status"], line["request_id"]) == (211.4, 503, "req-10")
 
 
-def test_of_a_user_id_that_is_too_long_little_is_kept() -> None:
+def test_a_user_id_that_is_too_long_is_cut() -> None:
     def noted() -> str | None:
         request = begin_request([])
         note_user("a" * 1_000_000)
@@ -85,7 +85,7 @@ async def test_secrets_are_removed_from_all_parts_of_a_line(
         assert secret not in str(report.lines)
 
 
-def test_nothing_is_left_of_secrets_that_have_one_another_in_them() -> None:
+def test_secrets_that_contain_each_other_are_removed_whole() -> None:
     secrets = ["sk-team-of-twenty-people"[:length] for length in range(4, 25)]
     with reported(secrets=secrets) as report:
         log.info("key %s refused", secrets[-1])

@@ -198,7 +198,7 @@ async def test_an_mcp_server_that_redirects_to_its_own_other_path_and_wants_a_ke
         await eventually(is_refused, timeout_s=60)
 
 
-# It goes on when its input has ended, as a server in Node with a timer does, until SIGTERM.
+# A server that runs on after its input has ended, as one in Node with a timer does, until SIGTERM.
 LINGERING = [
     "-c",
     f"import runpy, time; runpy.run_path({SERVER[1]!r}, run_name='__main__'); time.sleep(99)",

@@ -195,7 +195,7 @@ async def test_a_search_through_many_texts_does_not_block_the_event_loop(
         await asyncio.sleep(0.001)
         rounds += 1
     assert len(await search) == 1
-    # If the search blocked the event loop, there would be one.
+    # If the search blocked the event loop, there would be one round.
     assert rounds > 5
 
 

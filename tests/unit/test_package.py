@@ -88,7 +88,7 @@ def test_the_command_starts_nothing_when_it_is_asked_for_what_it_cannot_do() -> 
 def test_a_service_that_could_not_begin_tells_why_and_its_exit_code_is_the_commands(
     tmp_path: Path,
 ) -> None:
-    """What lies in the working folder is taken for no library."""
+    """Files in the working folder are not imported in place of a library."""
     (tmp_path / "grpc_health").mkdir()
     (tmp_path / "grpc_health/__init__.py").touch()
     with listen("127.0.0.1", 0) as taken:
@@ -135,12 +135,12 @@ def test_each_declared_python_is_tested_and_the_contract_beside_the_last() -> No
     assert set(job["strategy"]["matrix"]["python"]) == declared
     checkout, *steps = job["steps"]
     assert ".ci/run" in [step.get("run") for step in steps]
-    # Else there is nothing that the contract could be compared with.
+    # Otherwise there is no earlier contract to compare this one with.
     assert checkout["with"] == {"fetch-depth": 0, "persist-credentials": False}
 
 
 def test_generated_code_works_with_the_lowest_versions_declared() -> None:
-    """It refuses to be imported with others, so who installs the wheel could not use it."""
+    """It can't be imported with lower versions, which the wheel must therefore rule out."""
     code = "".join(path.read_text() for path in (ROOT / "generated").rglob("*.py"))
     demanded = {("grpcio", version) for version in re.findall(r"_VERSION = '([\d.]+)'", code)}
     validated = re.findall(r"ValidateProtobufRuntimeVersion\([^)]*?(\d+),\s+(\d+),\s+(\d+)", code)

@@ -97,7 +97,7 @@ async def test_a_program_that_is_too_old_for_the_schema_is_refused(
                 pass
 
 
-async def test_data_that_was_restored_into_tables_of_ours_may_be_used(
+async def test_data_restored_into_existing_tables_can_be_used(
     database_url: SecretStr,
 ) -> None:
     async with opened(database_url):
@@ -202,7 +202,7 @@ async def test_a_server_that_stops_in_the_middle_of_a_statement_can_not_be_reach
     assert str(check) == "PostgreSQL can't be used: it can't be reached"
     assert isinstance(write, Unavailable)
     assert isinstance(write.__cause__, Exception)
-    # Which would hide the cause.
+    # A failed rollback would hide the cause.
     assert "rollback" not in str(write.__cause__)
     assert "rollback" not in caplog.text
     assert await works(database)
@@ -258,7 +258,7 @@ async def test_a_search_that_takes_too_long_is_given_up_by_the_server_too(
     await database.close()
 
 
-async def test_what_a_machine_that_is_lost_had_locked_is_soon_others_to_change(
+async def test_locks_of_a_lost_machine_are_soon_released(
     database_url: SecretStr,
 ) -> None:
     change = "UPDATE chat.version SET version = version"
@@ -306,7 +306,7 @@ async def limited(database_url: SecretStr, connections: int) -> SecretStr:
 async def test_idle_connections_are_released_to_others(database_url: SecretStr) -> None:
     url = await limited(database_url, 3)
     async with opened(url, idle_s=0.3) as busy, opened(url, idle_s=0.05) as other:
-        await asyncio.sleep(0.1)  # for the other to have none
+        await asyncio.sleep(0.1)  # until `other` has no connection
         await asyncio.gather(*(busy.read("SELECT pg_sleep(0.1)") for _ in range(3)))
         with pytest.raises(Unavailable, match="TooManyConnectionsError"):
             await other.check()
@@ -352,7 +352,7 @@ async def test_a_problem_is_reported_until_it_is_fixed(
         assert await works(database)
 
 
-async def test_a_server_that_takes_no_writes_is_left_for_the_one_that_has_its_name_by_now(
+async def test_connections_to_a_read_only_server_are_replaced(
     database_url: SecretStr,
 ) -> None:
     role = f"role_{uuid4().hex}"
@@ -360,7 +360,7 @@ async def test_a_server_that_takes_no_writes_is_left_for_the_one_that_has_its_na
     url = SecretStr(database_url.get_secret_value().replace("postgres@", f"{role}@"))
     async with opened(url):
         pass
-    # What is connected while that is so stays as it is, as if to a standby.
+    # Connections that are made from now on stay read-only, like those to a standby.
     await run_sql(database_url, f"ALTER ROLE {role} SET default_transaction_read_only = on")
     async with opened(url) as database:
         await asyncio.gather(*(database.read("SELECT pg_sleep(0.1)") for _ in range(3)))

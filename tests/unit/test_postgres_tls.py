@@ -104,7 +104,7 @@ async def test_a_server_with_a_certificate_of_an_unknown_authority_is_refused(
         ("sslcert=/no/such.pem&sslkey=/no/such.key", "No such file"),
     ],
 )
-async def test_a_missing_certificate_of_ours_is_told(
+async def test_a_missing_certificate_of_ours_is_reported(
     server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch, trusted: str, mine: str, told: str
 ) -> None:
     url, folder = server

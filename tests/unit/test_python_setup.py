@@ -54,7 +54,7 @@ def test_packages_are_compiled_once_after_they_came(machine: Machine) -> None:
         assert syncs == ["uv sync --frozen", *["uv sync --frozen --compile-bytecode"] * compiles]
 
 
-def test_packages_that_were_not_compiled_are_the_next_time(machine: Machine) -> None:
+def test_a_failed_compilation_is_repeated_the_next_time(machine: Machine) -> None:
     machine.has("uv", f"{UV}; [[ $* != *--compile-bytecode ]]")
     folder = machine.venv()
     for _ in range(2):
@@ -76,7 +76,7 @@ def test_packages_are_installed_anew_after_the_folder_has_moved(machine: Machine
     assert not (moved / ".venv/lib").exists()
 
 
-def test_any_later_python_that_is_here_is_taken_before_one_is_fetched(machine: Machine) -> None:
+def test_an_installed_later_python_is_preferred_to_a_download(machine: Machine) -> None:
     finds = f'[[ $* != "python find --system" ]] && echo "$UV_PYTHON" >>{machine.calls}'
     machine.has("uv", f"{UV}; {finds}")
     assert machine.sourced(f"cd {machine.venv()}; ensure_runtime")[0] == 0

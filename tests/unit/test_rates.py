@@ -73,7 +73,7 @@ async def test_addresses_are_grouped_by_owner(one: str, two: str, same: bool) ->
         rates.spend("bob", two)
 
 
-async def test_over_grpc_the_address_does_not_count() -> None:
+async def test_over_grpc_the_limit_per_address_does_not_apply() -> None:
     rates = Rates(address=parse_many("1/minute"))
     for _ in range(3):
         rates.spend("alice")

@@ -1,5 +1,5 @@
-"""An earlier copy of chat's file takes its place while the service runs: each turn that is in the
-copy is counted, also of what was under way meanwhile."""
+"""Chat's file is replaced by an earlier copy while the service runs: each turn in the copy is
+counted, also those that are being sent or answered at that moment."""
 
 import asyncio
 import sqlite3
@@ -35,7 +35,7 @@ async def take(stores: ChatStores, copy: Path, path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
-async def test_the_end_of_an_earlier_batch_takes_no_message_out_of_the_copy(
+async def test_a_batch_that_ends_after_the_replacement_removes_no_later_message(
     path: Path, *, is_refused: bool
 ) -> None:
     recorder, earlier, later = FakeRecorder(), message("alice"), message("bob")
@@ -54,7 +54,7 @@ async def test_the_end_of_an_earlier_batch_takes_no_message_out_of_the_copy(
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])
-async def test_a_message_that_is_answered_anew_counts_in_a_copy_from_before_it(
+async def test_a_message_that_the_copy_lacks_is_sent_again_with_its_new_answer(
     path: Path, *, is_stopped: bool
 ) -> None:
     recorder, sent = FakeRecorder(), message()

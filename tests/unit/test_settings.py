@@ -86,7 +86,7 @@ def test_all_bad_variables_are_named_at_once(environment: pytest.MonkeyPatch) ->
         ChatSettings.from_environment()
 
 
-def test_defaults(environment: pytest.MonkeyPatch) -> None:
+def test_unset_variables_have_their_defaults(environment: pytest.MonkeyPatch) -> None:
     analytics, chat = AnalyticsSettings.from_environment(), ChatSettings.from_environment()
     assert (analytics.grpc_port, chat.grpc_port, chat.http_port) == (8001, 8002, 8000)
     assert (analytics.metrics_port, chat.metrics_port) == (9465, 9464)
@@ -115,7 +115,7 @@ def test_an_empty_variable_counts_as_unset(
 def test_names_in_lower_case_are_no_settings(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`scripts/run.sh`, which doesn't pass them on, would promise what is not so."""
+    """`scripts/run.sh` doesn't pass them on, and would show a wrong port or token."""
     (tmp_path / ".env").write_text("auth_jwt_secret=" + "x" * 32)
     environment.setenv("chat_http_port", "1")
     settings = ChatSettings.from_environment()
@@ -268,7 +268,7 @@ def test_limits_and_proxies_are_lists(environment: pytest.MonkeyPatch) -> None:
         ("traceidratio", 0.25),
     ],
 )
-def test_the_sampler_is_a_ratio(
+def test_each_sampler_becomes_a_ratio(
     environment: pytest.MonkeyPatch, sampler: str, ratio: float
 ) -> None:
     environment.setenv("OTEL_TRACES_SAMPLER", sampler)

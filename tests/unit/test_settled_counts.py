@@ -23,7 +23,7 @@ from tests.fakes import (
     running_stores,
 )
 
-# So long the outbox gathers messages that nobody waits for.
+# How long the outbox gathers messages that nobody waits for.
 GATHER_S = 0.05
 
 

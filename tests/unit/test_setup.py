@@ -153,7 +153,7 @@ def test_a_cache_that_cannot_be_written_is_no_hindrance_if_nothing_is_missing(
     assert (code, out, err) == (0, f"{machine.bin}/daprd\n", "")
 
 
-def test_a_folder_for_temporary_files_that_does_not_exist_is_as_none(machine: Machine) -> None:
+def test_a_missing_folder_for_temporary_files_is_ignored(machine: Machine) -> None:
     code, out, err = machine.run(
         "export TMPDIR=/nonexistent; . scripts/lib/env.sh; rm $(mktemp); echo ${TMPDIR-none}"
     )
@@ -175,9 +175,7 @@ def test_bash_reads_the_scripts_of_a_clone_that_was_made_on_windows(tmp_path: Pa
     assert [script for script in scripts if b"\r" in (tmp_path / script).read_bytes()] == []
 
 
-def test_a_proto_that_is_none_leaves_the_stubs_of_the_last_good_one(
-    machine: Machine, tmp_path: Path
-) -> None:
+def test_an_invalid_proto_leaves_the_old_stubs(machine: Machine, tmp_path: Path) -> None:
     for name in ("scripts", "protos", "generated"):
         shutil.copytree(ROOT / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
@@ -200,7 +198,7 @@ def test_debian_packages_are_named_before_a_password_is_requested(machine: Machi
     assert asked == "asked for a password"
 
 
-def test_where_chromium_is_no_package_what_does_as_well_is_told(machine: Machine) -> None:
+def test_where_chromium_is_no_package_an_alternative_is_named(machine: Machine) -> None:
     machine.has("id", "echo 0")
     machine.has("apt-get", "[[ $1 == update ]]")
     code, _, err = machine.run("scripts/install_system_tools.sh chromium")
@@ -222,7 +220,7 @@ def test_an_old_java_is_not_enough(machine: Machine) -> None:
     assert "there is no apt-get here" in err
 
 
-def test_a_step_that_fails_fails(machine: Machine) -> None:
+def test_with_progress_returns_the_exit_code(machine: Machine) -> None:
     code, _, _ = machine.sourced(f"with_progress {machine.calls} 1 bash -c 'exit 7'")
     assert code == 7
 

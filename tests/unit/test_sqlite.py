@@ -78,7 +78,7 @@ async def test_writes_that_come_during_a_commit_share_the_next_one(
         *(database.write(add(n)) for n in range(50)), database.write(committed)
     )
     assert added == [*range(50)]
-    assert seen == 1  # the first has begun at once, all others are in one commit with this look
+    assert seen == 1  # the first write begins at once; all others share one commit with this read
     assert await numbers(database) == [*range(50)]
 
 
@@ -254,7 +254,7 @@ def test_writes_beside_the_emptying_of_the_log_are_kept(path: Path) -> None:
             await emptying
         await database.close()
 
-    # As the services do: this loop keeps longer what a thread returns.
+    # On the services' loop, which holds results of threads longer than asyncio's does.
     uvloop.run(write_beside())
 
 

@@ -65,7 +65,7 @@ async def takes_the_backup(database: SqliteDatabase) -> None:
 
 
 def replace(path: Path, copy: Path) -> Path:
-    """Returns where the file is now that was there."""
+    """Returns the new path of the file that the copy replaces."""
     kept = path.rename(path.with_name("kept"))
     copy.rename(path)
     return kept
@@ -108,7 +108,7 @@ def log_put_aside(path: Path) -> Path:
     return log_file
 
 
-async def test_the_last_writes_of_a_file_that_went_to_another_disk_and_back_are_beside_it(
+async def test_the_log_of_a_file_that_went_to_another_disk_and_back_is_kept(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     database = await opened(path)
@@ -126,7 +126,7 @@ async def test_the_last_writes_of_a_file_that_went_to_another_disk_and_back_are_
     assert numbers_of_whole(path) == [*BEFORE, *FEW]
 
 
-async def test_a_backup_is_taken_once_all_of_it_is_there(path: Path) -> None:
+async def test_a_backup_is_used_once_all_of_it_is_there(path: Path) -> None:
     database, copy = await opened_with_a_backup(path)
     move_to_another_disk(path)
     await refuses(database, "removed|No such file")
@@ -155,7 +155,7 @@ def move(path: Path, to: Path) -> None:
     path.rename(to)
 
 
-async def test_a_file_that_is_to_be_opened_again_is_not_created_anew(
+async def test_reopening_a_file_never_creates_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = await opened(path)
@@ -163,7 +163,7 @@ async def test_a_file_that_is_to_be_opened_again_is_not_created_anew(
     lock = files.lock
 
     def lock_what_goes_away(lock_file: Path, exits: ExitStack) -> None:
-        """It was there, and whole, a moment before."""
+        """Move the database file away just before locking it, after it was found whole."""
         if path.exists():
             move(path, path.with_name("away"))
         lock(lock_file, exits)
@@ -196,7 +196,7 @@ async def test_a_file_that_was_a_link_from_the_start_may_be_replaced(path: Path)
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
-async def test_a_backup_that_has_all_but_the_log_does_not_get_that(
+async def test_a_backup_without_a_log_does_not_get_the_old_files_log(
     path: Path, *, is_kept: bool
 ) -> None:
     database = await opened(path)
@@ -294,7 +294,7 @@ async def backup_with_log(path: Path, numbers: range) -> tuple[Path, Path]:
 
 
 def replace_with_log(path: Path, copies: tuple[Path, Path]) -> Path:
-    """Returns where the file is now that was there."""
+    """Returns the new path of the file that the copies replace."""
     kept = with_log(path.with_name("kept"))
     for file, copy, old in zip(with_log(path), copies, kept, strict=True):
         move(file, old)
@@ -302,7 +302,7 @@ def replace_with_log(path: Path, copies: tuple[Path, Path]) -> Path:
     return kept[0]
 
 
-async def test_a_backup_with_a_log_keeps_that_while_another_program_has_the_old_file_open(
+async def test_a_backup_keeps_its_log_while_another_program_has_the_old_file_open(
     path: Path,
 ) -> None:
     copies = await backup_with_log(path, MANY)
