@@ -147,5 +147,7 @@ sync_and_compile() {
   "$uv" sync --frozen "$@" || "$uv" sync --frozen --offline "$@" || return
   packages=(.venv/lib/python3.*/site-packages)
   [[ .venv/compiled -nt ${packages[0]} ]] && return
-  "$uv" sync --frozen --compile-bytecode "$@" && pwd >.venv/compiled
+  "$uv" sync --frozen --compile-bytecode "$@" || return
+  # A link leads to another folder's, which would take it for a copy, and remove it.
+  if [[ -L .venv ]]; then touch .venv/compiled; else pwd >.venv/compiled; fi
 }

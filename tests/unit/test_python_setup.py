@@ -76,6 +76,17 @@ def test_packages_are_installed_anew_after_the_folder_has_moved(machine: Machine
     assert not (moved / ".venv/lib").exists()
 
 
+def test_packages_that_another_folder_uses_too_stay(machine: Machine) -> None:
+    machine.has("uv", f"{UV}; mkdir -p .venv")
+    folder = machine.venv()
+    other = folder.with_name("other")
+    other.mkdir()
+    (other / ".venv").symlink_to(folder / ".venv")
+    assert machine.sourced(f"cd {other}; ensure_python")[0] == 0
+    assert machine.sourced(f"cd {folder}; ensure_python")[0] == 0
+    assert (folder / ".venv/lib").exists()
+
+
 def test_an_installed_later_python_is_preferred_to_a_download(machine: Machine) -> None:
     finds = f'[[ $* != "python find --system" ]] && echo "$UV_PYTHON" >>{machine.calls}'
     machine.has("uv", f"{UV}; {finds}")

@@ -16,7 +16,7 @@ from scripts.lib.project import ROOT
 
 _PLAIN_TOOLS = (
     "bash cat chmod cut date dirname env grep head id mkdir mktemp mv readlink rm sleep sort tail"
-    " tr uname"
+    " touch tr uname"
 )
 PINS = re.findall(
     r"^ +([a-z]+-[a-z]+-[a-z0-9]+)\) echo (\w+) ;;$",
@@ -178,7 +178,9 @@ def test_bash_reads_the_scripts_of_a_clone_that_was_made_on_windows(tmp_path: Pa
 def test_an_invalid_proto_leaves_the_old_stubs(machine: Machine, tmp_path: Path) -> None:
     for name in ("scripts", "protos", "generated"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / ".venv").mkdir()
+    for name in ("bin", "lib", "pyvenv.cfg"):
+        (tmp_path / ".venv" / name).symlink_to(Path(sys.prefix) / name)
     (tmp_path / "protos/daca/chat/v1/chat.proto").write_text("message {")
     machine.has("uv", UV)
     machine.has("find", "printf '%s\\n' protos/daca/*/v1/*.proto")
