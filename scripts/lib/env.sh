@@ -71,12 +71,15 @@ find_uv() {
   fi
   if [[ ! -x $home/bin/uv ]]; then
     say "installing uv $UV_VERSION into $home"
-    if ! { python3 -m venv "$home" && "$home/bin/pip" -q --disable-pip-version-check install "uv==$UV_VERSION"; } >&2; then
-      rm -rf "$home"
+    mkdir -p "$home/bin" && into=$(mktemp -d "$home/get.XXXXXX") || exit
+    trap 'rm -rf "$into"' EXIT
+    if ! { python3 -m venv "$into" && "$into/bin/pip" -q --disable-pip-version-check install "uv==$UV_VERSION"; } >&2; then
       curl -LsSf "https://astral.sh/uv/$UV_VERSION/install.sh" |
-        UV_UNMANAGED_INSTALL="$home/bin" sh >&2 ||
+        UV_UNMANAGED_INSTALL="$into/bin" sh >&2 ||
         die "could not install uv: see https://docs.astral.sh/uv/getting-started/installation/"
     fi
+    # A rename is atomic, so a second script beside us finds all of it or nothing.
+    mv -f "$into/bin/uv" "$home/bin/uv"
   fi
   echo "$home/bin/uv"
 }

@@ -113,12 +113,34 @@ def test_without_a_network_packages_come_from_the_cache(machine: Machine) -> Non
     assert machine.sourced(f"cd {machine.venv()}; ensure_runtime")[0] == 0
 
 
+BRINGS_UV = ': >"${0%/*}/uv"; chmod 755 "${0%/*}/uv"'
+
+
+def test_a_script_that_cannot_install_uv_takes_it_from_no_other(machine: Machine) -> None:
+    begun, goes_on = machine.home / "begun", machine.home / "goes_on"
+    waits = f": >{begun}; until [[ -e {goes_on} ]]; do sleep 0.1; done; {BRINGS_UV}"
+    machine.has("curl", "exit 1")
+    machine.has("python3", f"PIP='{waits}'{PYTHON}")
+    process = machine.start("set -euo pipefail; . scripts/lib/env.sh; uv=$(find_uv); [[ -x $uv ]]")
+    machine.wait_for(begun)
+    machine.has("python3", f"PIP='exit 1'{PYTHON}")
+    assert machine.sourced("find_uv")[0] == 1
+    goes_on.touch()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_uv_is_installed_nowhere_else_if_the_cache_cannot_be_written(machine: Machine) -> None:
+    machine.has("python3", "")
+    code, _, err = machine.sourced("DACA_CACHE=/proc/none; find_uv")
+    assert (code, "/proc/none" in err, machine.called()) == (1, True, [])
+
+
 @pytest.mark.parametrize("version", [None, "0.4.30", "0.5.31"])
 def test_an_old_uv_is_not_taken(machine: Machine, version: str | None) -> None:
     if version:
         machine.has("uv", f"echo 'uv {version} (of a day)'")
-    brings = ': >"${0%/*}/uv"; chmod 755 "${0%/*}/uv"'
-    machine.has("python3", f"PIP='{brings}'{PYTHON}")
+    machine.has("python3", f"PIP='{BRINGS_UV}'{PYTHON}")
     code, out, _ = machine.sourced("find_uv")
     assert code == 0
     assert out.startswith(f"{machine.home}/.cache/daca-chat/uv/")
