@@ -78,7 +78,7 @@ find_uv() {
         UV_UNMANAGED_INSTALL="$into/bin" sh >&2 ||
         die "could not install uv: see https://docs.astral.sh/uv/getting-started/installation/"
     fi
-    # A rename is atomic, so a second script beside us finds all of it or nothing.
+    # A rename is atomic, so a concurrent script finds the whole program or none.
     mv -f "$into/bin/uv" "$home/bin/uv"
   fi
   echo "$home/bin/uv"
@@ -146,11 +146,12 @@ sync_and_compile() {
   local uv=$1 packages
   shift
   # If pyproject.toml was touched, uv looks for our build backend, which without a network is only
-  # in its cache.
-  "$uv" sync --frozen "$@" || "$uv" sync --frozen --offline "$@" || return
+  # in its cache. The cache may be read-only, but isn't needed if everything is installed.
+  "$uv" sync --frozen "$@" || "$uv" sync --frozen --offline --no-cache "$@" ||
+    "$uv" sync --frozen --offline "$@" || return
   packages=(.venv/lib/python3.*/site-packages)
   [[ .venv/compiled -nt ${packages[0]} ]] && return
   "$uv" sync --frozen --compile-bytecode "$@" || return
-  # A link leads to another folder's, which would take it for a copy, and remove it.
+  # A linked .venv is another folder's, whose scripts would take it for a copy, and remove it.
   if [[ -L .venv ]]; then touch .venv/compiled; else pwd >.venv/compiled; fi
 }

@@ -113,6 +113,11 @@ def test_without_a_network_packages_come_from_the_cache(machine: Machine) -> Non
     assert machine.sourced(f"cd {machine.venv()}; ensure_runtime")[0] == 0
 
 
+def test_where_all_is_installed_uv_needs_no_cache(machine: Machine) -> None:
+    machine.has("uv", f"{UV}; [[ $1 != sync || $* == *--no-cache* || $* == *--compile* ]]")
+    assert machine.sourced(f"cd {machine.venv()}; ensure_runtime")[0] == 0
+
+
 BRINGS_UV = ': >"${0%/*}/uv"; chmod 755 "${0%/*}/uv"'
 
 
