@@ -121,7 +121,7 @@ def test_where_all_is_installed_uv_needs_no_cache(machine: Machine) -> None:
 BRINGS_UV = ': >"${0%/*}/uv"; chmod 755 "${0%/*}/uv"'
 
 
-def test_a_script_that_cannot_install_uv_takes_it_from_no_other(machine: Machine) -> None:
+def test_a_failed_installation_of_uv_does_not_disturb_a_concurrent_one(machine: Machine) -> None:
     begun, goes_on = machine.home / "begun", machine.home / "goes_on"
     waits = f": >{begun}; until [[ -e {goes_on} ]]; do sleep 0.1; done; {BRINGS_UV}"
     machine.has("curl", "exit 1")
