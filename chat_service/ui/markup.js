@@ -1,8 +1,8 @@
 /** Puts the HTML of replies into the page with as few changes as possible. */
 
-/** A URL ends before a quotation mark, and before Chinese and Japanese punctuation. */
+/** A URL ends before a quotation mark, Chinese and Japanese punctuation, and what ends a clause in any script. */
 const LINK_OR_BREAK =
-  /(https?:\/\/(?:\([^\s()<>"]*\)|[^\s()<>"«»\u2018-\u201f\u3001-\u301f\uff01-\uff65])+(?<![.,:;!?'*\]])|\n)/;
+  /(https?:\/\/(?:\([^\s()<>"]*\)|[^\s()<>"«»\u2018-\u201f\u3001-\u301f\uff01-\uff65])+(?<![\p{Term}'*…\]])|\n)/iu;
 const REL = "noopener noreferrer nofollow";
 
 export function element(name, properties = {}, ...children) {

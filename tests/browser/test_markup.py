@@ -49,6 +49,9 @@ async def test_line_breaks_stay(scripts: Page) -> None:
          ["https://example.com/页面", "https://例え.jp/", "http://a.example"]),
         ("“https://example.com/a” «http://other.example».",
          ["https://example.com/a", "http://other.example"]),
+        ("دیکھیں https://example.com/a۔ هل رأيت https://example.com/b؟ देखें https://example.com/c।",  # noqa: RUF001
+         ["https://example.com/a", "https://example.com/b", "https://example.com/c"]),
+        ("Https://example.com/… and so on", ["Https://example.com/"]),
         ("`https://example.com` [a](https://b.example 'https://c.example')", ["https://b.example"]),
         ("```\nhttps://example.com\n```\n\n    https://example.com", []),
         ("javascript://example.com ftp://example.com", []),
