@@ -70,8 +70,9 @@ function makeRoom(list) {
 
 function wrapTable(table) {
   // It scrolls, and can be scrolled with the keyboard, too.
-  const around = element("div", { className: "wide", tabIndex: 0, role: "group", ariaLabel: "Table" });
+  const around = element("div", { className: "wide", dir: "auto", tabIndex: 0, role: "group", ariaLabel: "Table" });
   table.replaceWith(around);
+  table.removeAttribute("dir"); // otherwise its text would not count for the direction of what is around it
   around.append(table);
 }
 

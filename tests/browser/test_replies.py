@@ -177,3 +177,12 @@ async def test_each_script_has_its_own_direction(site: Site, open_site: OpenPage
         )"""
     )
     assert directions == ["div rtl", "p rtl", "ol rtl", "p ltr", "ul ltr"]
+
+
+async def test_a_wide_table_is_read_from_where_its_script_begins(
+    site: Site, open_site: OpenPage
+) -> None:
+    site.agent.script = [WIDE.replace("a wide column", "پہلا ستون")]
+    page = await open_site(viewport={"width": 360, "height": 640})
+    await send_and_wait(page, "Write")
+    await expect(page.get_by_role("columnheader").first).to_be_in_viewport()
