@@ -4,10 +4,11 @@ import { composes, forget, recall, remember, touch } from "./platform.js";
 
 const $ = (id) => document.getElementById(id);
 /**
- * Stop replaces Send: a click this soon after Send's is the second one of a double click. And Escape this
- * soon after a reply's end was meant to stop the reply, not to cancel an edit.
+ * Stop and Send replace each other: a click this soon after the other's is the second one of a double click. And
+ * Escape this soon after a reply's end was meant to stop the reply, not to cancel an edit.
  */
 const DOUBLE_CLICK_MS = 500;
+const isJustNow = (time) => performance.now() - time < DOUBLE_CLICK_MS;
 
 export class Composer {
   constructor({ onSend, onStop }) {
@@ -16,14 +17,14 @@ export class Composer {
     this.most = Infinity;
     this.key = "";
     this.isBusy = false;
-    this.sendClickedAt = this.freedAt = -Infinity;
+    this.sendClickedAt = this.stopClickedAt = this.freedAt = -Infinity;
     /** The turn that is being edited. */
     this.edited = null;
     /** What the page has filled the box with. */
     this.filled = "";
     $("composer").onsubmit = (event) => {
       event.preventDefault();
-      this.send();
+      if (!isJustNow(this.stopClickedAt)) this.send();
     };
     $("text").oninput = () => {
       this.#keep();
@@ -38,11 +39,13 @@ export class Composer {
       if (event.key !== "Escape" || composes(event) || event.defaultPrevented) return;
       if (document.querySelector("dialog[open]")) return;
       if (this.isBusy) this.onStop();
-      else if (document.activeElement === $("text") && !this.#wasJustBusy) this.endEdit();
+      else if (document.activeElement === $("text") && !isJustNow(this.freedAt)) this.endEdit();
     });
     $("send").onclick = () => (this.sendClickedAt = performance.now());
     $("stop").onclick = () => {
-      if (performance.now() - this.sendClickedAt > DOUBLE_CLICK_MS) this.onStop();
+      if (isJustNow(this.sendClickedAt)) return;
+      this.stopClickedAt = performance.now();
+      this.onStop();
     };
     $("cancel-edit").onclick = () => {
       this.endEdit();
@@ -116,10 +119,6 @@ export class Composer {
     if (!this.edited) return;
     forget(this.#place);
     this.open(this.key);
-  }
-
-  get #wasJustBusy() {
-    return performance.now() - this.freedAt < DOUBLE_CLICK_MS;
   }
 
   set busy(busy) {

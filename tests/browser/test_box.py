@@ -16,6 +16,7 @@ from tests.browser.people import (
     questions,
     replies,
     send,
+    send_and_see,
     send_and_wait,
 )
 from tests.browser.sites import Site
@@ -100,6 +101,21 @@ async def test_a_double_click_on_send_does_not_stop_the_reply(
     go.set()
     await expect(replies(page)).to_contain_text("Done")
     assert site.agent.asked == ["apples"]
+
+
+async def test_a_double_click_on_stop_does_not_send_the_draft(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_see(site, page, "apples")
+    await message_box(page).fill("and pea")
+    await button(page, "Stop").dblclick(delay=100)
+    await expect(replies(page)).to_contain_text("Stopped.")
+    await expect(message_box(page)).to_have_value("and pea")
+    assert site.agent.asked == ["apples"]
+    await page.wait_for_timeout(500)
+    await button(page, "Send").click()
+    await expect(questions(page)).to_have_count(2)
 
 
 async def test_stop_works_at_once_after_enter(site: Site, open_site: OpenPage) -> None:
