@@ -118,6 +118,23 @@ async def test_the_numbers_of_a_list_are_not_cut_off(site: Site, open_site: Open
     assert min(left) > 0
 
 
+BULLETS_AND_BOXES = """tasks => tasks.map((task) => {
+    const { left } = task.querySelector("input").getBoundingClientRect();
+    return [getComputedStyle(task).listStyleType, left];
+})"""
+
+
+async def test_the_box_of_a_task_takes_the_place_of_its_bullet(
+    site: Site, open_site: OpenPage
+) -> None:
+    site.agent.script = ["- [x] one\n- [ ] two\n\nThen:\n\n- [x] three\n\n- [ ] four"]
+    page = await open_site()
+    await send_and_wait(page, "Plan")
+    seen = await replies(page).locator("li").evaluate_all(BULLETS_AND_BOXES)
+    assert len(seen) == 4
+    assert all(one == ["none", seen[0][1]] for one in seen)
+
+
 async def test_the_name_of_a_tool_is_not_cut_off(site: Site, open_site: OpenPage) -> None:
     site.agent.script = [ToolCall("getTheWeatherForecastOf" * 3, "{}"), "Sun."]
     page = await open_site(viewport={"width": 360, "height": 800})
