@@ -25,7 +25,8 @@ export class TurnView {
     this.answer = element("div", { className: "said" });
     this.note = element("span", { className: "note" });
     this.copy = button("Copy", () => copy(this.reply, this.copy, this.answer));
-    this.again = button("Retry", () => onAgain(this));
+    // A reply may come so soon that the button is back for the second click of a double click.
+    this.again = button("Retry", ({ detail }) => detail < 2 && onAgain(this));
     this.again.classList.add("again");
     const question = element("article", { className: "mine", ariaLabel: "Your message" });
     question.append(this.said, element("div", { className: "actions" }, this.edit));

@@ -103,6 +103,18 @@ async def test_a_double_click_on_send_does_not_stop_the_reply(
     assert site.agent.asked == ["apples"]
 
 
+async def test_a_double_click_on_regenerate_asks_for_one_reply(
+    site: Site, open_site: OpenPage
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    site.agent.script = ["Sweet."]
+    await button(page, "Regenerate").dblclick(delay=150)
+    await expect(replies(page)).to_contain_text("Sweet.")
+    await page.wait_for_timeout(300)
+    assert site.agent.asked == ["apples", "apples"]
+
+
 async def test_a_double_click_on_stop_does_not_send_the_draft(
     site: Site, open_site: OpenPage
 ) -> None:
