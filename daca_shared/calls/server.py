@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -53,10 +54,13 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
         max_calls: int = _MAX_CALLS,
     ) -> None:
         self._methods = Methods(app_api_token, timeout_s, max_calls)
-        self._server = aio.server(
-            handlers=[self._methods],
-            options=[*_OPTIONS, ("grpc.max_connection_age_grace_ms", int(timeout_s * 1000))],
+        # Otherwise one client's connections could take all open files, and so stop everything.
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limits = (
+            ("grpc.max_allowed_incoming_connections", min(files // 4, 1 << 30)),
+            ("grpc.max_connection_age_grace_ms", int(timeout_s * 1000)),
         )
+        self._server = aio.server(handlers=[self._methods], options=[*_OPTIONS, *limits])
         self.add(health_pb2_grpc.add_HealthServicer_to_server, self)
         self.port = 0
         self.problem: str | None = None

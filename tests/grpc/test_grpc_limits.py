@@ -1,6 +1,9 @@
 """Calls of one client end, whatever it sends or leaves unread, and don't starve other clients."""
 
 import asyncio
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from grpc import StatusCode, aio
@@ -10,7 +13,7 @@ from daca.analytics.v1 import analytics_pb2
 from daca.chat.v1 import chat_pb2 as pb
 from daca.chat.v1 import chat_pb2_grpc as pb_grpc
 from daca_shared.calls.server import GrpcServer
-from tests.fakes import FakeChat, eventually
+from tests.fakes import FakeChat, eventually, listening
 from tests.grpc.conftest import nothing
 from tests.grpc.refusals import refusal, send_bytes
 
@@ -21,6 +24,28 @@ PING_OFTEN = [
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 ]
+
+
+@contextmanager
+def open_files(number: int) -> Iterator[None]:
+    """Allow this process only so many. It may have more open already."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+async def test_silent_connections_take_at_most_a_quarter_of_the_open_files() -> None:
+    with open_files(64):
+        server = GrpcServer()
+    async with listening(server):
+        came = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(30)]
+        greetings = await asyncio.gather(*(reader.read(1) for reader, _ in came))
+        assert len([greeting for greeting in greetings if greeting]) == 16
+        for _, writer in came:
+            writer.close()
 
 
 async def test_health_watches_are_limited_and_leave_room_for_calls(
