@@ -25,7 +25,7 @@ _MAX_READ, _MAX_WORDS = 16_000, 600
 _NEVER_LONG = "402|408|504|429(?!.*request too large)"
 TOO_LONG = re.compile(
     rf"^413|^(?!{_NEVER_LONG}).*("
-    r"context[ _](length|window|size|limit)|context.(the.)?overflow|max_(model|seq)_len"
+    r"context[ _]?(length|window|size|limit)|context.(the.)?overflow|max_(model|seq)_len"
     r"|reduce the length|maximum (model|sequence|input|prompt) length|range of input length"
     r"|max_tokens must be at least 1, got -|[\"']1261[\"']"
     r"|inputs\W{1,3}(tokens|must have less)|too many (input )?tokens(?!.{0,9}wait))"
@@ -54,7 +54,7 @@ LACKS_TOOLS = _says(
 _NO_CREDIT = re.compile(
     r"insufficient_quota|exceeded_current_quota|billing_(hard_limit|not_active)|payment required"
     r"|(insufficient|no|any|more|out of|all available) (balance|credit|fund)|credit balance"
-    r"|arrearage|key limit exceeded|budget.{0,30}exceeded|exceeded.{0,30}budget",
+    r"|arrearage|[\"']1113[\"']|key limit exceeded|budget.{0,30}exceeded|exceeded.{0,30}budget",
     re.IGNORECASE,
 )
 _BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
@@ -77,7 +77,7 @@ _NO_MODEL = _says(
     # Names of models may have dots.
     r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|does|was) )?(not (found|exist)|no longer available)"
     r"|not_found_error.{0,40}\bmodel:|model identifier is invalid|not found the model"
-    r"|no endpoints found for "
+    r"|no endpoints found for |[\"']1211[\"']"
 )
 
 # Hosts use the same words for a feature that a model lacks and for a model that is retired.

@@ -62,6 +62,7 @@ TOO_LONG: list[Reply] = [
     error({"message": "length of prompt_tokens (9) must be less than max_seq_len (8)."}),
     error({"message": "max_tokens must be at least 1, got -7584"}),
     error({"error": {"code": "1261", "message": "Prompt 超长"}}),
+    error({"error": {"message": "litellm.ContextWindowExceededError: it has 9 tokens, not 8"}}),
     error({"error": "`inputs` must have less than 1024 tokens. Given: 2000"}, 422),
 ]  # fmt: skip
 LACKS_TOOLS: list[Reply] = [
@@ -252,6 +253,7 @@ REFUSALS: list[tuple[int, Any, tuple[type[DomainError], str]]] = [
                      "provider you have enabled."}}, NO_MODEL),
     (400, {"error": {"message": "Not supported.", "code": "model_not_supported"}}, NO_MODEL),
     (400, {"error": {"message": "Unknown model: m", "code": "unknown_model"}}, NO_MODEL),
+    (400, {"error": {"code": "1211", "message": "模型不存在"}}, NO_MODEL),
     (410, {"title": "Gone", "status": 410, "detail": "The model 'z/glm4.7' has reached its end "
            "of life on 2026-06-11T00:00:00Z and is no longer available."}, NO_MODEL),
     (410, "The model associated with the deployment is deprecated and no longer available for "
@@ -279,6 +281,7 @@ REFUSALS: list[tuple[int, Any, tuple[type[DomainError], str]]] = [
     (403, "Your team has used all available credits", NO_CREDIT),
     (400, {"error": {"code": "billing_hard_limit_reached"}}, NO_CREDIT),
     (400, {"error": {"code": "Arrearage"}}, NO_CREDIT),
+    (429, {"error": {"code": "1113", "message": "您的账户已欠费"}}, NO_CREDIT),
     (429, {"error": {"code": "insufficient_quota"}}, NO_CREDIT),
     (403, {"error": {"message": "Key limit exceeded (total limit)", "code": 403}}, NO_CREDIT),
     (400, {"error": {"message": "Budget has been exceeded! Max budget: 0.3"}}, NO_CREDIT),
