@@ -11,7 +11,8 @@ from daca_shared.domain import Unavailable
 _OUR_PARAMETERS = (
     "pgbouncer", "connect_timeout", "channel_binding", "keepalives", "keepalives_idle",
     "keepalives_interval", "keepalives_count", "tcp_user_timeout", "client_encoding",
-    "fallback_application_name", "gssencmode", "sslcompression", "sslsni",
+    "fallback_application_name", "gssencmode", "gssdelegation", "sslcompression", "sslsni",
+    "load_balance_hosts", "min_protocol_version", "max_protocol_version",
 )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ async def application(url: str) -> str:
         ("application_name=mine&client_encoding=utf8", "mine"),
         ("options=-c%20application_name%3Dtheirs&application_name=", "daca-chat"),
         ("gssencmode=disable&sslcompression=0&sslsni=1&fallback_application_name=a", "daca-chat"),
+        ("load_balance_hosts=random&max_protocol_version=latest&gssdelegation=0", "daca-chat"),
         ("pgbouncer=false&connect_timeout=0&tcp_user_timeout=0", "daca-chat"),
     ],
 )
@@ -45,6 +46,7 @@ async def test_libpqs_parameters_are_taken(
     [
         ("options=-c%20nonsense%3D1", "nonsense"),
         ("sslmod=require", "sslmod"),
+        ("require_auth=scram-sha-256", "require_auth"),
         ("sslmode=maybe", "sslmode"),
         ("connect_timeout=soon", "connect_timeout"),
         ("pgbouncer=yes", "pgbouncer must be true or false"),
