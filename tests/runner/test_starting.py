@@ -28,6 +28,7 @@ async def test_neither_a_hostile_environment_nor_another_server_changes_anything
         "PYTHONPATH": str(tmp_path),
         "PYTHONHOME": str(tmp_path),
         "UV_PROJECT_ENVIRONMENT": str(tmp_path / "venv"),
+        "UV_WORKING_DIR": str(tmp_path),
         "UV_NO_EDITABLE": "1",
         "VIRTUAL_ENV": str(tmp_path / "another"),
         "GREP_OPTIONS": "--color=always",
