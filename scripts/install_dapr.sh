@@ -152,7 +152,7 @@ GO
 }
 
 install() {
-  local tool=$1 version home candidate
+  local tool=$1 version home candidate others=
   version=$(version_of "$tool")
   home="$DACA_CACHE/$tool/$version"
   for candidate in "$(command -v "$tool" || true)" "$HOME/.dapr/bin/$tool" "$home/$tool"; do
@@ -160,7 +160,9 @@ install() {
       echo "$candidate"
       return
     fi
+    [[ ! -x $candidate ]] || others+=" $candidate"
   done
+  [[ -z $others ]] || say "not used, as not version ${version%.*}:$others"
   # Only now, because the cache may be read-only if everything is installed.
   mkdir -p "$home"
   work=${work:-$(mktemp -d "$DACA_CACHE/get.XXXXXX")}

@@ -140,6 +140,14 @@ def test_a_build_says_why_it_is_needed_and_what_works_without_it(machine: Machin
     assert left == []
 
 
+def test_a_daprd_of_another_version_is_named_before_ours_is_built(machine: Machine) -> None:
+    machine.has("daprd", says_version("1.14.4"))
+    for tool in ("curl", "uv"):
+        machine.has(tool, "exit 1")
+    _, _, err = machine.run("scripts/install_dapr.sh daprd")
+    assert f"not used, as not version 1.18: {machine.bin}/daprd" in err
+
+
 def test_without_home_in_the_environment_the_users_home_folder_is_used(machine: Machine) -> None:
     _, out, _ = machine.run("unset HOME; set -u; . scripts/lib/env.sh; echo $DACA_CACHE")
     assert out == f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache/daca-chat\n"
