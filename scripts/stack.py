@@ -123,7 +123,7 @@ class Stack:
             raise StackError(
                 "these ports are taken, or may not be used; is the stack running already?\n"
                 + "\n".join(taken)
-                + "\nTo use others, see docs/configuration.md"
+                + "\n`ss -ltnp` shows whose they are; to use others, see docs/configuration.md"
             )
 
     async def start(self) -> None:

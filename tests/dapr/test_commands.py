@@ -62,6 +62,7 @@ async def test_run_sh_says_which_ports_are_taken(tmp_path: Path) -> None:
     assert process.returncode == 1
     for port in taken:
         assert f"port {port} (chat-service" in out.decode()
+    assert "`ss -ltnp` shows whose they are" in out.decode()
     assert "see docs/configuration.md" in out.decode()
 
 
