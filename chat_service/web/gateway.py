@@ -26,7 +26,7 @@ from chat_service.turns.store import TurnStore
 from chat_service.web import bodies
 from chat_service.web.edge import Edge
 from chat_service.web.markdown import with_html
-from chat_service.web.openai import completions
+from chat_service.web.openai import api as openai_api
 from chat_service.web.pages import EVENTS, add_pages
 from chat_service.web.problems import ERROR_RESPONSES, Problem, answer_errors
 from chat_service.web.routes import OwnId, OwnPage, private_router, while_connected
@@ -157,7 +157,7 @@ def build_gateway(
     open_stream = asynccontextmanager(reply_stream)
 
     async def completion(
-        body: completions.CompletionBody, request: Request, idempotency_key: IdempotencyKey = ""
+        body: openai_api.CompletionBody, request: Request, idempotency_key: IdempotencyKey = ""
     ) -> AsyncIterator[Any]:
         message = body.message(request.state.caller, idempotency_key)
         model = conversation.agent.model
@@ -166,10 +166,10 @@ def build_gateway(
                 # Clients retry depending on the status, which is sent with the first piece.
                 async with while_connected(request):
                     first = await anext(events)
-                yield completions.streamed(first, events, message, model)
+                yield openai_api.streamed(first, events, message, model)
         else:
             turn = await reply_to(message, request)
-            yield completions.whole(turn.answer.text, message, model)
+            yield openai_api.whole(turn.answer.text, message, model)
 
     @chats.post("/v1/chat/completions", responses={200: {"content": {"text/event-stream": {}}}})
     async def chat_completions(answer: Annotated[Any, Depends(completion)]) -> Any:

@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 
-from chat_service.web.openai.completions import CompletionBody
+from chat_service.web.openai.api import CompletionBody
 from daca_shared.domain import LimitReached, Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.http.gateways import gateway_app, served
