@@ -55,6 +55,7 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
     ) -> None:
         self._methods = Methods(app_api_token, timeout_s, max_calls)
         # Otherwise one client's connections could take all open files, and so stop everything.
+        # gRPC's options are 32-bit integers, which an unlimited number of files would exceed.
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         limits = (
             ("grpc.max_allowed_incoming_connections", min(files // 4, 1 << 30)),
