@@ -44,20 +44,15 @@ async def test_what_is_typed_before_the_scripts_have_come_stays(open_site: OpenP
 async def test_a_page_with_a_missing_or_foreign_script_says_so(
     browser: Browser, site: Site, answer: dict[str, Any]
 ) -> None:
-    context = await browser.new_context(base_url=site.url)
-    page = await context.new_page()
-
-    async def of_another_version(route: Route) -> None:
-        await route.fulfill(**answer)
-
-    await page.route("**/platform.js", of_another_version)
-    await page.goto("ui/")
-    await expect(page.get_by_role("alert")).to_contain_text("didn't load completely")
-    await page.unroute("**/platform.js")
-    await button(page, "Retry").click()
-    await expect(button(page, "Send")).to_be_enabled()
-    await expect(button(page, "Retry")).to_be_hidden()
-    await context.close()
+    async with await browser.new_context(base_url=site.url) as context:
+        page = await context.new_page()
+        await page.route("**/platform.js", lambda route: route.fulfill(**answer))
+        await page.goto("ui/")
+        await expect(page.get_by_role("alert")).to_contain_text("didn't load completely")
+        await page.unroute("**/platform.js")
+        await button(page, "Retry").click()
+        await expect(button(page, "Send")).to_be_enabled()
+        await expect(button(page, "Retry")).to_be_hidden()
 
 
 @pytest.mark.parametrize("answer", [{"status": 401, "body": "<h1>Sign in</h1>"}, {"status": 302}])
@@ -140,15 +135,14 @@ async def test_a_copied_selection_has_none_of_the_pages_words(
 
 
 async def test_the_browsers_font_size_counts(site: Site, browser: Browser) -> None:
-    context = await browser.new_context(base_url=site.url)
-    page = await context.new_page()
-    await page.goto("ui/")
-    session = await context.new_cdp_session(page)
-    await session.send("Page.enable")
-    await session.send("Page.setFontSizes", {"fontSizes": {"standard": 24}})
-    size = "parseFloat(getComputedStyle(document.getElementById('text')).fontSize)"
-    assert await page.evaluate(size) == 24
-    await context.close()
+    async with await browser.new_context(base_url=site.url) as context:
+        page = await context.new_page()
+        await page.goto("ui/")
+        session = await context.new_cdp_session(page)
+        await session.send("Page.enable")
+        await session.send("Page.setFontSizes", {"fontSizes": {"standard": 24}})
+        size = "parseFloat(getComputedStyle(document.getElementById('text')).fontSize)"
+        assert await page.evaluate(size) == 24
 
 
 async def test_half_an_emoji_is_sent_as_a_replacement(open_site: OpenPage) -> None:
