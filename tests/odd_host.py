@@ -149,9 +149,10 @@ def whole(*output: dict[str, Any], status: str = "completed") -> Reply:
     return Reply(json.dumps(response(*output, status=status)).encode())
 
 
-def kept(*output: dict[str, Any]) -> Reply:
+def kept(*output: dict[str, Any], status: str = "completed") -> Reply:
     """An answer of OpenAI's Responses API, as a stream without deltas."""
-    event = {"type": "response.completed", "response": response(*output), "sequence_number": 1}
+    ended = response(*output, status=status)
+    event = {"type": "response.completed", "response": ended, "sequence_number": 1}
     done = {"type": "response.output_item.done", "output_index": 0, "sequence_number": 0}
     return events(*(done | {"item": item} for item in output), event)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 _DELTAS = responses.ResponseTextDeltaEvent | responses.ResponseRefusalDeltaEvent
 _CALL = responses.ResponseFunctionToolCall
 _INVALID_PARAMS = -32602  # of JSON-RPC
+# The SDK also logs that an MCP tool has failed, but not which: `_tool_failure` does.
+logging.getLogger("openai.agents").addFilter(lambda line: "MCP tool" not in str(line.msg))
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class ChatAgent:
             model_settings=model.settings,
         )
         self._agent = extend(ours) if extend else ours
+        if sys.flags.optimize > 1:
+            log.warning("PYTHONOPTIMIZE=2 removes docstrings: models choose tools by name only")
         trace_runs()
         self._config = agents.RunConfig(
             # For agents that an extension adds. Merging these settings costs 4 % of the throughput.

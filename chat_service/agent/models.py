@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import agents
@@ -36,14 +37,28 @@ class _Settings(agents.ModelSettings):
         return {}
 
 
+def _complete(response: Any) -> Any:
+    """Raises for a response that isn't complete; the SDK only does if it has failed, or is cut."""
+    if getattr(response, "status", None) not in (None, "completed"):
+        raise agents.ModelBehaviorError(f"response.{response.status} {response.error}")
+    return response
+
+
 class ResponsesModel(agents.OpenAIResponsesModel):
     """A model of OpenAI's. Its client limits connecting, and each read of a stream. A whole answer
     comes in one piece, so only the chat's own time limit applies to it."""
 
     def __init__(self, name: str, client: AsyncOpenAI) -> None:
         super().__init__(name, client)
-        patient = Timeout(client.timeout, read=None)
-        self._whole = agents.OpenAIResponsesModel(name, client.with_options(timeout=patient))
+        patient = client.with_options(timeout=Timeout(client.timeout, read=None))
+
+        async def create(**parameters: Any) -> Any:
+            return _complete(await patient.responses.create(**parameters))
+
+        checked: Any = SimpleNamespace(
+            base_url=client.base_url, responses=SimpleNamespace(create=create)
+        )
+        self._whole = agents.OpenAIResponsesModel(name, checked)
 
     async def get_response(self, *args: Any, **kwargs: Any) -> agents.ModelResponse:
         try:
@@ -58,8 +73,9 @@ class ResponsesModel(agents.OpenAIResponsesModel):
         is_complete = False
         try:
             async for event in super().stream_response(*args, **kwargs):
+                if is_complete := event.type == "response.completed":
+                    _complete(event.response)
                 yield event
-                is_complete = event.type == "response.completed"
         except (OpenAIError, HTTPError):
             if not is_complete:  # otherwise only the connection has broken, after a whole reply
                 raise

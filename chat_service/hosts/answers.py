@@ -11,19 +11,20 @@ from uuid import uuid4
 from chat_service.chat.speech import clean
 from chat_service.hosts.refusals import status_error
 
-_LENGTH = (
-    "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"
-)  # fmt: skip
-_FILTER = (
-    "content_filter", "content_filtered", "safety", "sensitive", "recitation", "blocklist", "spii",
-    "prohibited_content", "image_safety", "guardrail_intervened", "error_toxic",
-)  # fmt: skip
-_ERROR = (
-    "error", "network_error", "abort", "cancelled", "timeout", "insufficient_system_resource",
-    "function_call_filter", "malformed_function_call",
-)  # fmt: skip
-# All other reasons mean that the answer is complete.
-_FINISHES = dict.fromkeys(_LENGTH, "length") | dict.fromkeys(_FILTER, "content_filter")
+# By what a finish reason mentions; the first that fits decides. All others mean that the answer is
+# complete.
+_FINISHES = {
+    "error": (
+        r"error(?!_(toxic|limit))|abort|cancel|time(d_)?out|insufficient|malformed|fail|overload"
+        r"|function_call_filter|unexpected_tool|too_many_tool|preempt|interrupt|incomplete"
+        r"|not_finished|in_progress"
+    ),
+    "length": "length|max|limit|context|repetition|budget",
+    "content_filter": (
+        "filter|safety|sensitive|recitation|blocklist|spii|prohibited|guardrail|toxic|refusal|armor"
+        "|policy"
+    ),
+}
 _NO_REASON = "none given"
 _CUT = {"length": "the model's limit", "content_filter": "a filter of the model's host"}
 _NO_NAME = re.compile("[^a-zA-Z0-9_-]")
@@ -91,7 +92,7 @@ class AnswerReader:
             finish = finish or (_NO_REASON if "message" in choice else None)
         # Gemini's reason may have a detail after a colon.
         reason = str(finish or "").lower().removeprefix("null").partition(":")[0]
-        if reason in _ERROR:
+        if _finish(reason) == "error":
             raise status_error(None, f"finish_reason {reason}")
         return self._chunk(self._choice(message, reason), usage)
 
@@ -102,7 +103,7 @@ class AnswerReader:
         for call in message.get("tool_calls") or ([{"function": legacy}] if legacy else []):
             self._note_call(call, known)
         self._has_text = self._has_text or bool(delta["content"])
-        finish = _FINISHES.get(reason, "stop") if reason else None
+        finish = _finish(reason) if reason else None
         if finish:
             is_cut = finish in _CUT and not self.is_whole
             self.is_whole = True
@@ -195,6 +196,11 @@ def text_in(value: Any) -> str:
             return ""
         return text_in(value.get("text") or value.get("refusal") or value.get("value"))
     return value if isinstance(value, str) else ""
+
+
+def _finish(reason: str) -> str:
+    kinds = (kind for kind, words in _FINISHES.items() if re.search(words, reason))
+    return next(kinds, "stop")
 
 
 def _usage(counts: Any) -> dict[str, int] | None:

@@ -106,7 +106,7 @@ _BY_WORDS: list[tuple[re.Pattern[str], _Verdict]] = [
     (TOO_LONG, (_LONG_TEXT, f"The conversation {_LONG}; start a new one, or say less")),
     (FILTERED, (_BAD_TEXT, "was refused by a filter of the model's host")),
     (_NO_CREDIT, _CREDIT), (_BAD_KEY, _KEY), (_NO_MODEL, _MODEL),
-    (_RETIRED, _MODEL),
+    (_RETIRED, _MODEL), (_says(": finish_reason "), _NONSENSE),
     (_says("tool_use_failed|(error parsing|failed to parse) (tool call|input)"), _NONSENSE),
     (re.compile("rate_limit_exceeded"), _LIMIT),
     (re.compile("unexpected endpoint", re.IGNORECASE), _PLACE),

@@ -65,10 +65,12 @@ async def test_openais_own_answers_are_texts_or_errors(
         assert [turn.answer.text for turn in await talk.turns()] == ([text] if text else [])
 
 
-async def test_a_response_that_is_not_complete_is_no_reply() -> None:
-    async with odd_host(whole(NOON, status="incomplete")) as host, openai(host.url) as model:
-        with pytest.raises(DomainError):
-            await ask(model, "reply")
+@pytest.mark.parametrize("status", ["incomplete", "failed", "cancelled", "queued", "in_progress"])
+async def test_a_response_that_is_not_complete_is_no_reply(way: str, status: str) -> None:
+    answer = (whole if way == "reply" else kept)(NOON, status=status)
+    async with odd_host(answer) as host, openai(host.url) as model:
+        with pytest.raises(Unavailable, match="cut short"):
+            await ask(model, way)
 
 
 def failed(code: str, words: str = "No") -> Reply:

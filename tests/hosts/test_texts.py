@@ -107,6 +107,19 @@ BOTH["choices"][0]["message"] = {"role": "assistant", "content": "cut"}
         events(delta("null", content="cut")),
         events(BOTH),
         events(delta("error", content="cut"), DONE),
+        *(
+            either(finish, content="cut")
+            for finish in (
+                "abort",
+                "aborted",
+                "canceled",
+                "USER_CANCEL",
+                "insufficient_system_resource",
+                "malformed_model_output",
+                "UNEXPECTED_TOOL_CALL",
+                "not_finished",
+            )
+        ),
         events(delta("stop"), DONE),
         events(DONE),
         events(delta("stop", content=""), DONE),
@@ -148,7 +161,8 @@ async def test_a_cut_or_empty_answer_is_no_reply(talking: Talking, answer: Reply
 
 @pytest.mark.parametrize("finish", [
     "length", "MAX_TOKENS", "model_context_window_exceeded", "content_filter", "SAFETY", "SPII",
-    "content_filter: RECITATION", "content_filtered", "guardrail_intervened",
+    "content_filter: RECITATION", "content_filtered", "guardrail_intervened", "time_limit",
+    "ERROR_LIMIT", "ERROR_TOXIC", "IMAGE_RECITATION", "MODEL_ARMOR", "refusal", "repetition",
 ])  # fmt: skip
 async def test_a_reply_that_its_host_truncates_says_so(talking: Talking, finish: str) -> None:
     async with talking(either(finish, content="Once upon a")) as talk:
@@ -159,6 +173,14 @@ async def test_a_finish_reason_that_is_sent_twice_counts_once(talking: Talking) 
     last = delta("length", content="")
     async with talking(events(delta(content="Once upon a"), last, last)) as talk:
         assert await talk.say() == "Once upon a\n\n[cut short by the model's limit]"
+
+
+@pytest.mark.parametrize("finish", [
+    "STOP", "eos", "eos_token", "end_turn", "stop_sequence", "COMPLETE", "normal", "other",
+])  # fmt: skip
+async def test_a_reply_that_ends_by_itself_is_whole(talking: Talking, finish: str) -> None:
+    async with talking(either(finish, content="Once upon a time")) as talk:
+        assert await talk.say() == "Once upon a time"
 
 
 @pytest.mark.parametrize("finish", ["length", "MAX_TOKENS"])

@@ -82,7 +82,9 @@ server.run()
 """
 
 
-async def test_the_model_is_told_how_it_has_called_a_tool_of_an_mcp_server_wrongly() -> None:
+async def test_the_model_is_told_how_it_has_called_a_tool_of_an_mcp_server_wrongly(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with mcp_agent(x={"command": sys.executable, "args": ["-c", PICKY]}) as agent:
         for tool, told in (
             ("short", "missing required parameters: sides"),
@@ -90,6 +92,8 @@ async def test_the_model_is_told_how_it_has_called_a_tool_of_an_mcp_server_wrong
             ("broken", "says: The tool has failed."),
         ):
             assert (await ask(agent, f"mcp_x__{tool}")).endswith(told)
+    failures = [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
+    assert failures == ["the tool mcp_x__broken has failed"]
 
 
 GROWING = """
