@@ -25,7 +25,7 @@ _FINISHES = {
         "|policy"
     ),
 }
-_NO_REASON = "none given"
+_NO_REASON, _BAD_REQUEST = "none given", 400
 _CUT = {"length": "the model's limit", "content_filter": "a filter of the model's host"}
 _NO_NAME = re.compile("[^a-zA-Z0-9_-]")
 # Calls that agree in all of these are one call, which the host has repeated.
@@ -47,7 +47,7 @@ class AnswerReader:
         self._calls: list[dict[str, Any]] = []
         # Some hosts give each call a finish reason, and some then repeat the earlier calls.
         self._indexes, self._passed_on = itertools.count(), set[tuple[str, ...]]()
-        self._has_text = False
+        self._has_text, self._refuses = False, False
         self._thoughts: str | None = ""
         """The text held back while it is, or may be, tagged `<think>`; None once it can't be."""
 
@@ -79,9 +79,11 @@ class AnswerReader:
         choices = [c for c in event.get("choices") or [] if isinstance(c, dict)]
         choice = next((c for c in choices if str(c.get("index") or 0) == "0"), None)
         words = event.get("message") or event.get("detail")
-        if error := event.get("error") or (choice is None and words):
+        words = words or (event.get("base_resp") or {}).get("status_msg")  # MiniMax
+        if error := event.get("error") or (choice.get("error") if choice else words):
             code = (error if isinstance(error, dict) else event).get("code")
-            raise status_error(code, json.dumps(event))
+            # What the model has said so far is only for its user.
+            raise status_error(code, json.dumps(error if choice else event))
         usage = _usage(event.get("usage"))
         if choice is None:
             return self._chunk(None, usage) if usage else None
@@ -103,6 +105,7 @@ class AnswerReader:
         for call in message.get("tool_calls") or ([{"function": legacy}] if legacy else []):
             self._note_call(call, known)
         self._has_text = self._has_text or bool(delta["content"])
+        self._refuses = self._refuses or bool(delta["refusal"])
         finish = _finish(reason) if reason else None
         if finish:
             is_cut = finish in _CUT and not self.is_whole
@@ -118,6 +121,9 @@ class AnswerReader:
             delta["tool_calls"], self._calls = [*map(self._acceptable, new)], []
             if is_cut and self._has_text:
                 delta["content"] = f"{delta['content'] or ''}\n\n[cut short by {_CUT[finish]}]"
+            elif is_cut and finish == "content_filter" and not self._refuses:
+                # Otherwise the SDK makes up a reply that says so.
+                raise status_error(_BAD_REQUEST, finish)
         return {"index": 0, "delta": delta, "finish_reason": finish}
 
     def _visible_text(self, text: str, *, is_last: bool) -> str:

@@ -54,10 +54,13 @@ LACKS_TOOLS = _says(
 _NO_CREDIT = re.compile(
     r"insufficient_quota|exceeded_current_quota|billing_(hard_limit|not_active)|payment required"
     r"|(insufficient|no|any|more|out of|all available) (balance|credit|fund)|credit balance"
-    r"|arrearage|[\"']1113[\"']|key limit exceeded|budget.{0,30}exceeded|exceeded.{0,30}budget",
+    r"|arrearage|[\"']1113[\"']|key limit exceeded|budget.{0,30}exceeded|exceeded.{0,30}budget"
+    r"|token_quota_reached",
     re.IGNORECASE,
 )
-_BAD_KEY = re.compile(r"api[ _]key.{0,20}(not valid|invalid)|invalid.{0,9}api.key", re.IGNORECASE)
+_BAD_KEY = re.compile(
+    r"api[ _]key.{0,20}(not valid|invalid)|(invalid|incorrect).{0,9}api.key", re.IGNORECASE
+)
 # After these, hosts quote the request, or what their model has said, which may contain any words.
 _QUOTES = re.compile(
     r"[\"'](input|flagged_input|failed_generation)\\?[\"']:|\binput_value="
@@ -77,7 +80,7 @@ _NO_MODEL = _says(
     # Names of models may have dots.
     r"|\bmodels?\W{1,4}\S{1,100}\W{1,4}((is|does|was) )?(not (found|exist)|no longer available)"
     r"|not_found_error.{0,40}\bmodel:|model identifier is invalid|not found the model"
-    r"|no endpoints found for |[\"']1211[\"']"
+    r"|no endpoints found for |no healthy deployment|[\"']1211[\"']"
 )
 
 # Hosts use the same words for a feature that a model lacks and for a model that is retired.

@@ -259,6 +259,7 @@ REFUSALS: list[tuple[int, Any, tuple[type[DomainError], str]]] = [
     (410, "The model associated with the deployment is deprecated and no longer available for "
      "use.", NO_MODEL),
     (400, "This model version has reached the end of its life.", NO_MODEL),
+    (400, {"error": {"message": "There are no healthy deployments for this model"}}, NO_MODEL),
     (410, {"detail": "Gone"}, NO_PLACE),
     (405, {"detail": "Method Not Allowed"}, NO_PLACE),
     (451, {"error": {"message": "Not here"}}, REFUSED),
@@ -274,7 +275,10 @@ REFUSALS: list[tuple[int, Any, tuple[type[DomainError], str]]] = [
     (400, {"error": {"message": "For model m-5.1 reasoning.x is not available"}}, REFUSED),
     (200, {"error": "Unexpected endpoint or method. (POST /chat/completions)"}, NO_PLACE),
     (400, [{"error": {"message": "API key not valid. Pass a valid one"}}], NO_KEY),
+    (400, {"code": "Invalid argument", "error": "Incorrect API key provided: xa"}, NO_KEY),
     (402, {"error": {"message": "Insufficient Balance"}}, NO_CREDIT),
+    (200, {"choices": None, "base_resp": {"status_msg": "insufficient balance"}}, NO_CREDIT),
+    (403, {"errors": [{"code": "token_quota_reached", "message": "m"}]}, NO_CREDIT),
     (402, "More credits, or fewer max_tokens: up to 9 were requested", NO_CREDIT),
     (402, {"error": {"message": "Prompt tokens limit exceeded: 9 > 8"}}, NO_CREDIT),
     (400, {"error": {"message": "Your credit balance is too low to go on"}}, NO_CREDIT),

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
-from daca_shared.domain import DomainError, Unavailable
+from daca_shared.domain import DomainError, InvalidInput, Unavailable
 from lab.postgres import Place
 from tests.hosts.conftest import Talking
 from tests.odd_host import Reply, calling, delta, either, error, events, message, name_of
@@ -92,6 +93,8 @@ async def test_half_a_character_in_a_tool_call_is_not_passed_on(
         assert "\ud83d" not in str(talk.host.requests)
 
 
+# OpenRouter's choices may have errors of their own.
+FAILED: dict[str, Any] = {"error": {"code": 502, "message": "gone"}, "finish_reason": None}
 ALL, STOPPED = {"role": "assistant", "content": "whole"}, {"finish_reason": "stop"}
 # Perplexity's pieces have both a delta and a message.
 BOTH = delta(content="cut")
@@ -120,6 +123,8 @@ BOTH["choices"][0]["message"] = {"role": "assistant", "content": "cut"}
                 "not_finished",
             )
         ),
+        Reply(json.dumps({"choices": [{"message": {"content": "cut"}} | FAILED]}).encode()),
+        events(delta(content="cut"), {"choices": [{"delta": {}} | FAILED]}, DONE),
         events(delta("stop"), DONE),
         events(DONE),
         events(delta("stop", content=""), DONE),
@@ -188,6 +193,16 @@ async def test_a_limit_before_the_first_word_is_an_error(talking: Talking, finis
     async with talking(either(finish, content="", reasoning_content="hm")) as talk:
         with pytest.raises(DomainError):
             await talk.say()
+
+
+@pytest.mark.parametrize("finish", ["content_filter", "SAFETY"])
+async def test_a_filter_before_the_first_word_is_an_error(talking: Talking, finish: str) -> None:
+    async with talking(either(finish, content="")) as talk:
+        with pytest.raises(InvalidInput, match="refused by a filter"):
+            await talk.say()
+        assert await talk.turns() == []
+        talk.host.answers = [either(finish, content="", refusal="I won't")]
+        assert await talk.say() == "I won't"
 
 
 @pytest.mark.parametrize(
