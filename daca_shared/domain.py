@@ -54,12 +54,17 @@ class InvalidInput(DomainError):
     """The request breaks a rule; sending it again won't help. Lists the first ten violations:
     fields, e.g. `messages[3].user_id`, and the rules that they break, in words."""
 
-    def __init__(self, violations: list[tuple[str, str]], message: str | None = None) -> None:
+    def __init__(
+        self,
+        violations: list[tuple[str, str]],
+        message: str | None = None,
+        code: str = "INVALID_FIELD",
+    ) -> None:
         self.violations = violations[:_MAX_VIOLATIONS]
         parts = [f"{field}: {description}" for field, description in self.violations]
         if more := len(violations) - len(parts):
             parts.append(f"and {more} more")
-        super().__init__(message or "; ".join(parts), code="INVALID_FIELD")
+        super().__init__(message or "; ".join(parts), code=code)
 
     @classmethod
     def field(cls, field: str, description: str, message: str | None = None) -> "InvalidInput":

@@ -44,6 +44,9 @@ class ErrorBody(BaseModel):
     type: str
     title: str
     status: int
+    retry_after: int | None = None
+    """After how many seconds to try again, if that is known: as `Retry-After`, which a stream that
+    has begun can't send."""
 
 
 _ERROR = {"content": {_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}}
@@ -97,7 +100,9 @@ class Problem:
     @property
     def body(self) -> dict[str, Any]:
         title = HTTPStatus(self.status).phrase
-        about = {"type": "about:blank", "title": title, "status": self.status}
+        about: dict[str, Any] = {"type": "about:blank", "title": title, "status": self.status}
+        if wait := (self.headers or {}).get("retry-after"):
+            about["retry_after"] = int(wait)
         return {"detail": self.detail, "code": self.code, **about}
 
     @property

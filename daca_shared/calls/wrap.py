@@ -123,13 +123,13 @@ class Methods(grpc.GenericRpcHandler):
 
         def decoded(request: bytes) -> Any:
             if len(request) > _MAX_REQUEST_BYTES:
-                raise InvalidInput([], f"The request is longer than {_MAX_REQUEST_BYTES} bytes")
+                problem = f"The request is longer than {_MAX_REQUEST_BYTES} bytes"
+                raise InvalidInput([], problem, code="BODY_TOO_LARGE")
             # Decoded here, as grpc itself would answer INTERNAL, as if the fault were ours.
             try:
                 return handler.request_deserializer(request)
             except DecodeError:
-                problem = "The request is not a valid message of this method's type"
-                raise InvalidInput([], problem) from None
+                raise InvalidInput([], "The request is no message of this method's type") from None
 
         async def each_decoded(requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
             async for request in requests:

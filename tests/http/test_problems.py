@@ -22,6 +22,8 @@ def told(answer: httpx2.Response) -> tuple[int, str]:
     """The status and the code of a problem, whose other members are checked here."""
     assert answer.headers["content-type"] == "application/problem+json"
     problem = answer.json()
+    if wait := answer.headers.get("retry-after"):
+        assert problem.pop("retry_after") == int(wait)
     assert problem.keys() == {"detail", "code", "type", "title", "status"}
     assert problem["detail"]
     assert (problem["type"], problem["status"]) == ("about:blank", answer.status_code)

@@ -7,7 +7,7 @@ import pytest
 
 from chat_service.chat.messages import ToolCall
 from daca_shared.calls.errors import INTERNAL_MESSAGE
-from daca_shared.domain import Unavailable
+from daca_shared.domain import LimitReached, Unavailable
 from tests.fakes import FOREVER_S, FakeChat, eventually
 from tests.http.gateways import body, gateway_app, served
 from tests.scripted import ScriptedAgent
@@ -71,6 +71,7 @@ async def test_html_and_tool_calls_are_sent_on_request(
             Unavailable("away", code="MODEL_UNAVAILABLE"),
             {"status": 503, "detail": "away", "code": "MODEL_UNAVAILABLE"},
         ),
+        (LimitReached("slow down", retry_after_s=6.3), {"status": 429, "retry_after": 7}),
         (
             RuntimeError("a secret"),
             {"status": 500, "detail": INTERNAL_MESSAGE, "code": "INTERNAL"},
