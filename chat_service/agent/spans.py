@@ -1,6 +1,8 @@
 """The Agents SDK's traces as spans, named by OpenTelemetry's conventions for generative AI."""
 
+import asyncio
 import json
+import sys
 from functools import partial
 from typing import Any
 
@@ -66,9 +68,10 @@ class AgentSpans(sdk.TracingProcessor):
             values = zip(contents, (data.input, getattr(source, "output", None)), strict=True)
             attributes |= {k: json.dumps(v, default=_plain) for k, v in values if v is not None}
         ours.set_attributes({f"gen_ai.{k}": v for k, v in attributes.items() if v is not None})
-        if span.error is not None:
+        cancelled = isinstance(sys.exception(), asyncio.CancelledError)
+        if span.error is not None or cancelled:
             # Not the error's text, which may be a host's, or quote a message.
-            fail(ours, "agent_error")
+            fail(ours, "CancelledError" if cancelled else "agent_error")
         ours.end()
 
     def _ignore(self, *_: Any, **__: Any) -> None:

@@ -2,7 +2,7 @@
 
 /** A URL ends before a quotation mark, Chinese and Japanese punctuation, and what ends a clause in any script. */
 const LINK_OR_BREAK =
-  /(https?:\/\/(?:\([^\s()<>"]*\)|[^\s()<>"«»\u2018-\u201f\u3001-\u301f\uff01-\uff65])+(?<![\p{Term}'*…\]])|\n)/iu;
+  /((?:https?:\/\/|(?<![\p{L}\p{N}@._\/-])www\.(?=\p{L}|\p{N}))(?:\([^\s()<>"]*\)|[^\s()<>"«»\u2018-\u201f\u3001-\u301f\uff01-\uff65])+(?<![\p{Term}'*…\]])|\n)/iu;
 const REL = "noopener noreferrer nofollow";
 
 export function element(name, properties = {}, ...children) {
@@ -51,7 +51,8 @@ function enliven(root) {
     const ends = parts[last] !== "" || isInline(text.nextSibling);
     const made = parts.map((part, n) => {
       if (n % 2 === 0) return part;
-      if (part !== "\n") return element("a", { href: part, rel: REL, textContent: part });
+      const href = /^http/i.test(part) ? part : `http://${part}`; // www., as on GitHub
+      if (part !== "\n") return element("a", { href, rel: REL, textContent: part });
       return (n > 1 || begins) && (n < last - 1 || ends) ? element("br") : part;
     });
     text.replaceWith(...made);

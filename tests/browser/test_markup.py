@@ -54,7 +54,10 @@ async def test_line_breaks_stay(scripts: Page) -> None:
         ("Https://example.com/… and so on", ["Https://example.com/"]),
         ("`https://example.com` [a](https://b.example 'https://c.example')", ["https://b.example"]),
         ("```\nhttps://example.com\n```\n\n    https://example.com", []),
+        ("See www.example.com/a_(b), (www.b.example) or WWW.C.example.",
+         ["http://www.example.com/a_(b)", "http://www.b.example", "http://WWW.C.example"]),
         ("javascript://example.com ftp://example.com", []),
+        ("ftp://www.example.com awww.example a@www.example.com www. www...", []),
     ],
 )  # fmt: skip
 async def test_bare_links_are_links(text: str, links: list[str], scripts: Page) -> None:

@@ -1,5 +1,8 @@
 """What the spans of an agent's run contain, and what they must not."""
 
+import asyncio
+from typing import Any
+
 import agents
 import pytest
 from agents.testing import ModelStep, ScriptedModel, assistant_message, function_call
@@ -62,3 +65,23 @@ async def test_a_failing_model_is_seen_without_its_text(spans: Spans) -> None:
     assert not found["chat"].status.is_ok
     inside = [span for span in spans.ended if span.name != "turn"]
     assert "secret" not in "".join(span.to_json() for span in inside)
+
+
+class Hanging(ScriptedModel):
+    async def get_response(self, *args: Any, **kwargs: Any) -> agents.ModelResponse:
+        with agents.generation_span(model="m"):
+            await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_request_to_a_model_that_is_cancelled_has_failed(spans: Spans) -> None:
+    agents.set_trace_processors([AgentSpans(content=False)])
+    try:
+        with pytest.raises(TimeoutError), spans.tracer.start_as_current_span("turn"):
+            async with asyncio.timeout(0.1):
+                await agents.Runner.run(agents.Agent(name="A", model=Hanging([])), "hi")
+    finally:
+        agents.set_trace_processors([])
+    found = {span.name: span for span in spans.ended}
+    assert not found["chat m"].status.is_ok
+    assert dict(found["chat m"].attributes or {})["error.type"] == "CancelledError"
