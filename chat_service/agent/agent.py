@@ -28,7 +28,7 @@ _DELTAS = responses.ResponseTextDeltaEvent | responses.ResponseRefusalDeltaEvent
 _CALL = responses.ResponseFunctionToolCall
 _INVALID_PARAMS = -32602  # of JSON-RPC
 # The SDK also logs that an MCP tool has failed, but not which: `_tool_failure` does.
-logging.getLogger("openai.agents").addFilter(lambda line: "MCP tool" not in str(line.msg))
+logging.getLogger("openai.agents").addFilter(lambda line: "MCP tool" not in line.getMessage())
 
 
 @dataclass(frozen=True)

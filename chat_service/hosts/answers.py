@@ -4,6 +4,7 @@ import codecs
 import itertools
 import json
 import re
+from functools import partial
 from operator import itemgetter
 from typing import Any
 from uuid import uuid4
@@ -187,8 +188,9 @@ def _goes_on(call: dict[str, Any], call_id: str, name: str, index: Any) -> bool:
 
 
 def is_object(text: str) -> bool:
+    loads = partial(json.loads, parse_constant=int)  # which refuses NaN: only Python takes it
     try:
-        return text.rstrip().endswith("}") and isinstance(json.loads(text), dict)
+        return text.rstrip().endswith("}") and isinstance(loads(text), dict)
     except (ValueError, RecursionError):
         return False
 

@@ -36,6 +36,7 @@ def part(index: Any = 0, call_id: Any = None, name: Any = None, text: str = "") 
         calling(arguments=""),
         calling(arguments="not JSON"),
         calling(arguments="[1]"),
+        calling(arguments='{"zone": NaN}'),
         calling(arguments='{"a":' * 100_000 + "}" * 100_000),
         either("stop", tool_calls=[{"id": "1", "function": {"name": "get_current_time"}}]),
         calling(id=""),
@@ -52,7 +53,7 @@ def part(index: Any = 0, call_id: Any = None, name: Any = None, text: str = "") 
         events(called({"index": 0, "id": "1", "function": CLOCK}), DONE),
         Reply(json.dumps(message(None, tool_calls=[{"function": CLOCK}])).encode()),
     ],
-    ids=range(21),
+    ids=range(22),
 )
 async def test_tool_calls_in_any_form_are_made(talking: Talking, call: Answer) -> None:
     async with talking(call, either(content="done")) as talk:
@@ -60,7 +61,7 @@ async def test_tool_calls_in_any_form_are_made(talking: Talking, call: Answer) -
         ((turn,), shown) = await talk.turns(), talk.host.requests[-1]["messages"]
         (made,) = turn.answer.tool_calls
         assert re.match(r"\d{4}-", made.output)
-        assert isinstance(json.loads(made.arguments), dict)
+        assert isinstance(json.loads(made.arguments, parse_constant=int), dict)
         # The host gets the call back in the standard form.
         assert roles(talk.host.requests[-1])[-2:] == ["assistant", "tool"]
         (asked,) = shown[-2]["tool_calls"]
