@@ -141,7 +141,7 @@ _BY_KIND: list[tuple[Any, _Verdict]] = [
 # By status. The class for all 5xx statuses has no status of its own: it is under None.
 _ERRORS = {vars(kind).get("status_code"): kind for kind in openai.APIStatusError.__subclasses__()}
 _SERVER_ERROR, _BAD_GATEWAY = 500, 502
-_BY_TYPE = {"rate_limit": 429, "invalid_request": 400}
+_BY_TYPE = {"rate_limit": 429, "invalid_request": 400, "authentication_error": 401}
 REQUEST = httpx2.Request("POST", "http://model")  # openai's errors require one
 
 
@@ -189,7 +189,8 @@ def domain_error(error: BaseException) -> domain.DomainError:
     failure = make(words)
     if isinstance(error, openai.APIStatusError):
         wait = error.response.headers.get("retry-after", "")
-        failure.retry_after_s = float(wait) if re.fullmatch("[0-9]{1,5}", wait) else None
+        seconds = re.fullmatch(r"[0-9]{1,5}(\.[0-9]+)?", wait)
+        failure.retry_after_s = float(wait) if seconds else None
     return failure
 
 

@@ -44,7 +44,13 @@ async def test_a_rate_limit_in_tokens_is_a_rate_limit(talking: Talking, refusal:
 
 @pytest.mark.parametrize(
     ("wait", "told_s"),
-    [("120", 120), ("3", 3), ("Fri, 31 Dec 2099 23:59:59 GMT", None), ("9" * 20, None)],
+    [
+        ("120", 120),
+        ("3", 3),
+        ("30.5", 30.5),
+        ("Fri, 31 Dec 2099 23:59:59 GMT", None),
+        ("9" * 20, None),
+    ],
 )
 @pytest.mark.parametrize(("status", "kind"), [(429, LimitReached), (503, Unavailable)])
 async def test_a_retry_after_of_seconds_is_reported_at_once(

@@ -276,6 +276,7 @@ REFUSALS: list[tuple[int, Any, tuple[type[DomainError], str]]] = [
     (200, {"error": "Unexpected endpoint or method. (POST /chat/completions)"}, NO_PLACE),
     (400, [{"error": {"message": "API key not valid. Pass a valid one"}}], NO_KEY),
     (400, {"code": "Invalid argument", "error": "Incorrect API key provided: xa"}, NO_KEY),
+    (200, {"error": {"type": "authentication_error", "message": "No"}}, NO_KEY),
     (402, {"error": {"message": "Insufficient Balance"}}, NO_CREDIT),
     (200, {"choices": None, "base_resp": {"status_msg": "insufficient balance"}}, NO_CREDIT),
     (403, {"errors": [{"code": "token_quota_reached", "message": "m"}]}, NO_CREDIT),
