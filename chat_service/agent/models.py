@@ -55,9 +55,8 @@ class ResponsesModel(agents.OpenAIResponsesModel):
         async def create(**parameters: Any) -> Any:
             return _complete(await patient.responses.create(**parameters))
 
-        checked: Any = SimpleNamespace(
-            base_url=client.base_url, responses=SimpleNamespace(create=create)
-        )
+        responses = SimpleNamespace(create=create)
+        checked: Any = SimpleNamespace(base_url=client.base_url, responses=responses)
         self._whole = agents.OpenAIResponsesModel(name, checked)
 
     async def get_response(self, *args: Any, **kwargs: Any) -> agents.ModelResponse:

@@ -12,20 +12,14 @@ from uuid import uuid4
 from chat_service.chat.speech import clean
 from chat_service.hosts.refusals import status_error
 
-# By what a finish reason mentions; the first that fits decides. All others mean that the answer is
-# complete.
+# By what a finish reason mentions, in this order. All others mean that the answer is complete.
 _FINISHES = {
-    "error": (
-        r"error(?!_(toxic|limit))|abort|cancel|time(d_)?out|insufficient|malformed|fail|overload"
-        r"|function_call_filter|unexpected_tool|too_many_tool|preempt|interrupt|incomplete"
-        r"|not_finished|in_progress"
-    ),
-    "length": "length|max|limit|context|repetition|budget",
-    "content_filter": (
-        "filter|safety|sensitive|recitation|blocklist|spii|prohibited|guardrail|toxic|refusal|armor"
-        "|policy"
-    ),
-}
+    "error": r"error(?!_(toxic|limit))|abort|cancel|time(d_)?out|insufficient|malformed|fail"
+             "|overload|function_call_filter|unexpected_tool|too_many_tool|incomplete|not_finished",
+    "length": "length|max|limit|context|repetition",
+    "content_filter": "filter|safety|sensitive|recitation|blocklist|spii|prohibited|guardrail|toxic"
+                      "|refusal|armor",
+}  # fmt: skip
 _NO_REASON, _BAD_REQUEST = "none given", 400
 _CUT = {"length": "the model's limit", "content_filter": "a filter of the model's host"}
 _NO_NAME = re.compile("[^a-zA-Z0-9_-]")
