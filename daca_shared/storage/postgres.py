@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from daca_shared.domain import DomainError, TimedOut, Unavailable
 from daca_shared.fair_limit import FairLimit
 from daca_shared.observe.tracing import tracing
-from daca_shared.storage.database import Row, Statements, Work, searched, storage_failed
+from daca_shared.storage.database import Row, Work, searched, storage_failed
 from daca_shared.storage.postgres_url import connecting
 
 log = logging.getLogger(__name__)
@@ -69,22 +69,17 @@ class PostgresDatabase:
 
     async def search(self, user_id: str, statement: str, *arguments: Any) -> list[Row]:
         async def search(left_s: float) -> list[Row]:
-            async def work(statements: Statements) -> list[Row]:
-                # With this, the server gives up the search, too, and tells us. 0 would be no limit.
-                limit_ms = max(1, round(1000 * left_s))
-                await statements.fetch(f"SET LOCAL statement_timeout = {limit_ms}")
-                try:
-                    return list(await statements.fetch(statement, *arguments))
-                except asyncpg.QueryCanceledError:
+            async with self._connection("PostgreSQL search") as connection:
+                try:  # with a time limit, asyncpg also ends the search on the server
+                    return list(await connection.fetch(statement, *arguments, timeout=left_s))
+                except TimeoutError:
                     raise TimedOut("The search was ended") from None
-
-            return await self.write(work, span="PostgreSQL search")
 
         # Otherwise searches could take all connections.
         return await searched(self._searches.slot(user_id), search, self.search_timeout_s)
 
-    async def write[T](self, work: Work[T], *, span: str = "PostgreSQL write") -> T:
-        async with self._connection(span) as connection:
+    async def write[T](self, work: Work[T]) -> T:
+        async with self._connection("PostgreSQL write") as connection:
             transaction = connection.transaction(isolation="read_committed")
             await transaction.start()
             try:
