@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -93,8 +92,6 @@ class ChatAgent:
             model_settings=model.settings,
         )
         self._agent = extend(ours) if extend else ours
-        if sys.flags.optimize > 1:
-            log.warning("PYTHONOPTIMIZE=2 removes docstrings: models choose tools by name only")
         trace_runs()
         self._config = agents.RunConfig(
             # For agents that an extension adds. Merging these settings costs 4 % of the throughput.

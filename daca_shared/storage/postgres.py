@@ -72,7 +72,7 @@ class PostgresDatabase:
             async with self._connection("PostgreSQL search") as connection:
                 try:  # with a time limit, asyncpg also ends the search on the server
                     return list(await connection.fetch(statement, *arguments, timeout=left_s))
-                except TimeoutError:
+                except (TimeoutError, asyncpg.QueryCanceledError):  # or its own limit was shorter
                     raise TimedOut("The search was ended") from None
 
         # Otherwise searches could take all connections.
