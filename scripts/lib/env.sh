@@ -3,7 +3,6 @@
 # how Python and its packages get here.
 export HOME="${HOME:-$(unset HOME; echo ~)}" # systemd may give none
 export DACA_STARTED_IN="${OLDPWD-}"
-DACA_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/daca-chat"
 UV_VERSION=0.13.9
 UV_AT_LEAST=0.6.0 # knows the options used here
 GO_VERSION=1.26.6
@@ -11,7 +10,13 @@ GO_AT_LEAST=1.26.4 # what Dapr asks for
 # These would mislead our scripts, uv or Python. Packages go where dapr.yaml looks for them.
 unset CDPATH BASH_ENV ENV GREP_OPTIONS TAR_OPTIONS PYTHONHOME PYTHONPATH
 unset UV_PROJECT UV_WORKING_DIR UV_WORKING_DIRECTORY UV_NO_EDITABLE UV_NO_INSTALL_PROJECT UV_NO_INSTALL_WORKSPACE
-unset UV_NO_INSTALL_LOCAL UV_NO_GROUP UV_NO_SOURCES
+unset UV_NO_INSTALL_LOCAL UV_NO_GROUP UV_NO_SOURCES UV_NO_DEV UV_NO_DEFAULT_GROUPS
+# Empty means unset, as in the services: uv and pip refuse such a value.
+for name in $(compgen -e); do
+  [[ ! $name =~ ^(UV|PIP|XDG|GO) || ${!name} == *[![:space:]]* ]] || unset "$name"
+done
+[[ ${XDG_CACHE_HOME-} == /* ]] || unset XDG_CACHE_HOME # a relative one is to be ignored, by its specification
+DACA_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/daca-chat"
 [[ -d ${TMPDIR-} ]] || unset TMPDIR # Python does without it, mktemp fails
 set +o noclobber
 export UV_PROJECT_ENVIRONMENT=.venv

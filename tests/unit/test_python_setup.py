@@ -42,6 +42,28 @@ def test_run_sh_installs_no_development_tools_and_removes_none(machine: Machine)
     assert {call.partition(options)[1:] for call in machine.called()[-2:]} == {(options, "")}
 
 
+@pytest.mark.parametrize("name", ["UV_CACHE_DIR", "UV_OFFLINE", "PIP_TIMEOUT", "XDG_CACHE_HOME"])
+@pytest.mark.parametrize("value", ["''", "' '"])
+def test_an_empty_variable_of_a_tool_counts_as_unset(
+    machine: Machine, name: str, value: str
+) -> None:
+    shown = machine.run(f"export {name}={value}; . scripts/lib/env.sh; echo ${{{name}-unset}}")[1]
+    assert shown == "unset\n"
+
+
+@pytest.mark.parametrize("name", ["UV_NO_DEV", "UV_NO_DEFAULT_GROUPS"])
+def test_no_variable_leaves_out_the_development_tools(machine: Machine, name: str) -> None:
+    machine.has("uv", f"{UV}; echo ${{{name}-unset}} >>{machine.calls}")
+    folder = machine.venv()
+    assert machine.run(f"export {name}=1; . scripts/lib/env.sh; cd {folder}; ensure_python")[0] == 0
+    assert machine.called()[-1] == "unset"
+
+
+def test_a_relative_cache_folder_is_ignored(machine: Machine) -> None:
+    told = machine.run("export XDG_CACHE_HOME=here; . scripts/lib/env.sh; echo $DACA_CACHE")[1]
+    assert told == f"{machine.home}/.cache/daca-chat\n"
+
+
 def test_packages_are_compiled_once_after_they_came(machine: Machine) -> None:
     machine.has("uv", UV)
     folder = machine.venv()
