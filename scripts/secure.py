@@ -63,7 +63,8 @@ class Security:
             "sentry",
             [str(sentry), *(f"--{name}={value}" for name, value in options.items())],
             share(environment, "sentry")
-            | {"NAMESPACE": _NAMESPACE, "DACA_SENTRY_JWKS": str(self._folder / _JWKS)},
+            # Quoted, as it becomes a part of sentry.yaml before that is read as YAML.
+            | {"NAMESPACE": _NAMESPACE, "DACA_SENTRY_JWKS": _quoted(self._folder / _JWKS)},
             {"certificates": port, "health": health_port},
             data_dir / "logs" / "sentry.log",
         )
@@ -152,6 +153,10 @@ def _write_secret(path: Path, text: str) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
+
+
+def _quoted(path: Path) -> str:
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 def _base64url(data: bytes) -> str:

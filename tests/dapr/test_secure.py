@@ -203,6 +203,14 @@ async def test_a_sidecar_without_mtls_gets_nowhere(secured: SecureStack) -> None
     assert secured.wiretap.sent[-1].startswith(b"PRI * HTTP/2.0")
 
 
+@pytest.mark.parametrize("name", ["a #b", "c: d", 'e"f\\g'])
+async def test_certificates_are_made_in_any_folder(tmp_path: Path, name: str) -> None:
+    stack = Stack(render_run_file(tmp_path), daprd=tool("DAPRD"), log_dir=tmp_path / "logs")
+    config_dir = render_configurations(tmp_path / "secure", *(app.name for app in stack.apps))
+    await certificate_authority(config_dir, tmp_path / name).protect(stack)
+    assert (tmp_path / name / "secure/certificates/ca.crt").exists()
+
+
 async def test_a_sidecar_of_another_certificate_authority_gets_nowhere(
     secured: SecureStack, tmp_path: Path
 ) -> None:
