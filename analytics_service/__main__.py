@@ -6,6 +6,10 @@ if __name__ == "__main__":
     # Until there is a `stop_signal`, Ctrl-C ends us at once, even during the imports.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+from daca_shared.settings import ignore_foreign_variables
+
+ignore_foreign_variables()
+
 import logging
 from contextlib import AsyncExitStack
 from functools import partial
@@ -40,13 +44,14 @@ def build_server(store: AnalyticsStore, *, app_api_token: SecretStr | None = Non
 async def run(settings: AnalyticsSettings) -> None:
     """Serve until told to stop. Raises `DomainError` or `PortTaken` if that can't begin."""
     async with AsyncExitStack() as stack:
-        metrics = serving_metrics(settings, settings.metrics_port, "ANALYTICS_METRICS_PORT")
-        stack.enter_context(metrics)
         tracing.start(settings, "analytics_service")
         stack.push_async_callback(tracing.close)
         seed = settings.seed_demo_users
         store = await AnalyticsStore.open(settings.database, seed_demo_users=seed)
         stack.push_async_callback(store.database.close)
+        # Only now: another process in our data folder, which has the port too, is named by its id.
+        metrics = serving_metrics(settings, settings.metrics_port, "ANALYTICS_METRICS_PORT")
+        stack.enter_context(metrics)
         stop = stop_signal()  # only now: a stop must not wait for another process's migration
         await stack.enter_async_context(running(watch_lag))
         server = build_server(store, app_api_token=settings.app_api_token)

@@ -11,9 +11,9 @@ if __name__ == "__main__":
 # afterwards, would take a quarter of the start-up time.
 gc.disable()
 
-from daca_shared.settings import ignore_propagators
+from daca_shared.settings import ignore_foreign_variables
 
-ignore_propagators()
+ignore_foreign_variables()
 
 from chat_service.app import run
 from chat_service.settings import ChatSettings

@@ -26,6 +26,18 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
+def own_address(host: str) -> str:
+    """The address of this machine that is meant, bare. Raises `ValueError` if it is none."""
+    bare = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    try:
+        socket.inet_pton(family, bare)  # `bind` would also accept names, and look them up
+        listen(bare, 0).close()
+    except OSError:
+        raise ValueError("must be an address of this machine, e.g. 127.0.0.1") from None
+    return bare
+
+
 @lru_cache(256)
 def host_in(written: str) -> IPv4Address | IPv6Address | str:
     """The address, or the name in lower case, in `host`, `host:port` or `[host]:port`; or ""."""

@@ -1,7 +1,6 @@
 """What the settings of both services share. Only settings read the environment."""
 
 import os
-import socket
 import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
@@ -17,8 +16,12 @@ from opentelemetry.util.re import parse_env_headers
 from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from daca_shared.addresses import THIS_MACHINE, listen, passwords_in
+from daca_shared.addresses import THIS_MACHINE, own_address, passwords_in
 
+_FOREIGN = (
+    "OTEL_PROPAGATORS", "OTEL_PYTHON_CONTEXT",
+    "PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir",
+)  # fmt: skip
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
 Sampler = Literal[
@@ -38,17 +41,6 @@ def _expand_home(path: Path) -> Path:
         raise ValueError(str(error)) from None
 
 
-def _check_host(host: str) -> str:
-    bare = "127.0.0.1" if host == "localhost" else host.strip("[]")
-    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
-    try:
-        socket.inet_pton(family, bare)  # `bind` would also accept names, and look them up
-        listen(bare, 0).close()
-    except OSError:
-        raise ValueError("must be an address of this machine, e.g. 127.0.0.1") from None
-    return bare
-
-
 def _check_token(token: SecretStr) -> SecretStr:
     text = token.get_secret_value()
     if not (text.isascii() and text.isprintable()):
@@ -57,16 +49,22 @@ def _check_token(token: SecretStr) -> SecretStr:
 
 
 Folder = Annotated[Path, AfterValidator(_expand_home)]
-Host = Annotated[str, AfterValidator(_check_host)]
+Host = Annotated[str, AfterValidator(own_address)]
 """An address to listen on, without the brackets that an IPv6 one has in URLs."""
 Token = Annotated[SecretStr, AfterValidator(_check_token)]
 """A secret that goes into a header as it is."""
 
 
-def ignore_propagators() -> None:
-    """We use W3C's trace headers, as Dapr does. One of our libraries can't be imported if this
-    variable, set perhaps for a whole cluster, names propagators that aren't installed."""
-    os.environ.pop("OTEL_PROPAGATORS", None)
+def ignore_foreign_variables() -> None:
+    """Before the libraries are imported: ignore what, set perhaps for a whole cluster, would end us
+    then, or have metrics write files. We use W3C's trace headers, as Dapr does."""
+    for name in _FOREIGN:
+        os.environ.pop(name, None)
+    if key_log := os.environ.get("SSLKEYLOGFILE"):
+        try:
+            Path(key_log).open("ab").close()
+        except OSError as error:
+            sys.exit(f"Bad settings in the environment: SSLKEYLOGFILE: {error.strerror}")
 
 
 def set_no_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -78,13 +76,16 @@ def set_no_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
     environment["no_proxy"] = environment["NO_PROXY"] = excepted
 
 
-def _check_env_file(file: Path) -> None:
+def _check_env_file(file: str) -> None:
     """End the program if a line of the env file is neither `NAME=value` nor a bare `NAME` that the
-    environment sets. Such a line would be skipped, and its setting, maybe a secret, lost."""
+    environment sets. Such a line would be skipped, and its setting, maybe a secret, lost. Raises
+    `OSError` if it is a folder or a broken link."""
+    if not os.path.lexists(file) or Path(file).is_fifo():  # a FIFO could be read only once
+        return
     with suppress(UnicodeDecodeError):  # which is reported when the settings are read
-        for line in parse_stream(StringIO(file.read_text("utf-8") if file.is_file() else "")):
+        for line in parse_stream(StringIO(Path(file).read_text("utf-8"))):
             is_bare = line.key and line.value is None and line.key not in os.environ
-            if line.error or is_bare:
+            if line.error or is_bare or "\0" in line.original.string:
                 sys.exit(f"Bad settings: .env: line {line.original.line} is not like NAME=value")
 
 
@@ -201,7 +202,7 @@ class ServiceSettings(BaseSettings):
         try:
             # scripts/run.sh reads .env itself, and sets this to "": not all apps may see all of it.
             file = os.environ.get("DACA_ENV_FILE", ".env")
-            _check_env_file(Path(file))
+            _check_env_file(file)
             return cls.model_validate({"_env_file": file, **more})
         except OSError as error:
             sys.exit(f"Bad settings: .env: {error.strerror}")

@@ -10,6 +10,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from daca_shared.domain import Misconfigured
 from daca_shared.settings import ServiceSettings
 
 PROPAGATOR = TraceContextTextMapPropagator()
@@ -29,7 +30,10 @@ class Tracing:
             # OpenTelemetry's SDK. To import it takes a sixth of a second and 5 MB.
             from daca_shared.observe.otel import Provider  # noqa: PLC0415
 
-            self._provider = Provider(settings, service_name)
+            try:
+                self._provider = Provider(settings, service_name)
+            except ValueError as error:  # it reads OTEL_BSP_… and OTEL_…_LIMIT itself
+                raise Misconfigured(f"OpenTelemetry's variables, OTEL_…: {error}") from None
             self.tracer, self.content = self._provider.get_tracer("daca"), settings.trace_content
 
     async def close(self) -> None:

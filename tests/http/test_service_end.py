@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from chat_service.settings import ChatSettings
 from chat_service.web.server import HttpServer
 from daca_shared.calls.server import GrpcServer
 from daca_shared.domain import Failed
+from daca_shared.storage.files import lock
 from lab.postgres import connected
 from lab.stack import UNSET, eventually
 from scripts.lib.project import ROOT
@@ -95,6 +97,44 @@ def test_a_service_that_cannot_start_logs_why_as_its_last_line(tmp_path: Path, p
     last = ended.stderr.splitlines()[-1]
     assert last.startswith(f"chat_service: Port {ports[port]} on 127.0.0.1 is taken")
     assert port in last
+
+
+def last_line_of(service: str, folder: Path, **settings: str) -> str:
+    """The line with which a service ends that can't begin."""
+    ended = subprocess.run(
+        [sys.executable, "-m", service], env=UNSET | {"DACA_DATA_DIR": str(folder)} | settings,
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
+    return ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("SSLKEYLOGFILE", "/dev/null/keys", "SSLKEYLOGFILE: Not a directory"),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", "many", "OTEL_SPAN_LINK_COUNT_LIMIT must be a non-negative"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0", "OTEL_…: schedule_delay_millis must be positive"),
+    ],
+)
+@pytest.mark.parametrize("service", ["analytics_service", "chat_service"])
+def test_a_bad_variable_of_a_library_is_named(
+    tmp_path: Path, service: str, variable: str, value: str, told: str
+) -> None:
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", variable: value}
+    off = {"ANALYTICS_METRICS_PORT": "off", "CHAT_METRICS_PORT": "off"}
+    assert told in last_line_of(service, tmp_path, **settings, **off)
+
+
+@pytest.mark.parametrize("service", ["analytics", "chat"])
+def test_a_second_service_names_the_first_not_only_its_port(tmp_path: Path, service: str) -> None:
+    """Whatever libraries would do with variables of other programs."""
+    foreign = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "gone"), "OTEL_PYTHON_CONTEXT": "own"}
+    with socket.create_server(("127.0.0.1", 0)) as taken, ExitStack() as first:
+        lock(tmp_path / f"{service}.lock", first)
+        port = {f"{service.upper()}_METRICS_PORT": str(taken.getsockname()[1])}
+        last = last_line_of(f"{service}_service", tmp_path, **foreign, **port)
+    assert f"process {os.getpid()} uses this data folder" in last
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make namespaces: no firewall is tried")

@@ -153,14 +153,15 @@ def test_an_env_file_that_cannot_be_read_is_named(
 ) -> None:
     (tmp_path / "latin-1").write_bytes(b"CHAT_MODEL=caf\xe9\n")
     (tmp_path / "utf-16").write_text("CHAT_MODEL=m\n", "utf-16")
-    for file in ("latin-1", "utf-16", "/proc/self/mem"):
+    (tmp_path / "folder").mkdir()
+    for file in ("latin-1", "utf-16", "/proc/self/mem", "folder", "nowhere", ".env"):
         (tmp_path / ".env").unlink(missing_ok=True)
         (tmp_path / ".env").symlink_to(file)
         with pytest.raises(SystemExit, match=r" \.env: (?!line)"):
             ChatSettings.from_environment()
 
 
-@pytest.mark.parametrize("between", [" ", ": ", "\n"])
+@pytest.mark.parametrize("between", [" ", ": ", "\n", "=\0"])
 @BOTH
 def test_a_line_of_an_env_file_that_sets_nothing_is_refused(
     environment: pytest.MonkeyPatch, tmp_path: Path, settings: type[ServiceSettings], between: str
