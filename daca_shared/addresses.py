@@ -55,7 +55,7 @@ class PortTaken(Exception):
     def __init__(self, host: str, port: int, variable: str) -> None:
         super().__init__(
             f"Port {port} on {host} is taken (or may not be used); "
-            f"stop what listens there, or set {variable} to another"
+            f"stop what listens there (`ss -ltnp` shows it), or set {variable} to another"
         )
 
 

@@ -17,11 +17,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, HttpUrl, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from daca_shared.addresses import THIS_MACHINE, own_address, passwords_in
+from daca_shared.misspelt import warn_of_misspelt
 
-_FOREIGN = (
-    "OTEL_PROPAGATORS", "OTEL_PYTHON_CONTEXT",
-    "PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir",
-)  # fmt: skip
+_FOREIGN = "OTEL_PROPAGATORS OTEL_PYTHON_CONTEXT PROMETHEUS_MULTIPROC_DIR prometheus_multiproc_dir"
 _DATABASE_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 
 Sampler = Literal[
@@ -58,7 +56,7 @@ Token = Annotated[SecretStr, AfterValidator(_check_token)]
 def ignore_foreign_variables() -> None:
     """Before the libraries are imported: ignore what, set perhaps for a whole cluster, would end us
     then, or have metrics write files. We use W3C's trace headers, as Dapr does."""
-    for name in _FOREIGN:
+    for name in _FOREIGN.split():
         os.environ.pop(name, None)
     if key_log := os.environ.get("SSLKEYLOGFILE"):
         try:
@@ -76,17 +74,20 @@ def set_no_proxy(environment: MutableMapping[str, str] = os.environ) -> None:
     environment["no_proxy"] = environment["NO_PROXY"] = excepted
 
 
-def _check_env_file(file: str) -> None:
-    """End the program if a line of the env file is neither `NAME=value` nor a bare `NAME` that the
-    environment sets. Such a line would be skipped, and its setting, maybe a secret, lost. Raises
-    `OSError` if it is a folder or a broken link."""
+def _names_in(file: str) -> list[str]:
+    """The names that the env file sets. Ends the program if a line is neither `NAME=value` nor a
+    bare `NAME` that the environment sets. Such a line would be skipped, and its setting, maybe a
+    secret, lost. Raises `OSError` if it is a folder or a broken link."""
     if not os.path.lexists(file) or Path(file).is_fifo():  # a FIFO could be read only once
-        return
+        return []
+    names = []
     with suppress(UnicodeDecodeError):  # which is reported when the settings are read
         for line in parse_stream(StringIO(Path(file).read_text("utf-8"))):
             is_bare = line.key and line.value is None and line.key not in os.environ
             if line.error or is_bare or "\0" in line.original.string:
                 sys.exit(f"Bad settings: .env: line {line.original.line} is not like NAME=value")
+            names.append(line.key or "")
+    return names
 
 
 class ServiceSettings(BaseSettings):
@@ -199,17 +200,17 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def from_environment(cls, **more: str) -> Self:
         """The settings; `more` overrides the environment. Ends the program if one is invalid."""
+        meanings = {str(field.alias): field.description for field in cls.model_fields.values()}
         try:
             # scripts/run.sh reads .env itself, and sets this to "": not all apps may see all of it.
             file = os.environ.get("DACA_ENV_FILE", ".env")
-            _check_env_file(file)
+            warn_of_misspelt({*os.environ, *_names_in(file)}, meanings)
             return cls.model_validate({"_env_file": file, **more})
         except OSError as error:
             sys.exit(f"Bad settings: .env: {error.strerror}")
         except pydantic.ValidationError as error:
             # Without the values, as one of them may be a key.
             text = "Bad settings in the environment or in .env:"
-            meanings = {field.alias: field.description for field in cls.model_fields.values()}
             for problem in error.errors():
                 name = problem["loc"][0] if problem["loc"] else ".env"
                 text += f"\n  {name}: {problem['msg'].removeprefix('Value error, ')}"

@@ -97,6 +97,7 @@ def test_a_service_that_cannot_start_logs_why_as_its_last_line(tmp_path: Path, p
     last = ended.stderr.splitlines()[-1]
     assert last.startswith(f"chat_service: Port {ports[port]} on 127.0.0.1 is taken")
     assert port in last
+    assert "`ss -ltnp`" in last
 
 
 def last_line_of(service: str, folder: Path, **settings: str) -> str:

@@ -12,6 +12,7 @@ from chat_service.agent.models import choose_model
 from chat_service.settings import ChatSettings
 from daca_shared.domain import Misconfigured
 from daca_shared.settings import ServiceSettings, set_no_proxy
+from scripts.lib.settings import RunnerSettings
 
 NO_ADDRESSES = {
     "a name": "somewhere.invalid",
@@ -101,6 +102,31 @@ def test_a_key_that_no_header_can_hold_is_refused(
     told = refusal(ChatSettings)
     assert variable in told
     assert key not in told
+
+
+def test_a_setting_that_is_nearly_one_is_reported_once(
+    environment: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / ".env").write_text("AUTH_SECRET=s3cret\n")
+    environment.setenv("CHAT_MODLE", "m")
+    for _ in range(2):
+        ChatSettings.from_environment()
+    assert caplog.messages == [
+        "AUTH_SECRET has no effect: is AUTH_JWT_SECRET meant?",
+        "CHAT_MODLE has no effect: is CHAT_MODEL meant?",
+    ]
+
+
+def test_another_services_setting_is_not_reported(
+    environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    every = (AnalyticsSettings, ChatSettings, RunnerSettings)
+    names = {str(field.alias) for each in every for field in each.model_fields.values()}
+    for name in {*names, "DACA_ENV_FILE", "DACA_STARTED_IN"}:
+        environment.setenv(name, "")
+    for each in every:
+        each.from_environment()
+    assert caplog.messages == []
 
 
 def test_blanks_around_a_value_are_stripped(environment: pytest.MonkeyPatch) -> None:
