@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the scripts, from the project's root: where tools are cached, and
 # how Python and its packages get here.
-export HOME="${HOME:-$(unset HOME; echo ~)}" # systemd may give none
+[[ ${HOME-} == /* ]] || HOME=$(unset HOME; echo ~) && export HOME # systemd may give none
 export DACA_STARTED_IN="${OLDPWD-}"
 UV_VERSION=0.13.9
 UV_AT_LEAST=0.6.0 # knows the options used here
@@ -17,7 +17,7 @@ for name in $(compgen -e); do
 done
 [[ ${XDG_CACHE_HOME-} == /* ]] || unset XDG_CACHE_HOME # a relative one is to be ignored, by its specification
 DACA_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/daca-chat"
-[[ -d ${TMPDIR-} ]] || unset TMPDIR # Python does without it, mktemp fails
+{ made=$(mktemp 2>/dev/null) && rm -f "$made"; } || unset TMPDIR # Python does without it, mktemp fails
 set +o noclobber
 export UV_PROJECT_ENVIRONMENT=.venv
 # With any other encoding Python fails to start, or to find our packages, in a folder like `/home/jörg`.

@@ -148,8 +148,11 @@ def test_a_daprd_of_another_version_is_named_before_ours_is_built(machine: Machi
     assert f"not used, as not version 1.18: {machine.bin}/daprd" in err
 
 
-def test_without_home_in_the_environment_the_users_home_folder_is_used(machine: Machine) -> None:
-    _, out, _ = machine.run("unset HOME; set -u; . scripts/lib/env.sh; echo $DACA_CACHE")
+@pytest.mark.parametrize("home", ["unset HOME", "HOME=", "HOME=here"])
+def test_without_a_home_in_the_environment_the_users_home_folder_is_used(
+    machine: Machine, home: str
+) -> None:
+    _, out, _ = machine.run(f"{home}; set -u; . scripts/lib/env.sh; echo $DACA_CACHE")
     assert out == f"{pwd.getpwuid(os.getuid()).pw_dir}/.cache/daca-chat\n"
 
 
@@ -161,9 +164,10 @@ def test_a_cache_that_cannot_be_written_is_no_hindrance_if_nothing_is_missing(
     assert (code, out, err) == (0, f"{machine.bin}/daprd\n", "")
 
 
-def test_a_missing_folder_for_temporary_files_is_ignored(machine: Machine) -> None:
+@pytest.mark.parametrize("folder", ["/nonexistent", "/proc"])
+def test_an_unusable_folder_for_temporary_files_is_ignored(machine: Machine, folder: str) -> None:
     code, out, err = machine.run(
-        "export TMPDIR=/nonexistent; . scripts/lib/env.sh; rm $(mktemp); echo ${TMPDIR-none}"
+        f"export TMPDIR={folder}; . scripts/lib/env.sh; rm $(mktemp); echo ${{TMPDIR-none}}"
     )
     assert (code, out, err) == (0, "none\n", "")
 
