@@ -1,10 +1,11 @@
 /** The chat page: the user, the conversation that is shown, and the current turn. */
 
 import * as api from "./api.js";
-import { Composer } from "./composer.js";
-import { Count } from "./count.js";
-import { Loads } from "./loads.js";
-import { Log } from "./log.js";
+import { composer } from "./composer.js";
+import { count } from "./count.js";
+import { loads } from "./loads.js";
+import { log } from "./log.js";
+import { $ } from "./markup.js";
 import {
   TAB,
   composes,
@@ -20,11 +21,11 @@ import {
   touch,
   uuid,
 } from "./platform.js";
+import { hasProblem, hideAnswered, hideProblem, showProblem } from "./problem.js";
 import { Sidebar } from "./sidebar.js";
 import { followTheme } from "./theme.js";
 import { followToken, subject } from "./token.js";
 
-const $ = (id) => document.getElementById(id);
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const WELCOME = $("empty").textContent;
 const LOADING = "Loading the conversation…";
@@ -35,8 +36,6 @@ const KEPT_MS = 300;
 /** Most conversations are loaded before one could read that they are being loaded. */
 const SLOW_MS = 300;
 const REREAD_MS = 3000;
-/** By then, screen readers have picked up the text of an announcement. */
-const SPOKEN_MS = 1000;
 /** A browser has only six connections to a host, for all tabs. */
 const MOST_REPLIES = 4;
 let user = subject() || recall("user", TAB) || recall("user") || "alice";
@@ -57,19 +56,12 @@ let view = 0;
 let readAt = Date.now();
 /** Whether the service has said whose token comes with our requests, if one does. */
 let isCallerKnown = false;
-const loads = new Loads();
-/**
- * What the problem that is shown is about: the "list", a "title", a "deletion" of a conversation, the
- * "conversation" that is shown, or a message: then it is a function that tells whether the message has
- * been answered since.
- */
-let about = "";
 /** Whether the conversation that is shown has been loaded since it was chosen. */
 let isLoaded = false;
 
-const log = new Log({ onEdit: edit, onAgain: sendAgain });
-const composer = new Composer({ onSend: send, onStop: () => coming.get(session)?.stop() });
-const count = new Count();
+log.actions = { onEdit: edit, onAgain: sendAgain };
+composer.onSend = send;
+composer.onStop = () => coming.get(session)?.stop();
 const sidebar = new Sidebar({
   unanswered,
   hasFailed: (id) => problems.has(id),
@@ -79,7 +71,7 @@ const sidebar = new Sidebar({
   onChange: (whose, id, gone) => {
     tell({ user: whose, session: id, gone });
     if (!gone) return;
-    if (about === `deletion ${id}`) hideProblem();
+    hideProblem(`deletion ${id}`);
     if (id === session) go(); // first, as leaving a conversation stores its draft
     [...keysOf(draft(id, whose)), ...keysOf(unsent("", id, whose))].forEach((key) => forget(key));
   },
@@ -87,15 +79,15 @@ const sidebar = new Sidebar({
     sidebar.toggle(false); // it covers the problem on narrow screens
     showProblem(error, retry, of);
   },
-  onTitles: () => about === "title" && hideProblem(),
+  onTitles: () => hideProblem("title"),
   onLoadProblem(error, retry, isAsked) {
     askForCaller();
     // Any other problem matters more. The list is reloaded after each message.
-    if (!isAsked && !$("problem").hidden && about !== "list") return;
+    if (!isAsked && hasProblem("list")) return;
     if (isAsked) sidebar.toggle(false);
     showProblem(error, retry, "list");
   },
-  onLoad: () => about === "list" && hideProblem(),
+  onLoad: () => hideProblem("list"),
 });
 const tell = otherTabs((news) => {
   if (news.user !== user) return;
@@ -106,29 +98,6 @@ const tell = otherTabs((news) => {
   if (coming.has(news.session)) stale.add(news.session);
   else if (news.session === session) reread();
 });
-
-// Problems
-
-function showProblem(error, retry, of = "") {
-  about = of;
-  if (!(error instanceof api.Problem)) console.error(error);
-  $("problem-text").textContent =
-    error instanceof api.Problem ? error.message : "Something went wrong in this page.";
-  log.keepPlace(() => ($("problem").hidden = false));
-  $("retry").onclick = () => {
-    composer.rest();
-    hideProblem();
-    retry();
-  };
-}
-
-function hideProblem() {
-  about = "";
-  // A button that is hidden loses the focus.
-  if (document.activeElement === $("retry")) composer.rest();
-  $("problem").hidden = true;
-  $("problem-text").textContent = "";
-}
 
 // Conversations
 
@@ -198,7 +167,7 @@ function notLoaded(error, isAsked = true) {
   saidLoading();
   $("empty").textContent = NOT_LOADED;
   $("empty").hidden = log.turns.length > 0;
-  if (!isAsked && !$("problem").hidden) return;
+  if (!isAsked && hasProblem()) return;
   const again = () => {
     show(session);
     showUser();
@@ -221,10 +190,10 @@ function receive(messages) {
   const waiting = log.turns.filter((turn) => !turn.isKept);
   log.reconcile(messages, reply?.turn);
   const answered = waiting.findLast((turn) => turn.isKept && turn.state === "complete");
-  if (answered && !reply) tellReply(answered);
+  if (answered && !reply) answered.readOut();
   // The server has the edit whose reply was cut off.
   if (lost && edited.isKept && edited.text === lost && composer.text === lost) composer.endEdit();
-  if (typeof about === "function" && about()) hideProblem();
+  hideAnswered();
   if (reply) log.append(reply.turn);
   // The server may still be answering a message that it hasn't stored yet.
   if (!log.turns.some((turn) => turn.isUnsure && turn !== reply?.turn)) stale.delete(session);
@@ -238,7 +207,7 @@ function receive(messages) {
 function recallAll() {
   isLoaded = true;
   saidLoading();
-  if (about === "conversation") hideProblem();
+  hideProblem("conversation");
   keysOf(unsent()).forEach(recallUnsent);
   recallEdit();
   sayIfNotHere();
@@ -437,7 +406,7 @@ async function run(turn, text, regenerate = false) {
     };
     reply = await noted(`reply ${turn.id}`, chat, { signal });
     change(() => turn.complete(reply));
-    if (isShown()) tellReply(turn);
+    if (isShown()) turn.readOut();
   } catch (error) {
     if (isShown()) $("status").textContent = signal.aborted ? "Stopped." : "";
     if (!error.isOurs) {
@@ -512,13 +481,6 @@ async function run(turn, text, regenerate = false) {
 function setBusy(busy) {
   $("status").textContent = busy ? "The assistant is replying…" : "";
   composer.busy = busy;
-}
-
-/** Have screen readers read a reply out. Their copy is removed soon, so that nobody finds the reply twice. */
-function tellReply(turn) {
-  $("status").textContent = "Reply complete.";
-  $("spoken").textContent = turn.spoken;
-  setTimeout(() => ($("spoken").textContent = ""), SPOKEN_MS);
 }
 
 function stopAll() {

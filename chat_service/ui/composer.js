@@ -1,8 +1,8 @@
 /** The box for writing messages. It stores a draft for each conversation, and for each message that is edited. */
 
+import { $ } from "./markup.js";
 import { composes, forget, recall, remember, touch } from "./platform.js";
 
-const $ = (id) => document.getElementById(id);
 /**
  * Stop and Send replace each other: a click this soon after the other's is the second one of a double click. And
  * Escape this soon after a reply's end was meant to stop the reply, not to cancel an edit.
@@ -10,10 +10,12 @@ const $ = (id) => document.getElementById(id);
 const DOUBLE_CLICK_MS = 500;
 const isJustNow = (time) => performance.now() - time < DOUBLE_CLICK_MS;
 
-export class Composer {
-  constructor({ onSend, onStop }) {
-    this.onSend = onSend;
-    this.onStop = onStop;
+class Composer {
+  /** Called with a text, and with the turn whose message it replaces, if any. */
+  onSend;
+  onStop;
+
+  constructor() {
     this.most = Infinity;
     this.key = "";
     this.isBusy = false;
@@ -179,3 +181,5 @@ export class Composer {
     $("text").ariaInvalid = excess ? "true" : null;
   }
 }
+
+export const composer = new Composer();

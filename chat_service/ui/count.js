@@ -2,12 +2,12 @@
 
 import * as api from "./api.js";
 import { drawActivity } from "./chart.js";
+import { $ } from "./markup.js";
 
-const $ = (id) => document.getElementById(id);
 /** Pauses before each try, as the count is updated a moment after the reply. */
 const WAITS_MS = [0, 300, 1000];
 
-export class Count {
+class Count {
   constructor() {
     this.user = "";
     /** How many times the count was requested, and which request's answer is shown. */
@@ -38,3 +38,5 @@ export class Count {
     }
   }
 }
+
+export const count = new Count();

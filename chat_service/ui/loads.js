@@ -1,6 +1,6 @@
 /** The loads of the conversation that is shown. Only the latest one counts. */
 
-export class Loads {
+class Loads {
   #control = new AbortController();
   #running = 0;
   #begun = 0;
@@ -41,3 +41,5 @@ export class Loads {
     return replies === this.#replies ? found : this.load(read);
   }
 }
+
+export const loads = new Loads();

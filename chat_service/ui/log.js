@@ -1,9 +1,8 @@
 /** The messages of the conversation that is shown, and the scroll position in them. */
 
-import { copy } from "./markup.js";
+import { $, copy } from "./markup.js";
 import { TurnView } from "./turns.js";
 
-const $ = (id) => document.getElementById(id);
 /** Whoever scrolls down this near to the end wants to see it. */
 const NEAR_PX = 40;
 /** Whoever is this near to the end has not scrolled up: a zoomed page has fractions of pixels. */
@@ -17,9 +16,10 @@ function placeOf(id, turns) {
   return later < 0 ? turns.length : later;
 }
 
-export class Log {
-  constructor(actions) {
-    this.actions = actions;
+class Log {
+  constructor() {
+    /** What the buttons of messages do: `onEdit(turn)` and `onAgain(turn)`. */
+    this.actions = {};
     this.turns = [];
     this.element = $("log");
     /** Whether its user wants to see the end. */
@@ -209,3 +209,5 @@ export class Log {
     $("empty").hidden = this.turns.length > 0;
   }
 }
+
+export const log = new Log();

@@ -5,6 +5,8 @@ const LINK_OR_BREAK =
   /((?:https?:\/\/|(?<![\p{L}\p{N}@._\/-])www\.(?=\p{L}|\p{N}))(?:\([^\s()<>"]*\)|[^\s()<>"«»\u2018-\u201f\u3001-\u301f\uff01-\uff65])+(?<![\p{Term}'*…\]])|\n)/iu;
 const REL = "noopener noreferrer nofollow";
 
+export const $ = (id) => document.getElementById(id);
+
 export function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);

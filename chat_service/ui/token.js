@@ -1,8 +1,8 @@
 /** The token that identifies the user, if the gateway requires one; kept until the tab is closed. */
 
+import { $ } from "./markup.js";
 import { TAB, forget, recall, remember } from "./platform.js";
 
-const $ = (id) => document.getElementById(id);
 const WANTED = $("sign-in-why").textContent;
 const REFUSED = "The service does not accept this token, or no longer does. It may have expired: enter another one.";
 // If storage is disabled, the user must enter it after each reload.

@@ -1,7 +1,9 @@
 /** The view of a message and its reply. */
 
-import { copy, element, show } from "./markup.js";
+import { $, copy, element, show } from "./markup.js";
 
+/** By then, screen readers have picked up the text of an announcement. */
+const SPOKEN_MS = 1000;
 const TOOLS = new Map([["get_current_time", "Looked up the time"]]);
 
 function button(text, onclick) {
@@ -53,12 +55,14 @@ export class TurnView {
     this.#finish("coming");
   }
 
-  /** The reply as text, for screen readers. */
-  get spoken() {
+  /** Have screen readers read the reply out. Their copy is removed soon, so that nobody finds the reply twice. */
+  readOut() {
+    $("status").textContent = "Reply complete.";
     const shown = this.answer.cloneNode(true);
     for (const bar of shown.querySelectorAll(".bar")) bar.remove();
     for (const cell of shown.querySelectorAll("td, th, br")) cell.after("\n");
-    return shown.textContent;
+    $("spoken").textContent = shown.textContent;
+    setTimeout(() => ($("spoken").textContent = ""), SPOKEN_MS);
   }
 
   addText(text) {
