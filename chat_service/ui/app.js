@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { composer } from "./composer.js";
 import { count } from "./count.js";
+import { toggleDrawer } from "./drawer.js";
 import { loads } from "./loads.js";
 import { log } from "./log.js";
 import { $ } from "./markup.js";
@@ -22,7 +23,7 @@ import {
   uuid,
 } from "./platform.js";
 import { hasProblem, hideAnswered, hideProblem, showProblem } from "./problem.js";
-import { Sidebar } from "./sidebar.js";
+import { sidebar } from "./sidebar.js";
 import { followTheme } from "./theme.js";
 import { followToken, subject } from "./token.js";
 
@@ -62,33 +63,19 @@ let isLoaded = false;
 log.actions = { onEdit: edit, onAgain: sendAgain };
 composer.onSend = send;
 composer.onStop = () => coming.get(session)?.stop();
-const sidebar = new Sidebar({
-  unanswered,
-  hasFailed: (id) => problems.has(id),
-  onOpen: (id) => go(id),
-  // Stop the reply that is being streamed, as the server would wait for its end.
-  onDelete: (id) => coming.get(id)?.stop(),
-  onChange: (whose, id, gone) => {
-    tell({ user: whose, session: id, gone });
-    if (!gone) return;
-    hideProblem(`deletion ${id}`);
-    if (id === session) go(); // first, as leaving a conversation stores its draft
-    [...keysOf(draft(id, whose)), ...keysOf(unsent("", id, whose))].forEach((key) => forget(key));
-  },
-  onProblem(error, retry, of) {
-    sidebar.toggle(false); // it covers the problem on narrow screens
-    showProblem(error, retry, of);
-  },
-  onTitles: () => hideProblem("title"),
-  onLoadProblem(error, retry, isAsked) {
-    askForCaller();
-    // Any other problem matters more. The list is reloaded after each message.
-    if (!isAsked && hasProblem("list")) return;
-    if (isAsked) sidebar.toggle(false);
-    showProblem(error, retry, "list");
-  },
-  onLoad: () => hideProblem("list"),
-});
+sidebar.unanswered = unanswered;
+sidebar.hasFailed = (id) => problems.has(id);
+sidebar.onOpen = (id) => go(id);
+// Stop the reply that is being streamed, as the server would wait for its end.
+sidebar.onDelete = (id) => coming.get(id)?.stop();
+sidebar.onChange = (whose, id, gone) => {
+  tell({ user: whose, session: id, gone });
+  if (!gone) return;
+  hideProblem(`deletion ${id}`);
+  if (id === session) go(); // first, as leaving a conversation stores its draft
+  [...keysOf(draft(id, whose)), ...keysOf(unsent("", id, whose))].forEach((key) => forget(key));
+};
+sidebar.onNoList = askForCaller;
 const tell = otherTabs((news) => {
   if (news.user !== user) return;
   // What the other tab has deleted must not be stored again here.
@@ -114,7 +101,7 @@ const idIn = (key) => key.split(" ").at(-1);
 
 /** Show a conversation, or a new one. The browser's Back button returns to the one before. */
 async function go(id = "") {
-  sidebar.toggle(false);
+  toggleDrawer(false);
   // On a touch screen this opens the keyboard, which would cover what is to be read.
   if (!id || !touch.matches) composer.focus();
   if (id === session && coming.has(id)) return;
@@ -359,7 +346,7 @@ function signOut() {
   $("user").value = "";
   history.replaceState(null, "", location.pathname);
   show("");
-  sidebar.unsentTitles.clear();
+  sidebar.renaming.unsent().clear();
   sidebar.clear();
   count.clear();
 }
@@ -553,7 +540,7 @@ function lookAgain() {
 }
 
 window.addEventListener("popstate", () => {
-  sidebar.toggle(false);
+  toggleDrawer(false);
   showAddress();
 });
 window.addEventListener("focus", lookAgain);

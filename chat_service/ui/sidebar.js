@@ -1,42 +1,39 @@
-/** The list of past conversations; on narrow screens, a drawer. */
+/** The list of past conversations, and the search in them. */
 
 import * as api from "./api.js";
-import { element } from "./markup.js";
-import { composes, losesFocus } from "./platform.js";
+import { DELETING, Deleting } from "./deleting.js";
+import { toggleDrawer } from "./drawer.js";
+import { entry } from "./entry.js";
+import { $ } from "./markup.js";
+import { hasProblem, hideProblem, showProblem } from "./problem.js";
+import { Renaming } from "./renaming.js";
 
-const $ = (id) => document.getElementById(id);
-const narrow = matchMedia("(max-width: 45rem)");
 const TYPING_MS = 250;
 /** A click takes less time. If the button is released elsewhere, that may never be reported. */
 const HELD_MS = 1000;
-const DELETING = "Being deleted…";
-const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" };
 
-const sameYear = (time) => new Date(time).getFullYear() === new Date().getFullYear();
+class Sidebar {
+  /** Called to show a conversation. */
+  onOpen;
+  /** Called with a conversation that is about to be deleted. */
+  onDelete;
+  /** Called with the user and conversation of a change, and whether it is a deletion. */
+  onChange;
+  /** Called if the list can't be loaded. */
+  onNoList;
+  /** Return the conversations that the server may not know, and whether a reply in one has failed. */
+  unanswered;
+  hasFailed;
 
-export class Sidebar {
-  constructor({ unanswered, hasFailed, onOpen, onDelete, onChange, onProblem, onTitles, onLoadProblem, onLoad }) {
-    this.unanswered = unanswered;
-    this.hasFailed = hasFailed;
-    this.onOpen = onOpen;
-    this.onDelete = onDelete;
-    this.onChange = onChange;
-    this.onProblem = onProblem;
-    this.onTitles = onTitles;
-    this.onLoadProblem = onLoadProblem;
-    this.onLoad = onLoad;
+  constructor() {
     this.user = "";
     this.next = "";
     this.filter = "";
     this.loads = 0;
     /** The latest load that the user has asked for, as a promise. */
     this.asked = undefined;
-    /** Titles that are not stored yet: for each user, by conversation. */
-    this.titles = new Map();
-    /** The conversations whose title is being sent. Until the answer comes, no other title is sent. */
-    this.sending = new Set();
-    /** The conversations that are being deleted. */
-    this.deleting = new Set();
+    this.renaming = new Renaming(this);
+    this.deleting = new Deleting(this);
     /** How many of the shown conversations the server has listed. */
     this.count = 0;
     /** Settled once no button of the mouse is held down in the sidebar. */
@@ -48,36 +45,11 @@ export class Sidebar {
       });
     };
     $("more").onclick = () => this.#more();
-    $("drawer-button").onclick = () => this.toggle(!this.#isOpen);
-    $("backdrop").onclick = () => this.toggle(false);
-    document.body.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || composes(event) || event.defaultPrevented) return;
-      if (document.querySelector("dialog[open]")) return;
-      // Here Escape closes the drawer or clears the search. It must not stop a reply, too.
-      if (this.#isOpen || event.target === $("search")) event.stopPropagation();
-      if (this.#isOpen) this.toggle(false);
-    });
     let typing;
     $("search").oninput = () => {
       clearTimeout(typing);
       typing = setTimeout(() => this.#search(), TYPING_MS);
     };
-    narrow.onchange = () => this.toggle(false);
-  }
-
-  /** Whether the drawer is open. */
-  get #isOpen() {
-    return $("drawer-button").ariaExpanded === "true";
-  }
-
-  toggle(open) {
-    const wasOpen = this.#isOpen;
-    $("drawer-button").ariaExpanded = String(open);
-    document.body.classList.toggle("drawer-open", open);
-    $("backdrop").hidden = !open;
-    $("main").inert = open;
-    if (open) $("new").focus();
-    else if (wasOpen) $("drawer-button").focus();
   }
 
   /** Show the latest conversations of `user`, at least as many as are shown now. */
@@ -93,11 +65,6 @@ export class Sidebar {
     const page = await this.#load({ least: this.count || 1 }, () => this.refresh(user));
     if (page && !this.isNaming) this.#show(page, true);
     else if (user === this.user && seen !== this.asked) this.refresh(user); // that load has overtaken this one
-  }
-
-  get unsentTitles() {
-    if (!this.titles.has(this.user)) this.titles.set(this.user, new Map());
-    return this.titles.get(this.user);
   }
 
   get isNaming() {
@@ -160,12 +127,24 @@ export class Sidebar {
       const page = await api.conversations(this.user, { filter: this.filter, ...query });
       await this.released; // a click is lost if its target is replaced meanwhile
       if (mine !== this.loads) return null;
-      this.onLoad();
+      hideProblem("list");
       return page;
     } catch (error) {
-      if (mine === this.loads) this.onLoadProblem(error, retry, isAsked);
+      if (mine === this.loads) this.#failed(error, retry, isAsked);
       return null;
     }
+  }
+
+  #failed(error, retry, isAsked) {
+    this.onNoList();
+    if (isAsked) this.report(error, retry, "list");
+    // Any other problem matters more. The list is reloaded after each message.
+    else if (!hasProblem("list")) showProblem(error, retry, "list");
+  }
+
+  report(error, retry, of) {
+    toggleDrawer(false); // it covers the problem on narrow screens
+    showProblem(error, retry, of);
   }
 
   #show({ conversations, next }, anew) {
@@ -176,16 +155,16 @@ export class Sidebar {
     const items = conversations.map((one) => {
       const isComing = unanswered.get(one.session_id)?.isComing;
       unanswered.delete(one.session_id);
-      this.#settleStored(one);
-      return this.#item(isComing || this.hasFailed(one.session_id) ? { ...one, isComing } : one);
+      this.renaming.settleStored(one);
+      return this.#make(isComing || this.hasFailed(one.session_id) ? { ...one, isComing } : one);
     });
-    if (anew && !this.filter) items.unshift(...[...unanswered.values()].map((one) => this.#item(one)));
+    if (anew && !this.filter) items.unshift(...[...unanswered.values()].map((one) => this.#make(one)));
     if (anew) {
       $("conversations").replaceChildren(...items);
       this.count = 0;
     } else {
       // Some may be shown already, because of an unanswered message.
-      conversations.forEach((one) => this.#listed(one.session_id)?.remove());
+      conversations.forEach((one) => this.item(one.session_id)?.remove());
       $("conversations").append(...items);
     }
     this.count += conversations.length;
@@ -199,157 +178,45 @@ export class Sidebar {
     ($("conversations").querySelector(selector) ?? $("new")).focus({ preventScroll: true });
   }
 
-  #listed(session) {
+  /** The conversation's item in the list, if it is there. */
+  item(session) {
     return $("conversations").querySelector(`[data-session="${session}"]`);
   }
 
-  #item(conversation) {
-    const { session_id: session, title, update_time: time, turn_count: turns } = conversation;
-    let about = conversation.isComing ? "Being answered…" : "Not answered";
-    if (this.deleting.has(session)) about = DELETING;
-    else if (this.unsentTitles.has(session)) about = "New title not saved";
-    else if (!("isComing" in conversation)) {
-      const when = new Date(time).toLocaleString([], sameYear(time) ? WHEN : { ...WHEN, year: "numeric" });
-      about = `\u2068${when}\u2069 · ${turns} ${turns === 1 ? "message" : "messages"}`;
-    }
-    const open = element("button", { type: "button", className: "open" });
-    open.onclick = () => this.onOpen(session);
-    open.append(
-      element("span", { className: "title", dir: "auto", textContent: title }),
-      element("small", { textContent: about }),
-    );
-    const rename = this.#tool("rename", "✎", `Rename: ${title}`, () => this.#rename(item, conversation));
-    const remove = this.#tool("delete", "✕", `Delete: ${title}`, () => this.#delete(conversation));
-    rename.hidden = !time;
-    rename.disabled = this.sending.has(session);
-    const item = element("li", {}, open, rename, remove);
-    item.dataset.session = session;
-    return item;
-  }
-
-  #tool(className, textContent, ariaLabel, onclick) {
-    const properties = { type: "button", textContent, ariaLabel, title: ariaLabel, onclick };
-    return element("button", { ...properties, className: `${className} tool` });
-  }
-
-  #rename(item, conversation) {
-    const { session_id: session, title } = conversation;
-    const value = this.unsentTitles.get(session) ?? title;
-    const field = element("input", { value, dir: "auto", maxLength: 200, required: true });
-    field.ariaLabel = "Title";
-    const form = element("form", {}, field);
-    let done = false;
-    const close = async (given) => {
-      if (done) return;
-      done = field.readOnly = true;
-      if (given === title) this.#settle(session);
-      else if (given) Object.assign(conversation, await this.#send(session, given));
-      const fresh = this.#item(conversation);
-      const had = item.contains(document.activeElement);
-      item.replaceWith(fresh);
-      this.current = this.session;
-      if (had) fresh.querySelector(".rename").focus();
-      this.refresh(this.user);
-    };
-    form.onsubmit = (event) => {
-      event.preventDefault();
-      close(field.value.trim());
-    };
-    field.onkeydown = (event) => {
-      if (event.key !== "Escape" || composes(event)) return;
-      event.preventDefault();
-      close(title);
-    };
-    field.onblur = async () => {
-      await this.released; // what is below moves up, and a click on it would be lost
-      close(field.value === value ? "" : field.value.trim());
-    };
-    item.replaceChildren(form);
-    field.select();
-  }
-
-  /** Send a title. Returns the renamed conversation; null if that failed, or if the user has changed. */
-  async #send(session, title) {
-    const { user, unsentTitles } = this;
-    unsentTitles.set(session, title);
-    this.sending.add(session);
-    const button = this.#listed(session)?.querySelector(".rename");
-    if (button) button.disabled = true;
-    try {
-      const renamed = await api.rename(user, session, title);
-      this.#settle(session, unsentTitles);
-      this.onChange(user, session, false);
-      return user === this.user ? renamed : null;
-    } catch (error) {
-      const wasDeleted = !unsentTitles.has(session);
-      if (error.isNotFound) unsentTitles.delete(session);
-      // A user who has left sees on return that the title was not saved.
-      if (user === this.user && !wasDeleted) this.onProblem(error, () => this.#sendAgain(), "title");
-      return null;
-    } finally {
-      this.sending.delete(session);
-    }
-  }
-
-  async #sendAgain() {
-    const unsent = [...this.unsentTitles].filter(([session]) => !this.sending.has(session));
-    await Promise.all(unsent.map((one) => this.#send(...one)));
+  /** Show a conversation again whose title was edited. */
+  replace(item, conversation) {
+    const fresh = this.#make(conversation);
+    const had = item.contains(document.activeElement);
+    item.replaceWith(fresh);
+    this.current = this.session;
+    if (had) fresh.querySelector(".rename").focus();
     this.refresh(this.user);
   }
 
-  /** Settle an unsent title that the server turns out to have stored: only its answer was lost. */
-  #settleStored({ session_id: session, title }) {
-    if (!this.sending.has(session) && this.unsentTitles.get(session) === title) this.#settle(session);
+  /** Remove a conversation that was deleted. */
+  drop(user, session) {
+    this.renaming.settle(session, user);
+    const item = this.item(session);
+    const near = item?.nextElementSibling ?? item?.previousElementSibling;
+    const had = item?.contains(document.activeElement);
+    item?.remove();
+    // The user may have begun to write meanwhile.
+    if (had) (near?.querySelector(".open") ?? $("new")).focus();
+    this.onChange(user, session, true);
+    this.refresh(this.user);
   }
 
-  /** Forget an unsent title: it is stored, or not wanted any more. */
-  #settle(session, unsentTitles = this.unsentTitles) {
-    unsentTitles.delete(session);
-    if (!this.unsentTitles.size) this.onTitles();
-  }
-
-  #delete({ session_id: session, title }) {
-    const dialog = $("ask-delete");
-    $("delete-what").textContent = title;
-    dialog.returnValue = "";
-    const { user, unsentTitles } = this;
-    const remove = async () => {
-      if (this.deleting.has(session)) return;
-      this.onDelete(session);
-      this.deleting.add(session);
-      const about = () => this.#listed(session)?.querySelector("small") ?? {};
-      const before = about().textContent;
-      about().textContent = DELETING;
-      try {
-        await api.remove(user, session);
-      } catch (error) {
-        // It may have been deleted already, in another tab.
-        if (!error.isNotFound) {
-          about().textContent = before;
-          if (user !== this.user) return;
-          this.onProblem(error, remove, `deletion ${session}`);
-          this.refresh(user); // its reply was stopped
-          return;
-        }
-      } finally {
-        this.deleting.delete(session);
-      }
-      this.#settle(session, unsentTitles);
-      const item = this.#listed(session);
-      const near = item?.nextElementSibling ?? item?.previousElementSibling;
-      const had = item?.contains(document.activeElement);
-      item?.remove();
-      // The user may have begun to write meanwhile.
-      if (had) (near?.querySelector(".open") ?? $("new")).focus();
-      this.onChange(user, session, true);
-      this.refresh(this.user);
-    };
-    dialog.onclose = () => {
-      // A refresh may have replaced the button to which the browser returns the focus. This event may come late,
-      // when its user already writes elsewhere.
-      if (losesFocus(dialog)) this.#listed(session)?.querySelector(".delete").focus();
-      if (dialog.returnValue === "delete") remove();
-    };
-    dialog.showModal();
+  #make(conversation) {
+    const { session_id: session } = conversation;
+    const unsaved = this.renaming.unsent().has(session) ? "New title not saved" : "";
+    const made = entry(conversation, this.deleting.isRunning(session) ? DELETING : unsaved, {
+      onOpen: () => this.onOpen(session),
+      onRename: (item) => this.renaming.edit(item, conversation),
+      onDelete: () => this.deleting.ask(conversation),
+    });
+    made.querySelector(".rename").disabled = this.renaming.isSending(session);
+    return made;
   }
 }
+
+export const sidebar = new Sidebar();
