@@ -1,6 +1,7 @@
 /** The chat page: the user, the conversation that is shown, and the current turn. */
 
 import * as api from "./api.js";
+import { failed, limit, replyBegins, replyEnds, replyIn, showFailure, stopReplies } from "./coming.js";
 import { composer } from "./composer.js";
 import { count } from "./count.js";
 import { toggleDrawer } from "./drawer.js";
@@ -23,11 +24,22 @@ import {
   uuid,
 } from "./platform.js";
 import { hasProblem, hideAnswered, hideProblem, showProblem } from "./problem.js";
+import {
+  address,
+  beginView,
+  forgetUser,
+  isId,
+  rememberUser,
+  session,
+  setUser,
+  user,
+  view,
+} from "./session.js";
 import { sidebar } from "./sidebar.js";
+import { draft, editOf, forgetTexts, idIn, unsent } from "./texts.js";
 import { followTheme } from "./theme.js";
 import { followToken, subject } from "./token.js";
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const WELCOME = $("empty").textContent;
 const LOADING = "Loading the conversation…";
 const NOT_LOADED = "This conversation could not be loaded.";
@@ -37,23 +49,10 @@ const KEPT_MS = 300;
 /** Most conversations are loaded before one could read that they are being loaded. */
 const SLOW_MS = 300;
 const REREAD_MS = 3000;
-/** A browser has only six connections to a host, for all tabs. */
-const MOST_REPLIES = 4;
-let user = subject() || recall("user", TAB) || recall("user") || "alice";
-let session = "";
-/**
- * The replies that are being streamed, by conversation. They go on while another conversation is shown. Each has
- * its `turn`, its `stop`, and its conversation's `turns` while that isn't shown.
- */
-const coming = new Map();
 /** Conversations of which the server may have more than this page, e.g. because they changed elsewhere. */
 const stale = new Set();
-/** Failures in conversations that were not shown: functions that show them, by conversation. */
-const problems = new Map();
 /** Texts that were refused before their sender was known, by the keys under which they are stored. */
 const refused = new Map();
-/** The number of the current view. Answers for an older one are dropped. */
-let view = 0;
 let readAt = Date.now();
 /** Whether the service has said whose token comes with our requests, if one does. */
 let isCallerKnown = false;
@@ -62,18 +61,14 @@ let isLoaded = false;
 
 log.actions = { onEdit: edit, onAgain: sendAgain };
 composer.onSend = send;
-composer.onStop = () => coming.get(session)?.stop();
-sidebar.unanswered = unanswered;
-sidebar.hasFailed = (id) => problems.has(id);
+composer.onStop = () => replyIn(session)?.stop();
 sidebar.onOpen = (id) => go(id);
-// Stop the reply that is being streamed, as the server would wait for its end.
-sidebar.onDelete = (id) => coming.get(id)?.stop();
 sidebar.onChange = (whose, id, gone) => {
   tell({ user: whose, session: id, gone });
   if (!gone) return;
   hideProblem(`deletion ${id}`);
   if (id === session) go(); // first, as leaving a conversation stores its draft
-  [...keysOf(draft(id, whose)), ...keysOf(unsent("", id, whose))].forEach((key) => forget(key));
+  forgetTexts(whose, id);
 };
 sidebar.onNoList = askForCaller;
 const tell = otherTabs((news) => {
@@ -82,44 +77,32 @@ const tell = otherTabs((news) => {
   if (news.gone && [session, undefined].includes(news.session)) composer.filled = composer.text;
   sidebar.refresh(user);
   count.refresh(user);
-  if (coming.has(news.session)) stale.add(news.session);
+  if (replyIn(news.session)) stale.add(news.session);
   else if (news.session === session) reread();
 });
 
 // Conversations
-
-// Encoded, as a space ends the name in a key. Otherwise the keys of `bob` would include those of `bob x`.
-const owner = (whose = user) => whose.replace(/[ %]/g, encodeURIComponent);
-const draft = (place = location.hash.slice(1), whose = user) => `draft ${owner(whose)} ${place}`;
-/** The key under which `composer` stores the edit of a message. */
-const editOf = (id, place) => `${draft(place)} ${id}`;
-/** The key of a message that was sent, but not answered yet. */
-const unsent = (id = "", place = session, whose = user) => `unsent ${owner(whose)} ${place} ${id}`;
-
-/** The message id at the end of such a key. */
-const idIn = (key) => key.split(" ").at(-1);
 
 /** Show a conversation, or a new one. The browser's Back button returns to the one before. */
 async function go(id = "") {
   toggleDrawer(false);
   // On a touch screen this opens the keyboard, which would cover what is to be read.
   if (!id || !touch.matches) composer.focus();
-  if (id === session && coming.has(id)) return;
-  if (id !== location.hash.slice(1)) history.pushState(null, "", id ? `#${id}` : location.pathname);
+  if (id === session && replyIn(id)) return;
+  if (id !== address()) history.pushState(null, "", id ? `#${id}` : location.pathname);
   await show(id);
 }
 
 async function show(id) {
-  const left = coming.get(session);
+  const left = replyIn(session);
   if (left) {
     left.turns = log.turns;
-    if (!coming.has(id)) running("reply ").then((all) => Math.max(all, coming.size) > MOST_REPLIES && left.stop());
+    if (!replyIn(id)) limit(left);
     sidebar.refresh(user);
   }
-  const mine = ++view;
+  const mine = beginView(id);
   loads.end();
-  session = id || uuid();
-  const reply = coming.get(session);
+  const reply = replyIn(session);
   sidebar.current = session;
   log.show(reply?.turns);
   hideProblem();
@@ -173,7 +156,7 @@ const load = () => loads.load((signal) => api.messages(user, session, signal));
 function receive(messages) {
   const { edited } = composer;
   const lost = edited?.lost;
-  const reply = coming.get(session);
+  const reply = replyIn(session);
   const waiting = log.turns.filter((turn) => !turn.isKept);
   log.reconcile(messages, reply?.turn);
   const answered = waiting.findLast((turn) => turn.isKept && turn.state === "complete");
@@ -198,8 +181,7 @@ function recallAll() {
   keysOf(unsent()).forEach(recallUnsent);
   recallEdit();
   sayIfNotHere();
-  problems.get(session)?.();
-  if (problems.delete(session)) sidebar.refresh(user);
+  if (showFailure(session)) sidebar.refresh(user);
 }
 
 function sayIfNotHere() {
@@ -209,7 +191,7 @@ function sayIfNotHere() {
 /** Show a message whose reply has not come: it is being answered in another tab, or it failed. */
 async function recallUnsent(key) {
   const [mine, text, id] = [view, recall(key), idIn(key)];
-  if (coming.get(session)?.turn.id === id) return;
+  if (replyIn(session)?.turn.id === id) return;
   const turn = log.turn(id) ?? log.add({ id, text });
   turn.isUnsure = turn.isCorrected = !turn.isKept;
   if ((await running(`reply ${id}`)) && mine === view) log.append(turn);
@@ -219,7 +201,7 @@ async function recallUnsent(key) {
   await new Promise((resolve) => setTimeout(resolve, KEPT_MS));
   if (mine !== view) return;
   await reread();
-  if (mine !== view || coming.has(session)) return;
+  if (mine !== view || replyIn(session)) return;
   if (!turn.isKept) turn.failed();
   else if (recall(key)) asDraft(turn, text);
 }
@@ -251,21 +233,10 @@ function goOnEditing(turn, text) {
   if (!composer.isTyped) composer.beginEdit(turn, text); // else the user is writing something else
 }
 
-/** The conversations of messages that are being answered, or have failed. The server may not know them. */
-function unanswered() {
-  const found = new Map();
-  for (const key of keysOf(`unsent ${owner()} `)) {
-    const [, , id, , more] = key.split(" ");
-    if (more) continue; // of version 1.0.0, in which another user's name may have a blank
-    found.set(id, { session_id: id, title: recall(key).slice(0, 60), isComing: coming.has(id) });
-  }
-  return [...found.values()];
-}
-
 /** Reload this conversation, which other tabs or machines may have changed. Returns whether it was. */
 async function reread() {
-  const isBusy = () => isLoaded && coming.has(session);
-  if (isBusy() || !UUID.test(location.hash.slice(1))) return false;
+  const isBusy = () => isLoaded && replyIn(session);
+  if (isBusy() || !isId(address())) return false;
   const messages = await load().catch((error) => {
     // Otherwise nothing would show that messages may be missing.
     if (!isLoaded) notLoaded(error, false);
@@ -292,8 +263,8 @@ function become(name) {
   $("user").value = "";
   $("user").value = name || user;
   if (!name || name === user) return;
-  stopAll();
-  user = name;
+  stopReplies();
+  setUser(name);
   count.clear();
   // A link that could not be shown yet may be to this user's conversation.
   if (location.hash && !log.turns.length) showAddress();
@@ -302,8 +273,7 @@ function become(name) {
 }
 
 function showUser() {
-  remember("user", user);
-  remember("user", user, TAB);
+  rememberUser();
   sidebar.refresh(user);
   count.refresh(user);
 }
@@ -340,9 +310,9 @@ function signOut() {
   composer.focus(); // the dialog gives the focus back there, as its button is hidden by then
   composer.begin(""); // nothing of it is stored again
   tell({ user, gone: true });
-  stopAll();
-  [...keysOf(draft("")), ...keysOf(`unsent ${owner()} `), "user"].forEach((key) => forget(key));
-  forget("user", TAB);
+  stopReplies();
+  forgetTexts(user);
+  forgetUser();
   $("user").value = "";
   history.replaceState(null, "", location.pathname);
   show("");
@@ -367,7 +337,7 @@ async function run(turn, text, regenerate = false) {
   remember(record, text);
   const control = new AbortController();
   const { signal } = control;
-  coming.set(place, { turn, stop: () => control.abort() });
+  replyBegins(place, { turn, stop: () => control.abort() });
   const change = (work) => (isShown() ? log.keepPlace(work) : work());
   turn.begin(text);
   if (!turn.isKept) log.append(turn);
@@ -403,7 +373,7 @@ async function run(turn, text, regenerate = false) {
     if (signal.aborted) turn.stopped();
     else fail(error);
   }
-  coming.delete(place);
+  replyEnds(place);
   loads.replyEnded();
   if (isShown()) composer.busy = false;
   if (!$("sign-in").open) count.refresh(user, reply && reply.message_count);
@@ -445,7 +415,7 @@ async function run(turn, text, regenerate = false) {
     };
     const again = async () => {
       if (isOld) await reread();
-      if (!isShown() || coming.has(place)) return; // the user has moved on meanwhile
+      if (!isShown() || replyIn(place)) return; // the user has moved on meanwhile
       const [there, edited] = [log.turn(turn.id), recall(editOf(turn.id, place))];
       if (isAnswered()) return;
       // The server may have had an earlier text of this message.
@@ -461,18 +431,13 @@ async function run(turn, text, regenerate = false) {
     };
     const showIt = () => isAnswered() || showProblem(error, again, isAnswered);
     if (isShown()) showIt();
-    else problems.set(place, showIt);
+    else failed(place, showIt);
   }
 }
 
 function setBusy(busy) {
   $("status").textContent = busy ? "The assistant is replying…" : "";
   composer.busy = busy;
-}
-
-function stopAll() {
-  problems.clear();
-  for (const reply of coming.values()) reply.stop();
 }
 
 function send(text, edited) {
@@ -499,7 +464,7 @@ function edit(turn) {
 
 /** Send the last message again, with the same id, so that it counts once. */
 function sendAgain(turn) {
-  if (coming.has(session)) return;
+  if (replyIn(session)) return;
   composer.rest();
   run(turn, turn.text, turn.isKept || (turn.isUnsure && turn.isCorrected));
 }
@@ -524,8 +489,8 @@ $("user").onkeydown = (event) => {
 $("skip").onclick = toTheBox;
 
 function showAddress() {
-  const id = location.hash.slice(1).toLowerCase(); // as the service writes it
-  if (!UUID.test(id)) return show("");
+  const id = address().toLowerCase(); // as the service writes it
+  if (!isId(id)) return show("");
   history.replaceState(null, "", `#${id}`);
   return show(id);
 }

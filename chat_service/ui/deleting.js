@@ -1,6 +1,7 @@
 /** Deleting a conversation, once the user has confirmed it. */
 
 import * as api from "./api.js";
+import { replyIn } from "./coming.js";
 import { $ } from "./markup.js";
 import { losesFocus } from "./platform.js";
 
@@ -36,7 +37,7 @@ export class Deleting {
   async #delete(user, session) {
     const { list } = this;
     if (this.isRunning(session)) return;
-    list.onDelete(session);
+    replyIn(session)?.stop(); // the server would wait for its end
     this.#running.add(session);
     const about = () => list.item(session)?.querySelector("small") ?? {};
     const before = about().textContent;

@@ -1,12 +1,14 @@
 /** The list of past conversations, and the search in them. */
 
 import * as api from "./api.js";
+import { hasFailed } from "./coming.js";
 import { DELETING, Deleting } from "./deleting.js";
 import { toggleDrawer } from "./drawer.js";
 import { entry } from "./entry.js";
 import { $ } from "./markup.js";
 import { hasProblem, hideProblem, showProblem } from "./problem.js";
 import { Renaming } from "./renaming.js";
+import { unanswered } from "./texts.js";
 
 const TYPING_MS = 250;
 /** A click takes less time. If the button is released elsewhere, that may never be reported. */
@@ -15,16 +17,10 @@ const HELD_MS = 1000;
 class Sidebar {
   /** Called to show a conversation. */
   onOpen;
-  /** Called with a conversation that is about to be deleted. */
-  onDelete;
   /** Called with the user and conversation of a change, and whether it is a deletion. */
   onChange;
   /** Called if the list can't be loaded. */
   onNoList;
-  /** Return the conversations that the server may not know, and whether a reply in one has failed. */
-  unanswered;
-  hasFailed;
-
   constructor() {
     this.user = "";
     this.next = "";
@@ -151,14 +147,14 @@ class Sidebar {
     // A refresh must keep the focus in the list.
     const focus = document.activeElement;
     const item = focus.closest("#conversations > li");
-    const unanswered = new Map(this.unanswered().map((one) => [one.session_id, one]));
+    const waiting = unanswered();
     const items = conversations.map((one) => {
-      const isComing = unanswered.get(one.session_id)?.isComing;
-      unanswered.delete(one.session_id);
+      const isComing = waiting.get(one.session_id)?.isComing;
+      waiting.delete(one.session_id);
       this.renaming.settleStored(one);
-      return this.#make(isComing || this.hasFailed(one.session_id) ? { ...one, isComing } : one);
+      return this.#make(isComing || hasFailed(one.session_id) ? { ...one, isComing } : one);
     });
-    if (anew && !this.filter) items.unshift(...[...unanswered.values()].map((one) => this.#make(one)));
+    if (anew && !this.filter) items.unshift(...[...waiting.values()].map((one) => this.#make(one)));
     if (anew) {
       $("conversations").replaceChildren(...items);
       this.count = 0;
