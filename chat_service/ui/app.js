@@ -1,64 +1,30 @@
 /** The chat page: the user, the conversation that is shown, and the current turn. */
 
 import * as api from "./api.js";
-import { failed, limit, replyBegins, replyEnds, replyIn, showFailure, stopReplies } from "./coming.js";
+import { failed, replyBegins, replyEnds, replyIn, stopReplies } from "./coming.js";
 import { composer } from "./composer.js";
+import { KEPT_MS, doubt, isDoubted, reread, rereadAll, setBusy, show } from "./conversation.js";
 import { count } from "./count.js";
 import { toggleDrawer } from "./drawer.js";
+import { asDraft, edit } from "./edits.js";
 import { loads } from "./loads.js";
 import { log } from "./log.js";
 import { $ } from "./markup.js";
-import {
-  TAB,
-  composes,
-  forget,
-  keysOf,
-  losesFocus,
-  noted,
-  otherTabs,
-  over,
-  recall,
-  remember,
-  running,
-  touch,
-  uuid,
-} from "./platform.js";
-import { hasProblem, hideAnswered, hideProblem, showProblem } from "./problem.js";
-import {
-  address,
-  beginView,
-  forgetUser,
-  isId,
-  rememberUser,
-  session,
-  setUser,
-  user,
-  view,
-} from "./session.js";
+import { refresh, showUser } from "./overview.js";
+import { composes, forget, losesFocus, noted, otherTabs, recall, remember, touch, uuid } from "./platform.js";
+import { hideProblem, showProblem } from "./problem.js";
+import { address, forgetUser, isId, session, setUser, user } from "./session.js";
 import { sidebar } from "./sidebar.js";
-import { draft, editOf, forgetTexts, idIn, unsent } from "./texts.js";
+import { draft, editOf, forgetTexts, unsent } from "./texts.js";
 import { followTheme } from "./theme.js";
 import { followToken, subject } from "./token.js";
 
-const WELCOME = $("empty").textContent;
-const LOADING = "Loading the conversation…";
-const NOT_LOADED = "This conversation could not be loaded.";
-const NOT_HERE = "There is no such conversation of yours: it may be another user's, or deleted.";
-/** How long the server may take to store a stopped reply. */
-const KEPT_MS = 300;
-/** Most conversations are loaded before one could read that they are being loaded. */
-const SLOW_MS = 300;
 const REREAD_MS = 3000;
-/** Conversations of which the server may have more than this page, e.g. because they changed elsewhere. */
-const stale = new Set();
 /** Texts that were refused before their sender was known, by the keys under which they are stored. */
 const refused = new Map();
 let readAt = Date.now();
 /** Whether the service has said whose token comes with our requests, if one does. */
 let isCallerKnown = false;
-/** Whether the conversation that is shown has been loaded since it was chosen. */
-let isLoaded = false;
-
 log.actions = { onEdit: edit, onAgain: sendAgain };
 composer.onSend = send;
 composer.onStop = () => replyIn(session)?.stop();
@@ -75,9 +41,8 @@ const tell = otherTabs((news) => {
   if (news.user !== user) return;
   // What the other tab has deleted must not be stored again here.
   if (news.gone && [session, undefined].includes(news.session)) composer.filled = composer.text;
-  sidebar.refresh(user);
-  count.refresh(user);
-  if (replyIn(news.session)) stale.add(news.session);
+  refresh();
+  if (replyIn(news.session)) doubt(news.session);
   else if (news.session === session) reread();
 });
 
@@ -93,171 +58,6 @@ async function go(id = "") {
   await show(id);
 }
 
-async function show(id) {
-  const left = replyIn(session);
-  if (left) {
-    left.turns = log.turns;
-    if (!replyIn(id)) limit(left);
-    sidebar.refresh(user);
-  }
-  const mine = beginView(id);
-  loads.end();
-  const reply = replyIn(session);
-  sidebar.current = session;
-  log.show(reply?.turns);
-  hideProblem();
-  composer.keepTyped(); // another tab may have sent, and so forgotten, the draft of the same place
-  composer.open(draft());
-  setBusy(Boolean(reply));
-  $("empty").textContent = WELCOME;
-  isLoaded = !id || Boolean(reply && !stale.has(id));
-  if (!id) return;
-  if (reply && isLoaded) return recallEdit();
-  stale.add(id); // until it is loaded
-  $("empty").hidden = true;
-  if (!reply) $("status").textContent = LOADING;
-  const slow = setTimeout(() => {
-    if (mine !== view || isLoaded || log.turns.length) return;
-    $("empty").textContent = LOADING;
-    $("empty").hidden = false;
-  }, SLOW_MS);
-  try {
-    const messages = await load();
-    if (!messages) return;
-    receive(messages);
-    recallAll();
-  } catch (error) {
-    if (!isLoaded) notLoaded(error);
-  } finally {
-    clearTimeout(slow);
-  }
-}
-
-function notLoaded(error, isAsked = true) {
-  saidLoading();
-  $("empty").textContent = NOT_LOADED;
-  $("empty").hidden = log.turns.length > 0;
-  if (!isAsked && hasProblem()) return;
-  const again = () => {
-    show(session);
-    showUser();
-  };
-  showProblem(error, again, "conversation");
-}
-
-function saidLoading() {
-  if ($("status").textContent === LOADING) $("status").textContent = "";
-}
-
-/** The server's messages of this conversation; null if they are no longer wanted, or a later load came first. */
-const load = () => loads.load((signal) => api.messages(user, session, signal));
-
-/** Show the server's messages of this conversation. */
-function receive(messages) {
-  const { edited } = composer;
-  const lost = edited?.lost;
-  const reply = replyIn(session);
-  const waiting = log.turns.filter((turn) => !turn.isKept);
-  log.reconcile(messages, reply?.turn);
-  const answered = waiting.findLast((turn) => turn.isKept && turn.state === "complete");
-  if (answered && !reply) answered.readOut();
-  // The server has the edit whose reply was cut off.
-  if (lost && edited.isKept && edited.text === lost && composer.text === lost) composer.endEdit();
-  hideAnswered();
-  if (reply) log.append(reply.turn);
-  // The server may still be answering a message that it hasn't stored yet.
-  if (!log.turns.some((turn) => turn.isUnsure && turn !== reply?.turn)) stale.delete(session);
-  for (const { message_id: id, text } of messages) {
-    if (id === reply?.turn.id) continue;
-    for (const key of [unsent(id), editOf(id)]) if (recall(key) === text) forget(key);
-  }
-}
-
-/** Once this conversation is loaded, show those of its messages and edits that the server doesn't have. */
-function recallAll() {
-  isLoaded = true;
-  saidLoading();
-  hideProblem("conversation");
-  keysOf(unsent()).forEach(recallUnsent);
-  recallEdit();
-  sayIfNotHere();
-  if (showFailure(session)) sidebar.refresh(user);
-}
-
-function sayIfNotHere() {
-  if (!log.turns.length) $("empty").textContent = NOT_HERE;
-}
-
-/** Show a message whose reply has not come: it is being answered in another tab, or it failed. */
-async function recallUnsent(key) {
-  const [mine, text, id] = [view, recall(key), idIn(key)];
-  if (replyIn(session)?.turn.id === id) return;
-  const turn = log.turn(id) ?? log.add({ id, text });
-  turn.isUnsure = turn.isCorrected = !turn.isKept;
-  if ((await running(`reply ${id}`)) && mine === view) log.append(turn);
-  await over(`reply ${id}`);
-  if (recall(key) && !turn.isKept) log.keepPlace(() => turn.failed());
-  // After this time, the server has stored what a closed tab had received.
-  await new Promise((resolve) => setTimeout(resolve, KEPT_MS));
-  if (mine !== view) return;
-  await reread();
-  if (mine !== view || replyIn(session)) return;
-  if (!turn.isKept) turn.failed();
-  else if (recall(key)) asDraft(turn, text);
-}
-
-/** Keep a text that could not replace this turn's text on the server, as the draft of an edit. */
-function asDraft(turn, text, place = session) {
-  turn.lost = text;
-  forget(unsent(turn.id, place));
-  // The user has begun another edit since.
-  if (place === session && composer.edited === turn && composer.isTyped) return;
-  remember(editOf(turn.id, place), text);
-  if (place === session) goOnEditing(turn, text);
-}
-
-/** Go on with an edit that was begun earlier. */
-function recallEdit() {
-  const key = keysOf(`${draft()} `).at(-1);
-  const turn = key && log.turn(idIn(key));
-  if (!turn && !isLoaded) return; // its message may not be loaded yet
-  const isOpen = turn && (turn === log.last || !turn.isKept);
-  // The edit of a message that is no longer the last would cover what is being written now.
-  if (!key || !(isOpen || composer.isEmpty)) return;
-  if (turn) return goOnEditing(turn, recall(key));
-  composer.begin(recall(key)); // its message was deleted elsewhere
-  forget(key);
-}
-
-function goOnEditing(turn, text) {
-  if (!composer.isTyped) composer.beginEdit(turn, text); // else the user is writing something else
-}
-
-/** Reload this conversation, which other tabs or machines may have changed. Returns whether it was. */
-async function reread() {
-  const isBusy = () => isLoaded && replyIn(session);
-  if (isBusy() || !isId(address())) return false;
-  const messages = await load().catch((error) => {
-    // Otherwise nothing would show that messages may be missing.
-    if (!isLoaded) notLoaded(error, false);
-  });
-  if (!messages || isBusy()) return false;
-  receive(messages);
-  if (isLoaded) sayIfNotHere();
-  else recallAll();
-  return true;
-}
-
-/** Reload this conversation, and recall messages and edits that have not reached the server. */
-async function rereadAll() {
-  if (!(await reread())) return;
-  for (const key of keysOf(unsent())) {
-    const turn = log.turn(idIn(key));
-    // A message that was stopped before the server had it can be sent again.
-    if (turn?.isKept || turn?.state === "stopped") recallUnsent(key);
-  }
-}
-
 function become(name) {
   // Not only if it changes: otherwise Ctrl+Z in the box would bring the earlier name back.
   $("user").value = "";
@@ -270,12 +70,6 @@ function become(name) {
   if (location.hash && !log.turns.length) showAddress();
   else go();
   showUser();
-}
-
-function showUser() {
-  rememberUser();
-  sidebar.refresh(user);
-  count.refresh(user);
 }
 
 /** Become the user who has used the page so far, and whose name is known only now. */
@@ -368,7 +162,7 @@ async function run(turn, text, regenerate = false) {
     if (isShown()) $("status").textContent = signal.aborted ? "Stopped." : "";
     if (!error.isOurs) {
       turn.isUnsure = !turn.isKept;
-      stale.add(place);
+      doubt(place);
     }
     if (signal.aborted) turn.stopped();
     else fail(error);
@@ -383,7 +177,7 @@ async function run(turn, text, regenerate = false) {
       tell({ user: whose, session: place });
       sidebar.refresh(user);
       // Show a reply that was stopped, or cut off, as it was stored. Others may have written, too.
-      if (isShown() && (stale.has(place) || !reply)) rereadAll();
+      if (isShown() && (isDoubted(place) || !reply)) rereadAll();
     },
     reply ? 0 : KEPT_MS,
   );
@@ -399,7 +193,7 @@ async function run(turn, text, regenerate = false) {
     if (isShown() && !turn.isKept) log.putBack(turn);
     const stored = isEdit && recall(editOf(turn.id, place));
     if (isOld) {
-      stale.add(place);
+      doubt(place);
       forget(record);
     }
     /** Whether the text still waits to be sent, and is not cancelled, or sent by another tab. */
@@ -435,11 +229,6 @@ async function run(turn, text, regenerate = false) {
   }
 }
 
-function setBusy(busy) {
-  $("status").textContent = busy ? "The assistant is replying…" : "";
-  composer.busy = busy;
-}
-
 function send(text, edited) {
   const isLast = edited && edited === log.last;
   if (isLast) {
@@ -454,12 +243,6 @@ function send(text, edited) {
   }
   const id = uuid();
   return run(log.add({ id, text }), text);
-}
-
-function edit(turn) {
-  const text = recall(editOf(turn.id)) ?? (turn.isKept ? recall(unsent(turn.id)) : null);
-  composer.beginEdit(turn, text ?? turn.text);
-  composer.focus();
 }
 
 /** Send the last message again, with the same id, so that it counts once. */
@@ -499,8 +282,7 @@ function lookAgain() {
   if (document.hidden || $("sign-in").open || Math.abs(Date.now() - readAt) < REREAD_MS) return; // a clock may be set back
   readAt = Date.now();
   if (!loads.areRunning) rereadAll();
-  sidebar.refresh(user);
-  count.refresh(user);
+  refresh();
   askForLimit();
 }
 
@@ -523,11 +305,9 @@ followTheme($("theme"));
 followToken(signIn, signOut);
 const typedEarly = composer.text; // while the scripts were loading
 $("user").value = user;
-remember("user", user, TAB);
 $("user").readOnly = Boolean(subject());
 showAddress();
-sidebar.refresh(user);
-count.refresh(user);
+refresh();
 /** Ask how long a message may be; without an answer, again later. */
 async function askForLimit() {
   if (composer.most === Infinity) composer.limit = await api.maxTextLength();

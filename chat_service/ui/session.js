@@ -6,6 +6,7 @@ import { subject } from "./token.js";
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export let user = subject() || recall("user", TAB) || recall("user") || "alice";
+remember("user", user, TAB);
 /** The id of the conversation that is shown, also of a new one, which isn't in the page's address yet. */
 export let session = "";
 /** The number of the current view. Answers for an older one are dropped. */
