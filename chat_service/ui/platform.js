@@ -52,15 +52,14 @@ export function keysOf(prefix) {
   }
 }
 
-/** Returns a function that sends news to this page's other tabs. `onNews` is called with theirs. */
-export function otherTabs(onNews) {
-  try {
-    const channel = new BroadcastChannel(`daca-chat ${HERE}`);
-    channel.onmessage = ({ data }) => onNews(data);
-    return (news) => channel.postMessage(news);
-  } catch {
-    return () => {}; // Firefox refuses it where cookies are blocked
-  }
+/** This page's other tabs: `tell` sends them news, and `onNews` is called with theirs. */
+export const tabs = { tell() {}, onNews() {} };
+try {
+  const channel = new BroadcastChannel(`daca-chat ${HERE}`);
+  channel.onmessage = ({ data }) => tabs.onNews(data);
+  tabs.tell = (news) => channel.postMessage(news);
+} catch {
+  // Firefox refuses it where cookies are blocked.
 }
 
 /** Run `work` so that this page's other tabs can tell, by `name`, that it is running. */
