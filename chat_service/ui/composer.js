@@ -1,5 +1,6 @@
 /** The box for writing messages. It stores a draft for each conversation, and for each message that is edited. */
 
+import { maxTextLength } from "./api.js";
 import { $ } from "./markup.js";
 import { composes, forget, recall, remember, touch } from "./platform.js";
 
@@ -16,6 +17,7 @@ class Composer {
   onStop;
 
   constructor() {
+    /** The most characters that can be sent. */
     this.most = Infinity;
     this.key = "";
     this.isBusy = false;
@@ -65,9 +67,16 @@ class Composer {
     else this.focus();
   }
 
-  /** The most characters that can be sent. */
-  set limit(limit) {
-    this.most = limit;
+  /** Take the focus with this event, e.g. an Enter, which would otherwise also insert a new line into the box. */
+  take(event) {
+    event.preventDefault();
+    this.focus();
+  }
+
+  /** Ask how long a message may be; without an answer, again later. */
+  async askForLimit() {
+    if (this.most < Infinity) return;
+    this.most = await maxTextLength();
     this.#fit();
   }
 
@@ -94,10 +103,6 @@ class Composer {
   /** Whether the user is writing something that is not sent yet. */
   get isTyped() {
     return $("text").value !== this.filled;
-  }
-
-  get isEmpty() {
-    return !this.text;
   }
 
   get text() {

@@ -3,17 +3,19 @@
 import * as api from "./api.js";
 import { limit, replyIn, showFailure } from "./coming.js";
 import { composer } from "./composer.js";
+import { toggleDrawer } from "./drawer.js";
 import { asDraft, recallEdit } from "./edits.js";
 import { loads } from "./loads.js";
 import { log } from "./log.js";
 import { $ } from "./markup.js";
 import { showUser } from "./overview.js";
-import { forget, keysOf, over, recall, running } from "./platform.js";
+import { forget, keysOf, over, recall, running, touch } from "./platform.js";
 import { hasProblem, hideAnswered, hideProblem, showProblem } from "./problem.js";
-import { address, beginView, isId, session, user, view } from "./session.js";
+import { address, beginView, session, user, view } from "./session.js";
 import { sidebar } from "./sidebar.js";
 import { draft, editOf, idIn, unsent } from "./texts.js";
 
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 /** How long the server may take to store a stopped reply. */
 export const KEPT_MS = 300;
 /** Most conversations are loaded before one could read that they are being loaded. */
@@ -35,6 +37,24 @@ export const isDoubted = (id) => stale.has(id);
 export function setBusy(busy) {
   $("status").textContent = busy ? "The assistant is replying…" : "";
   composer.busy = busy;
+}
+
+/** Show a conversation, or a new one. The browser's Back button returns to the one before. */
+export async function go(id = "") {
+  toggleDrawer(false);
+  // On a touch screen this opens the keyboard, which would cover what is to be read.
+  if (!id || !touch.matches) composer.focus();
+  if (id === session && replyIn(id)) return;
+  if (id !== address()) history.pushState(null, "", id ? `#${id}` : location.pathname);
+  await show(id);
+}
+
+/** Show the conversation in the page's address, or a new one. */
+export function showAddress() {
+  const id = address().toLowerCase(); // as the service writes it
+  if (!UUID.test(id)) return show("");
+  history.replaceState(null, "", `#${id}`);
+  return show(id);
 }
 
 /** Show a conversation, or a new one. */
@@ -154,7 +174,7 @@ async function recallUnsent(key) {
 /** Reload this conversation, which other tabs or machines may have changed. Returns whether it was. */
 export async function reread() {
   const isBusy = () => isLoaded && replyIn(session);
-  if (isBusy() || !isId(address())) return false;
+  if (isBusy() || !UUID.test(address())) return false;
   const messages = await load().catch((error) => {
     // Otherwise nothing would show that messages may be missing.
     if (!isLoaded) notLoaded(error, false);

@@ -30,7 +30,7 @@ export function recallEdit(isLoaded) {
   if (!turn && !isLoaded) return; // its message may not be loaded yet
   const isOpen = turn && (turn === log.last || !turn.isKept);
   // The edit of a message that is no longer the last would cover what is being written now.
-  if (!key || !(isOpen || composer.isEmpty)) return;
+  if (!key || !(isOpen || !composer.text)) return;
   if (turn) return goOnEditing(turn, recall(key));
   composer.begin(recall(key)); // its message was deleted elsewhere
   forget(key);

@@ -16,40 +16,23 @@ const HERE = new URL(".", location);
 /** The prefix of all keys, for a service below a path: others on the same host have keys of their own. */
 const OURS = HERE.pathname.replace(/^\/ui\/$/, "");
 
-export function recall(key, storage = "localStorage") {
+/** What `use` returns; null if storage is disabled or full. Then nothing is kept. */
+function stored(use, storage = "localStorage") {
   try {
-    return window[storage].getItem(OURS + key);
+    return use(window[storage]);
   } catch {
     return null;
   }
 }
 
-export function remember(key, value, storage = "localStorage") {
-  try {
-    window[storage].setItem(OURS + key, value);
-  } catch {
-    // Storage is disabled or full, so the value isn't kept.
-  }
-}
-
-export function forget(key, storage = "localStorage") {
-  try {
-    window[storage].removeItem(OURS + key);
-  } catch {
-    // Storage is disabled.
-  }
-}
+export const recall = (key, storage) => stored((kept) => kept.getItem(OURS + key), storage);
+export const remember = (key, value, storage) => stored((kept) => kept.setItem(OURS + key, value), storage);
+export const forget = (key, storage) => stored((kept) => kept.removeItem(OURS + key), storage);
 
 /** The keys in storage that begin with `prefix`, in order: of keys that end with ids, the oldest first. */
 export function keysOf(prefix) {
-  try {
-    return Object.keys(localStorage)
-      .filter((key) => key.startsWith(OURS + prefix))
-      .map((key) => key.slice(OURS.length))
-      .sort();
-  } catch {
-    return [];
-  }
+  const keys = stored(Object.keys) ?? [];
+  return keys.filter((key) => key.startsWith(OURS + prefix)).map((key) => key.slice(OURS.length)).sort();
 }
 
 /** This page's other tabs: `tell` sends them news, and `onNews` is called with theirs. */

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { element } from "./markup.js";
-import { composes } from "./platform.js";
+import { composes, tabs } from "./platform.js";
 import { hideProblem } from "./problem.js";
 
 export class Renaming {
@@ -69,7 +69,7 @@ export class Renaming {
     try {
       const renamed = await api.rename(user, session, title);
       this.settle(session, user);
-      list.onChange(user, session, false);
+      tabs.tell({ user, session });
       return user === list.user ? renamed : null;
     } catch (error) {
       const wasDeleted = !unsent.has(session);

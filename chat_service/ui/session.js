@@ -3,8 +3,6 @@
 import { TAB, forget, recall, remember, uuid } from "./platform.js";
 import { subject } from "./token.js";
 
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-
 export let user = subject() || recall("user", TAB) || recall("user") || "alice";
 remember("user", user, TAB);
 /** The id of the conversation that is shown, also of a new one, which isn't in the page's address yet. */
@@ -34,5 +32,3 @@ export function beginView(id) {
 
 /** What follows the # in the page's address: the id of a conversation that has a message. */
 export const address = () => location.hash.slice(1);
-
-export const isId = (text) => UUID.test(text);

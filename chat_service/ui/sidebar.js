@@ -2,23 +2,22 @@
 
 import * as api from "./api.js";
 import { hasFailed } from "./coming.js";
-import { DELETING, Deleting } from "./deleting.js";
+import { DELETING, askToDelete, isDeleting } from "./deleting.js";
 import { toggleDrawer } from "./drawer.js";
 import { entry } from "./entry.js";
 import { $ } from "./markup.js";
+import { tabs } from "./platform.js";
 import { hasProblem, hideProblem, showProblem } from "./problem.js";
 import { Renaming } from "./renaming.js";
-import { unanswered } from "./texts.js";
+import { forgetTexts, unanswered } from "./texts.js";
 
 const TYPING_MS = 250;
 /** A click takes less time. If the button is released elsewhere, that may never be reported. */
 const HELD_MS = 1000;
 
 class Sidebar {
-  /** Called to show a conversation. */
+  /** Called to show a conversation or, without an id, a new one. */
   onOpen;
-  /** Called with the user and conversation of a change, and whether it is a deletion. */
-  onChange;
   /** Called if the list can't be loaded. */
   onNoList;
   constructor() {
@@ -29,7 +28,6 @@ class Sidebar {
     /** The latest load that the user has asked for, as a promise. */
     this.asked = undefined;
     this.renaming = new Renaming(this);
-    this.deleting = new Deleting(this);
     /** How many of the shown conversations the server has listed. */
     this.count = 0;
     /** Settled once no button of the mouse is held down in the sidebar. */
@@ -198,17 +196,20 @@ class Sidebar {
     item?.remove();
     // The user may have begun to write meanwhile.
     if (had) (near?.querySelector(".open") ?? $("new")).focus();
-    this.onChange(user, session, true);
+    tabs.tell({ user, session, gone: true });
+    hideProblem(`deletion ${session}`);
+    if (session === this.session) this.onOpen(); // first, as leaving a conversation stores its draft
+    forgetTexts(user, session);
     this.refresh(this.user);
   }
 
   #make(conversation) {
     const { session_id: session } = conversation;
     const unsaved = this.renaming.unsent().has(session) ? "New title not saved" : "";
-    const made = entry(conversation, this.deleting.isRunning(session) ? DELETING : unsaved, {
+    const made = entry(conversation, isDeleting(session) ? DELETING : unsaved, {
       onOpen: () => this.onOpen(session),
       onRename: (item) => this.renaming.edit(item, conversation),
-      onDelete: () => this.deleting.ask(conversation),
+      onDelete: () => askToDelete(this, conversation),
     });
     made.querySelector(".rename").disabled = this.renaming.isSending(session);
     return made;
