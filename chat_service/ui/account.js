@@ -5,12 +5,11 @@ import { stopReplies } from "./coming.js";
 import { composer } from "./composer.js";
 import { go, rereadAll, show, showAddress } from "./conversation.js";
 import { count } from "./count.js";
-import { takeRefused } from "./failed.js";
 import { log } from "./log.js";
 import { $ } from "./markup.js";
-import { showUser } from "./overview.js";
 import { composes, losesFocus, tabs } from "./platform.js";
-import { forgetUser, setUser, user } from "./session.js";
+import { takeRefused } from "./sending.js";
+import { forgetUser, rememberUser, setUser, user } from "./session.js";
 import { sidebar } from "./sidebar.js";
 import { forgetTexts } from "./texts.js";
 import { followToken, subject } from "./token.js";
@@ -32,6 +31,12 @@ function become(name) {
   if (location.hash && !log.turns.length) showAddress();
   else go();
   showUser();
+}
+
+function showUser() {
+  rememberUser();
+  sidebar.refresh(user);
+  count.refresh(user);
 }
 
 /** Become the user who has used the page so far, and whose name is known only now. */
@@ -71,8 +76,7 @@ function signOut() {
   $("user").value = "";
   history.replaceState(null, "", location.pathname);
   show("");
-  sidebar.renaming.unsent().clear();
-  sidebar.clear();
+  sidebar.forget();
   count.clear();
 }
 

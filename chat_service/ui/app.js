@@ -4,17 +4,16 @@ import { askForCaller, followUser, recallEarly } from "./account.js";
 import { replyIn } from "./coming.js";
 import { composer } from "./composer.js";
 import { doubt, go, reread, rereadAll, showAddress } from "./conversation.js";
-import { toggleDrawer } from "./drawer.js";
-import { edit } from "./edits.js";
+import { count } from "./count.js";
 import { loads } from "./loads.js";
 import { log } from "./log.js";
 import { $ } from "./markup.js";
-import { refresh } from "./overview.js";
 import { tabs } from "./platform.js";
 import { hideProblem } from "./problem.js";
 import { send, sendAgain } from "./sending.js";
 import { session, user } from "./session.js";
-import { sidebar } from "./sidebar.js";
+import { sidebar, toggleDrawer } from "./sidebar.js";
+import { edit } from "./texts.js";
 import { followTheme } from "./theme.js";
 
 const REREAD_MS = 3000;
@@ -27,12 +26,16 @@ sidebar.onOpen = go;
 sidebar.onNoList = askForCaller;
 tabs.onNews = (news) => {
   if (news.user !== user) return;
-  // What the other tab has deleted must not be stored again here.
-  if (news.gone && [session, undefined].includes(news.session)) composer.filled = composer.text;
+  if (news.gone && [session, undefined].includes(news.session)) composer.disown();
   refresh();
   if (replyIn(news.session)) doubt(news.session);
   else if (news.session === session) reread();
 };
+
+function refresh() {
+  sidebar.refresh(user);
+  count.refresh(user);
+}
 
 function lookAgain() {
   const isEarly = Math.abs(Date.now() - readAt) < REREAD_MS; // a clock may be set back

@@ -87,6 +87,11 @@ class Composer {
     this.#show(recall(key) ?? "");
   }
 
+  /** Don't store what is typed again: another tab has deleted it. */
+  disown() {
+    this.filled = this.text;
+  }
+
   /** Store the draft again if another tab has deleted it. */
   keepTyped() {
     if (this.isTyped && recall(this.#place) === null) this.#keep();

@@ -3,17 +3,15 @@
 import * as api from "./api.js";
 import { limit, replyIn, showFailure } from "./coming.js";
 import { composer } from "./composer.js";
-import { toggleDrawer } from "./drawer.js";
-import { asDraft, recallEdit } from "./edits.js";
+import { count } from "./count.js";
 import { loads } from "./loads.js";
 import { log } from "./log.js";
 import { $ } from "./markup.js";
-import { showUser } from "./overview.js";
 import { forget, keysOf, over, recall, running, touch } from "./platform.js";
 import { hasProblem, hideAnswered, hideProblem, showProblem } from "./problem.js";
-import { address, beginView, session, user, view } from "./session.js";
-import { sidebar } from "./sidebar.js";
-import { draft, editOf, idIn, unsent } from "./texts.js";
+import { address, beginView, rememberUser, session, user, view } from "./session.js";
+import { sidebar, toggleDrawer } from "./sidebar.js";
+import { asDraft, draft, editOf, idIn, recallEdit, unsent } from "./texts.js";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 /** How long the server may take to store a stopped reply. */
@@ -105,7 +103,9 @@ function notLoaded(error, isAsked = true) {
   if (!isAsked && hasProblem()) return;
   const again = () => {
     show(session);
-    showUser();
+    rememberUser();
+    sidebar.refresh(user);
+    count.refresh(user);
   };
   showProblem(error, again, "conversation");
 }

@@ -1,19 +1,21 @@
 /** Messages on their way: from the message box, through the stream of the reply, until the server keeps it. */
 
 import { chat } from "./api.js";
-import { replyBegins, replyEnds, replyIn } from "./coming.js";
+import { failed, replyBegins, replyEnds, replyIn } from "./coming.js";
 import { composer } from "./composer.js";
-import { KEPT_MS, doubt, isDoubted, rereadAll, setBusy } from "./conversation.js";
+import { KEPT_MS, doubt, isDoubted, reread, rereadAll, setBusy } from "./conversation.js";
 import { count } from "./count.js";
-import { fail } from "./failed.js";
 import { loads } from "./loads.js";
 import { log } from "./log.js";
 import { $ } from "./markup.js";
 import { forget, noted, recall, remember, tabs, uuid } from "./platform.js";
-import { hideProblem } from "./problem.js";
+import { hideProblem, showProblem } from "./problem.js";
 import { session, user } from "./session.js";
 import { sidebar } from "./sidebar.js";
-import { draft, editOf, unsent } from "./texts.js";
+import { asDraft, draft, editOf, unsent } from "./texts.js";
+
+/** Texts that were refused before their sender was known, by the keys under which they are stored. */
+const refused = new Map();
 
 /** A message that is sent, with what held then: another user or conversation may be shown before its reply. */
 class Sent {
@@ -75,7 +77,7 @@ async function run(turn, text, regenerate = false) {
       doubt(sent.place);
     }
     if (signal.aborted) turn.stopped();
-    else fail(sent, error, { run, send });
+    else fail(sent, error);
   }
   end(sent, reply);
 }
@@ -130,4 +132,58 @@ function end(sent, reply) {
     if (sent.isShown && (isDoubted(sent.place) || !reply)) rereadAll();
   };
   setTimeout(catchUp, reply ? 0 : KEPT_MS);
+}
+
+/** Keep the text of a message that failed, and show that it did. Retry sends it as it is by then. */
+function fail(sent, error) {
+  const { turn, text, regenerate, place, record, wasKept } = sent;
+  const wasEditing = composer.edited === turn;
+  if (error.isOurs && error.status === 401 && !$("user").readOnly) refused.set(record, text);
+  turn.failed();
+  // Another tab or machine has sent a later message, or deleted this one.
+  const isOld = (error.isOurs && error.status === 409) || (error.isNotFound && regenerate);
+  const isEdit = turn.text !== text || (isOld && regenerate && !wasKept);
+  if (isEdit) asDraft(turn, text, place);
+  if (sent.isShown && !turn.isKept) log.putBack(turn);
+  const stored = isEdit && recall(editOf(turn.id, place));
+  if (isOld) {
+    doubt(place);
+    forget(record);
+  }
+  /** Whether the text has been corrected since it failed. */
+  const isBetter = () => composer.edited?.id === turn.id && !wasEditing;
+  /** Whether the text still waits to be sent, and is not cancelled, or sent by another tab. */
+  const waits = () => isBetter() || [editOf(turn.id, place), record].some((key) => recall(key) === text);
+  const { shown } = turn;
+  const isAnswered = () => {
+    const there = log.turn(turn.id);
+    if (there?.state !== "complete") return false;
+    const isNew = isEdit || !wasKept || there.shown !== shown;
+    return there.text === text ? isNew : !(wasKept || isEdit || waits());
+  };
+  const again = async () => {
+    if (isOld) await reread();
+    if (!sent.isShown || replyIn(place)) return; // the user has moved on meanwhile
+    const [there, edited] = [log.turn(turn.id), recall(editOf(turn.id, place))];
+    if (isAnswered()) return;
+    // The server may have had an earlier text of this message.
+    const edits = isEdit || (!wasKept && there?.isKept && there.text !== text);
+    // Send the text as it has been corrected by now.
+    if (isBetter() && (edits || !turn.isKept)) return composer.send();
+    if (stored && !edited && there?.text !== text) return; // the user has cancelled it
+    if (edits && edited === text) forget(editOf(turn.id, place));
+    if (edits && isOld) return send(text, there ?? turn);
+    if (isOld && !(there && there === log.last)) return;
+    const one = there ?? log.add({ id: turn.id, text });
+    run(one, edits ? text : one.text, regenerate || one.isKept);
+  };
+  const show = () => isAnswered() || showProblem(error, again, isAnswered);
+  if (sent.isShown) show();
+  else failed(place, show);
+}
+
+/** Take the texts that were refused out of storage, as they are another user's. */
+export function takeRefused() {
+  for (const record of refused.keys()) forget(record);
+  return [...refused.values()];
 }

@@ -10,9 +10,7 @@ export let session = "";
 /** The number of the current view. Answers for an older one are dropped. */
 export let view = 0;
 
-export function setUser(name) {
-  user = name;
-}
+export const setUser = (name) => (user = name);
 
 export function rememberUser() {
   remember("user", user);

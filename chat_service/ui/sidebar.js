@@ -1,25 +1,48 @@
-/** The list of past conversations, and the search in them. */
+/** The list of past conversations, and the search in them; on narrow screens, a drawer. */
 
 import * as api from "./api.js";
 import { hasFailed } from "./coming.js";
-import { DELETING, askToDelete, isDeleting } from "./deleting.js";
-import { toggleDrawer } from "./drawer.js";
-import { entry } from "./entry.js";
+import { Entries } from "./entries.js";
 import { $ } from "./markup.js";
-import { tabs } from "./platform.js";
+import { composes } from "./platform.js";
 import { hasProblem, hideProblem, showProblem } from "./problem.js";
-import { Renaming } from "./renaming.js";
-import { forgetTexts, unanswered } from "./texts.js";
+import { unanswered } from "./texts.js";
 
+const narrow = matchMedia("(max-width: 45rem)");
 const TYPING_MS = 250;
 /** A click takes less time. If the button is released elsewhere, that may never be reported. */
 const HELD_MS = 1000;
+
+/** Whether the drawer is open. */
+const isOpen = () => $("drawer-button").ariaExpanded === "true";
+
+export function toggleDrawer(open) {
+  const wasOpen = isOpen();
+  $("drawer-button").ariaExpanded = String(open);
+  document.body.classList.toggle("drawer-open", open);
+  $("backdrop").hidden = !open;
+  $("main").inert = open;
+  if (open) $("new").focus();
+  else if (wasOpen) $("drawer-button").focus();
+}
+
+$("drawer-button").onclick = () => toggleDrawer(!isOpen());
+$("backdrop").onclick = () => toggleDrawer(false);
+narrow.onchange = () => toggleDrawer(false);
+document.body.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || composes(event) || event.defaultPrevented) return;
+  if (document.querySelector("dialog[open]")) return;
+  // Here Escape closes the drawer or clears the search. It must not stop a reply, too.
+  if (isOpen() || event.target === $("search")) event.stopPropagation();
+  if (isOpen()) toggleDrawer(false);
+});
 
 class Sidebar {
   /** Called to show a conversation or, without an id, a new one. */
   onOpen;
   /** Called if the list can't be loaded. */
   onNoList;
+
   constructor() {
     this.user = "";
     this.next = "";
@@ -27,7 +50,7 @@ class Sidebar {
     this.loads = 0;
     /** The latest load that the user has asked for, as a promise. */
     this.asked = undefined;
-    this.renaming = new Renaming(this);
+    this.entries = new Entries(this);
     /** How many of the shown conversations the server has listed. */
     this.count = 0;
     /** Settled once no button of the mouse is held down in the sidebar. */
@@ -82,6 +105,12 @@ class Sidebar {
     $("conversations").replaceChildren();
     $("no-conversations").hidden = true;
     $("more").hidden = true;
+  }
+
+  /** Forget what the user has left here, too. */
+  forget() {
+    this.entries.unsent().clear();
+    this.clear();
   }
 
   #search() {
@@ -149,10 +178,10 @@ class Sidebar {
     const items = conversations.map((one) => {
       const isComing = waiting.get(one.session_id)?.isComing;
       waiting.delete(one.session_id);
-      this.renaming.settleStored(one);
-      return this.#make(isComing || hasFailed(one.session_id) ? { ...one, isComing } : one);
+      this.entries.settleStored(one);
+      return this.entries.make(isComing || hasFailed(one.session_id) ? { ...one, isComing } : one);
     });
-    if (anew && !this.filter) items.unshift(...[...waiting.values()].map((one) => this.#make(one)));
+    if (anew && !this.filter) items.unshift(...[...waiting.values()].map((one) => this.entries.make(one)));
     if (anew) {
       $("conversations").replaceChildren(...items);
       this.count = 0;
@@ -175,44 +204,6 @@ class Sidebar {
   /** The conversation's item in the list, if it is there. */
   item(session) {
     return $("conversations").querySelector(`[data-session="${session}"]`);
-  }
-
-  /** Show a conversation again whose title was edited. */
-  replace(item, conversation) {
-    const fresh = this.#make(conversation);
-    const had = item.contains(document.activeElement);
-    item.replaceWith(fresh);
-    this.current = this.session;
-    if (had) fresh.querySelector(".rename").focus();
-    this.refresh(this.user);
-  }
-
-  /** Remove a conversation that was deleted. */
-  drop(user, session) {
-    this.renaming.settle(session, user);
-    const item = this.item(session);
-    const near = item?.nextElementSibling ?? item?.previousElementSibling;
-    const had = item?.contains(document.activeElement);
-    item?.remove();
-    // The user may have begun to write meanwhile.
-    if (had) (near?.querySelector(".open") ?? $("new")).focus();
-    tabs.tell({ user, session, gone: true });
-    hideProblem(`deletion ${session}`);
-    if (session === this.session) this.onOpen(); // first, as leaving a conversation stores its draft
-    forgetTexts(user, session);
-    this.refresh(this.user);
-  }
-
-  #make(conversation) {
-    const { session_id: session } = conversation;
-    const unsaved = this.renaming.unsent().has(session) ? "New title not saved" : "";
-    const made = entry(conversation, isDeleting(session) ? DELETING : unsaved, {
-      onOpen: () => this.onOpen(session),
-      onRename: (item) => this.renaming.edit(item, conversation),
-      onDelete: () => askToDelete(this, conversation),
-    });
-    made.querySelector(".rename").disabled = this.renaming.isSending(session);
-    return made;
   }
 }
 
