@@ -67,6 +67,15 @@ class Sidebar {
       clearTimeout(typing);
       typing = setTimeout(() => this.#search(), TYPING_MS);
     };
+    $("search").onkeydown = (event) => {
+      if (event.key !== "Escape" || composes(event)) return;
+      // Firefox leaves the text there. Other browsers have cleared it by then, and can undo that.
+      setTimeout(() => {
+        if (!$("search").value) return;
+        $("search").value = "";
+        $("search").oninput();
+      });
+    };
   }
 
   /** Show the latest conversations of `user`, at least as many as are shown now. */

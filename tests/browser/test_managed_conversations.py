@@ -74,6 +74,16 @@ async def test_conversations_are_found_by_their_texts(fruits: Page) -> None:
     await expect(search).to_be_focused()
 
 
+async def test_escape_clears_the_search_also_where_the_browser_does_not(fruits: Page) -> None:
+    search = fruits.get_by_role("searchbox", name="Search conversations")
+    await search.fill("plum")
+    await expect(past(fruits)).to_have_count(1)
+    # An event of a script has no effect of the browser's own, as in Firefox.
+    await search.dispatch_event("keydown", {"key": "Escape"})
+    await expect(search).to_have_value("")
+    await expect(past(fruits)).to_have_count(2)
+
+
 async def test_the_last_reply_can_be_regenerated_in_its_place(
     site: Site, open_site: OpenPage
 ) -> None:
