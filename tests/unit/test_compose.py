@@ -4,7 +4,11 @@ services."""
 import asyncio
 import json
 import os
+import re
+import shutil
+import subprocess
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,6 +19,7 @@ from daca_shared.domain import Unavailable
 from daca_shared.observe.metrics import serving_metrics
 from daca_shared.service import running
 from daca_shared.settings import set_no_proxy
+from scripts.lib.project import ROOT
 from tests.fakes import listening
 from tests.unit.deployed import (
     COMPOSE,
@@ -136,6 +141,24 @@ def test_containers_have_only_the_rights_that_they_need(name: str) -> None:
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert "no-new-privileges:true" in service["security_opt"]
+
+
+def test_the_documented_command_lets_all_containers_read_what_is_mounted(tmp_path: Path) -> None:
+    folder = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, folder)
+    passwords = folder / "compose/.env"
+    passwords.touch()
+    for path in folder.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+    documented = " ".join((ROOT / "docs/deployment.md").read_text().split())
+    [command] = re.findall(r"`(find deploy/[^`]+)`", documented)
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    volumes = [volume for service in SERVICES.values() for volume in service.get("volumes", [])]
+    sources = [folder / "compose" / v.partition(":")[0] for v in volumes if v.startswith(".")]
+    mounted = {file.resolve() for source in sources for file in (source, *source.rglob("*"))}
+    assert mounted
+    assert all(file.stat().st_mode & 0o004 for file in mounted)
+    assert passwords.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("name", SERVICES)
