@@ -15,7 +15,7 @@ import yaml
 from lab.stack import UNSET, http
 from scripts.lib.project import ROOT
 
-_FOLDER = ROOT / "deploy/compose"
+FOLDER = ROOT / "deploy/compose"
 _TIMEOUT_S = 90
 
 _PROXIES = dict.fromkeys(
@@ -34,7 +34,7 @@ class Containers:
     """The system of `compose.yaml`, on free ports and with its own passwords."""
 
     def __init__(self, folder: Path) -> None:
-        config = yaml.safe_load((_FOLDER / "compose.yaml").read_text())
+        config = yaml.safe_load((FOLDER / "compose.yaml").read_text())
         built = config["services"]["chat"]["image"]
         for service in config["services"].values():
             service["environment"] = _PROXIES | service.get("environment", {})
@@ -46,7 +46,7 @@ class Containers:
         file = folder / "compose.yaml"
         file.write_text(yaml.safe_dump(config))
         project = f"daca-test-{secrets.token_hex(4)}"
-        place = ("-p", project, "-f", file, "--project-directory", _FOLDER)
+        place = ("-p", project, "-f", file, "--project-directory", FOLDER)
         self._compose = ("docker", "compose", *place)
         self.image = config["services"]["chat"]["image"]
 

@@ -1,11 +1,13 @@
 """The image and the Compose system as they run. The order matters: the last test stops them."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from lab.stack import http
-from tests.containers.conftest import Containers, eventually, run
+from scripts.lib.project import ROOT
+from tests.containers.conftest import FOLDER, Containers, eventually, run
 
 PAIRS = ("chat", "analytics")
 
@@ -47,6 +49,15 @@ def test_the_root_is_read_only_and_the_user_not_root(containers: Containers, app
     user, refusal = containers.compose("exec", "-T", app, "sh", "-c", script).splitlines()
     assert user == "10001"
     assert "Read-only file system" in refusal
+
+
+def test_an_agent_is_mounted_as_documented(containers: Containers) -> None:
+    page = (ROOT / "docs/deployment.md").read_text()
+    [(source, target)] = re.findall(r'`volumes: \["(\.[^:]+):(/own\S*):ro"\]`', page)
+    [path] = re.findall(r"`PYTHONPATH: (\S+)`", page)
+    mount = ("-v", f"{(FOLDER / source).resolve()}:{target}:ro", "-e", f"PYTHONPATH={path}")
+    loads = "import pkgutil; print(pkgutil.resolve_name('examples.guardrails:extend').__name__)"
+    assert run("docker", "run", "--rm", *mount, containers.image, "-c", loads) == "extend"
 
 
 def test_health_reports_the_database(containers: Containers) -> None:
