@@ -71,6 +71,11 @@ def test_apps_end_before_their_sidecars_and_in_time(app: str) -> None:
     assert {f"{app}-network", "jaeger"} <= set(SERVICES[f"{app}-sidecar"]["depends_on"])
 
 
+def test_chat_starts_also_if_analytics_can_not() -> None:
+    # Compose doesn't start a service that depends on an unhealthy one.
+    assert SERVICES["chat"]["depends_on"]["analytics"] == {"condition": "service_started"}
+
+
 @pytest.mark.parametrize("app", APPS)
 def test_a_stop_is_heeded_while_an_app_starts(app: str) -> None:
     # Process 1 ignores signals that it doesn't handle yet.
