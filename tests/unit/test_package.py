@@ -36,11 +36,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is in the wheel, in one folder, so that Python compiles it once."""
+    folder = tmp_path_factory.mktemp("installed")
+    zipfile.ZipFile(wheel).extractall(folder)
+    return folder
+
+
 @asynccontextmanager
-async def both(wheel: Path, folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+async def both(
+    installed: Path, folder: Path
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
     """Run the wheel's `daca-chat`. Yields the process and its HTTP port."""
-    installed = folder / "installed"
-    zipfile.ZipFile(wheel).extractall(installed)
     # It runs in the project's folder, but must import nothing from there.
     paths = {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
     ports = {name: free_port() for name in PORTS}
@@ -67,11 +75,11 @@ def test_a_wheel_has_all_of_the_services_and_no_general_names(wheel: Path) -> No
 
 
 async def test_one_command_runs_both_services_until_it_is_stopped(
-    wheel: Path, tmp_path: Path
+    installed: Path, tmp_path: Path
 ) -> None:
     # Ctrl-C, and a terminal that is closed.
     for count, number in enumerate((signal.SIGINT, signal.SIGHUP)):
-        async with both(wheel, tmp_path) as (process, port):
+        async with both(installed, tmp_path) as (process, port):
             assert await ask(port) == count
             process.send_signal(number)
             # What was answered is counted before it exits.
@@ -105,15 +113,15 @@ def test_a_service_that_could_not_begin_tells_why_and_its_exit_code_is_the_comma
 
 @pytest.mark.parametrize("service", ["chat", "analytics"])
 async def test_one_service_that_ends_by_itself_ends_the_other(
-    wheel: Path, tmp_path: Path, service: str
+    installed: Path, tmp_path: Path, service: str
 ) -> None:
-    async with both(wheel, tmp_path) as (process, _):
+    async with both(installed, tmp_path) as (process, _):
         os.kill(int((tmp_path / f"data/{service}.lock").read_text()), signal.SIGKILL)
         assert await asyncio.wait_for(process.wait(), 60) == signal.SIGKILL
 
 
-async def test_a_second_signal_ends_what_hangs(wheel: Path, tmp_path: Path) -> None:
-    async with both(wheel, tmp_path) as (process, _):
+async def test_a_second_signal_ends_what_hangs(installed: Path, tmp_path: Path) -> None:
+    async with both(installed, tmp_path) as (process, _):
         pids = [int((tmp_path / f"data/{name}.lock").read_text()) for name in ("chat", "analytics")]
         os.kill(pids[0], signal.SIGSTOP)
         for _ in range(2):  # at once: that is one, as a terminal that is closed may send it
