@@ -12,7 +12,7 @@ from typing import Protocol
 import pytest
 
 FULL = os.environ.get("DACA_FAULTS") == "full"
-PAUSE_S = 0 if FULL else 0.15
+PAUSE_S = 0 if FULL else 0.25
 """How long each client of a load waits after each answer. Other tests run beside the short pass,
 and need CPU, too."""
 full_only = pytest.mark.full_only

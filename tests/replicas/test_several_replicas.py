@@ -15,6 +15,7 @@ import pytest_asyncio
 from lab.postgres import Cluster
 from lab.processes import Processes
 from lab.stack import eventually
+from tests.fault_table import PAUSE_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -96,6 +97,7 @@ async def test_killed_replicas_and_a_crash_of_postgresql_lose_and_double_no_coun
         while not done.is_set():
             await replicas.say(users[user_id] % 2, user_id, **where)
             users[user_id] += 1
+            await asyncio.sleep(PAUSE_S)
 
     async with asyncio.TaskGroup() as group:
         for user_id in users:
