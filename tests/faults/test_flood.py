@@ -17,7 +17,7 @@ from tests.fault_table import FULL, Report
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-_PEAK_S, _OVERLOAD_S = (5.0, 12.0) if FULL else (1.5, 3.0)
+_PEAK_S, _OVERLOAD_S = (5.0, 12.0) if FULL else (1.0, 2.0)
 
 
 class OpenLoop:
