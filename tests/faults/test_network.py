@@ -13,7 +13,7 @@ from lab.load import Load, load
 from lab.stack import RunningStack, running_stack
 from tests.fault_table import FULL, PAUSE_S, Report
 from tests.faults.conftest import counts_are_turns, database, full_service, stored_messages
-from tests.faults.network import Network, two_hosts
+from tests.faults.network import Network, on_host, two_hosts
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -36,8 +36,10 @@ def network() -> Iterator[Network]:
 async def apart(
     tmp_path_factory: pytest.TempPathFactory, daprd: Path, network: Network
 ) -> AsyncIterator[RunningStack]:
-    async with running_stack(tmp_path_factory.mktemp("apart"), daprd, network.move) as running:
-        yield running
+    folder = tmp_path_factory.mktemp("apart")
+    with on_host(next(iter(network.hosts))):
+        async with running_stack(folder, daprd, network.move) as running:
+            yield running
 
 
 async def test_a_link_that_is_down_costs_no_message(
