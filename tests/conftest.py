@@ -22,8 +22,9 @@ __all__ = ["pytest_terminal_summary", "report"]
 _LONGEST = (
     ("tests/docs/test_typed_commands.py",),
     ("tests/runner/test_stopping.py",),
-    # Chromium drops its connections when the machine gets or loses a link.
-    ("tests/browser/", "tests/faults/test_network.py"),
+    # Two browsers, as one would be busy for longer than all the rest takes.
+    tuple(f"tests/browser/test_{letter}" for letter in "bcdfikl"),
+    ("tests/browser/",),
     ("tests/replicas/test_proxied_replicas.py",),
     ("tests/runner/test_starting.py",),
     tuple(f"tests/faults/test_{name}.py" for name in (
@@ -32,6 +33,7 @@ _LONGEST = (
         "failures", "open_proxy", "proxied_calls", "restarts", "status")),
     ("tests/runner/test_supervision.py",),
     ("tests/dapr/test_commands.py",),
+    ("tests/faults/test_network.py",),
 )  # fmt: skip
 
 # A shell that starts tests in the background makes them and all their children ignore Ctrl-C.
