@@ -1,5 +1,6 @@
 """How a service starts and stops."""
 
+import argparse
 import asyncio
 import gc
 import logging
@@ -25,6 +26,8 @@ def main[S: ServiceSettings](
     name: str, settings_type: type[S], run: Callable[[S], Coroutine[Any, Any, None]]
 ) -> None:
     """Run a service with settings from the environment. If it can't, end with one clear line."""
+    about = "Settings are environment variables, or lines in .env: see docs/configuration.md."
+    argparse.ArgumentParser(prog=f"python -m {name}", description=about).parse_args()
     os.umask(0o077)  # our files are for nobody else
     settings = settings_type.from_environment()
     set_no_proxy()

@@ -144,6 +144,18 @@ def test_a_second_service_names_the_first_not_only_its_port(tmp_path: Path, serv
     assert f"process {os.getpid()} uses this data folder" in last
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [("--port 8080", 2, "unrecognized arguments: --port 8080"), ("--help", 0, "configuration.md")],
+)
+def test_a_service_takes_no_arguments(arguments: str, code: int, told: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "analytics_service", *arguments.split()],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, told in ended.stdout + ended.stderr) == (code, True)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make namespaces: no firewall is tried")
 def test_a_service_that_cannot_reach_its_own_port_says_so(tmp_path: Path) -> None:
     settings = {"DACA_DATA_DIR": str(tmp_path), "CHAT_METRICS_PORT": "off"}
