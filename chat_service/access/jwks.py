@@ -52,6 +52,8 @@ class Jwks:
         # Well before they are too old, so that nobody has to wait.
         is_due = refresh or age_s >= self.max_age_s / 2
         if is_due and now_s - self._tried_at_s >= self.min_interval_s:
+            # That it was away long ago doesn't tell whether it is now.
+            self._is_away &= now_s - self._tried_at_s < self.max_age_s
             self._tried_at_s = now_s
             self._fetching = asyncio.create_task(self._fetch())
         is_old = age_s >= self.max_age_s and not self._is_away

@@ -154,6 +154,22 @@ async def test_a_withdrawn_key_expires_even_after_an_idle_time(
         await identity.caller(header("ec"))
 
 
+async def test_a_withdrawn_key_expires_after_an_idle_time_that_a_failure_of_its_host_precedes(
+    host: JwksHost,
+) -> None:
+    identity = jwks_identity(Jwks(host.url, max_age_s=0.05, min_interval_s=0))
+    await identity.caller(header("ec"))
+    await asyncio.sleep(0.06)
+    host.status = 503
+    await identity.caller(header("ec"))
+    host.status = 200
+    host.answer["keys"] = [public_jwk(RSA_KEY, "rsa")]
+    await asyncio.sleep(0.06)
+    callers = (identity.caller(header("ec")) for _ in range(2))
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert all(isinstance(outcome, Unauthenticated) for outcome in outcomes)
+
+
 async def test_keys_are_fetched_anew_before_they_are_old(host: JwksHost) -> None:
     identity = jwks_identity(Jwks(host.url, max_age_s=1, min_interval_s=0))
     await identity.caller(header("ec"))
