@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ _STOP_TIMEOUT_S = 20.0
 _KILL_TIMEOUT_S = 1.0
 _POLL_S = 0.05
 _OK = 200
+# A disk with less room is full: the services themselves need as much.
+_ROOM_BYTES = 256 * 1024
 
 
 @dataclass
@@ -175,5 +179,9 @@ class Service:
         return f"killed by {known.get(-code, f'signal {-code}')}"
 
     def last_words(self, lines: int = 15) -> str:
-        """The last lines of its log."""
-        return "\n".join(f"    {line}" for line in self.log.end(lines))
+        """The last lines of its log. On a full disk, the log may lack the cause."""
+        words = self.log.end(lines)
+        with suppress(OSError):
+            if shutil.disk_usage(folder := self.log_path.parent).free < _ROOM_BYTES:
+                words.append(f"the disk of {folder} is full")
+        return "\n".join(f"    {line}" for line in words)

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -103,6 +105,24 @@ async def test_a_process_that_ends_is_reported_at_once(tmp_path: Path) -> None:
     await service.ended()
     told = await reason(service, url="http://127.0.0.1:1/readyz")
     assert told == "a ended while starting (exit code 1); its last words:\n    no such option"
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk: a full one is NOT tested")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", tmp_path], check=True)
+    (tmp_path / "ballast").write_bytes(bytes(16_384))
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+async def test_a_full_disk_on_which_a_process_has_no_last_words_is_named(full_disk: Path) -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('no such option')"]
+    service = Service("a", command, {}, {}, full_disk / "a.log")
+    await service.start()
+    await service.ended()
+    assert service.last_words() == f"    the disk of {full_disk} is full"
 
 
 async def test_readiness_ignores_proxies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
