@@ -20,7 +20,7 @@ def _check_user_id(value: object, check: Callable[[object], str]) -> str:
     except ValidationError:
         if not isinstance(value, str):
             raise
-        rule = "must be 1 to 128 characters, with no control characters and no slashes"
+        rule = "must be 1 to 128 characters, not blank, with no control characters and no slashes"
         raise PydanticCustomError("user_id", rule) from None
 
 
@@ -29,7 +29,7 @@ UserId = Annotated[
     StringConstraints(min_length=1, max_length=128, pattern=_USER_ID_PATTERN),
     WrapValidator(_check_user_id),
 ]
-"""Who sent a message: 1 to 128 characters, no control characters and no slashes."""
+"""Who sent a message: 1 to 128 characters, not blank, no control characters and no slashes."""
 
 
 class DomainError(Exception):

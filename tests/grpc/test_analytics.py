@@ -56,6 +56,11 @@ async def test_recorded_messages_count_once(stub: Stub) -> None:
     assert alice.message_count == 6
 
 
+async def test_the_refusal_of_a_blank_user_id_says_what_is_wrong(stub: Stub) -> None:
+    refused = await refusal(stub.GetAnalytics(pb.GetAnalyticsRequest(user_id="  ")))
+    assert "not blank" in str(refused.details)
+
+
 @pytest.mark.parametrize("user_id", BAD_USER_IDS.values(), ids=BAD_USER_IDS)
 async def test_a_bad_user_id_is_refused_by_name(stub: Stub, user_id: str) -> None:
     refused = await refusal(stub.GetAnalytics(pb.GetAnalyticsRequest(user_id=user_id)))

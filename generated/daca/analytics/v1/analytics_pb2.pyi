@@ -27,7 +27,7 @@ class GetAnalyticsRequest(_message.Message):
 
     USER_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user: 1 to 128 characters, no control characters and no slashes."""
+    """The user: 1 to 128 characters, not blank, no control characters and no slashes."""
     def __init__(
         self,
         *,
@@ -137,8 +137,8 @@ class SentMessage(_message.Message):
     forever: a second one with the same id is the same message.
     """
     user_id: _builtins.str
-    """The user who sent it: 1 to 128 characters, no control characters and no
-    slashes.
+    """The user who sent it: 1 to 128 characters, not blank, no control
+    characters and no slashes.
     """
     @_builtins.property
     def sent_time(self) -> _timestamp_pb2.Timestamp:
@@ -192,7 +192,7 @@ class ListActivityRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     DAY_COUNT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user: 1 to 128 characters, no control characters and no slashes."""
+    """The user: 1 to 128 characters, not blank, no control characters and no slashes."""
     day_count: _builtins.int
     """How many days, today included: 14 if 0, and at most 90."""
     def __init__(

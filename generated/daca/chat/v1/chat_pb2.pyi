@@ -33,7 +33,7 @@ class ChatRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     REGENERATE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Who is chatting: 1 to 128 characters, no control characters and no slashes."""
+    """Who is chatting: 1 to 128 characters, not blank, no control characters and no slashes."""
     text: _builtins.str
     """The message: not blank, and at most 8,000 characters unless the service is
     configured otherwise.
@@ -86,7 +86,7 @@ class ChatStreamRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     REGENERATE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Who is chatting: 1 to 128 characters, no control characters and no slashes."""
+    """Who is chatting: 1 to 128 characters, not blank, no control characters and no slashes."""
     text: _builtins.str
     """The message: not blank, and at most 8,000 characters unless the service is
     configured otherwise.
@@ -225,7 +225,7 @@ class ListConversationsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user: 1 to 128 characters, no control characters and no slashes."""
+    """The user: 1 to 128 characters, not blank, no control characters and no slashes."""
     page_size: _builtins.int
     """The maximum number of results: 50 if 0, and at most 200."""
     page_token: _builtins.str
@@ -324,7 +324,7 @@ class UpdateConversationRequest(_message.Message):
     CONVERSATION_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user: 1 to 128 characters, no control characters and no slashes."""
+    """The user: 1 to 128 characters, not blank, no control characters and no slashes."""
     @_builtins.property
     def conversation(self) -> Global___Conversation:
         """The conversation: its session_id and its new title, of 1 to 200 characters.
@@ -383,7 +383,7 @@ class DeleteConversationRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user: 1 to 128 characters, no control characters and no slashes."""
+    """The user: 1 to 128 characters, not blank, no control characters and no slashes."""
     session_id: _builtins.str
     """The conversation, a UUID."""
     def __init__(
@@ -428,7 +428,7 @@ class ListMessagesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user: 1 to 128 characters, no control characters and no slashes."""
+    """The user: 1 to 128 characters, not blank, no control characters and no slashes."""
     session_id: _builtins.str
     """The conversation, a UUID."""
     page_size: _builtins.int
