@@ -1,12 +1,12 @@
 """A process's log: bounded in size, and made again when somebody has removed it."""
 
 import os
-import shutil
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
 MAX_BYTES = 20_000_000
+_PIECE_BYTES = 2**20
 
 
 class Log:
@@ -64,11 +64,13 @@ class Log:
             return False
 
     def _move(self, file: FileIO, target: Path, mode: str) -> None:
-        file.seek(0)
+        copied = 0
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open(mode) as copy:
-                shutil.copyfileobj(file, copy)
+                # Not from the file's position, which the process shares, and moves as it writes.
+                while piece := os.pread(file.fileno(), _PIECE_BYTES, copied):
+                    copied += copy.write(piece)
         finally:
             # On a full disk the content is lost, but doesn't grow for ever.
             file.truncate(0)

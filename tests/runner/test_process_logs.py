@@ -1,7 +1,9 @@
 """Logs of running processes are bounded, and recreated if they are deleted."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -24,6 +26,29 @@ def test_a_long_log_is_rotated_and_loses_nothing(log: Log) -> None:
     older = log.path.with_name("a.log.1")
     assert older.read_bytes() == LINE * 11
     assert log.path.read_bytes() == b"and on\n"
+    log.close()
+
+
+def test_a_process_that_writes_during_a_rotation_loses_nothing_of_before(log: Log) -> None:
+    file = log.open()
+    before = LINE * 500_000
+    file.write(before)
+    begun, done = Event(), Event()
+
+    def write() -> None:
+        while not done.is_set():
+            file.write(b"meanwhile\n")
+            begun.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(write)
+        assert begun.wait(10)
+        log.tidy()
+        done.set()
+    writing.result()
+    older = log.path.with_name("a.log.1").read_bytes()
+    assert older.startswith(before)
+    assert older.removeprefix(before).startswith(b"meanwhile\n")
     log.close()
 
 
