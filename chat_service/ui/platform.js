@@ -16,8 +16,11 @@ const HERE = new URL(".", location);
 /** The prefix of all keys, for a service below a path: others on the same host have keys of their own. */
 const OURS = HERE.pathname.replace(/^\/ui\/$/, "");
 
-/** What `use` returns; null if storage is disabled or full. Then nothing is kept. */
-function stored(use, storage = "localStorage") {
+/** What storage didn't take, as it is disabled or full: kept until the page is left. */
+const unstored = { localStorage: new Map(), sessionStorage: new Map() };
+
+/** What `use` returns; null if storage is disabled or full. */
+function stored(use, storage) {
   try {
     return use(window[storage]);
   } catch {
@@ -25,14 +28,26 @@ function stored(use, storage = "localStorage") {
   }
 }
 
-export const recall = (key, storage) => stored((kept) => kept.getItem(OURS + key), storage);
-export const remember = (key, value, storage) => stored((kept) => kept.setItem(OURS + key, value), storage);
-export const forget = (key, storage) => stored((kept) => kept.removeItem(OURS + key), storage);
+export const recall = (key, storage = "localStorage") =>
+  unstored[storage].get(key) ?? stored((kept) => kept.getItem(OURS + key), storage);
+
+export function remember(key, value, storage = "localStorage") {
+  const isStored = stored((kept) => kept.setItem(OURS + key, value) ?? true, storage);
+  if (isStored) unstored[storage].delete(key);
+  else unstored[storage].set(key, value);
+}
+
+export function forget(key, storage = "localStorage") {
+  unstored[storage].delete(key);
+  stored((kept) => kept.removeItem(OURS + key), storage);
+}
 
 /** The keys in storage that begin with `prefix`, in order: of keys that end with ids, the oldest first. */
 export function keysOf(prefix) {
-  const keys = stored(Object.keys) ?? [];
-  return keys.filter((key) => key.startsWith(OURS + prefix)).map((key) => key.slice(OURS.length)).sort();
+  const all = stored(Object.keys, "localStorage") ?? [];
+  const keys = all.filter((key) => key.startsWith(OURS)).map((key) => key.slice(OURS.length));
+  const found = new Set([...keys, ...unstored.localStorage.keys()]);
+  return [...found].filter((key) => key.startsWith(prefix)).sort();
 }
 
 /** This page's other tabs: `tell` sends them news, and `onNews` is called with theirs. */

@@ -26,6 +26,7 @@ from tests.browser.sites import Site
 from tests.browser.troubles import (
     AWAY,
     CONVERSATION,
+    FILL_STORAGE,
     STREAM,
     abort,
     chat_elsewhere,
@@ -228,3 +229,27 @@ async def test_a_refresh_does_not_scroll_the_list_of_conversations(
     await expect(replies(page)).to_contain_text("Not complete.")
     await page.wait_for_timeout(800)  # the list has been refreshed
     assert await page.evaluate(place) > 800
+
+
+async def test_texts_that_storage_does_not_take_are_kept_until_the_page_is_left(
+    open_site: OpenPage,
+) -> None:
+    page = await open_site()
+    await send_and_wait(page, "apples")
+    await page.evaluate(FILL_STORAGE)
+    await page.route(STREAM, abort, times=1)
+    await send(page, "pears")
+    await see_a_problem(page)
+    await message_box(page).fill("my draft")
+    await button(page, "New conversation").click()
+    await expect(message_box(page)).to_have_value("")
+    await past(page).click()
+    await expect(questions(page)).to_have_text(texts("apples", "pears"))
+    await expect(message_box(page)).to_have_value("my draft")
+    await button(page, "Send again").click()
+    await expect(progress(page)).to_have_text("Reply complete.")
+    await button(page, "New conversation").click()
+    await past(page).click()
+    await expect(message_box(page)).to_have_value("my draft")
+    await message_box(page).press("Enter")
+    await expect(questions(page)).to_have_text(texts("apples", "pears", "my draft"))

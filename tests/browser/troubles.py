@@ -23,6 +23,13 @@ Object.defineProperty(window, "localStorage", {
 window.BroadcastChannel = class { constructor() { throw new DOMException("", "SecurityError"); } };
 """
 
+# Nothing fits in any more, not even one character.
+FILL_STORAGE = """() => {
+  for (let n = 2 ** 23, i = 0; n >= 1; i++) {
+    try { localStorage.setItem(`filler ${i}`, "x".repeat(n)); } catch { n /= 2; }
+  }
+}"""
+
 
 async def abort(route: Route) -> None:
     await route.abort()
