@@ -4,6 +4,8 @@ import { maxTextLength } from "./api.js";
 import { $ } from "./markup.js";
 import { composes, forget, recall, remember, touch } from "./platform.js";
 
+/** A text of this length may have a line that takes Chromium seconds, at each key, to lay out by its script. */
+const VAST = 100_000;
 /**
  * Stop and Send replace each other: a click this soon after the other's is the second one of a double click. And
  * Escape this soon after a reply's end was meant to stop the reply, not to cancel an edit.
@@ -178,6 +180,7 @@ class Composer {
 
   /** Make the box as high as its text, up to the limit in the style sheet. */
   #fit() {
+    $("text").classList.toggle("vast", $("text").value.length > VAST);
     if (!CSS.supports("field-sizing", "content")) {
       const { scrollTop } = $("log"); // the box becomes low for a moment, and the log high
       $("text").style.height = "auto";
