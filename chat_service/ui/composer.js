@@ -96,7 +96,7 @@ class Composer {
 
   /** Store the draft again if another tab has deleted it. */
   keepTyped() {
-    if (this.isTyped && recall(this.#place) === null) this.#keep();
+    if (this.key && this.isTyped && recall(this.#place) === null) this.#keep();
   }
 
   /** Store the draft under another key, once its conversation has an id. */

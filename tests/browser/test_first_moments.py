@@ -36,6 +36,8 @@ async def test_what_is_typed_before_the_scripts_have_come_stays(open_site: OpenP
     await expect(message_box(page)).to_have_value("apples")
     await page.reload()  # it is stored as a draft
     await expect(message_box(page)).to_have_value("apples")
+    await send_and_wait(page, "pears")
+    assert "apples" not in await page.evaluate("Object.values(localStorage)")
 
 
 @pytest.mark.parametrize(
