@@ -42,9 +42,11 @@ function showUser() {
 /** Become the user who has used the page so far, and whose name is known only now. */
 function introduce(name) {
   if (name === user) return become(name);
-  // Anything else in the box is a draft of the user who was here before.
-  const typed = composer.isTyped ? composer.text : typedEarly;
-  if (composer.isTyped) composer.begin(""); // it isn't the earlier user's draft
+  const { isTyped, text } = composer;
+  // Anything before what was typed early is a draft of the user who was here before.
+  const early = text.endsWith(typedEarly) ? typedEarly : "";
+  const typed = isTyped ? text : early;
+  if (typed) composer.begin(text.slice(0, -typed.length).replace(/\n$/, "")); // the rest isn't that user's
   const texts = [...takeRefused(), typed].filter(Boolean);
   become(name);
   if (texts.length) composer.begin([composer.text, ...texts].filter(Boolean).join("\n"));

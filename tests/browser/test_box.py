@@ -245,17 +245,10 @@ async def test_a_name_that_a_program_has_filled_in_is_taken_with_enter(open_page
     await expect(message_box(page)).to_be_focused()
 
 
-async def test_a_line_of_a_million_characters_can_be_edited(open_page: OpenPage) -> None:
+async def test_a_vast_text_is_not_laid_out_by_its_script(open_page: OpenPage) -> None:
+    """In a line of a million characters, this takes Chromium two seconds at each key."""
     page = await open_page()
     await message_box(page).fill("a" * 1_000_000)
-    took_ms = await message_box(page).evaluate("""box => {
-      const times = [0, 1, 2].map(() => {
-        const begun = performance.now();
-        box.setRangeText("x", 10, 10);
-        box.dispatchEvent(new Event("input"));
-        box.offsetHeight; // lays it out
-        return performance.now() - begun;
-      });
-      return Math.min(...times);
-    }""")
-    assert took_ms < 1000
+    await expect(message_box(page)).to_have_css("unicode-bidi", "normal")
+    await message_box(page).fill("a")
+    await expect(message_box(page)).to_have_css("unicode-bidi", "plaintext")

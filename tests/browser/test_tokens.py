@@ -94,6 +94,23 @@ async def test_what_is_typed_before_the_first_sign_in_stays(context: BrowserCont
     await expect(message_box(page)).to_have_value("")
 
 
+async def test_what_is_typed_before_the_scripts_have_come_is_only_the_users_who_signs_in(
+    context: BrowserContext,
+) -> None:
+    page, come = await context.new_page(), asyncio.Event()
+    await page.goto("ui/")
+    await page.evaluate("localStorage.setItem('draft alice ', 'pears')")
+    await page.route("**/composer.js", once(come, Route.continue_))
+    await page.goto("ui/", wait_until="commit")
+    await message_box(page).fill("apples")
+    come.set()
+    await sign_in(page, "paula")
+    await expect(message_box(page)).to_have_value("apples")
+    await send_and_wait(page, "apples")
+    await button(page, "Sign out").click()
+    assert await page.evaluate("Object.values(localStorage)") == ["pears"]
+
+
 async def test_what_was_sent_before_the_first_sign_in_returns_to_the_box(
     context: BrowserContext,
 ) -> None:
