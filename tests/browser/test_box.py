@@ -248,7 +248,7 @@ async def test_a_name_that_a_program_has_filled_in_is_taken_with_enter(open_page
 async def test_a_vast_text_is_not_laid_out_by_its_script(open_page: OpenPage) -> None:
     """In a line of a million characters, this takes Chromium two seconds at each key."""
     page = await open_page()
-    await message_box(page).fill("a" * 1_000_000)
+    await message_box(page).fill("a" * 100_001)
     await expect(message_box(page)).to_have_css("unicode-bidi", "normal")
     await message_box(page).fill("a")
     await expect(message_box(page)).to_have_css("unicode-bidi", "plaintext")
