@@ -4,7 +4,6 @@ import codecs
 import itertools
 import json
 import re
-from functools import partial
 from operator import itemgetter
 from typing import Any
 from uuid import uuid4
@@ -89,11 +88,12 @@ class AnswerReader:
             finish = finish or (_NO_REASON if "message" in choice else None)
         # Gemini's reason may have a detail after a colon.
         reason = str(finish or "").lower().removeprefix("null").partition(":")[0]
-        if _finish(reason) == "error":
-            raise status_error(None, f"finish_reason {reason}")
         return self._chunk(self._choice(message, reason), usage)
 
     def _choice(self, message: dict[str, Any], reason: str) -> dict[str, Any]:
+        finish = _finish(reason) if reason else None
+        if finish == "error":
+            raise status_error(None, f"finish_reason {reason}")
         delta: dict[str, Any] = {name: text_in(message.get(name)) or None for name in self._texts}
         delta["content"] = self._visible_text(delta["content"] or "", is_last=bool(reason)) or None
         known, legacy = [*self._calls], message.get("function_call")
@@ -101,7 +101,6 @@ class AnswerReader:
             self._note_call(call, known)
         self._has_text = self._has_text or bool(delta["content"])
         self._refuses = self._refuses or bool(delta["refusal"])
-        finish = _finish(reason) if reason else None
         if finish:
             is_cut = finish in _CUT and not self.is_whole
             self.is_whole = True
@@ -182,9 +181,10 @@ def _goes_on(call: dict[str, Any], call_id: str, name: str, index: Any) -> bool:
 
 
 def is_object(text: str) -> bool:
-    loads = partial(json.loads, parse_constant=int)  # which refuses NaN: only Python takes it
     try:
-        return text.rstrip().endswith("}") and isinstance(loads(text), dict)
+        # `int` refuses NaN, which only Python takes for JSON.
+        value = json.loads(text, parse_constant=int) if text.rstrip().endswith("}") else None
+        return isinstance(value, dict)
     except (ValueError, RecursionError):
         return False
 

@@ -17,7 +17,7 @@ for name in $(compgen -e); do
 done
 [[ ${XDG_CACHE_HOME-} == /* ]] || unset XDG_CACHE_HOME # a relative one is to be ignored, by its specification
 DACA_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/daca-chat"
-{ made=$(mktemp 2>/dev/null) && rm -f "$made"; } || unset TMPDIR # Python does without it, mktemp fails
+{ [[ -n ${TMPDIR-} ]] && made=$(mktemp 2>/dev/null) && rm -f "$made"; } || unset TMPDIR # Python needs none, mktemp fails
 set +o noclobber
 export UV_PROJECT_ENVIRONMENT=.venv
 # With any other encoding Python fails to start, or to find our packages, in a folder like `/home/jörg`.
