@@ -3,7 +3,7 @@
 import { caller } from "./api.js";
 import { stopReplies } from "./coming.js";
 import { composer } from "./composer.js";
-import { go, rereadAll, show, showAddress } from "./conversation.js";
+import { go, refresh, rereadAll, show, showAddress } from "./conversation.js";
 import { count } from "./count.js";
 import { log } from "./log.js";
 import { $ } from "./markup.js";
@@ -35,8 +35,7 @@ function become(name) {
 
 function showUser() {
   rememberUser();
-  sidebar.refresh(user);
-  count.refresh(user);
+  refresh();
 }
 
 /** Become the user who has used the page so far, and whose name is known only now. */

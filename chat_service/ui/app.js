@@ -3,8 +3,7 @@
 import { askForCaller, followUser, recallEarly } from "./account.js";
 import { replyIn } from "./coming.js";
 import { composer } from "./composer.js";
-import { doubt, go, reread, rereadAll, showAddress } from "./conversation.js";
-import { count } from "./count.js";
+import { doubt, go, refresh, reread, rereadAll, showAddress } from "./conversation.js";
 import { loads } from "./loads.js";
 import { log } from "./log.js";
 import { $ } from "./markup.js";
@@ -31,11 +30,6 @@ tabs.onNews = (news) => {
   if (replyIn(news.session)) doubt(news.session);
   else if (news.session === session) reread();
 };
-
-function refresh() {
-  sidebar.refresh(user);
-  count.refresh(user);
-}
 
 function lookAgain() {
   const isEarly = Math.abs(Date.now() - readAt) < REREAD_MS; // a clock may be set back

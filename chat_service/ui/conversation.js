@@ -96,6 +96,12 @@ export async function show(id) {
   }
 }
 
+/** Have the list and the count show what the server has by now. */
+export function refresh() {
+  sidebar.refresh(user);
+  count.refresh(user);
+}
+
 function notLoaded(error, isAsked = true) {
   saidLoading();
   $("empty").textContent = NOT_LOADED;
@@ -104,8 +110,7 @@ function notLoaded(error, isAsked = true) {
   const again = () => {
     show(session);
     rememberUser();
-    sidebar.refresh(user);
-    count.refresh(user);
+    refresh();
   };
   showProblem(error, again, "conversation");
 }
