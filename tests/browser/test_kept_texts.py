@@ -173,6 +173,7 @@ async def test_another_reply_leaves_an_edit_in_the_box(site: Site, open_site: Op
     site.agent.script = ["Another one."]
     await button(page, "Regenerate").click()
     await expect(replies(page)).to_contain_text("Another one.")
+    await expect(progress(page)).to_have_text("Reply complete.")  # Enter sends nothing before
     await expect(message_box(page)).to_have_value("pears")
     await message_box(page).press("Enter")
     await expect(questions(page)).to_have_text(texts("pears"))
