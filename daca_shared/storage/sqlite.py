@@ -60,7 +60,8 @@ class SqliteDatabase:
         try:
             return cls(SqliteFile(path, schema, scripts))
         except (OSError, sqlite3.Error) as error:
-            raise Unavailable(f"DACA_DATA_DIR: {path} can't be opened: {error}") from error
+            by = f" by user {os.geteuid()}" if isinstance(error, PermissionError) else ""
+            raise Unavailable(f"DACA_DATA_DIR: {path} can't be opened{by}: {error}") from error
 
     async def read(self, statement: str, *arguments: Any) -> list[Row]:
         with self._use("SQLite read"):

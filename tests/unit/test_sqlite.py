@@ -4,7 +4,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -213,6 +213,25 @@ async def test_an_unusable_lock_file_is_unavailable(path: Path) -> None:
     path.with_suffix(".lock").mkdir(parents=True)
     with pytest.raises(Unavailable, match="can't be opened"):
         await opened(path)
+
+
+@pytest.fixture
+def foreign_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which this process may not write."""
+    tmp_path.chmod(0o555)
+    user, nobody = os.geteuid(), 65534
+    if user == 0:  # root may write anywhere
+        os.seteuid(nobody)
+    yield tmp_path / "data"
+    os.seteuid(user)
+
+
+async def test_where_permission_is_denied_the_error_says_to_which_user(
+    foreign_folder: Path,
+) -> None:
+    problem = f"opened by user {os.geteuid()}: .*Permission denied"
+    with pytest.raises(Unavailable, match=problem):
+        await opened(foreign_folder / "numbers.db")
 
 
 async def test_errors_do_not_tell_callers_about_sqlite(database: SqliteDatabase) -> None:
