@@ -194,7 +194,7 @@ class ListActivityRequest(_message.Message):
     user_id: _builtins.str
     """The user: 1 to 128 characters, not blank, no control characters and no slashes."""
     day_count: _builtins.int
-    """How many days, today included: 14 if 0, and at most 90."""
+    """How many days, today included: 14 if 0; more than 90 are refused."""
     def __init__(
         self,
         *,

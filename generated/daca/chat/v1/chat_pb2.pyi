@@ -227,7 +227,7 @@ class ListConversationsRequest(_message.Message):
     user_id: _builtins.str
     """The user: 1 to 128 characters, not blank, no control characters and no slashes."""
     page_size: _builtins.int
-    """The maximum number of results: 50 if 0, and at most 200."""
+    """The maximum number of results: 50 if 0; more than 200 count as 200."""
     page_token: _builtins.str
     """The next_page_token of the previous page; empty for the first."""
     filter: _builtins.str
@@ -432,7 +432,7 @@ class ListMessagesRequest(_message.Message):
     session_id: _builtins.str
     """The conversation, a UUID."""
     page_size: _builtins.int
-    """The maximum number of results: 50 if 0, and at most 200."""
+    """The maximum number of results: 50 if 0; more than 200 count as 200."""
     page_token: _builtins.str
     """The next_page_token of the previous page; empty for the first."""
     def __init__(

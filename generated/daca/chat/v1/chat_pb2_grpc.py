@@ -93,14 +93,15 @@ class ChatServiceServicer:
         """Chat answers one message.
 
         A message counts once it has been answered. A call that fails keeps and counts
-        nothing: send the message again, with the same message_id. A message that was
-        answered before gets the same reply, and counts once.
+        nothing, unless it failed while the reply was being kept: send the message again,
+        with the same message_id. A message that was answered before gets the same reply,
+        and counts once.
 
         RESOURCE_EXHAUSTED: the model's rate limit, or ours, which comes with a
         google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
         the model or our storage can't be reached, or the service is overloaded, which
         also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
-        key. With `regenerate` also NOT_FOUND: there is no message with this
+        key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is no message with this
         message_id; and ABORTED: it isn't the last of its conversation, so look at what
         has been said since.
         """
@@ -126,6 +127,8 @@ class ChatServiceServicer:
     def ListConversations(self, request, context):
         """ListConversations returns a user's conversations, those with the latest
         messages first.
+
+        DEADLINE_EXCEEDED: the search for `filter` took too long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

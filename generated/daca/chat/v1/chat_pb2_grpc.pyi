@@ -47,14 +47,15 @@ class ChatServiceStub:
     """Chat answers one message.
 
     A message counts once it has been answered. A call that fails keeps and counts
-    nothing: send the message again, with the same message_id. A message that was
-    answered before gets the same reply, and counts once.
+    nothing, unless it failed while the reply was being kept: send the message again,
+    with the same message_id. A message that was answered before gets the same reply,
+    and counts once.
 
     RESOURCE_EXHAUSTED: the model's rate limit, or ours, which comes with a
     google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
     the model or our storage can't be reached, or the service is overloaded, which
     also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
-    key. With `regenerate` also NOT_FOUND: there is no message with this
+    key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is no message with this
     message_id; and ABORTED: it isn't the last of its conversation, so look at what
     has been said since.
     """
@@ -72,6 +73,8 @@ class ChatServiceStub:
     ListConversations: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]
     """ListConversations returns a user's conversations, those with the latest
     messages first.
+
+    DEADLINE_EXCEEDED: the search for `filter` took too long.
     """
     ListMessages: _grpc.UnaryUnaryMultiCallable[_chat_pb2.ListMessagesRequest, _chat_pb2.ListMessagesResponse]
     """ListMessages returns the messages of one conversation, oldest first; none if
@@ -110,14 +113,15 @@ class ChatServiceAsyncStub(ChatServiceStub):
     """Chat answers one message.
 
     A message counts once it has been answered. A call that fails keeps and counts
-    nothing: send the message again, with the same message_id. A message that was
-    answered before gets the same reply, and counts once.
+    nothing, unless it failed while the reply was being kept: send the message again,
+    with the same message_id. A message that was answered before gets the same reply,
+    and counts once.
 
     RESOURCE_EXHAUSTED: the model's rate limit, or ours, which comes with a
     google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
     the model or our storage can't be reached, or the service is overloaded, which
     also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
-    key. With `regenerate` also NOT_FOUND: there is no message with this
+    key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is no message with this
     message_id; and ABORTED: it isn't the last of its conversation, so look at what
     has been said since.
     """
@@ -135,6 +139,8 @@ class ChatServiceAsyncStub(ChatServiceStub):
     ListConversations: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListConversationsRequest, _chat_pb2.ListConversationsResponse]  # type: ignore[assignment]
     """ListConversations returns a user's conversations, those with the latest
     messages first.
+
+    DEADLINE_EXCEEDED: the search for `filter` took too long.
     """
     ListMessages: _aio.UnaryUnaryMultiCallable[_chat_pb2.ListMessagesRequest, _chat_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """ListMessages returns the messages of one conversation, oldest first; none if
@@ -176,14 +182,15 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         """Chat answers one message.
 
         A message counts once it has been answered. A call that fails keeps and counts
-        nothing: send the message again, with the same message_id. A message that was
-        answered before gets the same reply, and counts once.
+        nothing, unless it failed while the reply was being kept: send the message again,
+        with the same message_id. A message that was answered before gets the same reply,
+        and counts once.
 
         RESOURCE_EXHAUSTED: the model's rate limit, or ours, which comes with a
         google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
         the model or our storage can't be reached, or the service is overloaded, which
         also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
-        key. With `regenerate` also NOT_FOUND: there is no message with this
+        key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is no message with this
         message_id; and ABORTED: it isn't the last of its conversation, so look at what
         has been said since.
         """
@@ -213,6 +220,8 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_chat_pb2.ListConversationsResponse, _abc.Awaitable[_chat_pb2.ListConversationsResponse]]:
         """ListConversations returns a user's conversations, those with the latest
         messages first.
+
+        DEADLINE_EXCEEDED: the search for `filter` took too long.
         """
 
     @_abc_1.abstractmethod
