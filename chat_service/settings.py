@@ -89,8 +89,8 @@ class ChatSettings(ServiceSettings):
     cors_origins: _Many[_Origin] = Field(("http://localhost:3000",), alias="CHAT_CORS_ORIGINS")
     """Which web origins may call the gateway, separated by commas."""
     trusted_hosts: _Many[_Name] = Field((), alias="CHAT_TRUSTED_HOSTS")
-    """Which `Host`s a request may name, besides this machine's names and `DACA_HOST` (if that is
-    `0.0.0.0` or `::`, any address): names, separated by commas, or `*` for anything."""
+    """Which `Host`s a request may name, besides `localhost`, `127.0.0.1`, `::1` and `DACA_HOST` (if
+    that is `0.0.0.0` or `::`, any address): names, separated by commas, or `*` for anything."""
     root_path: str = Field("", pattern="^(/[^/?#]+)*$", alias="CHAT_ROOT_PATH")
     """The prefix of all paths, like `/daca`, that a proxy passes on; a prefix that it strips needs
     no setting."""
