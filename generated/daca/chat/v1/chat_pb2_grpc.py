@@ -101,9 +101,9 @@ class ChatServiceServicer:
         google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
         the model or our storage can't be reached, or the service is overloaded, which
         also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
-        key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is no message with this
-        message_id; and ABORTED: it isn't the last of its conversation, so look at what
-        has been said since.
+        key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is
+        no message with this message_id; and ABORTED: it isn't the last of its
+        conversation, so look at what has been said since.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

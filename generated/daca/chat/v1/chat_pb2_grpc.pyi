@@ -55,9 +55,9 @@ class ChatServiceStub:
     google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
     the model or our storage can't be reached, or the service is overloaded, which
     also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
-    key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is no message with this
-    message_id; and ABORTED: it isn't the last of its conversation, so look at what
-    has been said since.
+    key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is
+    no message with this message_id; and ABORTED: it isn't the last of its
+    conversation, so look at what has been said since.
     """
     ChatStream: _grpc.UnaryStreamMultiCallable[_chat_pb2.ChatStreamRequest, _chat_pb2.ChatStreamResponse]
     """ChatStream answers one message, and streams the reply.
@@ -121,9 +121,9 @@ class ChatServiceAsyncStub(ChatServiceStub):
     google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
     the model or our storage can't be reached, or the service is overloaded, which
     also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
-    key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is no message with this
-    message_id; and ABORTED: it isn't the last of its conversation, so look at what
-    has been said since.
+    key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is
+    no message with this message_id; and ABORTED: it isn't the last of its
+    conversation, so look at what has been said since.
     """
     ChatStream: _aio.UnaryStreamMultiCallable[_chat_pb2.ChatStreamRequest, _chat_pb2.ChatStreamResponse]  # type: ignore[assignment]
     """ChatStream answers one message, and streams the reply.
@@ -190,9 +190,9 @@ class ChatServiceServicer(metaclass=_abc_1.ABCMeta):
         google.rpc.RetryInfo. DEADLINE_EXCEEDED: the model took too long. UNAVAILABLE:
         the model or our storage can't be reached, or the service is overloaded, which
         also comes with a RetryInfo. FAILED_PRECONDITION: the model's host refuses our
-        key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is no message with this
-        message_id; and ABORTED: it isn't the last of its conversation, so look at what
-        has been said since.
+        key, lacks our model or wants payment. With `regenerate` also NOT_FOUND: there is
+        no message with this message_id; and ABORTED: it isn't the last of its
+        conversation, so look at what has been said since.
         """
 
     @_abc_1.abstractmethod
