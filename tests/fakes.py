@@ -113,10 +113,6 @@ class FakeTurns(TurnStore):
         self.failure: Exception | None = None
         self.past_conversations: list[PastConversation] = []
 
-    async def recall(self, message: ChatMessage) -> tuple[Turn | None, list[Turn]]:
-        known = await self.find(message.user_id, message.message_id)
-        return known, await self.latest(message.conversation)
-
     async def find(self, user_id: str, message_id: UUID) -> Turn | None:
         found = [
             turn

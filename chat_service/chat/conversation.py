@@ -6,7 +6,7 @@ are kept in one transaction. So a user's count is the number of that user's kept
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 
@@ -131,7 +131,9 @@ class Conversation:
         requested = message.conversation
         while True:
             async with self.locks.turn(message.conversation):
-                earlier, latest = await self.turns.recall(message)
+                earlier = None
+                if message.may_be_known:
+                    earlier = await self.turns.find(message.user_id, message.message_id)
                 if message.regenerate and not earlier:
                     raise NotFound("No message has this message_id", code="MESSAGE_NOT_FOUND")
                 if earlier and not earlier.stopped and not message.regenerate:
@@ -140,30 +142,25 @@ class Conversation:
                     return earlier
                 actual = earlier.conversation if earlier else requested
                 if actual == message.conversation:
-                    return await self._answer(message, earlier, latest, say, ends_at)
+                    return await self._answer(message, earlier, say, ends_at)
             # The turn stays in the conversation that the message was first sent to, while that
             # exists. Its lock is taken once the requested one's is released: otherwise two such
             # messages could deadlock.
             message = message.model_copy(update={"session_id": actual.session_id})
 
     async def _answer(
-        self,
-        message: ChatMessage,
-        earlier: Turn | None,
-        history: Sequence[Turn],
-        say: Say | None,
-        ends_at: float,
+        self, message: ChatMessage, earlier: Turn | None, say: Say | None, ends_at: float
     ) -> Turn:
-        if message.regenerate and history[-1].message_id != message.message_id:
+        key = message.conversation
+        if message.regenerate and earlier not in (await self.turns.latest(key))[-1:]:
             raise domain.Conflict("Not its conversation's last message", code="NOT_LAST_MESSAGE")
-        if earlier:
-            history = await self.turns.latest(message.conversation, before=earlier)
+        history = await self.turns.latest(key, before=earlier)
         count = await self._count_before(message.user_id, earlier)
         said: list[str] = []
 
         def turn(answer: Answer, *, stopped: bool) -> Turn:
             return Turn(
-                message.conversation, message.message_id, message.text, answer, stopped, count,
+                key, message.message_id, message.text, answer, stopped, count,
                 self.agent.model, datetime.now(UTC), earlier.seq if earlier else 0,
             )  # fmt: skip
 

@@ -19,11 +19,11 @@ class Counts(Protocol):
 class Turns(Protocol):
     """The kept turns. Each call raises `Unavailable` if the storage fails."""
 
-    async def recall(self, message: ChatMessage) -> tuple[Turn | None, Sequence[Turn]]:
-        """The turn with this message id, if any, and the conversation's latest, oldest first."""
+    async def find(self, user_id: str, message_id: UUID) -> Turn | None:
+        """The user's turn with this message id, if there is one."""
 
-    async def latest(self, key: ConversationKey, *, before: Turn) -> Sequence[Turn]:
-        """The conversation's latest turns before `before`, oldest first."""
+    async def latest(self, key: ConversationKey, *, before: Turn | None = None) -> Sequence[Turn]:
+        """The conversation's latest turns, or the latest ones before `before`; oldest first."""
 
     async def keep(self, turn: Turn) -> Turn:
         """Keep a turn and, in the same transaction, add its message to the outbox. It replaces the

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from uuid import UUID
 
-from chat_service.chat.messages import Answer, ChatMessage, ConversationKey, ToolCall, Turn
+from chat_service.chat.messages import Answer, ConversationKey, ToolCall, Turn
 from chat_service.outbox.outbox import Outbox
 from chat_service.turns import history
 from chat_service.turns.history import ConversationsQuery, MessagesQuery, Page, PastConversation
@@ -29,8 +29,6 @@ FROM chat.turns"""
 _FIND = f"{_SELECT} WHERE user_id = $1 AND message_id = $2"
 _LATEST = f"""{_SELECT}
 WHERE user_id = $1 AND session_id = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4"""
-_RECALL = f"""{_SELECT} WHERE user_id = $1 AND message_id = $5
-UNION SELECT * FROM ({_LATEST}) AS latest ORDER BY seq"""  # noqa: S608
 _MESSAGES = f"""{_SELECT}
 WHERE user_id = $1 AND session_id = $2 AND seq > $3 ORDER BY seq LIMIT $4"""
 _CONVERSATIONS = """
@@ -83,12 +81,6 @@ class TurnStore:
     database: Database
     outbox: Outbox
     locks: TurnLocks
-
-    async def recall(self, message: ChatMessage) -> tuple[Turn | None, Sequence[Turn]]:
-        arguments = message.user_id, message.session_id, _NEWEST, MAX_TURNS, message.message_id
-        turns = [self._turn(row) for row in await self.database.read(_RECALL, *arguments)]
-        known = next((turn for turn in turns if turn.message_id == message.message_id), None)
-        return known, [turn for turn in turns if turn.conversation == message.conversation]
 
     async def find(self, user_id: str, message_id: UUID) -> Turn | None:
         rows = await self.database.read(_FIND, user_id, message_id)

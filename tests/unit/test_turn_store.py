@@ -86,21 +86,15 @@ async def test_an_unknown_message_is_not_found(stores: ChatStores) -> None:
     assert await stores.turns.find("bob", kept.message_id) is None
 
 
-async def test_a_message_recalls_its_own_turn_and_the_latest_of_its_conversation(
+async def test_a_users_message_is_found_in_any_of_the_users_conversations(
     stores: ChatStores,
 ) -> None:
     first, second = [await keep(stores, turn(reply)) for reply in ("first", "second")]
     elsewhere = await keep(stores, turn("elsewhere", key=OTHER))
     await keep(stores, turn("bob's", key=replace(ONE, user_id="bob"), message_id=first.message_id))
-
-    def message(message_id: UUID) -> ChatMessage:
-        return ChatMessage(
-            user_id="alice", text="Hi", message_id=message_id, session_id=ONE.session_id
-        )
-
     for known in (first, second, elsewhere):
-        assert await stores.turns.recall(message(known.message_id)) == (known, [first, second])
-    assert await stores.turns.recall(message(uuid4())) == (None, [first, second])
+        assert await stores.turns.find("alice", known.message_id) == known
+    assert await stores.turns.latest(ONE) == [first, second]
 
 
 @pytest.mark.parametrize("table", ["outbox", "conversations", "turns"])
