@@ -14,11 +14,14 @@ from anyio import BrokenResourceError
 from opentelemetry import trace
 from prometheus_client import Histogram
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chat_service.access.admission import Admission
 from chat_service.access.trusted_hosts import TrustedHosts
 from chat_service.web.problems import Problem
-from daca_shared.domain import stopping_error
+from daca_shared.calls.errors import http_headers
+from daca_shared.domain import Unavailable, stopping_error
 from daca_shared.observe.logs import log_request
 from daca_shared.observe.metrics import DURATIONS_S
 from daca_shared.observe.requests import REQUEST_ID, begin_request
@@ -59,6 +62,8 @@ class Edge:
     cors: Callable[[ASGIApp], ASGIApp]
     """Adds the CORS headers, which tell browsers which pages may read an answer."""
     hosts: TrustedHosts
+    admission: Admission
+    """Counts the bodies that requests hold."""
     _: KW_ONLY
     answer_timeout_s: float
     """How long answering, and the client's reading of the answer, may take together."""
@@ -98,6 +103,7 @@ class Edge:
                 raise
         finally:
             self._under_way.discard(exchange)
+            self.admission.let_go(exchange.held_bytes)
             exchange.report()
         if not exchange.is_body_read:
             await exchange.drain()
@@ -122,6 +128,7 @@ class _Exchange:
         self._request = begin_request(headers.getlist(REQUEST_ID))
         self._status = 0
         self._complete = False
+        self.held_bytes = 0
         self.is_body_read = scope["method"] in _WITHOUT_BODY
         limit_s = edge.answer_timeout_s if self.is_body_read else edge.body_timeout_s
         self.timeout = asyncio.timeout(limit_s)
@@ -129,6 +136,12 @@ class _Exchange:
 
     async def receive(self) -> Message:
         message = await self._receive()
+        size = len(message.get("body", b""))
+        self.held_bytes += size
+        try:
+            self._edge.admission.hold(size, of=self.held_bytes)
+        except Unavailable as error:  # which FastAPI would report as a bad body
+            raise HTTPException(503, error.message, http_headers(error)) from None
         if not self.is_body_read and not message.get("more_body", False):
             self.is_body_read = True
             self.timeout.reschedule(asyncio.get_running_loop().time() + self._edge.answer_timeout_s)

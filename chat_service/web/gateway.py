@@ -214,4 +214,4 @@ def build_gateway(
     cors = partial(CORSMiddleware, allow_origins=cors_origins, allow_methods="*", allow_headers="*",
                    allow_credentials="*" not in cors_origins, expose_headers=_EXPOSED)  # fmt: skip
     limit_s = conversation.timeout_s + READING_S
-    return Edge(cors(app), cors, hosts, answer_timeout_s=limit_s, root_path=root_path)
+    return Edge(cors(app), cors, hosts, admission, answer_timeout_s=limit_s, root_path=root_path)

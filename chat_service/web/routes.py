@@ -12,14 +12,13 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from chat_service.access.admission import Admission
 from chat_service.access.identity import Identity
 from chat_service.turns.history import PageQuery
 from chat_service.web.problems import MAX_BODY_BYTES, MAX_TITLE_BYTES
-from daca_shared.calls.errors import http_headers
-from daca_shared.domain import FOREIGN_SITES, Forbidden, InvalidInput, Unavailable, UserId
+from daca_shared.domain import FOREIGN_SITES, Forbidden, InvalidInput, UserId
 
 _JSON = r"application/([^;]+\+)?json"
 
@@ -33,28 +32,8 @@ def private_router(
 
     class PrivateRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            if not admission:
-                return await self._handle(scope, receive, send)
-            held = 0
-
-            async def counted() -> Message:
-                nonlocal held
-                message = await receive()
-                size = len(message.get("body", b""))
-                held += size
-                try:
-                    admission.hold(size, of=held)
-                except Unavailable as error:  # which FastAPI would report as a bad body
-                    raise HTTPException(503, error.message, http_headers(error)) from None
-                return message
-
-            admission.let_come()
-            try:
-                await self._handle(scope, counted, send)
-            finally:
-                admission.let_go(held)
-
-        async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if admission:
+                admission.let_come()
             headers = Headers(scope=scope)
             is_foreign = headers.get("sec-fetch-site") in FOREIGN_SITES
             if is_foreign and not {headers.get("origin"), "*"} & {*origins}:

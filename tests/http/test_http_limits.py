@@ -15,6 +15,7 @@ import pytest
 from limits import parse_many
 from starlette.types import ASGIApp
 
+from chat_service.access.admission import Admission
 from chat_service.access.rates import Rates
 from chat_service.web.edge import Edge
 from chat_service.web.server import HttpServer
@@ -50,7 +51,9 @@ async def until_closed(server: HttpServer, *pieces: bytes) -> bytes:
 
 def in_a_hurry(app: ASGIApp) -> ASGIApp:
     """A gateway's edge with short timeouts for bodies and for answers."""
-    return Edge(app, lambda app: app, ANY_HOST, answer_timeout_s=0.3, body_timeout_s=0.3)
+    return Edge(
+        app, lambda app: app, ANY_HOST, Admission(), answer_timeout_s=0.3, body_timeout_s=0.3
+    )
 
 
 async def read_all(scope: Any, receive: Any, send: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 
+from chat_service.access.admission import Admission
 from chat_service.web.edge import Edge
 from daca_shared.observe.tracing import tracing
 from tests.fakes import ANY_HOST, FOREVER_S, FakeChat, eventually
@@ -138,7 +139,7 @@ async def test_an_incomplete_answer_is_a_failure(
 
     scope: Any = {"type": "http", "path": "/users/zoe", "method": "GET", "scheme": "http"}
     scope |= {"http_version": "1.1", "headers": [(b"host", b"test")]}
-    edge = Edge(app, lambda app: app, ANY_HOST, answer_timeout_s=5)
+    edge = Edge(app, lambda app: app, ANY_HOST, Admission(), answer_timeout_s=5)
     await edge(scope, receive, send)
     span, attributes = the_one(spans)
     assert span.context
