@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -68,12 +69,22 @@ async def test_code_on_a_page_is_coloured_until_that_could_take_too_long() -> No
     assert "<span" in (await rendered(page[:1]))[0]
 
 
+class NotingThreads(ThreadPoolExecutor):
+    """Notes how many jobs it has been given."""
+
+    jobs = 0
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.jobs += 1
+        return super().submit(work, *args, **kwargs)
+
+
 async def test_code_is_not_coloured_on_the_event_loop() -> None:
-    for text, is_at_once in (("Hi", True), ("```json\n{}\n```", False)):
-        working = asyncio.create_task(rendered([text]))
-        await asyncio.sleep(0)
-        assert working.done() == is_at_once
-        assert await working == [render(text)]
+    threads = NotingThreads(1)
+    asyncio.get_running_loop().set_default_executor(threads)
+    for text, jobs in (("Hi", 0), ("```json\n{}\n```", 1)):
+        assert await rendered([text]) == [render(text)]
+        assert threads.jobs == jobs
 
 
 async def pieces(text: str, size: int, pause_s: float = 0) -> AsyncGenerator[str]:
