@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from pydantic import SecretStr
 
 from daca_shared.addresses import PortTaken, address
+from daca_shared.calls.open_calls import OpenCalls
 from daca_shared.calls.wrap import Methods
 from daca_shared.domain import MOMENT_S, NotFound, Unavailable, stopping_error
 from daca_shared.observe.metrics import ready
@@ -53,7 +54,8 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
         timeout_s: float = 60,
         max_calls: int = _MAX_CALLS,
     ) -> None:
-        self._methods = Methods(app_api_token, timeout_s, max_calls)
+        self._calls = OpenCalls(timeout_s, max_calls)
+        self._methods = Methods(app_api_token, self._calls)
         # Otherwise one client's connections could take all open files, and so stop everything.
         # gRPC's options are 32-bit integers, which an unlimited number of files would exceed.
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -117,9 +119,9 @@ class GrpcServer(health_pb2_grpc.HealthServicer):
     async def stop(self, grace_s: float) -> None:
         """Report unhealthy, refuse new calls, give those in flight `grace_s` to finish."""
         await self.drain(MOMENT_S)  # time to tell those who watch the health
-        _end(self._methods.lasting)  # these would last for the whole grace period
+        _end(self._calls.lasting)  # these would last for the whole grace period
         # A moment later, grpc would end the other calls without telling their callers why.
-        asyncio.get_running_loop().call_later(grace_s, _end, self._methods.calls)
+        asyncio.get_running_loop().call_later(grace_s, _end, self._calls.ordinary)
         await self._server.stop(grace_s + MOMENT_S)
 
     def _status(self, service: str) -> health_pb2.HealthCheckResponse:
