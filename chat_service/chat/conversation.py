@@ -174,20 +174,21 @@ class Conversation:
             answer = await self.agent.answer(message, count, history, say and say_and_note)
             kept = await self.turns.keep(turn(answer, stopped=False))
         except asyncio.CancelledError:
-            # A timeout or a stop of the service is a failure, and keeps nothing. Otherwise the user
-            # has left: keep what was said or, if that is nothing, the message with an empty reply.
-            # An empty one must not replace a reply to the same text, nor be kept if the client
-            # has chosen no id: the same message, sent again, would then count twice.
-            is_stop = asyncio.current_task() in self._ended_by_stop
-            is_late = asyncio.get_running_loop().time() >= ends_at - MOMENT_S
-            may_be_empty = message.may_be_known and (not earlier or earlier.prompt != message.text)
-            if say and (said or may_be_empty) and not is_stop and not is_late:
+            # The time limit, or a stop of the service, is a failure, which keeps nothing. But what
+            # the user has stopped is kept, with as much of the reply as was said.
+            may_be_kept = said or _may_be_empty(message, earlier)
+            if say and may_be_kept and self._is_stopped_by_user(ends_at):
                 await self.turns.keep(turn(Answer("".join(said)), stopped=True))
             raise
         if say and kept.answer != answer:  # what was said is not what is kept
             problem = "Another replica has answered this message meanwhile; send it again"
             raise domain.Unavailable(problem, code="CONVERSATION_WENT_ON")
         return kept
+
+    def _is_stopped_by_user(self, ends_at: float) -> bool:
+        """Whether it is the user who has cancelled the current turn."""
+        is_late = asyncio.get_running_loop().time() >= ends_at - MOMENT_S
+        return not is_late and asyncio.current_task() not in self._ended_by_stop
 
     async def _count_before(self, user_id: str, earlier: Turn | None) -> int | None:
         """How many other messages the user has sent; 0 for a new user. None if that isn't known in
@@ -202,3 +203,9 @@ class Conversation:
             return None
         # A message that is answered again has already been counted.
         return count - 1 if earlier else count
+
+
+def _may_be_empty(message: ChatMessage, earlier: Turn | None) -> bool:
+    """Whether a stopped message may be kept without any reply: not in place of a reply to the same
+    text, nor if the client has chosen no id, as the message, sent again, would count twice."""
+    return message.may_be_known and (earlier is None or earlier.prompt != message.text)
