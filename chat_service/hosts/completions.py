@@ -68,20 +68,8 @@ class CompletionsClient:
         body = {name: value for name, value in parameters.items() if not isinstance(value, Omit)}
         query, headers = body.pop("extra_query", None), body.pop("extra_headers", None)
         body |= body.pop("extra_body", None) or {}
-        if not self._takes_stream_options:
-            body.pop("stream_options", None)
         with_thoughts = self._wants_thoughts
-        # Some models accept only one system message, and only as the first.
-        system = [*takewhile(lambda message: message["role"] == "system", body["messages"])]
-        if len(system) > 1:
-            joined = "\n\n".join(text_in(message["content"]) for message in system)
-            others = body["messages"][len(system) :]
-            body["messages"] = [{"role": "system", "content": joined}, *others]
-        for message in body["messages"]:
-            if with_thoughts and message["role"] == "assistant":
-                message.setdefault("reasoning_content", " ")
-            if message["role"] == "tool":  # not all hosts accept a list of parts
-                message["content"] = text_in(message["content"]) or "(nothing)"
+        self._fit(body)
         read_s = self._timeout_s if body.get("stream") else None
         timeout = aiohttp.ClientTimeout(None, connect=self._timeout_s, sock_read=read_s)
         send = partial(self._send, params=query, headers=headers, timeout=timeout)
@@ -108,6 +96,22 @@ class CompletionsClient:
         if body.get("stream"):
             return self._pieces(response, reader, ChatCompletionChunk.model_validate)
         return await _whole(self._pieces(response, reader, dict))
+
+    def _fit(self, body: dict[str, Any]) -> None:
+        """Change a request to what all hosts accept, or this one is known to want."""
+        if not self._takes_stream_options:
+            body.pop("stream_options", None)
+        # Some models accept only one system message, and only as the first.
+        system = [*takewhile(lambda message: message["role"] == "system", body["messages"])]
+        if len(system) > 1:
+            joined = "\n\n".join(text_in(message["content"]) for message in system)
+            others = body["messages"][len(system) :]
+            body["messages"] = [{"role": "system", "content": joined}, *others]
+        for message in body["messages"]:
+            if self._wants_thoughts and message["role"] == "assistant":
+                message.setdefault("reasoning_content", " ")
+            if message["role"] == "tool":  # not all hosts accept a list of parts
+                message["content"] = text_in(message["content"]) or "(nothing)"
 
     async def _send(self, body: dict[str, Any], **more: Any) -> aiohttp.ClientResponse:
         """Send a request. Raises `APIStatusError` if the answer is an error."""
