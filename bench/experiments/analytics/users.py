@@ -1,7 +1,9 @@
 """`GetAnalytics` with a thousand to ten million users in the store."""
 
 import asyncio
+import os
 import sqlite3
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from bench.clients import go_load
 from bench.measure import Sample, Side, alternate, at, median_ratio
 from bench.processes import rss_mb
 from bench.report import Bar, Result, Row, row
-from bench.systems.programs import folder, pids, python, running
+from bench.systems.programs import folder, pids, running
 from bench.systems.stacks import Plan
 from lab.machine import free_port
 from scripts.service import Service
@@ -31,7 +33,7 @@ async def run(plan: Plan) -> Result:
     )
     sizes = [10**n for n in range(3, 7 if plan.quick else 8)]
     with folder() as where:
-        services = [await _service(where, size) for size in sizes]
+        services = [await service_with(where, size) for size in sizes]
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(running(*services))
             sides = [
@@ -64,21 +66,23 @@ def _file(where: Path, size: int) -> Path:
     return where / str(size) / "analytics.db"
 
 
-async def _service(where: Path, size: int) -> Service:
+async def service_with(where: Path, size: int) -> Service:
+    """An analytics service, not started yet, whose store has so many users: user-00000000, who has
+    sent one message, and so on."""
     path = _file(where, size)
     path.parent.mkdir()
     store = await AnalyticsStore.open(path, seed_demo_users=False)
     await store.database.close()
     await asyncio.to_thread(_fill, path, size)
     port = free_port()
-    service = python(f"analytics-{size}", port, where, "analytics_service")
-    service.environment |= {
+    environment = os.environ | {
         "DACA_DATA_DIR": str(path.parent),
         "ANALYTICS_GRPC_PORT": str(port),
         "ANALYTICS_METRICS_PORT": "off",
     }
-    service.environment.pop("DAPR_GRPC_PORT", None)
-    return service
+    environment.pop("DAPR_GRPC_PORT", None)
+    command, log = [sys.executable, "-m", "analytics_service"], where / f"analytics-{size}.log"
+    return Service(f"analytics-{size}", command, environment, {"gRPC": port}, log)
 
 
 def _fill(path: Path, size: int) -> None:
