@@ -80,14 +80,10 @@ class _Method:
     def __init__(self, path: str, handler: Any, token: SecretStr | None, calls: OpenCalls) -> None:
         self._path, self._token, self._calls = path, token, calls
         self._decode, self._encode = handler.request_deserializer, handler.response_serializer
-        self._takes_stream, self._gives_stream = (
-            handler.request_streaming,
-            handler.response_streaming,
-        )
-        kinds = [
-            ("unary", "stream")[is_stream] for is_stream in (self._takes_stream, self._gives_stream)
-        ]
-        self._behaviour = getattr(handler, "_".join(kinds))  # the servicer's method
+        takes, gives = handler.request_streaming, handler.response_streaming
+        self._takes_stream, self._gives_stream = takes, gives
+        kind = f"{'stream' if takes else 'unary'}_{'stream' if gives else 'unary'}"
+        self._behaviour = getattr(handler, kind)  # the servicer's method
         self._is_generator = inspect.isasyncgenfunction(self._behaviour)
 
     def handler(self) -> Handler:
