@@ -152,9 +152,11 @@ class Conversation:
         self, message: ChatMessage, earlier: Turn | None, say: Say | None, ends_at: float
     ) -> Turn:
         key = message.conversation
-        if message.regenerate and earlier not in (await self.turns.latest(key))[-1:]:
+        history = await self.turns.latest(key)
+        if message.regenerate and message.message_id not in [t.message_id for t in history[-1:]]:
             raise domain.Conflict("Not its conversation's last message", code="NOT_LAST_MESSAGE")
-        history = await self.turns.latest(key, before=earlier)
+        if earlier:
+            history = await self.turns.latest(key, before=earlier)
         count = await self._count_before(message.user_id, earlier)
         said: list[str] = []
 
