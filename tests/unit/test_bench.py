@@ -4,7 +4,6 @@ be."""
 import asyncio
 import json
 import math
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +11,10 @@ import httpx
 import pytest
 from agents import Agent, RunConfig
 from agents.testing import ScriptedModel, assistant_message
-from grpc import aio
 
 from analytics_service.store import AnalyticsStore
 from bench.chart import Chart
 from bench.clients import messages_of
-from bench.experiments.analytics.users import service_with
 from bench.measure import (
     Failed,
     Sample,
@@ -33,9 +30,6 @@ from bench.report import Bar, comparison, number, row, table
 from bench.systems import old_design
 from bench.systems.floor import floor_app, serve
 from bench.systems.in_memory import InMemory
-from bench.systems.programs import running
-from daca.analytics.v1 import analytics_pb2 as pb
-from daca.analytics.v1 import analytics_pb2_grpc as pb_grpc
 from lab.load import percentile
 from lab.machine import free_port
 
@@ -212,14 +206,3 @@ async def test_the_floor_answers_as_chat_does() -> None:
 
 async def test_an_analytics_service_without_a_store_knows_everybody() -> None:
     assert (await AnalyticsStore(InMemory()).get("anybody")).message_count == 5
-
-
-async def test_a_service_with_many_users_is_the_real_one(tmp_path: Path) -> None:
-    service = await service_with(tmp_path, 10)
-    async with (
-        running(service),
-        aio.insecure_channel(f"127.0.0.1:{service.ports['gRPC']}") as channel,
-    ):
-        request = pb.GetAnalyticsRequest(user_id="user-00000003")
-        answer = await pb_grpc.AnalyticsServiceStub(channel).GetAnalytics(request)
-    assert answer.analytics.message_count == 4
