@@ -62,8 +62,8 @@ class Result:
         """The section for the summary."""
         lines = [f"## {self.title}", "", *self.notes]
         began, ended = self.load_average
-        kind = "quick pass, " if self.quick else ""
-        lines += ["", f"*{kind}load average {began:.1f} before, {ended:.1f} after*"]
+        kind, date = "quick pass, " if self.quick else "", self.machine["date"]
+        lines += ["", f"*{date}, {kind}load average {began:.1f} before, {ended:.1f} after*"]
         if self.bars:
             lines += ["", *table({bar.what: bar.row() for bar in self.bars})]
         for title, rows in self.tables.items():
@@ -91,9 +91,10 @@ class Result:
 
 
 def write_summary(into: Path, machine: Mapping[str, str], order: Sequence[str]) -> None:
-    """Write README.md from the JSON files, those of earlier runs included."""
+    """Write README.md from the JSON files, those of earlier runs included, which tell their own
+    dates."""
     lines = ["# Measurements", "", "Made by `scripts/bench.sh`; don't edit.", ""]
-    lines += [f"- {key}: {value}" for key, value in machine.items()]
+    lines += [f"- {key}: {value}" for key, value in machine.items() if key != "date"]
     for name in order:
         file = into / f"{name}.json"
         if file.exists():

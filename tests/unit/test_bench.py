@@ -4,6 +4,7 @@ be."""
 import asyncio
 import json
 import math
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -26,7 +27,7 @@ from bench.measure import (
     open_loop,
     rate,
 )
-from bench.report import Bar, comparison, number, row, table
+from bench.report import Bar, Result, comparison, number, row, table, write_summary
 from bench.systems import old_design
 from bench.systems.floor import floor_app, serve
 from bench.systems.in_memory import InMemory
@@ -180,6 +181,17 @@ async def test_the_old_design_changes_its_one_agent_for_each_request(old: OldCha
         status, body = await old.post(user_id)
         assert (status, body["reply"]) == (200, "Hi")
         assert f"has sent {count} messages" in str(old.agent.instructions)
+
+
+def test_the_summary_tells_when_each_experiment_was_run(tmp_path: Path) -> None:
+    for name, date in (("floor", "2026-11-29"), ("replicas", "2026-12-01")):
+        Result(name, name, machine={"cores": "2", "date": date}).write(tmp_path)
+    write_summary(tmp_path, {"cores": "2", "date": "2026-12-01"}, ["floor", "replicas"])
+    first, floor, replicas = (tmp_path / "README.md").read_text().split("## ")
+    assert "- cores: 2" in first
+    assert "2026" not in first
+    assert "*2026-11-29, load" in floor
+    assert "*2026-12-01, load" in replicas
 
 
 async def test_the_old_design_makes_a_client_for_each_request(old: OldChat) -> None:
