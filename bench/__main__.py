@@ -55,7 +55,7 @@ async def _run(names: list[str], plan: Plan, into: Path) -> list[Result]:
         print(result.markdown(), flush=True)
         result.write(into)
         if name in USUAL:
-            write_summary(into, machine(), USUAL)
+            write_summary(into, result.machine, USUAL)
         results.append(result)
     return results
 

@@ -137,6 +137,17 @@ def test_a_table_has_the_columns_of_all_its_rows() -> None:
     assert number(0.01234) == "0.0123"
 
 
+def test_the_summary_tells_when_each_experiment_was_run(tmp_path: Path) -> None:
+    for name, date in (("floor", "2026-11-29"), ("replicas", "2026-12-01")):
+        Result(name, name, machine={"cores": "2", "date": date}).write(tmp_path)
+    write_summary(tmp_path, {"cores": "2", "date": "2026-12-01"}, ["floor", "replicas"])
+    first, floor, replicas = (tmp_path / "README.md").read_text().split("## ")
+    assert "- cores: 2" in first
+    assert "2026" not in first
+    assert "*2026-11-29, load" in floor
+    assert "*2026-12-01, load" in replicas
+
+
 def test_a_chart_shows_each_line_and_names_it() -> None:
     lines = {"p50": [(1.0, 2.0), (256.0, 30.0)], "<p99>": [(1.0, 5.0), (256.0, 300.0)]}
     svg = Chart("t", "clients", "ms", lines, log_x=True, log_y=True).svg()
@@ -181,17 +192,6 @@ async def test_the_old_design_changes_its_one_agent_for_each_request(old: OldCha
         status, body = await old.post(user_id)
         assert (status, body["reply"]) == (200, "Hi")
         assert f"has sent {count} messages" in str(old.agent.instructions)
-
-
-def test_the_summary_tells_when_each_experiment_was_run(tmp_path: Path) -> None:
-    for name, date in (("floor", "2026-11-29"), ("replicas", "2026-12-01")):
-        Result(name, name, machine={"cores": "2", "date": date}).write(tmp_path)
-    write_summary(tmp_path, {"cores": "2", "date": "2026-12-01"}, ["floor", "replicas"])
-    first, floor, replicas = (tmp_path / "README.md").read_text().split("## ")
-    assert "- cores: 2" in first
-    assert "2026" not in first
-    assert "*2026-11-29, load" in floor
-    assert "*2026-12-01, load" in replicas
 
 
 async def test_the_old_design_makes_a_client_for_each_request(old: OldChat) -> None:
