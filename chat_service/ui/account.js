@@ -8,7 +8,7 @@ import { count } from "./count.js";
 import { log } from "./log.js";
 import { $ } from "./markup.js";
 import { composes, losesFocus, tabs } from "./platform.js";
-import { takeRefused } from "./sending.js";
+import { takeNameless } from "./sending.js";
 import { forgetUser, rememberUser, setUser, user } from "./session.js";
 import { sidebar } from "./sidebar.js";
 import { forgetTexts } from "./texts.js";
@@ -46,7 +46,7 @@ function introduce(name) {
   const early = text.endsWith(typedEarly) ? typedEarly : "";
   const typed = isTyped ? text : early;
   if (typed) composer.begin(text.slice(0, -typed.length).replace(/\n$/, "")); // the rest isn't that user's
-  const texts = [...takeRefused(), typed].filter(Boolean);
+  const texts = [...takeNameless(), typed].filter(Boolean);
   become(name);
   if (texts.length) composer.begin([composer.text, ...texts].filter(Boolean).join("\n"));
 }

@@ -14,8 +14,8 @@ import { session, user } from "./session.js";
 import { sidebar } from "./sidebar.js";
 import { asDraft, draft, editOf, unsent } from "./texts.js";
 
-/** Texts that were refused before their sender was known, by the keys under which they are stored. */
-const refused = new Map();
+/** Texts that were sent, and not answered, before their sender was known; by the keys under which they are stored. */
+const nameless = new Map();
 
 /** A message that is sent, with what held then: another user or conversation may be shown before its reply. */
 class Sent {
@@ -91,6 +91,7 @@ function begin(turn, text, regenerate) {
   const other = recall(sent.record);
   if (other && ![text, turn.text].includes(other)) remember(editOf(turn.id), other); // another tab's
   remember(sent.record, text);
+  if (!$("user").readOnly) nameless.set(sent.record, text);
   replyBegins(session, { turn, stop: () => sent.control.abort() });
   turn.begin(text);
   if (!turn.isKept) log.append(turn);
@@ -115,6 +116,7 @@ async function ask(sent) {
     return chat({ ...message, regenerate: false });
   });
   forget(sent.record);
+  nameless.delete(sent.record);
   return reply;
 }
 
@@ -138,7 +140,6 @@ function end(sent, reply) {
 function fail(sent, error) {
   const { turn, text, regenerate, place, record, wasKept } = sent;
   const wasEditing = composer.edited === turn;
-  if (error.isOurs && error.status === 401 && !$("user").readOnly) refused.set(record, text);
   turn.failed();
   // Another tab or machine has sent a later message, or deleted this one.
   const isOld = (error.isOurs && error.status === 409) || (error.isNotFound && regenerate);
@@ -182,8 +183,8 @@ function fail(sent, error) {
   else failed(place, show);
 }
 
-/** Take the texts that were refused out of storage, as they are another user's. */
-export function takeRefused() {
-  for (const record of refused.keys()) forget(record);
-  return [...refused.values()];
+/** Take the texts whose sender wasn't known out of storage, as they are another user's. */
+export function takeNameless() {
+  for (const record of nameless.keys()) forget(record);
+  return [...nameless.values()];
 }

@@ -23,7 +23,7 @@ from tests.browser.people import (
     texts,
 )
 from tests.browser.sites import Site, running_site
-from tests.browser.troubles import LIST, abort, look_again, once
+from tests.browser.troubles import LIST, STREAM, abort, look_again, lose_the_network, once
 from tests.real_services import offline
 from tests.tokens import secret_identity, token
 
@@ -122,6 +122,29 @@ async def test_what_was_sent_before_the_first_sign_in_returns_to_the_box(
     await expect(message_box(page)).to_have_value("apples")
     await message_box(page).press("Enter")
     await expect(progress(page)).to_have_text("Reply complete.")
+    await expect(questions(page)).to_have_text(texts("apples"))
+    await button(page, "Sign out").click()
+    assert await page.evaluate("Object.keys(localStorage)") == []
+
+
+@pytest.mark.parametrize("then", ["comes", "stopped"])
+async def test_what_is_not_refused_yet_at_the_first_sign_in_returns_to_the_box(
+    context: BrowserContext, then: str
+) -> None:
+    page, go = await context.new_page(), asyncio.Event()
+    await page.goto("ui/")
+    await page.get_by_role("dialog").press("Escape")
+    await page.route(STREAM, once(go, Route.continue_), times=1)
+    async with page.expect_request(STREAM):
+        await send(page, "apples")
+    if then == "stopped":
+        await page.keyboard.press("Escape")
+        await expect(progress(page)).to_have_text("Stopped.")
+    await lose_the_network(page)  # once it is back, the page asks for the list
+    await sign_in(page, "rosa")
+    await expect(message_box(page)).to_have_value("apples")
+    go.set()
+    await send_and_wait(page, "apples")
     await expect(questions(page)).to_have_text(texts("apples"))
     await button(page, "Sign out").click()
     assert await page.evaluate("Object.keys(localStorage)") == []
