@@ -168,6 +168,7 @@ async def test_an_edited_message_that_the_service_does_not_have_is_sent(
         await send(other, "pears")
         await expect(replies(other).last).to_contain_text("Wait")
         await send(page, "cherries")
+        await eventually(lambda: under_way(site), 2)
         await button(page, "Stop").click()
         await expect(replies(page).last).to_contain_text("Stopped.")
         # Until the service knows, it would answer the message after the other one.

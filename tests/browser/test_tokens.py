@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Route, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from chat_service.agent.agent import ChatAgent
 from tests.browser.people import (
@@ -111,12 +111,17 @@ async def test_what_is_typed_before_the_scripts_have_come_is_only_the_users_who_
     assert await page.evaluate("Object.values(localStorage)") == ["pears"]
 
 
+async def close_the_dialog(page: Page) -> None:
+    """Open the page, and close its dialog once no more answers can open it again."""
+    await page.goto("ui/", wait_until="networkidle")
+    await page.get_by_role("dialog").press("Escape")
+
+
 async def test_what_was_sent_before_the_first_sign_in_returns_to_the_box(
     context: BrowserContext,
 ) -> None:
     page = await context.new_page()
-    await page.goto("ui/")
-    await page.get_by_role("dialog").press("Escape")
+    await close_the_dialog(page)
     await send(page, "apples")
     await sign_in(page, "olga")
     await expect(message_box(page)).to_have_value("apples")
@@ -132,8 +137,7 @@ async def test_what_is_not_refused_yet_at_the_first_sign_in_returns_to_the_box(
     context: BrowserContext, then: str
 ) -> None:
     page, go = await context.new_page(), asyncio.Event()
-    await page.goto("ui/")
-    await page.get_by_role("dialog").press("Escape")
+    await close_the_dialog(page)
     await page.route(STREAM, once(go, Route.continue_), times=1)
     async with page.expect_request(STREAM):
         await send(page, "apples")

@@ -68,7 +68,8 @@ async def no_upstream(route: Route) -> None:
 def slow(seconds: float, then: Handler = Route.continue_) -> Handler:
     async def handle(route: Route) -> None:
         await asyncio.sleep(seconds)
-        await then(route)
+        with suppress(Error):  # the page may have left the request by now
+            await then(route)
 
     return handle
 
@@ -76,7 +77,7 @@ def slow(seconds: float, then: Handler = Route.continue_) -> Handler:
 def once(go: asyncio.Event, then: Handler) -> Handler:
     async def handle(route: Route) -> None:
         await go.wait()
-        with suppress(Error):  # the page may have left the request by now
+        with suppress(Error):  # as above
             await then(route)
 
     return handle
@@ -86,9 +87,10 @@ def read_early(go: asyncio.Event) -> Handler:
     """The server answers at once, but its answer comes only once the event is set."""
 
     async def handle(route: Route) -> None:
-        answer = await route.fetch()
-        await go.wait()
-        await route.fulfill(response=answer)
+        with suppress(Error):  # as above
+            answer = await route.fetch()
+            await go.wait()
+            await route.fulfill(response=answer)
 
     return handle
 
