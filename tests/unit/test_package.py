@@ -74,6 +74,18 @@ def test_a_wheel_has_all_of_the_services_and_no_general_names(wheel: Path) -> No
     assert "daca/chat/v1/chat_pb2_grpc.py" in names
 
 
+def test_links_on_its_page_at_pypi_lead_to_files_of_the_same_version(wheel: Path) -> None:
+    info = f"daca_chat-{PROJECT['version']}.dist-info"
+    page = zipfile.ZipFile(wheel).read(f"{info}/METADATA").decode()
+    at = f"daca-chat/daca-chat/(?:blob/)?v{PROJECT['version']}/"
+    ours = rf"https://(?:github|raw\.githubusercontent)\.com/{at}(.*)"
+    links = [link for link in re.findall(r"\]\(([^)]*)\)", page) if not link.startswith("#")]
+    paths = [found[1] for link in links if (found := re.fullmatch(ours, link))]
+    assert len(paths) > 20
+    assert all((ROOT / path).is_file() for path in paths)
+    assert all(link.startswith("https://") for link in links)
+
+
 async def test_one_command_runs_both_services_until_it_is_stopped(
     installed: Path, tmp_path: Path
 ) -> None:
