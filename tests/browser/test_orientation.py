@@ -11,6 +11,7 @@ from tests.browser.people import (
     button,
     message_box,
     past,
+    progress,
     questions,
     replies,
     send,
@@ -99,8 +100,8 @@ async def test_the_list_is_that_of_the_user_also_after_a_search_of_another(
 ) -> None:
     page = await open_site()
     await send_and_wait(page, "apples")
-    async with page.expect_response(LIST):
-        await page.get_by_label("Search conversations").fill("app")
+    await page.get_by_label("Search conversations").fill("app")
+    await expect(progress(page)).to_have_text("1 conversation found.")
     await page.route(LIST, slow(0.3))
     await send_and_wait(page, "pears")
     async with page.expect_response(LIST):  # a slow refresh, that of the user before
