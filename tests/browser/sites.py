@@ -19,7 +19,7 @@ from tests.scripted import ScriptedAgent
 
 PREFIX = "/daca"
 # By chance, requests reach the app up to so late: it shows which tests wait for too little.
-_LATE_S = 0.25 if FULL else 0.0
+_LATE_S = 0.2 if FULL else 0.0
 
 
 @dataclass
@@ -28,6 +28,11 @@ class Site:
     """Its URL behind a proxy, which adds a path prefix."""
     agent: ScriptedAgent
     chat: StoredChat
+
+    @property
+    def under_way(self) -> int:
+        """How many messages are being answered as streams."""
+        return len(self.chat.conversation.streams)
 
 
 def behind_a_proxy(app: ASGIApp) -> ASGIApp:

@@ -7,7 +7,6 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from daca_shared.domain import Unavailable
-from lab.stack import eventually
 from tests.browser.conftest import OpenPage
 from tests.browser.people import (
     button,
@@ -28,6 +27,7 @@ from tests.browser.troubles import (
     CONVERSATION,
     abort,
 )
+from tests.fakes import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -146,10 +146,6 @@ async def test_a_failure_leaves_the_old_reply_and_the_new_text(
     await expect(questions(page)).to_contain_text("How many?")
 
 
-async def under_way(site: Site) -> int:
-    return len(site.chat.conversation.streams)
-
-
 @pytest.mark.parametrize("elsewhere", ["deletes it", "keeps it waiting"])
 async def test_an_edited_message_that_the_service_does_not_have_is_sent(
     elsewhere: str, site: Site, open_site: OpenPage
@@ -168,11 +164,11 @@ async def test_an_edited_message_that_the_service_does_not_have_is_sent(
         await send(other, "pears")
         await expect(replies(other).last).to_contain_text("Wait")
         await send(page, "cherries")
-        await eventually(lambda: under_way(site), 2)
+        await eventually(lambda: site.under_way == 2)
         await button(page, "Stop").click()
         await expect(replies(page).last).to_contain_text("Stopped.")
         # Until the service knows, it would answer the message after the other one.
-        await eventually(lambda: under_way(site), 1)
+        await eventually(lambda: site.under_way == 1)
         go.set()
         await expect(questions(page)).to_have_count(3)
         # The other message, which is now the last, can be edited, too.

@@ -23,7 +23,8 @@ from tests.browser.people import (
     texts,
 )
 from tests.browser.sites import Site
-from tests.browser.troubles import AWAY, CONVERSATION, LIST, NO_STORAGE, STREAM, busy, once, slow
+from tests.browser.troubles import AWAY, CONVERSATION, LIST, NO_STORAGE, STREAM, busy, slow
+from tests.fakes import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -187,18 +188,20 @@ async def test_a_regenerate_that_fails_elsewhere_is_reported_on_return(
 
 
 async def test_a_message_that_fails_elsewhere_is_not_lost_without_storage(
-    open_site: OpenPage,
+    site: Site, open_site: OpenPage
 ) -> None:
     page, go = await open_site(), asyncio.Event()
     await page.add_init_script(NO_STORAGE)
     await page.reload()
-    await page.route(STREAM, once(go, busy), times=1)
+    site.agent.script, site.agent.failure = [go], AWAY
     await send(page, "apples")
     await button(page, "New conversation").click()
-    async with page.expect_response(STREAM):
-        go.set()
+    await eventually(lambda: site.under_way == 1)
+    go.set()
+    await eventually(lambda: site.under_way == 0)
+    site.agent.script, site.agent.failure = ["Fine."], None
     await page.go_back()
-    await expect(page.get_by_role("alert")).to_contain_text("Busy")
+    await expect(page.get_by_role("alert")).to_contain_text("can't be reached")
     await button(page, "Retry").click()
     await expect(questions(page)).to_contain_text("apples")
     await expect(replies(page)).to_contain_text("Fine.")
